@@ -1,0 +1,206 @@
+"""The normalized model: one canonical ONNX graph, its layers, and the way to both executors."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnx import helper
+
+from ..errors import UsageError
+from .layers import Layer, Source, TensorSpec
+from .preprocessing import Preprocessing
+from .subgraph import extract
+
+if TYPE_CHECKING:
+    from .session import Session
+    from .twin import Twin
+
+DEFAULT_SIZE = 224  # where neither the file nor the preprocessing names one
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A normalized model. Immutable; made by `convscope.load`.
+
+    The canonical ONNX has channels-first input (N, C, H, W) with a dynamic batch; every intermediate
+    tensor has the same name in the twin and in the session.
+
+    Attributes:
+        model: the canonical ONNX.
+        layers: the layer table, in order of execution.
+        inputs, outputs: of the canonical graph; ``inputs[0]`` is the image.
+        preprocessing: from a picture in [0, 1] to the image input.
+        source: where it comes from.
+        sha256: of the canonical ONNX (hex); identifies the graph in every result.
+        labels: class names by index, or None where unknown.
+        twin_factory: builds the twin; set by the adapters, since the engine knows no converters.
+        aliases: names of tensors that normalization removed -> the tensor that carries the same values.
+        permuted: tensor -> axes: the canonical tensor is the source file's tensor transposed by these axes.
+    """
+
+    model: onnx.ModelProto
+    layers: tuple[Layer, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocessing: Preprocessing
+    source: Source
+    sha256: str
+    twin_factory: Callable[..., Twin]
+    labels: tuple[str, ...] | None = None
+    aliases: dict[str, str] = field(default_factory=dict)
+    permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """A short name for titles: the file's stem, or the ONNX graph's name."""
+        from pathlib import Path
+
+        return Path(self.source.path).stem if self.source.path else (self.model.graph.name or "model")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image input (3 where the file leaves it open)."""
+        shape = self.inputs[0].shape
+        return (shape[1] if len(shape) > 1 else None) or 3
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) to use where the user names none."""
+        shape = self.inputs[0].shape
+        fixed = shape[2:4] if len(shape) == 4 else (None, None)
+        chosen = self.preprocessing.size or (DEFAULT_SIZE, DEFAULT_SIZE)
+        return fixed[0] or chosen[0], fixed[1] or chosen[1]
+
+    @cached_property
+    def logits(self) -> str:
+        """The first output's tensor before a final Softmax, LogSoftmax or Sigmoid: what a class means."""
+        producer = {name: node for node in self.model.graph.node for name in node.output}
+        name = self.outputs[0].name
+        while (node := producer.get(name)) is not None and node.op_type in _HEADS:
+            name = node.input[0]
+        return name
+
+    def layer(self, key: str | int) -> Layer:
+        """One layer, by human name, tensor name, node name or index.
+
+        Raises:
+            UsageError: no such layer; the closest names are in the message.
+        """
+        if isinstance(key, int) or (key.lstrip("-").isdigit() and key not in self._by_name):
+            index = int(key)
+            if not -len(self.layers) <= index < len(self.layers):
+                raise UsageError(f"layer {index} is out of range: {self.name} has {len(self.layers)} layers")
+            return self.layers[index]
+        key = self.aliases.get(key, key)
+        if key in self._by_name:
+            return self._by_name[key]
+        close = difflib.get_close_matches(key, [layer.name for layer in self.layers], n=3, cutoff=0.4)
+        hint = "closest: " + ", ".join(f"'{c}'" for c in close) + "; " if close else ""
+        raise UsageError(
+            f"layer '{key}' is not in {self.name} ({len(self.layers)} layers); {hint}"
+            f"list them: convscope info {self.source.path or 'MODEL'}"
+        )
+
+    def match(self, patterns: str | Sequence[str]) -> tuple[Layer, ...]:
+        """Layers by comma-separated names and globs (``block5_conv*,predictions``), in table order."""
+        if isinstance(patterns, str):
+            patterns = [p.strip() for p in patterns.split(",") if p.strip()]
+        found: set[int] = set()
+        for pattern in patterns:
+            hits = [la.index for la in self.layers if fnmatch.fnmatchcase(la.name, pattern)]
+            found.update(hits or [self.layer(pattern).index])
+        return tuple(self.layers[i] for i in sorted(found))
+
+    def last_spatial_layer(self) -> Layer:
+        """The last feature map larger than 1 x 1 on the way to the logits: the default of the CAM family.
+
+        Raises:
+            UsageError: the model has no such layer.
+        """
+        for layer in reversed(self.layers):
+            sizes = [s for a, s in enumerate(layer.shape) if a not in (0, layer.channel_axis)]
+            if layer.is_spatial and all(s is None or s > 1 for s in sizes) and self._leads_to_logits(layer):
+                return layer
+        raise UsageError(f"{self.name} has no layer with spatial extent")
+
+    def twin(
+        self,
+        outputs: Sequence[str],
+        inputs: Sequence[str] | None = None,
+        *,
+        device: str = "cpu",
+        fold: bool = True,
+        dtype: Any = None,
+    ) -> Twin:
+        """The differentiable executor, cut to what ``outputs`` need.
+
+        Args:
+            outputs: tensor names.
+            inputs: tensor names to start from; default the graph's own inputs.
+            device: "auto", "cpu" or "cuda[:n]".
+            fold: fold batch-norm into convolutions wherever no asked tensor lies between.
+            dtype: torch floating dtype; default float32.
+        """
+        return self.twin_factory(
+            tuple(outputs),
+            tuple(inputs or (i.name for i in self.inputs)),
+            device=device,
+            fold=fold,
+            dtype=dtype,
+        )
+
+    def until(self, layer: Layer | str | int, *, device: str = "cpu", fold: bool = True) -> Twin:
+        """The twin truncated at one layer."""
+        chosen = layer if isinstance(layer, Layer) else self.layer(layer)
+        return self.twin([chosen.tensor], device=device, fold=fold)
+
+    def session(
+        self,
+        outputs: Sequence[str],
+        inputs: Sequence[str] | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        optimize: bool = True,
+    ) -> Session:
+        """The forward-only executor, cut to what ``outputs`` need; arguments as for `twin`."""
+        from .session import Session
+
+        return Session(self.submodel(outputs, inputs), device, threads, optimize)
+
+    def submodel(self, outputs: Sequence[str], inputs: Sequence[str] | None = None) -> onnx.ModelProto:
+        """The canonical ONNX cut to the part between ``inputs`` and ``outputs`` (tensor names)."""
+        known = {v.name: v for v in (*self.model.graph.input, *self.model.graph.value_info)}
+        names = inputs or [i.name for i in self.inputs]
+        infos = [known.get(n) or helper.make_empty_tensor_value_info(n) for n in names]
+        return extract(self.model, infos, outputs)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Layer]:
+        table: dict[str, Layer] = {}
+        for kind in ("node", "tensor", "name"):  # later wins: a human name beats a tensor's, beats a node's
+            table.update((getattr(layer, kind), layer) for layer in self.layers if getattr(layer, kind))
+        return table
+
+    @cached_property
+    def _ancestors_of_logits(self) -> set[str]:
+        producer = {name: node for node in self.model.graph.node for name in node.output}
+        seen, stack = set[str](), [self.logits]
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                stack.extend(producer[name].input if name in producer else ())
+        return seen
+
+    def _leads_to_logits(self, layer: Layer) -> bool:
+        return layer.tensor in self._ancestors_of_logits
+
+
+_HEADS = ("Softmax", "LogSoftmax", "Sigmoid")

@@ -1,0 +1,106 @@
+"""The words for places in a network: layer, receptive field, tensor specification, source."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """What one position of a layer sees of the input, in input pixels, (vertical, horizontal).
+
+    Position (i, j) sees the rows ``offset[0] + i * stride[0]`` to that plus ``size[0] - 1``, and the columns
+    alike. ``offset`` is negative where padding is seen. A size of None sees the whole picture.
+    """
+
+    size: tuple[int, int] | None
+    stride: tuple[float, float]
+    offset: tuple[float, float]
+
+    def box(self, row: int, column: int) -> tuple[float, float, float, float] | None:
+        """(top, left, bottom, right) of a position, bottom and right exclusive, or None for everything."""
+        if self.size is None:
+            return None
+        top = self.offset[0] + row * self.stride[0]
+        left = self.offset[1] + column * self.stride[1]
+        return top, left, top + self.size[0], left + self.size[1]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A named tap on one tensor of the graph.
+
+    Attributes:
+        index: place in the layer table, from 0, in order of execution.
+        name: what the source framework's user calls it (``block5_conv3``, ``layer4.1.conv2``), unique.
+        tensor: the ONNX tensor's name, the same in both executors.
+        node: the ONNX node's original name.
+        op: the ONNX operator that computes it.
+        channels: number of units, or None where the tensor has no channel axis.
+        shape: output shape at the graph's default image size; the batch axis is None.
+        channel_axis: 1 for (N, C, ...), the last axis for channels-last tensors, None without channels.
+        receptive_field: None where it is not defined (after a dense layer, or off the image's path).
+        parameters: number of trained values that this layer's node holds.
+        macs: multiply-adds for one image of the default size.
+    """
+
+    index: int
+    name: str
+    tensor: str
+    node: str
+    op: str
+    channels: int | None
+    shape: Shape
+    channel_axis: int | None
+    receptive_field: ReceptiveField | None
+    parameters: int
+    macs: int
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether it is a feature map: channels and two spatial axes."""
+        return self.channels is not None and len(self.shape) == 4
+
+    def channels_first(self, values: Any) -> Any:
+        """This layer's raw tensor (numpy or torch) with its channel axis moved to 1."""
+        if self.channel_axis in (None, 1):
+            return values
+        order = [0, self.channel_axis, *(a for a in range(1, values.ndim) if a != self.channel_axis)]
+        return values.transpose(order) if type(values).__module__ == "numpy" else values.permute(order)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, as in ``convscope info --json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape (None where dynamic) and numpy dtype name of an input or output."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a graph comes from.
+
+    Attributes:
+        path: the file, or None for a live object.
+        sha256: of the file's bytes, or of the canonical ONNX for a live object.
+        format: "onnx", "keras", "torch", ...
+        producer: what wrote it, with its version.
+        opset: of the ONNX that was normalized.
+        notes: what was assumed or left out, one sentence each, for the user to read.
+    """
+
+    path: str | None
+    sha256: str
+    format: str
+    producer: str
+    opset: int
+    notes: tuple[str, ...] = ()

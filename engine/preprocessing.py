@@ -1,0 +1,127 @@
+"""From a picture to the model's input and back: one affine map per channel.
+
+A picture is RGB in [0, 1]. With ``order`` the channels are permuted, with ``low`` and ``high`` the values
+are scaled, then ``mean`` is subtracted and the result divided by ``std``:
+
+    x[c] = (low + (high - low) * image[order(c)] - mean[c]) / std[c]
+
+``mean`` and ``std`` are in the scaled range and in the model's channel order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import UsageError
+
+Array = TypeVar("Array", bound=Any)  # numpy.ndarray or torch.Tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture in [0, 1] becomes the model's input, and where that knowledge comes from.
+
+    Attributes:
+        low, high: what 0 and 1 of the picture become before mean and std.
+        mean, std: one number, or one per channel, in the scaled range and the model's channel order.
+        order: "RGB", "BGR" or "GRAY"; the model's channel order.
+        size: (height, width) that the model is meant for, or None where any size will do.
+        resize: "squash" (both sides to ``size``) or "crop" (short side to ``size / crop``, then the centre).
+        crop: share of the resized picture that the centre crop keeps, in (0, 1].
+        interpolation: "bilinear", "bicubic", "nearest" or "lanczos".
+        layout: the source file's own input layout, "NCHW" or "NHWC"; the normalized graph is always NCHW.
+        preset: the preset's name, or "custom".
+        found: how it is known: "embedded", "companion", "family", "preset", "flag" or "assumed".
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    order: str = "RGB"
+    size: tuple[int, int] | None = None
+    resize: str = "squash"
+    crop: float = 1.0
+    interpolation: str = "bilinear"
+    layout: str = "NCHW"
+    preset: str = "unit"
+    found: str = "assumed"
+
+    def normalize(self, image: Array) -> Array:
+        """Model input from pictures.
+
+        Args:
+            image: (N, C, H, W) in [0, 1], RGB order for three channels; numpy or torch (differentiable).
+
+        Returns:
+            The same kind of array, (N, C, H, W), in the model's range and channel order.
+        """
+        scale, bias = self._affine(image.shape[1])
+        return self._reorder(image) * _as_like(scale, image) + _as_like(bias, image)
+
+    def denormalize(self, x: Array) -> Array:
+        """The inverse of `normalize`: pictures in [0, 1] (not clipped) from model input (N, C, H, W)."""
+        scale, bias = self._affine(x.shape[1])
+        return self._reorder((x - _as_like(bias, x)) / _as_like(scale, x))
+
+    def bounds(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        """The model input's smallest and largest value of each channel, two (C,) float64 arrays."""
+        scale, bias = self._affine(channels)
+        ends = np.stack([bias, scale + bias])
+        return ends.min(axis=0), ends.max(axis=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for ``--json``."""
+        return asdict(self)
+
+    def _affine(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = _per_channel("mean", self.mean, channels), _per_channel("std", self.std, channels)
+        return (self.high - self.low) / std, (self.low - mean) / std
+
+    def _reorder(self, image: Array) -> Array:
+        if self.order == "BGR" and image.shape[1] == 3:
+            return image[:, [2, 1, 0]]
+        return image
+
+
+def _per_channel(name: str, values: Sequence[float], channels: int) -> np.ndarray:
+    if len(values) not in (1, channels):
+        raise UsageError(
+            f"preprocessing: {name} has {len(values)} values, but the model's input has {channels} channels; "
+            f"give 1 or {channels}"
+        )
+    return np.broadcast_to(np.asarray(values, dtype=np.float64), (channels,))
+
+
+def _as_like(values: np.ndarray, like: Any) -> Any:
+    """The per-channel values as (1, C, 1, 1) of the same library, dtype and device as ``like``."""
+    shaped = values.reshape(1, -1, 1, 1)
+    if isinstance(like, np.ndarray):
+        return shaped.astype(like.dtype)
+    import torch
+
+    return torch.as_tensor(shaped, dtype=like.dtype, device=like.device)
+
+
+# Sources: keras.applications.imagenet_utils modes "caffe", "tf" and "torch" (the ImageNet means of Caffe in
+# BGR, and of torchvision in RGB); "raw" is the range of the file's own bytes.
+PRESETS: dict[str, Preprocessing] = {
+    "caffe": Preprocessing(0, 255, (103.939, 116.779, 123.68), (1.0,), "BGR", preset="caffe", found="preset"),
+    "tf": Preprocessing(-1, 1, preset="tf", found="preset"),
+    "torch": Preprocessing(
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), preset="torch", found="preset"
+    ),
+    "unit": Preprocessing(preset="unit", found="preset"),
+    "raw": Preprocessing(0, 255, preset="raw", found="preset"),
+}
+
+
+def preset(name: str) -> Preprocessing:
+    """The named preset; raises UsageError with the list of names."""
+    if name not in PRESETS:
+        raise UsageError(f"preprocessing preset '{name}' is unknown; choose one of {', '.join(PRESETS)}")
+    return replace(PRESETS[name])

@@ -1,0 +1,66 @@
+"""The forward-only executor: ONNX Runtime with any set of tensors as outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..errors import RefusedInput
+from .devices import session_providers
+
+
+class Session:
+    """An ONNX Runtime session over a (sub)model, tensors by their ONNX names.
+
+    Args:
+        model: the canonical (sub)model; its graph inputs and outputs are what is fed and fetched.
+        device: "auto", "cpu" or "cuda[:n]".
+        threads: intra-op threads; None leaves the choice to ONNX Runtime.
+        optimize: False switches every graph optimization off (for exact comparisons).
+    """
+
+    def __init__(
+        self, model: onnx.ModelProto, device: str = "auto", threads: int | None = None, optimize: bool = True
+    ) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.input_names = tuple(i.name for i in model.graph.input)
+        self.output_names = tuple(o.name for o in model.graph.output)
+        try:
+            self.ort = ort.InferenceSession(
+                model.SerializeToString(), options, providers=session_providers(device)
+            )
+        except Exception as error:  # ONNX Runtime raises many unrelated types
+            raise RefusedInput(f"ONNX Runtime refuses the model: {first_line(error)}") from error
+        self.provider: str = self.ort.get_providers()[0]
+
+    def run(
+        self, x: np.ndarray | Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The asked tensors by name.
+
+        Args:
+            x: the input array, or one per input name, in the model's own dtype.
+            outputs: a subset of the session's outputs (all of them are computed anyway).
+        """
+        feeds: Any = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
+        names = list(outputs or self.output_names)
+        try:
+            return dict(zip(names, self.ort.run(names, feeds), strict=True))
+        except Exception as error:
+            raise RefusedInput(f"ONNX Runtime failed on the model: {first_line(error)}") from error
+
+
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """The first non-empty line of an error's text, cut to ``limit`` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:limit]

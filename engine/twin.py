@@ -1,0 +1,109 @@
+"""The differentiable executor: the graph's nodes as torch modules, tensors by their ONNX names.
+
+`Twin` only runs what it is given; which module computes which operator is decided in `adapters.twin`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# A rule replaces the computation of every node of one operator: it gets the node's module and its inputs
+# and returns its output(s). Guided backprop, redirected ReLU and DeepLIFT are rules.
+Rule = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node: ``outputs = modules[key](*inputs)``; an empty input name is an omitted optional input."""
+
+    key: str
+    op: str
+    node: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Twin(nn.Module):
+    """Runs from ``inputs`` to ``outputs``, both tensor names, and nothing beside the path between them.
+
+    Parameters are frozen and the modules are in inference mode. Every image size and batch that the
+    operators on the path allow will do, whatever the export fixed.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        modules: Mapping[str, nn.Module],
+        constants: Mapping[str, Tensor],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self.steps = tuple(steps)
+        self.nodes = nn.ModuleDict(dict(modules))
+        self.input_names = tuple(inputs)
+        self.output_names = tuple(outputs)
+        self._constant_keys = {name: f"constant_{i}" for i, name in enumerate(constants)}
+        for name, value in constants.items():
+            self.register_buffer(self._constant_keys[name], value, persistent=False)
+        self._release = _last_uses(self.steps, self.output_names)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(
+        self, x: Tensor | Mapping[str, Tensor], rules: Mapping[str, Rule] | None = None
+    ) -> dict[str, Tensor]:
+        """The asked tensors by name.
+
+        Args:
+            x: the input tensor, or one per input name.
+            rules: operator name -> rule, used in place of that operator's own computation.
+
+        Returns:
+            One entry per output name, in that order, in the ONNX tensors' own shapes.
+        """
+        values: dict[str, Tensor] = {}
+        if isinstance(x, Mapping):
+            values.update(x)
+        else:
+            values[self.input_names[0]] = x
+        for name, key in self._constant_keys.items():
+            values[name] = getattr(self, key)
+        for step, release in zip(self.steps, self._release, strict=True):
+            arguments = [values[name] if name else None for name in step.inputs]
+            module = self.nodes[step.key]
+            rule = rules.get(step.op) if rules else None
+            result = rule(module, *arguments) if rule else module(*arguments)
+            if len(step.outputs) == 1:
+                values[step.outputs[0]] = result[0] if isinstance(result, (tuple, list)) else result
+            else:
+                values.update((n, r) for n, r in zip(step.outputs, result, strict=False) if n)
+            for name in release:
+                values.pop(name, None)
+        return {name: values[name] for name in self.output_names}
+
+    def only(self, x: Tensor, rules: Mapping[str, Rule] | None = None) -> Tensor:
+        """The value of the one output (the first, where there are more)."""
+        return self(x, rules)[self.output_names[0]]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are (the CPU where there are none)."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+
+def _last_uses(steps: Sequence[Step], keep: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """For each step the tensors that nobody needs after it, so that a forward pass holds few at once."""
+    seen = set(keep)
+    releases: list[tuple[str, ...]] = []
+    for step in reversed(steps):
+        names = {name for name in (*step.inputs, *step.outputs) if name and name not in seen}
+        releases.append(tuple(sorted(names)))
+        seen |= names
+    return tuple(reversed(releases))

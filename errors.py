@@ -1,0 +1,50 @@
+"""Every error that a user can cause, and the exit code the command line gives it.
+
+ConvscopeError          1   the job failed
+├── UsageError          2   wrong use: an unknown layer, a unit out of range, a bad flag
+├── RefusedInput        3   the input is hostile, corrupt or unsupported
+│   ├── UnsafeFile      3   loading it could run code or exhaust the machine
+│   ├── UnsupportedOperator 3   no converter for this operator at this opset
+│   └── ParityError     3   the two executors disagree: the import is wrong
+└── PartlyDone          4   some of the work is finished, the same command resumes
+
+Messages are one line: what is wrong with its value, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class ConvscopeError(Exception):
+    """The job failed for a reason that the user can read and act upon."""
+
+    exit_code = 1
+
+
+class UsageError(ConvscopeError):
+    """A name, number or flag that does not fit the model."""
+
+    exit_code = 2
+
+
+class RefusedInput(ConvscopeError):
+    """A file that is corrupt, unsupported or not what it claims to be."""
+
+    exit_code = 3
+
+
+class UnsafeFile(RefusedInput):
+    """A file that could run code or exhaust the machine."""
+
+
+class UnsupportedOperator(RefusedInput):
+    """An ONNX operator (with its opset) for which there is no converter."""
+
+
+class ParityError(RefusedInput):
+    """The differentiable twin and the forward session disagree on a tensor."""
+
+
+class PartlyDone(ConvscopeError):
+    """Some results are finished and kept; the same command continues."""
+
+    exit_code = 4
