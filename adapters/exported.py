@@ -1,0 +1,32 @@
+"""What a source adapter hands over: the model as ONNX, and what only the source knows about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import onnx
+
+from ..engine.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """A Torch or Keras model written as ONNX, before normalization.
+
+    Attributes:
+        model: the export, tensors named by the exporter; batch dynamic; outputs are the model's own.
+        names: tensor -> the name that the source framework's user knows its layer by. A tensor is named
+            where a layer ends (a Keras layer's output, a torch module's output), so most tensors have none.
+        preprocessing: what the source says about its input, or None.
+        labels: class names by index, or None.
+        producer: framework and version, e.g. "torch 2.13.0 (legacy exporter)".
+        notes: one line each, for the user: what was assumed, left out or tried in vain.
+    """
+
+    model: onnx.ModelProto
+    names: Mapping[str, str] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    labels: tuple[str, ...] | None = None
+    producer: str = ""
+    notes: tuple[str, ...] = ()
