@@ -22,6 +22,8 @@ class Exported:
         labels: class names by index, or None.
         producer: framework and version, e.g. "torch 2.13.0 (legacy exporter)".
         notes: one line each, for the user: what was assumed, left out or tried in vain.
+        aliases: further names of the source -> the tensor they mean: a torch container that ends where its
+            last module ends (``layer4`` and ``layer4.1`` for the output of ``layer4.1.relu_1``), a dropout.
     """
 
     model: onnx.ModelProto
@@ -30,3 +32,4 @@ class Exported:
     labels: tuple[str, ...] | None = None
     producer: str = ""
     notes: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
