@@ -1,1 +1,1 @@
-
+"""Results to files and pages: arrays in, PNG, JSON, NPZ and self-contained HTML out."""

@@ -1,0 +1,174 @@
+"""Every file that convscope writes: complete under its final name, or not there at all.
+
+A file is written under a temporary name in the same folder and renamed when it is whole, so a killed
+process, a full disk or an exception leaves no half file that a later run would take for finished. The rename
+is not followed by fsync: what is covered is the death of the process, not of the machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import io
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import ConvscopeError, PartlyDone
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well.
+
+    Missing folders are made. When the block raises, the temporary file is removed and what was under the
+    final name before stays.
+
+    Raises:
+        PartlyDone: the disk is full; what was finished before is kept.
+        ConvscopeError: the file cannot be written there.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(6)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as exc:
+        _remove(temporary)
+        raise _translated(exc, path, temporary) from exc
+    except BaseException:  # Ctrl-C too must leave no temporary file
+        _remove(temporary)
+        raise
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Writes ``data``; returns the path."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Writes ``text`` as UTF-8 with plain line feeds; lone surrogates are replaced."""
+    return write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def write_json(path: str | os.PathLike[str], obj: Any) -> Path:
+    """Writes ``obj`` as JSON, see `to_json`."""
+    return write_text(path, to_json(obj) + "\n")
+
+
+def to_json(obj: Any, indent: int | None = 2) -> str:
+    """JSON text of plain values, numpy values, dataclasses and paths.
+
+    Keys keep their order. NaN and infinities become null, since JSON has no word for them. Everything
+    outside ASCII is escaped: names come from models, and a terminal must not act on them.
+    """
+    return json.dumps(plain(obj), indent=indent, allow_nan=False)
+
+
+def plain(obj: Any) -> Any:
+    """``obj`` with only dict, list, str, int, float, bool and None inside, as JSON knows them."""
+    if isinstance(obj, np.ndarray | np.generic):
+        obj = obj.tolist()
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        obj = {f.name: getattr(obj, f.name) for f in dataclasses.fields(obj)}
+    if isinstance(obj, float):
+        return obj if math.isfinite(obj) else None
+    if isinstance(obj, Mapping):
+        return {str(key): plain(value) for key, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [plain(value) for value in obj]
+    if isinstance(obj, os.PathLike):
+        return os.fspath(obj)
+    return obj
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Pixels as bytes: floats in [0, 1] are clipped, multiplied by 255 and rounded; NaN becomes 0."""
+    image = np.asarray(image)
+    if image.dtype == np.uint8:
+        return image
+    scaled = np.nan_to_num(image.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0)
+    return np.rint(np.clip(scaled, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+def to_pillow(image: np.ndarray) -> Any:
+    """A PIL image from (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), floats in [0, 1] or uint8.
+
+    Raises:
+        ValueError: another shape.
+    """
+    from PIL import Image
+
+    pixels = to_uint8(image)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[2] in (3, 4)):
+        raise ValueError(f"a picture is (H, W) or (H, W, 1|3|4), not {np.shape(image)}")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def save_png(path: str | os.PathLike[str], image: np.ndarray, metadata: Mapping[str, str] | None = None) -> Path:
+    """Writes a PNG; the same pixels and metadata give the same bytes.
+
+    Args:
+        path: the final name.
+        image: as for `to_pillow`.
+        metadata: keyword (1 to 79 Latin-1 characters) -> text, kept inside the file as iTXt chunks, so that
+            the picture says which model, layer, unit, preset and seed made it.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, text in (metadata or {}).items():
+        info.add_itxt(key, str(text).encode("utf-8", errors="replace").decode("utf-8"))
+    buffer = io.BytesIO()
+    to_pillow(image).save(buffer, format="PNG", pnginfo=info, compress_level=6)
+    return write_bytes(path, buffer.getvalue())
+
+
+def save_npy(path: str | os.PathLike[str], array: np.ndarray) -> Path:
+    """Writes one array as .npy (no pickles)."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    return Path(path)
+
+
+def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> Path:
+    """Writes named arrays as an uncompressed .npz (no pickles)."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **dict(arrays))
+    return Path(path)
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def _translated(exc: OSError, path: Path, temporary: Path) -> Exception:
+    """What the user reads for a failed write; an OSError about another file goes on unchanged."""
+    if exc.errno in _FULL:
+        return PartlyDone(
+            f"cannot write {path}: the disk is full; files finished before are kept: free some space or "
+            "choose another folder with -o"
+        )
+    ours = (str(temporary), str(path), str(path.parent))
+    if exc.filename is not None and str(exc.filename) not in ours and not _is_above(exc.filename, path):
+        return exc
+    return ConvscopeError(f"cannot write {path}: {exc.strerror or exc}; choose another folder with -o")
+
+
+def _is_above(name: Any, path: Path) -> bool:
+    return Path(os.fsdecode(name)) in path.parents
