@@ -1,1 +1,234 @@
+"""Adapters: any model file or live object becomes a `Graph`."""
 
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from ..engine.graph import Graph
+from ..engine.layers import Layer, Source, TensorSpec
+from ..engine.preprocessing import Preprocessing, preset
+from ..errors import RefusedInput, UsageError
+from .check import check_parity
+from .exported import Exported
+from .from_onnx import parse, read_onnx
+from .guess_preprocessing import companion, embedded
+from .normalize import Draft, normalize
+from .precheck import precheck
+from .sniff import sniff
+from .table import layer_table
+from .twin import TwinFactory
+
+__all__ = ["load"]
+
+_CHECK_SIZE = 64  # a small random image is enough to find a wrong converter; heads that refuse it get the full size
+
+
+def load(
+    source: str | os.PathLike[str] | Any,
+    *,
+    arch: str | None = None,
+    trust: bool = False,
+    example_input: Any = None,
+    preprocessing: Preprocessing | str | None = None,
+    labels: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    layout: str | None = None,
+    check: bool = True,
+) -> Graph:
+    """The normalized graph of a model, whatever framework it comes from.
+
+    Args:
+        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` (with
+            ``example_input``) or a ``keras.Model``.
+        arch: ``package.module:callable`` that builds the network, for files that hold weights alone.
+        trust: allow formats whose loading runs code from the file (pickled modules, TorchScript, Lambda).
+        example_input: a float tensor (N, C, H, W) for live torch modules.
+        preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
+        labels: class names by index.
+        size: (height, width) where the file leaves the image size open.
+        layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
+        check: compare every tensor of the two executors on a small random image.
+
+    Returns:
+        The graph; ``graph.source.notes`` says what was assumed.
+
+    Raises:
+        UsageError: no such file, a wrong flag. RefusedInput: hostile, corrupt or unsupported input.
+        ParityError: the executors disagree; the message names the first wrong tensor.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path: Path | None = Path(source)
+        assert path is not None
+        kind = sniff(path)
+        exported = _from_file(path, kind, arch, trust, example_input, size)
+    else:
+        path = None
+        kind, exported = _from_object(source, example_input)
+    chosen = _preprocessing(preprocessing, exported, path)
+    graph = build_graph(exported, kind, path, chosen, labels, size=size, layout=layout)
+    if check:
+        _self_check(graph)
+    return graph
+
+
+def build_graph(
+    exported: Exported,
+    kind: str,
+    path: Path | None,
+    preprocessing: Preprocessing,
+    labels: Sequence[str] | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    layout: str | None = None,
+) -> Graph:
+    """Normalizes an exported model and wraps it; no parity check. Arguments as for `load`."""
+    opset = next(e.version for e in exported.model.opset_import if e.domain in ("", "ai.onnx"))
+    producer = exported.producer or _producer(exported.model)
+    file_digest = _digest(path) if path else ""
+    declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
+    draft, canonical = normalize(exported.model, layout=_layout(declared), size=size or preprocessing.size)
+    layers = layer_table(draft, canonical, _names_of(exported, draft))
+    canonical.graph.value_info.extend(_value_infos(draft, canonical))
+    if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
+        preprocessing = replace(preprocessing, layout="NHWC")
+    digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
+    return Graph(
+        model=canonical,
+        layers=layers,
+        inputs=tuple(_spec(i, draft) for i in canonical.graph.input),
+        outputs=tuple(_spec(o, draft) for o in canonical.graph.output),
+        preprocessing=preprocessing,
+        source=Source(
+            path=str(path) if path else None,
+            sha256=file_digest or digest,
+            format=kind,
+            producer=producer,
+            opset=opset,
+            notes=(*exported.notes, *draft.notes),
+        ),
+        sha256=digest,
+        twin_factory=TwinFactory(canonical),
+        labels=tuple(labels) if labels is not None else exported.labels,
+        aliases=_aliases(exported, draft, layers),
+        permuted=draft.permuted,
+    )
+
+
+def _from_file(
+    path: Path, kind: str, arch: str | None, trust: bool, example_input: Any, size: tuple[int, int] | None
+) -> Exported:
+    if kind == "onnx":
+        return Exported(read_onnx(path))
+    if kind in ("keras", "h5"):
+        from .from_keras import load_keras_file
+
+        return load_keras_file(path, arch=arch, trust=trust, size=size)
+    from .from_torch import load_torch_file
+
+    return load_torch_file(path, arch=arch, trust=trust, example_input=example_input, size=size)
+
+
+def _from_object(source: Any, example_input: Any) -> tuple[str, Exported]:
+    root = {c.__module__.split(".")[0] for c in type(source).__mro__}
+    if isinstance(source, onnx.ModelProto):
+        model = parse(source.SerializeToString(), "the ModelProto")
+        precheck(model, "the ModelProto")
+        return "onnx", Exported(model)
+    if "keras" in root:
+        from .from_keras import export_keras
+
+        return "keras", export_keras(source)
+    if "torch" in root:
+        from .from_torch import export_torch
+
+        if example_input is None:
+            raise UsageError("a live torch module needs example_input, a float tensor of shape (1, C, H, W)")
+        return "torch", export_torch(source, example_input)
+    raise UsageError(
+        f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module or a keras.Model"
+    )
+
+
+def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: Path | None) -> Preprocessing:
+    if isinstance(given, str):
+        return preset(given)
+    if given is not None:
+        return given
+    found = exported.preprocessing or embedded(exported.model) or (companion(path) if path else None)
+    return found or Preprocessing()
+
+
+def _layout(declared: str | None) -> str | None:
+    if declared not in (None, "NCHW", "NHWC"):
+        raise UsageError(f"layout '{declared}' is unknown; use NCHW or NHWC")
+    return declared if declared == "NHWC" else None  # NCHW is also the default of every preset
+
+
+def _names_of(exported: Exported, draft: Draft) -> dict[str, str]:
+    """Tensor -> layer name on the canonical graph; of two names for one tensor the earlier layer's wins."""
+    names: dict[str, str] = {}
+    for tensor, name in exported.names.items():
+        names.setdefault(draft.aliases.get(tensor, tensor), name)
+    return names
+
+
+def _aliases(exported: Exported, draft: Draft, layers: Sequence[Layer]) -> dict[str, str]:
+    """Removed tensors, and the names of layers that do nothing at inference (Dropout), to living tensors."""
+    aliases = dict(draft.aliases)
+    taken = {layer.name for layer in layers}
+    for tensor, name in exported.names.items():
+        if name not in taken:
+            aliases[name] = draft.aliases.get(tensor, tensor)
+    return aliases
+
+
+def _value_infos(draft: Draft, model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Type and rank of every tensor, so that a session can start at any of them."""
+    outputs = {o.name for o in model.graph.output}
+    infos = []
+    for name in (n for node in model.graph.node for n in node.output if n and n not in outputs):
+        if draft.types.get(name) and name in draft.shapes:
+            dims = [None] * len(draft.shapes[name])
+            infos.append(helper.make_tensor_value_info(name, draft.types[name], dims))
+    return infos
+
+
+def _spec(info: onnx.ValueInfoProto, draft: Draft) -> TensorSpec:
+    shape = draft.shapes.get(info.name, ())
+    kind = info.type.tensor_type.elem_type or draft.types.get(info.name, 1) or 1
+    return TensorSpec(info.name, (None, *shape[1:]) if shape else (), str(helper.tensor_dtype_to_np_dtype(kind)))
+
+
+def _producer(model: onnx.ModelProto) -> str:
+    return " ".join(p for p in (model.producer_name[:80], model.producer_version[:40]) if p) or "unknown"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _self_check(graph: Graph) -> None:
+    """On a small image where the head allows it; a fixed head needs the full one."""
+    spec = graph.inputs[0].shape
+    fixed = len(spec) == 4 and (spec[2] is not None or spec[3] is not None)
+    if not fixed:
+        try:
+            check_parity(graph, size=(_CHECK_SIZE, _CHECK_SIZE))
+            return
+        except RefusedInput as error:
+            from ..errors import ParityError
+
+            if isinstance(error, ParityError):
+                raise
+        except RuntimeError:
+            pass  # the head refuses so small an image
+    check_parity(graph, batch=1 if fixed else 2)

@@ -112,9 +112,7 @@ def _as_like(values: np.ndarray, like: Any) -> Any:
 PRESETS: dict[str, Preprocessing] = {
     "caffe": Preprocessing(0, 255, (103.939, 116.779, 123.68), (1.0,), "BGR", preset="caffe", found="preset"),
     "tf": Preprocessing(-1, 1, preset="tf", found="preset"),
-    "torch": Preprocessing(
-        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), preset="torch", found="preset"
-    ),
+    "torch": Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), preset="torch", found="preset"),
     "unit": Preprocessing(preset="unit", found="preset"),
     "raw": Preprocessing(0, 255, preset="raw", found="preset"),
 }

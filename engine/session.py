@@ -36,9 +36,7 @@ class Session:
         self.input_names = tuple(i.name for i in model.graph.input)
         self.output_names = tuple(o.name for o in model.graph.output)
         try:
-            self.ort = ort.InferenceSession(
-                model.SerializeToString(), options, providers=session_providers(device)
-            )
+            self.ort = ort.InferenceSession(model.SerializeToString(), options, providers=session_providers(device))
         except Exception as error:  # ONNX Runtime raises many unrelated types
             raise RefusedInput(f"ONNX Runtime refuses the model: {first_line(error)}") from error
         self.provider: str = self.ort.get_providers()[0]

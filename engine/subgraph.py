@@ -10,9 +10,7 @@ from onnx import helper
 from ..errors import UsageError
 
 
-def nodes_between(
-    graph: onnx.GraphProto, inputs: Sequence[str], outputs: Sequence[str]
-) -> list[onnx.NodeProto]:
+def nodes_between(graph: onnx.GraphProto, inputs: Sequence[str], outputs: Sequence[str]) -> list[onnx.NodeProto]:
     """The nodes, in order of execution, that compute ``outputs`` when ``inputs`` are given.
 
     Raises:
@@ -46,9 +44,7 @@ def _reads(node: onnx.NodeProto) -> list[str]:
     return names
 
 
-def extract(
-    model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[str]
-) -> onnx.ModelProto:
+def extract(model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[str]) -> onnx.ModelProto:
     """A model of its own with those inputs and outputs; weights are copied, unused ones left out."""
     names = [i.name for i in inputs]
     nodes = nodes_between(model.graph, names, outputs)

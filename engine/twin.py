@@ -54,9 +54,7 @@ class Twin(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def forward(
-        self, x: Tensor | Mapping[str, Tensor], rules: Mapping[str, Rule] | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, x: Tensor | Mapping[str, Tensor], rules: Mapping[str, Rule] | None = None) -> dict[str, Tensor]:
         """The asked tensors by name.
 
         Args:

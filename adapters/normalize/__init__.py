@@ -1,1 +1,73 @@
+"""From any exporter's ONNX to the canonical graph: small passes, ONNX to ONNX, tensor names kept."""
 
+from __future__ import annotations
+
+import onnx
+from onnx import inliner
+
+from ...engine.graph import DEFAULT_SIZE
+from .batch import free_batch, free_input
+from .channels_first import to_channels_first
+from .cleanup import remove_idle_nodes
+from .constants import constants_to_weights, fold_constants, to_float32
+from .draft import Draft
+from .shapes import image_shape, infer
+
+__all__ = ["Draft", "normalize"]
+
+
+def normalize(
+    model: onnx.ModelProto, *, layout: str | None = None, size: tuple[int, int] | None = None
+) -> tuple[Draft, onnx.ModelProto]:
+    """The canonical form of a (prechecked) model.
+
+    Args:
+        model: taken over and edited.
+        layout: of the image input, "NCHW" or "NHWC"; None tells from the graph.
+        size: (height, width) where the file leaves them open.
+
+    Returns:
+        The draft with shapes, aliases and permutations, and the canonical ModelProto.
+
+    Raises:
+        RefusedInput: a cycle, contradicting shapes, no image input. UnsafeFile: absurd sizes.
+    """
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    draft = Draft.of(model)
+    _image_first(draft)
+    chosen = size or (DEFAULT_SIZE, DEFAULT_SIZE)
+    constants_to_weights(draft)
+    to_float32(draft)
+    fold_constants(draft)
+    draft.drop_dead()
+    infer(draft, chosen)
+    remove_idle_nodes(draft)
+    to_channels_first(draft, layout)
+    while free_batch(draft):
+        infer(draft, chosen)
+    fold_constants(draft)
+    remove_idle_nodes(draft)
+    draft.sort()
+    draft.drop_dead()
+    draft.settle_aliases()
+    _fixed = {i.name: image_shape(i) for i in draft.inputs}
+    infer(draft, chosen)
+    free_input(draft)
+    canonical = draft.build()
+    for name, shape in _fixed.items():
+        draft.shapes[name] = shape or draft.shapes.get(name, ())
+    return draft, canonical
+
+
+def _image_first(draft: Draft) -> None:
+    """The image is the first input of rank 4 (else of rank 3 or 5, else the first)."""
+    from ...errors import RefusedInput
+
+    if not draft.inputs:
+        raise RefusedInput("the graph has no input to feed an image to")
+    ranks = [len(image_shape(i) or ()) for i in draft.inputs]
+    for wanted in (4, 5, 3):
+        if wanted in ranks:
+            draft.inputs.insert(0, draft.inputs.pop(ranks.index(wanted)))
+            return

@@ -1,0 +1,119 @@
+"""Reading an ONNX file that nobody has vouched for.
+
+`onnx.load` refuses external data behind symbolic links, which is how a Hugging Face cache stores it, and
+ONNX Runtime accepts hard links; so external data is read here, with a rule of our own: the real file lies in
+the model's own real folder, or beside the model's real file where a hub cache keeps its blobs.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+from onnx import TensorProto
+
+from ..errors import RefusedInput, UnsafeFile
+from .precheck import every_tensor, item_bits, precheck
+
+MAX_MODEL_BYTES = 2**31 - 1  # protobuf's own limit for one message
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The file as a checked ModelProto with all weights inside.
+
+    Raises:
+        RefusedInput: corrupt or not ONNX. UnsafeFile: it would exhaust the machine or leave its folder.
+    """
+    if path.stat().st_size > MAX_MODEL_BYTES:
+        raise RefusedInput(f"{path} has more than 2 GiB; store its weights as external data")
+    model = parse(path.read_bytes(), str(path))
+    precheck(model, str(path))
+    _load_external(model, path)
+    return model
+
+
+def parse(data: bytes, where: str) -> onnx.ModelProto:
+    """A ModelProto from bytes; raises RefusedInput where they are none."""
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception:
+        raise RefusedInput(
+            f"{where} is not a model that can be read: neither ONNX, Keras, Torch nor safetensors (or it is truncated)"
+        ) from None
+    if not model.ir_version or not model.HasField("graph") or not model.graph.node:
+        raise RefusedInput(f"{where} holds no ONNX graph; it is empty, truncated or something else")
+    return model
+
+
+def _load_external(model: onnx.ModelProto, path: Path) -> None:
+    for tensor in every_tensor(model):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            _inline(tensor, path)
+
+
+def _inline(tensor: TensorProto, path: Path) -> None:
+    entries = {e.key: e.value for e in tensor.external_data}
+    name = tensor.name[:80]
+    file = _contained(entries.get("location", ""), path, name)
+    offset, length = (_number(entries.get(k), k, name, path) for k in ("offset", "length"))
+    offset = offset or 0
+    expected = (_elements(tensor) * item_bits(tensor.data_type) + 7) // 8
+    if length is not None and length != expected:
+        raise RefusedInput(f"{path}: external tensor '{name}' says {length} bytes, its shape needs {expected}")
+    if offset + expected > file.stat().st_size:
+        raise RefusedInput(f"{path}: external data of tensor '{name}' ends beyond {file.name} (truncated?)")
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        tensor.raw_data = stream.read(expected)
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def _contained(location: str, path: Path, name: str) -> Path:
+    """The real file behind an external location, proven to lie where the model's own files lie."""
+    parts = PurePosixPath(location).parts
+    windows = PureWindowsPath(location)
+    if (
+        not location
+        or "\0" in location
+        or ".." in parts
+        or location.startswith("/")
+        or windows.drive
+        or windows.is_absolute()
+        or ".." in windows.parts
+    ):
+        raise UnsafeFile(f"{path}: external data of tensor '{name}' points outside the model's folder: {location!r}")
+    folder = path.absolute().parent
+    real = (folder / location).resolve()
+    allowed = [folder.resolve()]
+    if path.is_symlink():  # a hub cache: snapshots/REV/model.onnx -> ../../blobs/HASH
+        allowed.append(path.resolve().parent)
+    if not any(real.is_relative_to(root) for root in allowed):
+        raise UnsafeFile(f"{path}: external data of tensor '{name}' lies outside the model's folder: {location!r}")
+    if not real.exists():
+        raise RefusedInput(f"{path}: external data file '{location}' is missing; put it beside the model")
+    status = real.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeFile(f"{path}: external data '{location}' is not a regular file")
+    if status.st_nlink > 1:
+        raise UnsafeFile(
+            f"{path}: external data '{location}' is a hard link, which can show a file from outside; copy it"
+        )
+    return real
+
+
+def _number(text: str | None, key: str, name: str, path: Path) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise RefusedInput(f"{path}: external tensor '{name}' has the {key} {text[:40]!r}, not a byte count")
+    return int(text)
+
+
+def _elements(tensor: TensorProto) -> int:
+    total = 1
+    for dim in tensor.dims:
+        total *= dim
+    return total

@@ -1,0 +1,138 @@
+"""Human layer names: what the source framework's user calls each tensor.
+
+Sources, best first: names the source adapter knows (Keras layers, torch modules), the module scopes that
+torch's dynamo exporter writes into node metadata, the path that its legacy exporter and tf2onnx write into
+node names, the module path in a weight's name, and the tensor's own name.
+
+Where several nodes belong to one source layer, the last carries the layer's name and the others are called
+``name/Op``: ``block1_conv1`` is the Keras layer's output, ``block1_conv1/Conv`` the convolution in it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import onnx
+
+_GENERIC = re.compile(r"^(node_)?[A-Za-z]*_?\d*$|^n\d+$")
+_MODULE_WEIGHT = re.compile(r"^([A-Za-z_][\w]*(?:\.[\w]+)*)\.(?:weight|bias|running_mean)$")
+_PREFIX = re.compile(r"^(functional|model|sequential|keras)(_\d+)?$")
+
+
+def human_names(nodes: Sequence[onnx.NodeProto], taps: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """A unique name for every tap.
+
+    Args:
+        nodes: the canonical graph's, in order.
+        taps: tensor names that need a name, in order of execution.
+        known: tensor -> name, from the source adapter; always wins.
+    """
+    scopes = _scopes(nodes)
+    by_output = {o: (node, scope) for node, scope in zip(nodes, scopes, strict=True) for o in node.output}
+    last: dict[str, str] = {}
+    for tap in taps:
+        scope = known.get(tap) or by_output[tap][1]
+        if scope:
+            last[scope] = tap
+    for tap in taps:  # a name from the adapter belongs to exactly its tensor
+        if tap in known:
+            last[known[tap]] = tap
+    used: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    reserved = set(last)
+    for tap in taps:
+        node, scope = by_output[tap]
+        scope = known.get(tap) or scope
+        if scope and last[scope] == tap:
+            names[tap] = scope
+            continue
+        stem = f"{scope}/{node.op_type}" if scope else _plain(node, tap)
+        names[tap] = _unique(stem, used, reserved)
+    return names
+
+
+def _unique(stem: str, used: Counter[str], reserved: set[str]) -> str:
+    while True:
+        count = used[stem]
+        used[stem] += 1
+        name = f"{stem}_{count}" if count else stem
+        if name not in reserved:
+            reserved.add(name)
+            return name
+
+
+def _plain(node: onnx.NodeProto, tap: str) -> str:
+    """The node's name where it says something, else the tensor's."""
+    if node.name and not _GENERIC.match(node.name):
+        return node.name.strip("/")
+    return tap if not _GENERIC.match(tap) else f"{node.op_type}_{tap}".lower() if tap.isdigit() else tap
+
+
+def _scopes(nodes: Sequence[onnx.NodeProto]) -> list[str]:
+    scopes = [_dynamo_scope(n) for n in nodes]
+    if any(scopes):
+        return _number_calls(scopes)
+    scopes = [_path_scope(n) for n in nodes]
+    if sum(bool(s) for s in scopes) * 2 > len(nodes):
+        return _shorten(scopes)
+    return [_weight_scope(n) for n in nodes]
+
+
+def _dynamo_scope(node: onnx.NodeProto) -> str:
+    """The module path from ``pkg.torch.onnx.name_scopes``: a list of paths, the last one the operator's."""
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes" and len(entry.value) < 10_000:
+            try:
+                paths = ast.literal_eval(entry.value)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                return ""
+            if isinstance(paths, list) and len(paths) > 1:
+                return str(paths[-2])
+    return ""
+
+
+def _number_calls(scopes: list[str]) -> list[str]:
+    """A module that is called again later (a shared ReLU) gets ``_1``, as torch's legacy exporter writes."""
+    parents = {s.rsplit(".", i)[0] for s in set(scopes) for i in range(1, s.count(".") + 1)}
+    calls: Counter[str] = Counter()
+    result: list[str] = []
+    previous = ""
+    for scope in scopes:
+        leaf = bool(scope) and scope not in parents
+        if leaf and scope != previous:
+            calls[scope] += 1
+        result.append(f"{scope}_{calls[scope] - 1}" if leaf and calls[scope] > 1 else scope)
+        previous = scope or previous
+    return result
+
+
+def _path_scope(node: onnx.NodeProto) -> str:
+    """``/layer4/layer4.1/conv2/Conv`` -> ``layer4.1.conv2``; ``model/block1_conv1/Relu`` -> ``block1_conv1``."""
+    parts = [p for p in node.name.split("/") if p]
+    if len(parts) < 2:
+        return ""
+    scope = ""
+    for part in parts[:-1]:
+        scope = part if not scope or part.startswith(f"{scope}.") else f"{scope}.{part}"
+    return scope
+
+
+def _shorten(scopes: list[str]) -> list[str]:
+    """Removes a model prefix that all share, and the ``_1`` that tf2onnx then appends to every layer."""
+    heads = {s.split(".", 1)[0] for s in scopes if s}
+    if len(heads) == 1 and _PREFIX.match(next(iter(heads))):
+        scopes = [s.split(".", 1)[1] if "." in s else "" for s in scopes]
+        filled = {s for s in scopes if s}
+        if filled and all(s.endswith("_1") for s in filled):
+            scopes = [s.removesuffix("_1") for s in scopes]
+    return scopes
+
+
+def _weight_scope(node: onnx.NodeProto) -> str:
+    for name in node.input[1:]:
+        if match := _MODULE_WEIGHT.match(name):
+            return match[1]
+    return ""

@@ -1,0 +1,160 @@
+"""Constants: Constant nodes become weights, and what is computed from constants alone is computed once.
+
+Folding runs the model's own operators, so it is bounded: the size of every result is worked out, or bounded
+by the operator's nature, before it is computed.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from ...errors import UnsafeFile
+from .draft import Draft, attribute, reads
+
+MAX_FOLDED_ELEMENTS = 2**26  # 256 MiB of float32; weights that are stored as such are not folded results
+
+# Results never larger than the inputs together, or than a few numbers.
+_BOUNDED = {
+    "Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Cos",
+    "DequantizeLinear", "Div", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Greater",
+    "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or",
+    "Pow", "QuantizeLinear", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "Shape", "Sigmoid", "Sign", "Sin", "Size", "Slice",
+    "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
+# Operators whose result's size is a number in their inputs: refused above the bound.
+_GROWING = {"ConstantOfShape", "Expand", "Range", "Tile"}
+
+
+def constants_to_weights(draft: Draft) -> None:
+    """Constant nodes become weights under the same name."""
+    kept: list[onnx.NodeProto] = []
+    for node in draft.nodes:
+        if node.op_type != "Constant" or node.domain:
+            kept.append(node)
+            continue
+        value = _constant_value(node)
+        if value is None:
+            kept.append(node)
+        elif isinstance(value, TensorProto):
+            value.name = node.output[0]
+            draft.tensors[node.output[0]] = value
+        else:
+            draft.set_constant(node.output[0], value)
+    draft.nodes = kept
+
+
+def fold_constants(draft: Draft) -> None:
+    """Computes every node that reads constants alone, and shapes that are known."""
+    kept: list[onnx.NodeProto] = []
+    outputs = {o.name for o in draft.outputs}
+    for node in draft.nodes:
+        values = _foldable(draft, node)
+        results = None if values is None or outputs & set(node.output) else _evaluate(draft, node, values)
+        if results is None:
+            kept.append(node)
+            continue
+        for name, value in zip(node.output, results, strict=False):
+            if name:
+                draft.set_constant(name, value)
+    draft.nodes = kept
+
+
+def _constant_value(node: onnx.NodeProto) -> np.ndarray | TensorProto | None:
+    for entry in node.attribute:
+        if entry.name == "value":
+            return entry.t
+        if entry.name in ("value_float", "value_floats"):
+            return np.asarray(helper.get_attribute_value(entry), dtype=np.float32)
+        if entry.name in ("value_int", "value_ints"):
+            return np.asarray(helper.get_attribute_value(entry), dtype=np.int64)
+    return None
+
+
+def _foldable(draft: Draft, node: onnx.NodeProto) -> list[np.ndarray | None] | None:
+    """The node's constant inputs, or None where it is not to be folded."""
+    if node.domain or node.op_type not in _BOUNDED | _GROWING:
+        return None
+    if any(name not in draft.tensors for name in reads(node)):
+        return None
+    values = [draft.constant(name) if name else None for name in node.input]
+    size = _result_size(node, values)
+    if size > MAX_FOLDED_ELEMENTS:
+        if node.op_type in _GROWING:
+            raise UnsafeFile(
+                f"node '{node.name[:60]}' ({node.op_type}) would make {size:,} values out of constants; "
+                f"at most {MAX_FOLDED_ELEMENTS:,} are made"
+            )
+        return None
+    return values
+
+
+def _result_size(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:
+    """An upper bound of the number of values that the node makes."""
+    first = values[0] if values else None
+    if node.op_type == "ConstantOfShape":
+        return prod(max(int(n), 0) for n in np.ravel(first))  # type: ignore[call-overload]
+    if node.op_type == "Expand" and values[1] is not None and first is not None:
+        return max(first.size, 1) * prod(max(int(n), 0) for n in values[1].ravel())
+    if node.op_type == "Tile" and values[1] is not None and first is not None:
+        return first.size * prod(max(int(n), 0) for n in values[1].ravel())
+    if node.op_type == "Range":
+        start, limit, delta = (float(np.ravel(v)[0]) for v in values if v is not None)
+        return int(min(max((limit - start) / delta, 0), 2**62)) if delta else 2**62
+    if node.op_type == "Gather" and values[1] is not None and first is not None:
+        axis = attribute(node, "axis", 0)
+        return values[1].size * (first.size // max(first.shape[axis], 1) if first.ndim else 1)
+    shapes = [v.shape for v in values if v is not None]
+    try:
+        return max(prod(np.broadcast_shapes(*shapes)), sum(prod(s) for s in shapes))
+    except ValueError:
+        return sum(prod(s) for s in shapes)
+
+
+def _evaluate(draft: Draft, node: onnx.NodeProto, values: list[np.ndarray | None]) -> list[np.ndarray] | None:
+    """The node's outputs by the reference evaluator, or None where it cannot compute them."""
+    names = [name for name in dict.fromkeys(node.input) if name]
+    feeds = {n: v for n, v in zip(node.input, values, strict=True) if n}
+    infos = [helper.make_tensor_value_info(n, draft.tensors[n].data_type, feeds[n].shape) for n in names]  # type: ignore[union-attr]
+    outs = [helper.make_empty_tensor_value_info(n) for n in node.output if n]
+    model = helper.make_model(
+        helper.make_graph([node], "fold", infos, outs),
+        opset_imports=[helper.make_opsetid("", draft.opset)],
+        ir_version=draft.ir_version,
+    )
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:  # an operator the evaluator lacks is left to the executors
+        return None
+    found = iter(results)
+    return [np.asarray(next(found)) if n else np.empty(0) for n in node.output]
+
+
+def to_float32(draft: Draft) -> None:
+    """Float16, bfloat16 and double models are run in float32 by both executors."""
+    wide = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+    found = {t.data_type for t in draft.tensors.values()} | {
+        i.type.tensor_type.elem_type for i in (*draft.inputs, *draft.outputs)
+    }
+    if not found & wide:
+        return
+    for name, tensor in list(draft.tensors.items()):
+        if tensor.data_type in wide:
+            draft.set_constant(name, numpy_helper.to_array(tensor).astype(np.float32))
+    for info in (*draft.inputs, *draft.outputs):
+        if info.type.tensor_type.elem_type in wide:
+            info.type.tensor_type.elem_type = TensorProto.FLOAT
+    for node in draft.nodes:
+        for entry in node.attribute:
+            if node.op_type == "Cast" and entry.name == "to" and entry.i in wide:
+                entry.i = TensorProto.FLOAT
+            elif node.op_type == "ConstantOfShape" and entry.name == "value" and entry.t.data_type in wide:
+                entry.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(entry.t).astype(np.float32)))
+    names = ", ".join(sorted(TensorProto.DataType.Name(t).lower() for t in found & wide))
+    draft.notes.append(f"the model's {names} values are computed in float32")

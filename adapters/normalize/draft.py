@@ -1,0 +1,257 @@
+"""The model while it is being normalized: nodes in order, weights by name, edited in place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ...errors import RefusedInput
+
+
+@dataclass
+class Draft:
+    """A mutable view of one ONNX model.
+
+    Attributes:
+        nodes: in topological order.
+        inputs, outputs: the graph's, without weights.
+        aliases: removed tensor -> tensor with the same values.
+        permuted: tensor -> axes by which it is transposed against the source file's tensor of that name.
+        shapes: tensor -> shape at the default image size, None where unknown; filled by `infer`.
+        notes: what was changed that a user should know.
+    """
+
+    nodes: list[onnx.NodeProto]
+    inputs: list[onnx.ValueInfoProto]
+    outputs: list[onnx.ValueInfoProto]
+    opset: int
+    opsets: dict[str, int]
+    ir_version: int
+    graph_name: str
+    tensors: dict[str, onnx.TensorProto]
+    aliases: dict[str, str] = field(default_factory=dict)
+    permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
+    types: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    _fresh: int = 0
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> Draft:
+        """Takes the model apart; its protobuf objects are reused, not copied."""
+        opsets = {("" if e.domain == "ai.onnx" else e.domain): e.version for e in model.opset_import}
+        graph = model.graph
+        tensors = {t.name: t for t in graph.initializer}
+        nodes = list(graph.node)
+        for node in nodes:
+            if node.domain == "ai.onnx":
+                node.domain = ""
+        draft = cls(
+            nodes=nodes,
+            inputs=[i for i in graph.input if i.name not in tensors],
+            outputs=list(graph.output),
+            opset=opsets[""],
+            opsets=opsets,
+            ir_version=model.ir_version,
+            graph_name=graph.name,
+            tensors=tensors,
+        )
+        for sparse in graph.sparse_initializer:
+            draft.set_constant(sparse.values.name, _dense(sparse))
+        draft.sort()
+        return draft
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """The value of a weight or folded constant, or None for a computed tensor."""
+        if name not in self.tensors:
+            return None
+        if name not in self._arrays:
+            self._arrays[name] = numpy_helper.to_array(self.tensors[name])
+        return self._arrays[name]
+
+    def set_constant(self, name: str, value: np.ndarray) -> None:
+        """Adds or replaces a constant."""
+        value = np.asarray(value)
+        self.tensors[name] = numpy_helper.from_array(value, name)
+        self._arrays[name] = value
+
+    def fresh(self, stem: str) -> str:
+        """A tensor name that nothing else has."""
+        taken = self.tensors.keys() | self.types.keys() | {o for n in self.nodes for o in n.output}
+        while True:
+            self._fresh += 1
+            name = f"{stem}__{self._fresh}"
+            if name not in taken:
+                return name
+
+    def consumers(self) -> Counter[str]:
+        """How often each tensor is read, graph outputs included."""
+        count = Counter(name for node in self.nodes for name in reads(node))
+        count.update(o.name for o in self.outputs)
+        return count
+
+    def replace_uses(self, mapping: dict[str, str]) -> None:
+        """Lets every reader of a key read its value instead (chains are followed), subgraphs included."""
+        if not mapping:
+            return
+
+        def final(name: str) -> str:
+            while name in mapping:
+                name = mapping[name]
+            return name
+
+        for node in self.nodes:
+            _rename_inputs(node, final)
+        for removed in mapping:
+            self.aliases[removed] = final(removed)
+        for removed, kept in self.aliases.items():
+            self.aliases[removed] = final(kept)
+
+    def sort(self) -> None:
+        """Topological order, stable; raises RefusedInput on a cycle."""
+        ready = set(self.tensors) | {i.name for i in self.inputs} | {""}
+        made = {o for n in self.nodes for o in n.output}
+        waiting = self.nodes
+        ordered: list[onnx.NodeProto] = []
+        while waiting:
+            later: list[onnx.NodeProto] = []
+            for node in waiting:
+                if all(n in ready or n not in made for n in reads(node)):
+                    ordered.append(node)
+                    ready.update(node.output)
+                else:
+                    later.append(node)
+            if len(later) == len(waiting):
+                raise RefusedInput(f"the graph has a cycle through tensor '{later[0].output[0][:80]}'")
+            waiting = later
+        self.nodes = ordered
+
+    def drop_dead(self) -> None:
+        """Removes nodes and weights that no output needs, and unused trailing outputs of nodes."""
+        needed = {o.name for o in self.outputs}
+        kept: list[onnx.NodeProto] = []
+        for node in reversed(self.nodes):
+            if any(name in needed for name in node.output):
+                needed.update(reads(node))
+                while len(node.output) > 1 and node.output[-1] not in needed:
+                    del node.output[-1]
+                kept.append(node)
+        self.nodes = kept[::-1]
+        for name in [n for n in self.tensors if n not in needed]:
+            del self.tensors[name]
+            self._arrays.pop(name, None)
+
+    def settle_aliases(self) -> None:
+        """Follows chains of aliases; drops those of tensors that live on or whose target is gone."""
+        alive = {o for n in self.nodes for o in n.output} | {i.name for i in self.inputs} | set(self.tensors)
+        settled: dict[str, str] = {}
+        for name, target in self.aliases.items():
+            seen = {name}
+            while target in self.aliases and target not in alive and target not in seen:
+                seen.add(target)
+                target = self.aliases[target]
+            if name not in alive and target in alive:
+                settled[name] = target
+        self.aliases = settled
+
+    def build(self) -> onnx.ModelProto:
+        """The canonical ModelProto; nodes and weights move into it."""
+        graph = onnx.GraphProto(name=self.graph_name or "graph")
+        _distinct_names(self.nodes)
+        graph.node.extend(self.nodes)
+        graph.initializer.extend(self.tensors.values())
+        graph.input.extend(self.inputs)
+        graph.output.extend(self.outputs)
+        model = onnx.ModelProto(ir_version=self.ir_version, producer_name="convscope")
+        used = {""} | {n.domain for n in self.nodes}
+        model.opset_import.extend(
+            helper.make_opsetid(domain, version) for domain, version in self.opsets.items() if domain in used
+        )
+        model.graph.CopyFrom(graph)
+        return model
+
+
+def _distinct_names(nodes: list[onnx.NodeProto]) -> None:
+    """Some exporters repeat node names, which ONNX Runtime refuses."""
+    seen: set[str] = set()
+    for index, node in enumerate(nodes):
+        if node.name in seen:
+            node.name = f"{node.name}__{index}"
+        if node.name:
+            seen.add(node.name)
+
+
+def reads(node: onnx.NodeProto) -> Iterable[str]:
+    """What a node reads: its inputs, and what its subgraphs take from outside."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        graphs = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else list(attribute.graphs)
+        for graph in graphs:
+            inner = {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer}
+            inner |= {i.name for i in graph.input}
+            yield from (name for n in graph.node for name in reads(n) if name not in inner)
+            yield from (o.name for o in graph.output if o.name not in inner)
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """A node's attribute as a python value (strings decoded), or the default."""
+    for entry in node.attribute:
+        if entry.name == name:
+            value = helper.get_attribute_value(entry)
+            return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return default
+
+
+def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
+    """Sets or replaces an attribute."""
+    for i, entry in enumerate(node.attribute):
+        if entry.name == name:
+            del node.attribute[i]
+            break
+    node.attribute.append(helper.make_attribute(name, value))
+
+
+def node_axes(draft: Draft, node: onnx.NodeProto, position: int = 1) -> Sequence[int] | None:
+    """Axes given as an attribute (older opsets) or as a constant input; None where absent.
+
+    Raises:
+        KeyError: the axes are computed while the model runs.
+    """
+    axes = attribute(node, "axes")
+    if axes is not None:
+        return [int(a) for a in axes]
+    if len(node.input) <= position or not node.input[position]:
+        return None
+    value = draft.constant(node.input[position])
+    if value is None:
+        raise KeyError(node.input[position])
+    return [int(a) for a in value.ravel()]
+
+
+def _rename_inputs(node: onnx.NodeProto, final: Any) -> None:
+    for i, name in enumerate(node.input):
+        node.input[i] = final(name)
+    for entry in node.attribute:
+        graphs = [entry.g] if entry.type == onnx.AttributeProto.GRAPH else list(entry.graphs)
+        for graph in graphs:
+            for inner in graph.node:
+                _rename_inputs(inner, final)
+            for output in graph.output:
+                output.name = final(output.name)
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), dtype=values.dtype)
+    if indices.ndim == 1:
+        dense.ravel()[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return dense

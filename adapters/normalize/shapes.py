@@ -1,0 +1,81 @@
+"""Shapes and types of every tensor at the default image size, by ONNX shape inference on a hollow copy."""
+
+from __future__ import annotations
+
+from math import prod
+
+import onnx
+from onnx import helper
+
+from ...errors import RefusedInput, UnsafeFile
+from .draft import Draft
+
+MAX_ACTIVATION_ELEMENTS = 2**31  # one image's tensor; beyond that no CNN of this world is found
+_SMALL = 1024  # constants up to this many values take part in shape computations
+
+
+def infer(draft: Draft, size: tuple[int, int]) -> None:
+    """Fills ``draft.shapes`` (batch None, other axes concrete where known) and ``draft.types``.
+
+    Raises:
+        UnsafeFile: a tensor would be absurdly large.
+        RefusedInput: the shapes contradict each other.
+    """
+    hollow = _hollow(draft, size)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=True)
+    except Exception:
+        try:
+            inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=False)
+        except Exception as error:
+            raise RefusedInput(f"shape inference failed: {str(error).splitlines()[0][:200]}") from error
+    for info in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
+        tensor = info.type.tensor_type
+        draft.types[info.name] = tensor.elem_type
+        if not tensor.HasField("shape"):
+            continue
+        shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+        if prod(d or 1 for d in shape) > MAX_ACTIVATION_ELEMENTS or any((d or 0) < 0 for d in shape):
+            raise UnsafeFile(f"tensor '{info.name[:80]}' would have the absurd shape {list(shape)[:8]}")
+        draft.shapes[info.name] = shape
+    for name, tensor_proto in draft.tensors.items():
+        draft.types[name] = tensor_proto.data_type
+        draft.shapes[name] = tuple(tensor_proto.dims)
+
+
+def image_shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
+    """The declared shape of an input, None per dynamic axis; None where no rank is declared."""
+    tensor = info.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
+
+
+def _hollow(draft: Draft, size: tuple[int, int]) -> onnx.ModelProto:
+    """A copy without the weights' values (they become inputs with a shape), with a concrete image."""
+    graph = onnx.GraphProto(name="hollow")
+    graph.node.extend(draft.nodes)
+    for position, info in enumerate(draft.inputs):
+        shape = image_shape(info)
+        if shape is not None and position == 0 and len(shape) == 4:
+            shape = ("N", shape[1], shape[2] or size[0], shape[3] or size[1])  # type: ignore[assignment]
+        elif shape is not None:
+            shape = ("N", *shape[1:]) if shape else shape  # type: ignore[assignment]
+        graph.input.append(
+            helper.make_tensor_value_info(info.name, info.type.tensor_type.elem_type, shape)
+            if shape is not None
+            else info
+        )
+    for name, tensor in draft.tensors.items():
+        if prod(tensor.dims) <= _SMALL:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    for output in draft.outputs:
+        hollow = helper.make_empty_tensor_value_info(output.name)
+        hollow.type.tensor_type.elem_type = output.type.tensor_type.elem_type or 1
+        graph.output.append(hollow)
+    model = onnx.ModelProto(ir_version=max(draft.ir_version, 4))
+    model.opset_import.extend(helper.make_opsetid(d, v) for d, v in draft.opsets.items())
+    model.graph.CopyFrom(graph)
+    return model

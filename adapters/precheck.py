@@ -1,0 +1,202 @@
+"""Static checks of an ONNX model before anything is inferred, folded or run.
+
+Shape inference, the checker and ONNX Runtime expand nested local functions without a bound: 2,670 bytes can
+mean 2^30 nodes. Everything that could make a later stage explode is counted here first, without running it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import onnx
+from onnx import AttributeProto, TensorProto
+
+from ..errors import RefusedInput, UnsafeFile
+
+MAX_NODES = 200_000
+MAX_NAME = 10_000
+MAX_DEPTH = 16
+MAX_TENSOR_BYTES = 2**32
+OLDEST_OPSET = 7
+DOMAINS = {"", "ai.onnx", "com.microsoft", "ai.onnx.ml"}
+
+_BITS = {
+    TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16,
+    TensorProto.INT16: 16, TensorProto.INT32: 32, TensorProto.INT64: 64, TensorProto.BOOL: 8,
+    TensorProto.FLOAT16: 16, TensorProto.DOUBLE: 64, TensorProto.UINT32: 32, TensorProto.UINT64: 64,
+    TensorProto.COMPLEX64: 64, TensorProto.COMPLEX128: 128, TensorProto.BFLOAT16: 16,
+    TensorProto.FLOAT8E4M3FN: 8, TensorProto.FLOAT8E4M3FNUZ: 8, TensorProto.FLOAT8E5M2: 8,
+    TensorProto.FLOAT8E5M2FNUZ: 8, TensorProto.UINT4: 4, TensorProto.INT4: 4,
+}  # fmt: skip
+# the typed field that holds a data type's values, and how many entries one element takes
+_FIELDS = {
+    TensorProto.FLOAT: ("float_data", 1), TensorProto.COMPLEX64: ("float_data", 2),
+    TensorProto.DOUBLE: ("double_data", 1), TensorProto.COMPLEX128: ("double_data", 2),
+    TensorProto.INT64: ("int64_data", 1), TensorProto.UINT32: ("uint64_data", 1),
+    TensorProto.UINT64: ("uint64_data", 1),
+}  # fmt: skip
+
+
+def item_bits(data_type: int) -> int:
+    """Bits of one element of an ONNX tensor type (0 for types that are unknown)."""
+    return _BITS.get(data_type, 0)
+
+
+def precheck(model: onnx.ModelProto, where: str) -> None:
+    """Refuses what could exhaust the machine or is not what it says.
+
+    Raises:
+        UnsafeFile: too many nodes after function expansion, too deep, absurd tensor sizes.
+        RefusedInput: unknown operator set or domain, tensors whose bytes do not fit their shape,
+            a graph that is not a graph (a cycle, a value computed twice, a missing value).
+    """
+    _check_opsets(model, where)
+    _check_functions(model, where)
+    _check_tensors(model, where)
+    _check_wiring(model.graph, where)
+    if not model.graph.output:
+        raise RefusedInput(f"{where}: the graph has no output")
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside a node's attributes (If, Loop, Scan)."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def every_tensor(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """All tensors of the model: initializers and attributes, in subgraphs and functions too."""
+    stack: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    while stack:
+        graph = stack.pop()
+        if isinstance(graph, onnx.GraphProto):
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield sparse.values
+                yield sparse.indices
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+            stack.extend(subgraphs(node))
+
+
+def _check_opsets(model: onnx.ModelProto, where: str) -> None:
+    local = {f.domain for f in model.functions}
+    newest = onnx.defs.onnx_opset_version()
+    for entry in model.opset_import:
+        if entry.domain not in DOMAINS | local and not entry.domain.startswith("pkg."):
+            continue  # an imported domain that no node uses is harmless
+        if entry.domain in ("", "ai.onnx") and not OLDEST_OPSET <= entry.version <= newest:
+            raise RefusedInput(
+                f"{where}: opset {entry.version} is outside {OLDEST_OPSET} to {newest}; "
+                "export the model again with a newer opset"
+                if entry.version < OLDEST_OPSET
+                else f"{where}: opset {entry.version} is newer than the newest known ({newest}); upgrade onnx"
+            )
+    if not any(e.domain in ("", "ai.onnx") for e in model.opset_import):
+        raise RefusedInput(f"{where}: the model names no ONNX operator set")
+    for node in _all_nodes(model):
+        if node.domain not in DOMAINS and node.domain not in local:
+            raise RefusedInput(
+                f"{where}: operator '{node.op_type[:60]}' of domain '{node.domain[:60]}' "
+                f"(node '{node.name[:60]}') is not supported"
+            )
+
+
+def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    stack: list[tuple[onnx.GraphProto | onnx.FunctionProto, int]] = [(model.graph, 0)]
+    stack += [(f, 0) for f in model.functions]
+    while stack:
+        graph, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise UnsafeFile(f"the model nests graphs more than {MAX_DEPTH} deep")
+        for node in graph.node:
+            yield node
+            stack.extend((g, depth + 1) for g in subgraphs(node))
+
+
+def _check_functions(model: onnx.ModelProto, where: str) -> None:
+    """Counts the nodes after expansion without expanding, each function once (memo), cycles refused."""
+    functions = {(f.domain, f.name): f for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    active: set[tuple[str, str]] = set()
+
+    def size(graph: onnx.GraphProto | onnx.FunctionProto) -> int:
+        total = 0
+        for node in graph.node:
+            key = (node.domain, node.op_type)
+            total += call(key) if key in functions else 1
+            total += sum(size(g) for g in subgraphs(node))
+        return total
+
+    def call(key: tuple[str, str]) -> int:
+        if key in active or len(active) > 100:
+            raise UnsafeFile(f"{where}: function '{key[1][:60]}' calls itself, or functions nest too deep")
+        if key not in sizes:
+            active.add(key)
+            sizes[key] = size(functions[key])
+            active.discard(key)
+        return sizes[key]
+
+    total = size(model.graph)
+    if total > MAX_NODES:
+        shown = f"{total:,}" if total < 10**15 else "more than 10^15"
+        raise UnsafeFile(f"{where}: {shown} nodes after expanding its functions; at most {MAX_NODES:,} are read")
+
+
+def _check_tensors(model: onnx.ModelProto, where: str) -> None:
+    for tensor in every_tensor(model):
+        name = tensor.name[:80]
+        if any(dim < 0 for dim in tensor.dims):
+            raise RefusedInput(f"{where}: tensor '{name}' has a negative dimension {list(tensor.dims)[:8]}")
+        elements = prod(tensor.dims)
+        if tensor.data_type == TensorProto.STRING:
+            stored, expected = len(tensor.string_data), elements
+        elif not item_bits(tensor.data_type):
+            raise RefusedInput(f"{where}: tensor '{name}' has the unknown data type {tensor.data_type}")
+        else:
+            expected = (elements * item_bits(tensor.data_type) + 7) // 8
+            if expected > MAX_TENSOR_BYTES:
+                raise UnsafeFile(f"{where}: tensor '{name}' of shape {list(tensor.dims)[:8]} is absurdly large")
+            if tensor.data_location == TensorProto.EXTERNAL:
+                continue
+            stored, expected = _stored(tensor, elements, expected)
+        if stored != expected:
+            raise RefusedInput(
+                f"{where}: tensor '{name}' of shape {list(tensor.dims)[:8]} holds {stored} instead of {expected} "
+                "values or bytes; the file is corrupt"
+            )
+
+
+def _stored(tensor: TensorProto, elements: int, raw_bytes: int) -> tuple[int, int]:
+    """(what the tensor holds, what it should hold), in bytes for raw data and in entries for typed data."""
+    if tensor.HasField("raw_data"):
+        return len(tensor.raw_data), raw_bytes
+    field, entries = _FIELDS.get(tensor.data_type, ("int32_data", 1))
+    if item_bits(tensor.data_type) == 4:
+        return len(getattr(tensor, field)), (elements + 1) // 2
+    return len(getattr(tensor, field)), elements * entries
+
+
+def _check_wiring(graph: onnx.GraphProto, where: str) -> None:
+    known = {i.name for i in graph.input} | {t.name for t in graph.initializer}
+    known |= {s.values.name for s in graph.sparse_initializer} | {""}
+    made: set[str] = set()
+    for node in graph.node:
+        for name in node.output:
+            if name and (name in made or name in known):
+                raise RefusedInput(f"{where}: tensor '{name[:80]}' is computed twice")
+            if len(name) > MAX_NAME:
+                raise UnsafeFile(f"{where}: a tensor name has {len(name):,} characters")
+            made.add(name)
+    for name in (n for node in graph.node for n in node.input):
+        if name not in known and name not in made:
+            raise RefusedInput(f"{where}: tensor '{name[:80]}' is used but never computed")
+    for output in graph.output:
+        if output.name not in known and output.name not in made:
+            raise RefusedInput(f"{where}: output '{output.name[:80]}' is never computed")

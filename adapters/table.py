@@ -1,0 +1,145 @@
+"""The layer table: every tap with its channels, shape, receptive field, parameters and multiply-adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import onnx
+from onnx import TensorProto
+
+from ..engine.layers import Layer, ReceptiveField, Shape
+from .fields import FieldTracker
+from .names import human_names
+from .normalize.draft import Draft, attribute
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED)
+
+
+def layer_table(draft: Draft, model: onnx.ModelProto, known: Mapping[str, str]) -> tuple[Layer, ...]:
+    """Every floating tensor of rank 2 or more that depends on the image, in order of execution.
+
+    Args:
+        draft: with shapes and types at the default image size.
+        model: the canonical graph.
+        known: tensor -> layer name, from the source adapter.
+    """
+    nodes = list(model.graph.node)
+    image = draft.inputs[0].name
+    fields, axes = FieldTracker(draft, image), _ChannelAxes(draft, image)
+    dependent = {image}
+    taps: list[tuple[onnx.NodeProto, str]] = []
+    for node in nodes:
+        fields.visit(node)
+        axes.visit(node)
+        if not dependent.intersection(node.input) or node.op_type in ("Shape", "Size"):
+            continue
+        dependent.update(n for n in node.output if n)
+        for name in node.output:
+            rank = len(draft.shapes.get(name, (None,) * 4))
+            if name and draft.types.get(name, TensorProto.FLOAT) in _FLOATS and rank >= 2:
+                taps.append((node, name))
+    names = human_names(nodes, [name for _, name in taps], known)
+    counted: set[str] = set()
+    return tuple(
+        _layer(index, node, name, names[name], draft, fields, axes, counted) for index, (node, name) in enumerate(taps)
+    )
+
+
+def _layer(
+    index: int,
+    node: onnx.NodeProto,
+    tensor: str,
+    name: str,
+    draft: Draft,
+    fields: FieldTracker,
+    axes: _ChannelAxes,
+    counted: set[str],
+) -> Layer:
+    shape: Shape = draft.shapes.get(tensor, ())
+    if shape:
+        shape = (None, *shape[1:])
+    axis = axes.axis.get(tensor)
+    channels = shape[axis] if axis is not None and axis < len(shape) else None
+    return Layer(
+        index=index,
+        name=name,
+        tensor=tensor,
+        node=node.name,
+        op=node.op_type,
+        channels=channels,
+        shape=shape,
+        channel_axis=axis if channels is not None else None,
+        receptive_field=fields.fields.get(tensor),
+        parameters=_parameters(node, draft, counted) if tensor == node.output[0] else 0,
+        macs=_macs(node, draft, shape) if tensor == node.output[0] else 0,
+    )
+
+
+def _parameters(node: onnx.NodeProto, draft: Draft, counted: set[str]) -> int:
+    """Values of the node's floating weights with more than one value; a shared weight counts once."""
+    total = 0
+    for name in node.input:
+        tensor = draft.tensors.get(name)
+        if tensor is None or name in counted:
+            continue
+        quantized = node.op_type.startswith(("QLinear", "DequantizeLinear")) and len(tensor.dims) > 0
+        if (tensor.data_type in _FLOATS or quantized) and prod(tensor.dims) > 1:
+            counted.add(name)
+            total += prod(tensor.dims)
+    return total
+
+
+def _macs(node: onnx.NodeProto, draft: Draft, shape: Shape) -> int:
+    if not shape or any(s is None for s in shape[1:]):
+        return 0
+    places = prod(s for s in shape[1:] if s is not None)
+    weights = draft.shapes.get(node.input[1], ()) if len(node.input) > 1 else ()
+    if node.op_type in ("Conv", "QLinearConv", "ConvInteger"):
+        kernel = draft.shapes.get(node.input[3 if node.op_type == "QLinearConv" else 1], ())
+        return places * prod(k or 1 for k in kernel[1:]) if kernel else 0
+    if node.op_type == "ConvTranspose":
+        source = draft.shapes.get(node.input[0], ())
+        inputs = prod(s or 1 for s in source[1:])
+        return inputs * prod(w or 1 for w in weights[1:])
+    if node.op_type in ("Gemm", "MatMul"):
+        source = draft.shapes.get(node.input[0], ())
+        inner = source[0 if attribute(node, "transA", 0) else -1] if source else None
+        return places * (inner or 0)
+    return 0
+
+
+class _ChannelAxes:
+    """The channel axis of each tensor, from the operators: convolutions say 1, MatMul says the last."""
+
+    _FIRST = {
+        "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN",
+        "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "Gemm",
+        "QLinearConv", "ConvInteger", "DepthToSpace", "SpaceToDepth", "Upsample", "Resize",
+    }  # fmt: skip
+
+    def __init__(self, draft: Draft, image: str) -> None:
+        self.draft = draft
+        self.axis: dict[str, int] = {image: 1}
+
+    def visit(self, node: onnx.NodeProto) -> None:
+        for name in node.output:
+            rank = len(self.draft.shapes.get(name, ()))
+            if rank >= 2:
+                self.axis[name] = self._of(node, rank)
+
+    def _of(self, node: onnx.NodeProto, rank: int) -> int:
+        if node.op_type in self._FIRST or rank == 2:
+            return 1
+        if node.op_type in ("MatMul", "LayerNormalization"):
+            return rank - 1
+        source = next((n for n in node.input if n in self.axis), None)
+        known = self.axis.get(source, 1) if source else 1
+        if node.op_type == "Transpose":
+            perm = list(attribute(node, "perm") or range(rank - 1, -1, -1))
+            return perm.index(known) if known in perm else 1
+        same_rank = source is not None and len(self.draft.shapes.get(source, ())) == rank
+        return known if same_rank and node.op_type != "Reshape" else 1
+
+
+__all__ = ["ReceptiveField", "layer_table"]
