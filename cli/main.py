@@ -1,0 +1,152 @@
+"""``convscope``: wires the commands, and turns every ending into one line and an exit code.
+
+Nothing heavy is imported here or at the top of any command file, so that ``--help`` answers at once. Exit
+codes: 0 done, 1 failed or "different", 2 wrong use, 3 input refused, 4 partly done, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import ConvscopeError
+from .common import clean, fail
+
+_LOOK, _SEE, _WHY, _COMPARE, _SETUP = "Look", "See", "Explain", "Compare", "Set up"
+
+# name: (panel of the help, example). The order is that of the help.
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "info": (_LOOK, "convscope info efficientnet-lite0"),
+    "verify": (_LOOK, "convscope verify vgg16.keras --batch 3"),
+    "weights": (_LOOK, "convscope weights lenet --layer conv1 -o weights/"),
+    "filters": (_SEE, "convscope filters efficientnet-lite0 --layer 20 --units 0-63 -o filters/"),
+    "maximize": (_SEE, 'convscope maximize efficientnet-lite0 --class "bald eagle" -o eagle/'),
+    "dream": (_SEE, "convscope dream efficientnet-lite0 cat.png --layer 40 -o dream/"),
+    "invert": (_SEE, "convscope invert efficientnet-lite0 cat.png --layer 12 -o inverted/"),
+    "activations": (_SEE, "convscope activations vgg16.onnx cat.png --layer 'block1*,block5*' -o maps/"),
+    "top": (_SEE, "convscope top efficientnet-lite0 photos/ --layer 30 -k 9 -o top/"),
+    "stats": (_SEE, "convscope stats efficientnet-lite0 photos/ --json"),
+    "predict": (_WHY, "convscope predict efficientnet-lite0 cat.png --top 3"),
+    "explain": (_WHY, "convscope explain efficientnet-lite0 cat.png --method gradcam,layercam -o why/"),
+    "attack": (_WHY, "convscope attack efficientnet-lite0 cat.png --pixels 1"),
+    "compare": (_COMPARE, "convscope compare model.keras model.onnx --max-rel 1e-4"),
+    "models": (_SETUP, "convscope models list"),
+    "doctor": (_SETUP, "convscope doctor"),
+}
+
+
+def build() -> typer.Typer:
+    """The application with every command registered."""
+    app = typer.Typer(
+        name="convscope",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Start here:  convscope info MODEL  ·  MODEL is a file or a name from  convscope models list",
+    )
+    app.callback()(_root)
+    for name, (panel, example) in _COMMANDS.items():
+        _register(app, name, panel, example)
+    return app
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code; no exception leaves it.
+
+    ``--debug`` is taken anywhere before a ``--`` and shows the traceback of whatever ends the command.
+    """
+    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:cut]
+    rest = [a for a in arguments[:cut] if a != "--debug"] + list(arguments[cut:])
+    if not debug:
+        warnings.simplefilter("ignore")
+    try:
+        code = build()(rest, prog_name="convscope", standalone_mode=False)
+        code = code if isinstance(code, int) else 0
+        if code == 130:
+            fail("interrupted")
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader (``| head``) is gone; without this Python would complain when it flushes stdout at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted")
+        return 130
+    except BaseException as exc:
+        if debug and not isinstance(exc, SystemExit):
+            import traceback
+
+            traceback.print_exc()
+        return _explain(exc)
+
+
+def _explain(exc: BaseException) -> int:
+    """Says in one line what went wrong; returns the exit code."""
+    if isinstance(exc, SystemExit):
+        return exc.code if isinstance(exc.code, int) else 1
+    if isinstance(exc, ConvscopeError):
+        fail(f"error: {exc}")
+        return exc.exit_code
+    if isinstance(exc, typer.TyperException):
+        context = getattr(exc, "ctx", None)
+        place = context.command_path if context is not None else "convscope"
+        fail(f"error: {exc.format_message().rstrip('.')}; see: {place} --help")
+        return exc.exit_code
+    if isinstance(exc, MemoryError):
+        fail("error: out of memory; try a smaller --size or --batch")
+        return 1
+    text = clean(f"{type(exc).__name__}: {exc}")
+    if len(text) > 240:
+        text = text[:240] + "…"
+    fail(f"error: convscope has a bug: {text}; please report it with the output of the same command and --debug")
+    return 1
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """A microscope for any convolutional network: ONNX, Keras or Torch in, pictures and proof out."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"convscope {__version__}")
+        raise typer.Exit
+
+
+def _register(app: typer.Typer, name: str, panel: str, example: str) -> None:
+    try:
+        module: Any = import_module(f".{name}", __package__)
+    except ModuleNotFoundError as exc:
+        if exc.name != f"{__package__}.{name}":
+            raise
+        return
+    epilog = f"Example:  [bold]{example}[/bold]"
+    if hasattr(module, "app"):
+        app.add_typer(module.app, name=name, rich_help_panel=panel, epilog=epilog)
+        return
+    text = inspect.cleandoc(module.command.__doc__ or "").split("\n\nArgs:")[0]
+    app.command(name, help=text, epilog=epilog, rich_help_panel=panel)(module.command)
+
+
+if __name__ == "__main__":
+    main()
