@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import __version__
 from ..errors import ConvscopeError
 from .common import clean, fail
 
@@ -129,7 +128,8 @@ def _root(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"convscope {__version__}")
+        root = import_module(__package__.rpartition(".")[0])  # mypy knows the root by no name: no "from .. import"
+        print(f"convscope {root.__version__}")
         raise typer.Exit
 
 
