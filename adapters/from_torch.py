@@ -1,0 +1,193 @@
+"""Torch models: live modules, torch.export archives, and weights with the code that builds their network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..engine.preprocessing import Preprocessing, preset
+from ..engine.session import first_line
+from ..errors import RefusedInput, UnsafeFile, UsageError
+from .arch import build, is_timm
+from .exported import Exported
+from .guess_preprocessing import companion, from_config
+from .sniff import sniff
+from .torch_export import Export, export_module
+from .torch_files import find_state, fit, head_classes, read_state, read_trusted
+
+# sides to try where neither the caller nor the network names one: ImageNet's first, then those of the classic
+# data sets (CIFAR, MNIST, STL), then what older heads need
+_SIDES = (224, 32, 28, 299, 227, 64, 96, 128, 256, 384, 112, 331, 512)
+
+
+def export_torch(module: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Exported:
+    """A live module as ONNX, checked against the module itself.
+
+    Args:
+        module: left as it was (mode, hooks, weights).
+        example_input: float tensor (N, C, H, W), or a tuple of tensors for several inputs.
+
+    Raises:
+        RefusedInput: no exporter can write it, or the module fails on the example.
+    """
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    if not all(isinstance(x, Tensor) for x in inputs):
+        raise UsageError(f"example_input is a {type(example_input).__name__}, not a torch tensor or a tuple of them")
+    try:
+        export, failures = export_module(module, inputs)
+    except (RuntimeError, TypeError, ValueError) as error:  # the module's own forward pass
+        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+        raise RefusedInput(
+            f"{type(module).__name__} fails on an input of shape {shapes}: {first_line(error, 200)}"
+        ) from error
+    return _exported(export, failures, getattr(module, "pretrained_cfg", None))
+
+
+def load_torch_file(
+    path: Path,
+    *,
+    arch: str | None = None,
+    trust: bool = False,
+    example_input: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+) -> Exported:
+    """A Torch file as ONNX.
+
+    Args:
+        path: a ``.pt2`` archive, a state dict or a safetensors file (both with ``arch``); with ``trust`` also
+            a pickled module or TorchScript.
+        arch: what builds the network, see `adapters.arch.build`.
+        trust: allow unpickling and TorchScript, which run code from the file.
+        example_input: float tensor (N, C, H, W); default found from the network.
+        size: (height, width) of the default example.
+
+    Raises:
+        UsageError: ``arch`` is missing or wrong. UnsafeFile: loading would run code.
+        RefusedInput: damaged, or the weights do not fit the network.
+    """
+    path = Path(path)
+    kind = sniff(path)
+    if kind == "pt2":
+        from .torch_pt2 import export_archive
+
+        return _exported(export_archive(path), [], None)
+    if kind == "torchscript":
+        return _from_torchscript(path, trust, example_input, size)
+    content: Any = read_trusted(path) if trust and kind != "safetensors" else None
+    if isinstance(content, nn.Module):
+        return _from_module(content.float(), path, None, example_input, size, ["unpickled, as --trust allows"])
+    state, notes = find_state(content, path) if content is not None else read_state(path, kind)
+    if arch is None:
+        raise UsageError(
+            f"{path} holds weights alone ({len(state)} tensors, first '{next(iter(state), '')[:60]}'); name the code "
+            "that builds the network: --arch package.module:callable, or a timm model name"
+        )
+    module = build(arch)
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"--arch {arch} returns a {type(module).__name__}, not a torch.nn.Module")
+    classifier = getattr(module, "pretrained_cfg", {}).get("classifier")
+    if is_timm(arch) and isinstance(classifier, str):
+        classes = head_classes(state, module, classifier)
+        module = build(arch, num_classes=classes) if classes else module
+    notes += fit(module, state, path, arch)
+    return _from_module(module, path, arch, example_input, size, notes)
+
+
+def _from_torchscript(path: Path, trust: bool, example_input: Tensor | None, size: tuple[int, int] | None) -> Exported:
+    if not trust:
+        raise UnsafeFile(
+            f"{path} is a TorchScript archive, and loading one runs code from the file; export the model to ONNX, "
+            "or pass --trust if you made the file yourself"
+        )
+    try:
+        module = torch.jit.load(str(path), map_location="cpu")
+    except Exception as error:
+        raise RefusedInput(f"{path} cannot be loaded as TorchScript: {first_line(error)}") from error
+    return _from_module(module, path, None, example_input, size, ["TorchScript, as --trust allows"])
+
+
+def _from_module(
+    module: nn.Module,
+    path: Path,
+    arch: str | None,
+    example_input: Tensor | None,
+    size: tuple[int, int] | None,
+    notes: list[str],
+) -> Exported:
+    example = example_input if example_input is not None else example_for(module, size)
+    exported = export_torch(module, example)
+    known = companion(path) or exported.preprocessing or _family(arch)
+    return replace(exported, preprocessing=known, notes=(*notes, *exported.notes))
+
+
+def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
+    """A random input of batch 1 that the module takes: its first convolution's channels, the size tried out.
+
+    Raises:
+        RefusedInput: it has no two-dimensional convolution, or refuses every size.
+    """
+    channels = _input_channels(module)
+    modes = [(sub, sub.training) for sub in module.modules()]
+    generator = torch.Generator().manual_seed(0)
+    reason = ""
+    try:
+        module.eval()
+        for height, width in _sizes(module, size):
+            example = torch.rand((1, channels, height, width), generator=generator)
+            try:
+                with torch.no_grad():
+                    module(example)
+                return example
+            except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+                reason = reason or first_line(error, 200)
+    finally:
+        for sub, mode in modes:
+            sub.training = mode
+    tried = f"({channels}, {size[0]}, {size[1]})" if size else f"{channels} channels at the sizes {_SIDES}"
+    raise RefusedInput(f"the network takes no input of {tried}: {reason}; give example_input or --image-size")
+
+
+def _input_channels(module: nn.Module) -> int:
+    for name, tensor in module.named_parameters():
+        if tensor.ndim == 4 and name.rpartition(".")[2] == "weight":
+            owner = module.get_submodule(name.rpartition(".")[0])
+            return int(getattr(owner, "in_channels", tensor.shape[1]))
+    raise RefusedInput(
+        f"{type(module).__name__} has no two-dimensional convolution, so its input is unknown; give example_input"
+    )
+
+
+def _sizes(module: nn.Module, size: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
+    if size is not None:
+        yield size
+        return
+    config = getattr(module, "pretrained_cfg", None) or {}
+    declared = config.get("input_size") if hasattr(config, "get") else None
+    if declared:
+        yield int(declared[1]), int(declared[2])
+    for side in _SIDES:
+        yield side, side
+
+
+def _family(arch: str | None) -> Preprocessing | None:
+    """torchvision's classification networks are all trained with the ImageNet mean and deviation."""
+    if arch is not None and arch.startswith("torchvision.models"):
+        return replace(preset("torch"), found="family")
+    return None
+
+
+def _exported(export: Export, failures: list[str], config: Any) -> Exported:
+    known = from_config(config) if isinstance(config, dict) and config else None
+    return Exported(
+        model=export.model,
+        names=export.names,
+        aliases=export.aliases,
+        preprocessing=replace(known, found="family") if known else None,
+        producer=f"torch {torch.__version__} ({export.exporter})",
+        notes=tuple(failures),
+    )

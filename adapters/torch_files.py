@@ -1,0 +1,175 @@
+"""Reading weights from a Torch file that nobody has vouched for, and putting them into a network.
+
+Only tensors are read (``weights_only=True``). The file is never memory-mapped: torch then returns wrong
+weights for a storage record that is shorter than it says, or compressed, instead of refusing it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..engine.session import first_line
+from ..errors import RefusedInput, UnsafeFile
+from .archives import inspect_zip
+
+# where training frameworks put the weights inside a checkpoint, the likeliest first
+_NESTED = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "ema", "params_ema", "params",
+           "net", "network", "module", "weights", "generator", "backbone")  # fmt: skip
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # of DataParallel, torch.compile, wrappers
+_SAVE_HINT = "save torch.save(model.state_dict(), ...) and give --arch, or export the model to ONNX"
+
+StateDict = dict[str, Tensor]
+
+
+def read_state(path: Path, kind: str) -> tuple[StateDict, list[str]]:
+    """The weights in a Torch or safetensors file by name, and notes for the user.
+
+    Args:
+        path: the file.
+        kind: "safetensors", "torch-zip" or "torch-legacy".
+
+    Raises:
+        UnsafeFile: it holds pickled objects, or tensors that are larger than their bytes.
+        RefusedInput: damaged, or without weights.
+    """
+    if kind == "safetensors":
+        return check_tensors(_read_safetensors(path), path), []
+    if kind == "torch-zip":
+        inspect_zip(path, stored=True)
+    state, notes = find_state(_read_tensors(path), path)
+    return check_tensors(state, path), notes
+
+
+def read_trusted(path: Path) -> Any:
+    """Whatever the file holds, unpickled: runs any code in it. Only after the user's ``--trust``."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, mmap=False)
+    except Exception as error:
+        raise RefusedInput(f"{path} cannot be unpickled: {first_line(error)}") from error
+
+
+def find_state(content: Any, path: Path) -> tuple[StateDict, list[str]]:
+    """The state dict inside a checkpoint; ``module.`` and the like are left for `fit`."""
+    depth = 0
+    trail: list[str] = []
+    while isinstance(content, Mapping) and depth < 4:
+        tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        inner = next((k for k in _NESTED if isinstance(content.get(k), Mapping)), None)
+        if tensors and (inner is None or len(tensors) > 2):
+            return tensors, [f"weights taken from '{'.'.join(trail)}' of the checkpoint"] if trail else []
+        if inner is None:
+            break
+        content = content[inner]
+        trail.append(inner)
+        depth += 1
+    found = type(content).__name__
+    if isinstance(content, Mapping):
+        found += " with the keys " + ", ".join(repr(k)[:40] for k in list(content)[:5])
+    raise RefusedInput(f"{path} holds no weights by name (found a {found}); {_SAVE_HINT}")
+
+
+def check_tensors(state: StateDict, path: Path) -> StateDict:
+    """Refuses tensors that would grow when copied, and kinds that no network of ours uses."""
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise RefusedInput(f"{path}: weight '{name[:80]}' is not a plain dense tensor")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UnsafeFile(
+                f"{path}: weight '{name[:80]}' of shape {tuple(tensor.shape)} has only "
+                f"{tensor.untyped_storage().nbytes():,} bytes behind it"
+            )
+    return state
+
+
+def fit(module: nn.Module, state: StateDict, path: Path, arch: str) -> list[str]:
+    """Loads the weights into the module; returns notes.
+
+    Raises:
+        RefusedInput: a weight is missing, has another shape, or belongs to a part that the module has but
+            without that weight (a bias, a batch-norm). The names are in the message.
+    """
+    own = module.state_dict()
+    state, notes = _strip(state, set(own))
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in own and not k.endswith("num_batches_tracked")]
+    shapes = [
+        f"'{k}' is {tuple(state[k].shape)}, the network's is {tuple(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    parts = {name for name, _ in module.named_modules() if name}
+    contradicting = [k for k in unexpected if k.rpartition(".")[0] in parts]
+    if missing or shapes or contradicting:
+        problems = [
+            *([f"missing {_some(missing)}"] if missing else []),
+            *([f"unexpected {_some(unexpected)}"] if unexpected else []),
+            *([f"{shapes[0]}" + (f" and {len(shapes) - 1} more" if len(shapes) > 1 else "")] if shapes else []),
+        ]
+        raise RefusedInput(f"the weights in {path} do not fit --arch {arch}: " + "; ".join(problems))
+    if unexpected:
+        notes.append(f"weights of parts that --arch {arch} does not have were left out: {_some(unexpected)}")
+    module.load_state_dict({k: state[k] for k in own if k in state}, strict=False)
+    return notes
+
+
+def head_classes(state: StateDict, module: nn.Module, classifier: str) -> int | None:
+    """The number of classes in the file where it differs from the module's, by timm's classifier name."""
+    own = dict(module.named_parameters())
+    for prefix in ("", *_PREFIXES):
+        weight = state.get(f"{prefix}{classifier}.weight")
+        if weight is not None and weight.ndim and f"{classifier}.weight" in own:
+            classes = int(weight.shape[0])
+            return classes if classes != own[f"{classifier}.weight"].shape[0] and classes <= 10**6 else None
+    return None
+
+
+def _strip(state: StateDict, own: set[str]) -> tuple[StateDict, list[str]]:
+    """Removes a wrapper's prefix that every name has and the network's own names do not."""
+    notes: list[str] = []
+    for _ in range(3):
+        if own & set(state):
+            break
+        prefix = next((p for p in _PREFIXES if state and all(k.startswith(p) for k in state)), None)
+        if prefix is None:
+            break
+        state = {k.removeprefix(prefix): v for k, v in state.items()}
+        notes.append(f"the prefix '{prefix}' was removed from the weights' names")
+    return state, notes
+
+
+def _some(names: list[str], shown: int = 3) -> str:
+    text = ", ".join(f"'{n[:60]}'" for n in names[:shown])
+    return text + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def _read_tensors(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except Exception as error:  # pickle, zip and allocation errors of many types
+        text = str(error)
+        if match := re.search(r"GLOBAL ([\w.]+)", text):
+            raise UnsafeFile(
+                f"{path} holds pickled Python objects ({match[1][:80]}), and unpickling runs any code in the file; "
+                f"{_SAVE_HINT}, or pass --trust if you made the file yourself"
+            ) from None
+        if "Weights only load failed" in text or "weights_only" in text:
+            raise UnsafeFile(
+                f"{path} holds more than weights, and unpickling runs any code in the file; "
+                f"{_SAVE_HINT}, or pass --trust if you made the file yourself"
+            ) from None
+        raise RefusedInput(f"{path} is a damaged Torch file: {first_line(error, 160)}") from None
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device="cpu")
+    except Exception as error:
+        raise RefusedInput(f"{path} is a damaged safetensors file: {first_line(error, 160)}") from None
