@@ -94,7 +94,9 @@ def build_graph(
     producer = exported.producer or _producer(exported.model)
     file_digest = _digest(path) if path else ""
     declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
-    draft, canonical = normalize(exported.model, layout=_layout(declared), size=size or preprocessing.size)
+    draft, canonical = normalize(
+        exported.model, layout=_layout(declared), size=size or preprocessing.size, keep=exported.names
+    )
     layers = layer_table(draft, canonical, _names_of(exported, draft))
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):

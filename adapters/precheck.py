@@ -21,7 +21,7 @@ MAX_TENSOR_BYTES = 2**32
 OLDEST_OPSET = 7
 DOMAINS = {"", "ai.onnx", "com.microsoft", "ai.onnx.ml"}
 
-_BITS = {
+_BITS: dict[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16,
     TensorProto.INT16: 16, TensorProto.INT32: 32, TensorProto.INT64: 64, TensorProto.BOOL: 8,
     TensorProto.FLOAT16: 16, TensorProto.DOUBLE: 64, TensorProto.UINT32: 32, TensorProto.UINT64: 64,
@@ -30,7 +30,7 @@ _BITS = {
     TensorProto.FLOAT8E5M2FNUZ: 8, TensorProto.UINT4: 4, TensorProto.INT4: 4,
 }  # fmt: skip
 # the typed field that holds a data type's values, and how many entries one element takes
-_FIELDS = {
+_FIELDS: dict[int, tuple[str, int]] = {
     TensorProto.FLOAT: ("float_data", 1), TensorProto.COMPLEX64: ("float_data", 2),
     TensorProto.DOUBLE: ("double_data", 1), TensorProto.COMPLEX128: ("double_data", 2),
     TensorProto.INT64: ("int64_data", 1), TensorProto.UINT32: ("uint64_data", 1),

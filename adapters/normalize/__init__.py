@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx
 from onnx import inliner
 
 from ...engine.graph import DEFAULT_SIZE
-from .batch import free_batch, free_input
+from .batch import free_batch, free_input, settle_shape_vectors
 from .channels_first import to_channels_first
 from .cleanup import remove_idle_nodes
 from .constants import constants_to_weights, fold_constants, to_float32
 from .draft import Draft
+from .fuse import fuse
 from .shapes import image_shape, infer
 
 __all__ = ["Draft", "normalize"]
 
 
 def normalize(
-    model: onnx.ModelProto, *, layout: str | None = None, size: tuple[int, int] | None = None
+    model: onnx.ModelProto,
+    *,
+    layout: str | None = None,
+    size: tuple[int, int] | None = None,
+    keep: Iterable[str] = (),
 ) -> tuple[Draft, onnx.ModelProto]:
     """The canonical form of a (prechecked) model.
 
@@ -25,6 +32,7 @@ def normalize(
         model: taken over and edited.
         layout: of the image input, "NCHW" or "NHWC"; None tells from the graph.
         size: (height, width) where the file leaves them open.
+        keep: tensors that the source names and that must stay taps.
 
     Returns:
         The draft with shapes, aliases and permutations, and the canonical ModelProto.
@@ -40,14 +48,20 @@ def normalize(
     constants_to_weights(draft)
     to_float32(draft)
     fold_constants(draft)
+    remove_idle_nodes(draft)
     draft.drop_dead()
     infer(draft, chosen)
     remove_idle_nodes(draft)
     to_channels_first(draft, layout)
     while free_batch(draft):
         infer(draft, chosen)
+    settle_shape_vectors(draft)
     fold_constants(draft)
     remove_idle_nodes(draft)
+    draft.drop_dead()
+    draft.settle_aliases()
+    infer(draft, chosen)
+    fuse(draft, {draft.aliases.get(name, name) for name in keep})
     draft.sort()
     draft.drop_dead()
     draft.settle_aliases()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from .draft import Draft
+import numpy as np
+import onnx
+
+from .draft import Draft, attribute
 from .shapes import image_shape
+
+BATCH, OTHER = "batch", "other"
+Vector = Sequence[int | str]
 
 
 def free_batch(draft: Draft) -> bool:
@@ -31,6 +37,58 @@ def free_batch(draft: Draft) -> bool:
             node.input[1] = name
             changed = True
     return changed
+
+
+def settle_shape_vectors(draft: Draft) -> None:
+    """Reshape targets computed as (batch of x, constants ...) become the constant (0, constants ...).
+
+    Exports with a dynamic batch spell this as Shape, Gather, Unsqueeze and Concat. Only targets that read no
+    other axis than the batch are settled, so the graph stays free of the image size.
+    """
+    vectors: dict[str, Vector] = {}
+    for node in draft.nodes:
+        if node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] in vectors:
+            target = vectors[node.input[1]]
+            rest = [v for v in target[1:] if isinstance(v, int) and v != 0]
+            if target[:1] == [BATCH] and len(rest) == len(target) - 1:
+                name = draft.fresh(f"{node.output[0]}/shape")
+                draft.set_constant(name, np.array([0, *rest], dtype=np.int64))
+                node.input[1] = name
+            continue
+        value = _shape_vector(draft, node, vectors)
+        if value is not None:
+            vectors[node.output[0]] = value
+
+
+def _shape_vector(draft: Draft, node: onnx.NodeProto, vectors: dict[str, Vector]) -> Vector | None:
+    """The node's output as a list of integers, BATCH and OTHER (a computed axis), or None."""
+    if node.op_type == "Shape" and not node.attribute:
+        shape = draft.shapes.get(node.input[0])
+        return None if not shape else [BATCH if i == 0 and s is None else OTHER for i, s in enumerate(shape)]
+    if node.op_type == "Concat" and attribute(node, "axis") == 0 and any(n in vectors for n in node.input):
+        parts = [vectors.get(n) or _integers(draft, n) for n in node.input]
+        return None if any(p is None for p in parts) else [v for p in parts if p is not None for v in p]
+    source = vectors.get(node.input[0]) if node.input else None
+    if source is None:
+        return None
+    if node.op_type in ("Unsqueeze", "Squeeze", "Cast", "Identity"):
+        return source
+    if node.op_type == "Gather":
+        places = _integers(draft, node.input[1])
+        fits = places is not None and all(-len(source) <= i < len(source) for i in places)
+        return [source[i] for i in places] if places is not None and fits else None
+    if node.op_type == "Slice":
+        bounds = [_integers(draft, n) for n in node.input[1:3]]
+        if len(bounds) == 2 and len(node.input) < 5 and all(b is not None and len(b) == 1 for b in bounds):
+            return source[slice(*(b[0] for b in bounds if b is not None))]
+    return None
+
+
+def _integers(draft: Draft, name: str) -> list[int] | None:
+    value = draft.constant(name)
+    if value is None or value.ndim > 1 or value.dtype.kind != "i":
+        return None
+    return [int(v) for v in value.ravel()]
 
 
 def free_input(draft: Draft) -> None:

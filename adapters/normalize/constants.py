@@ -97,12 +97,12 @@ def _foldable(draft: Draft, node: onnx.NodeProto) -> list[np.ndarray | None] | N
 def _result_size(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:
     """An upper bound of the number of values that the node makes."""
     first = values[0] if values else None
-    if node.op_type == "ConstantOfShape":
-        return prod(max(int(n), 0) for n in np.ravel(first))  # type: ignore[call-overload]
+    if node.op_type == "ConstantOfShape" and first is not None:
+        return _count(first)
     if node.op_type == "Expand" and values[1] is not None and first is not None:
-        return max(first.size, 1) * prod(max(int(n), 0) for n in values[1].ravel())
+        return max(first.size, 1) * _count(values[1])
     if node.op_type == "Tile" and values[1] is not None and first is not None:
-        return first.size * prod(max(int(n), 0) for n in values[1].ravel())
+        return first.size * _count(values[1])
     if node.op_type == "Range":
         start, limit, delta = (float(np.ravel(v)[0]) for v in values if v is not None)
         return int(min(max((limit - start) / delta, 0), 2**62)) if delta else 2**62
@@ -114,6 +114,11 @@ def _result_size(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:
         return max(prod(np.broadcast_shapes(*shapes)), sum(prod(s) for s in shapes))
     except ValueError:
         return sum(prod(s) for s in shapes)
+
+
+def _count(dims: np.ndarray) -> int:
+    """The number of values of a shape, as a python integer that cannot overflow."""
+    return prod(max(int(n), 0) for n in dims.ravel().tolist())
 
 
 def _evaluate(draft: Draft, node: onnx.NodeProto, values: list[np.ndarray | None]) -> list[np.ndarray] | None:

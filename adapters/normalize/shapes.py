@@ -56,16 +56,15 @@ def _hollow(draft: Draft, size: tuple[int, int]) -> onnx.ModelProto:
     graph = onnx.GraphProto(name="hollow")
     graph.node.extend(draft.nodes)
     for position, info in enumerate(draft.inputs):
-        shape = image_shape(info)
-        if shape is not None and position == 0 and len(shape) == 4:
-            shape = ("N", shape[1], shape[2] or size[0], shape[3] or size[1])  # type: ignore[assignment]
-        elif shape is not None:
-            shape = ("N", *shape[1:]) if shape else shape  # type: ignore[assignment]
-        graph.input.append(
-            helper.make_tensor_value_info(info.name, info.type.tensor_type.elem_type, shape)
-            if shape is not None
-            else info
-        )
+        declared = image_shape(info)
+        if declared is None:
+            graph.input.append(info)
+            continue
+        rest = list(declared[1:])
+        if position == 0 and len(declared) == 4:
+            rest = [rest[0], rest[1] or size[0], rest[2] or size[1]]
+        shape: list[str | int | None] = ["N", *rest] if declared else []
+        graph.input.append(helper.make_tensor_value_info(info.name, info.type.tensor_type.elem_type, shape))
     for name, tensor in draft.tensors.items():
         if prod(tensor.dims) <= _SMALL:
             graph.initializer.append(tensor)
