@@ -28,18 +28,18 @@ def nodes_between(graph: onnx.GraphProto, inputs: Sequence[str], outputs: Sequen
         if index in needed:
             continue
         needed.add(index)
-        stack.extend(n for n in _reads(graph.node[index]) if n and n not in given)
+        stack.extend(n for n in reads(graph.node[index]) if n and n not in given)
     return [graph.node[i] for i in sorted(needed)]
 
 
-def _reads(node: onnx.NodeProto) -> list[str]:
+def reads(node: onnx.NodeProto) -> list[str]:
     """The node's inputs, and what its subgraphs (If, Loop) take from outside."""
     names = list(node.input)
     for attribute in node.attribute:
         for sub in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
             inner = {n for s in sub.node for n in s.output} | {t.name for t in sub.initializer}
             inner |= {i.name for i in sub.input}
-            names += [n for s in sub.node for n in _reads(s) if n not in inner]
+            names += [n for s in sub.node for n in reads(s) if n not in inner]
             names += [o.name for o in sub.output if o.name not in inner]
     return names
 
@@ -48,7 +48,7 @@ def extract(model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], outpu
     """A model of its own with those inputs and outputs; weights are copied, unused ones left out."""
     names = [i.name for i in inputs]
     nodes = nodes_between(model.graph, names, outputs)
-    used = {n for node in nodes for n in _reads(node)} | set(outputs)
+    used = {n for node in nodes for n in reads(node)} | set(outputs)
     part = onnx.GraphProto(name=model.graph.name or "graph")
     part.node.extend(nodes)
     part.input.extend(i for i in inputs if i.name in used or i.name in names)
