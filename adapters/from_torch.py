@@ -153,10 +153,10 @@ def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tenso
 
 
 def _input_channels(module: nn.Module) -> int:
+    owners = dict(module.named_modules())
     for name, tensor in module.named_parameters():
         if tensor.ndim == 4 and name.rpartition(".")[2] == "weight":
-            owner = module.get_submodule(name.rpartition(".")[0])
-            return int(getattr(owner, "in_channels", tensor.shape[1]))
+            return int(getattr(owners[name.rpartition(".")[0]], "in_channels", tensor.shape[1]))
     raise RefusedInput(
         f"{type(module).__name__} has no two-dimensional convolution, so its input is unknown; give example_input"
     )

@@ -74,6 +74,25 @@ def export_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Export
     raise RefusedInput(f"{type(module).__name__} cannot be exported to ONNX: " + "; ".join(failures))
 
 
+def export_program(program: Any, module: nn.Module, inputs: tuple[Tensor, ...]) -> Export:
+    """A torch.export program as ONNX, checked against its own module on ``inputs``.
+
+    The batch is dynamic where the program's is; a fixed one stays.
+
+    Raises:
+        RefusedInput: the exporter fails, or what it wrote computes something else.
+    """
+    with _quiet():
+        try:
+            expected = _flatten(_run(module, inputs))
+            written = torch.onnx.export(program, dynamo=True, opset_version=DYNAMO_OPSET, optimize=False, verbose=False)
+            assert written is not None
+            _require_equal(written.model_proto, inputs, expected)
+        except Exception as error:
+            raise RefusedInput(f"the exported program cannot be written as ONNX: {first_line(error, 200)}") from error
+    return Export(written.model_proto, {}, {}, "torch.export exporter")
+
+
 class _Mark(torch.autograd.Function):
     """Copies its input; exported as ``convscope::Mark`` carrying the module's name."""
 
