@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from onnx import helper
@@ -24,11 +25,13 @@ from .normalize import Draft, normalize
 from .precheck import precheck
 from .sniff import sniff
 from .table import layer_table
-from .twin import TwinFactory
+
+if TYPE_CHECKING:
+    from ..engine.twin import Twin
 
 __all__ = ["load"]
 
-_CHECK_SIZE = 64  # a small random image is enough to find a wrong converter; heads that refuse it get the full size
+_CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
 
 
 def load(
@@ -117,11 +120,26 @@ def build_graph(
             notes=(*exported.notes, *draft.notes),
         ),
         sha256=digest,
-        twin_factory=TwinFactory(canonical),
+        twin_factory=_lazy_factory(canonical),
         labels=tuple(labels) if labels is not None else exported.labels,
         aliases=_aliases(exported, draft, layers),
         permuted=draft.permuted,
     )
+
+
+def _lazy_factory(model: onnx.ModelProto) -> Callable[..., Twin]:
+    """A twin factory that imports torch at its first use: forward-only work never needs it."""
+
+    @cache
+    def factory() -> Callable[..., Twin]:
+        from .twin import TwinFactory
+
+        return TwinFactory(model)
+
+    def build(*args: Any, **kwargs: Any) -> Twin:
+        return factory()(*args, **kwargs)
+
+    return build
 
 
 def _from_file(
