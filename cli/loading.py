@@ -120,7 +120,6 @@ def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
 
 def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> Graph:
     from ..adapters import load
-    from ..models import catalog
 
     given: dict[str, Any] = {
         "arch": chosen["arch"],
@@ -131,6 +130,10 @@ def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> G
         "size": size,
         "layout": chosen["layout"],
     }
+    if Path(model).is_file():
+        return load(model, **given)
+    from ..models import catalog
+
     found = catalog.resolve(model)
     return load(found, **given) if isinstance(found, Path) else catalog.load(found, **given)
 
