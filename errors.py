@@ -15,9 +15,16 @@ from __future__ import annotations
 
 
 class ConvscopeError(Exception):
-    """The job failed for a reason that the user can read and act upon."""
+    """The job failed for a reason that the user can read and act upon.
+
+    Messages quote names out of files, which are hostile text: control and direction characters are shown as
+    "?", so that a message is one line and cannot write to the terminal.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else "?" for c in message))
 
 
 class UsageError(ConvscopeError):

@@ -1,0 +1,262 @@
+"""`convscope verify`: is the graph that we visualize the model in the file?
+
+Four questions: do both executors agree on every tensor, is the gradient the derivative of what the forward
+pass computes, does an image's result depend on its batch, and does the source agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engine.graph import Graph
+from ..engine.subgraph import extract
+from .check import compare_executors, random_inputs, relative_difference
+
+MAX_REL = 1e-3  # forward, float32, hundreds of layers
+MAX_GRADIENT_REL = 1e-4  # float64 against central differences
+PHOTOS = Path(__file__).parent.parent / "engine" / "photos"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared and how far apart it was; relative to each tensor's largest absolute value.
+
+    Attributes:
+        ok: every bound holds.
+        tensors_compared, tensors_total: of the canonical graph.
+        worst: the tensor with the largest difference between the executors.
+        gradient_rel: input gradient against central differences, float64.
+        batch_rel: an image alone against the same image in a batch of three.
+        source_rel: against the source file in its own runtime, None where that is not at hand.
+        source_tensors: how many tensors that comparison covers.
+        bounds: the limits that ``ok`` stands for.
+        images: which images were run.
+    """
+
+    ok: bool
+    tensors_compared: int
+    tensors_total: int
+    worst: dict[str, Any]
+    gradient_rel: float | None
+    batch_rel: float
+    source_rel: float | None
+    source_tensors: int
+    bounds: dict[str, float]
+    images: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for ``--json``."""
+        return asdict(self)
+
+
+def verify(
+    graph: Graph,
+    *,
+    size: tuple[int, int] | None = None,
+    batch: int = 2,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Verification:
+    """Runs all the comparisons.
+
+    Args:
+        graph: loaded with or without the check at import.
+        size: (height, width); default the graph's image size.
+        batch: random images at once; a model with a fixed batch of one needs 1.
+        seed: of the random images.
+        progress: called with the name of each stage as it starts.
+    """
+    chosen = size or graph.image_size
+    feeds = random_inputs(graph, chosen, batch, seed)
+    progress("executors on random images")
+    differences = {d.tensor: d.rel for d in compare_executors(graph, feeds)}
+    images: list[str] = [f"{batch} random"]
+    for name, pixels in _photographs(graph, chosen):
+        progress(f"executors on {name}")
+        images.append(name)
+        real = {**random_inputs(graph, chosen, 1, seed), graph.inputs[0].name: pixels}
+        for difference in compare_executors(graph, real):
+            differences[difference.tensor] = max(differences[difference.tensor], difference.rel)
+    progress("gradient against finite differences")
+    gradient = gradient_difference(graph, feeds)
+    progress("batch 3 against batch 1")
+    batches = batch_difference(graph, chosen, seed)
+    progress("source")
+    source, tensors = source_difference(graph, feeds)
+    worst = max(differences, key=lambda name: differences[name])
+    ok = (
+        differences[worst] <= MAX_REL
+        and batches <= MAX_REL
+        and (gradient is None or gradient <= MAX_GRADIENT_REL)
+        and (source is None or source <= MAX_REL)
+    )
+    return Verification(
+        ok=ok,
+        tensors_compared=len(differences),
+        tensors_total=sum(bool(o) for n in graph.model.graph.node for o in n.output),
+        worst={"tensor": worst, "rel": differences[worst]},
+        gradient_rel=gradient,
+        batch_rel=batches,
+        source_rel=source,
+        source_tensors=tensors,
+        bounds={"rel": MAX_REL, "gradient_rel": MAX_GRADIENT_REL},
+        images=tuple(images),
+    )
+
+
+def gradient_difference(graph: Graph, feeds: dict[str, np.ndarray], seed: int = 0) -> float | None:
+    """The directional derivative by autograd against central differences, both in float64.
+
+    f is a random weighting of the logits. The best of several step widths counts, since wide steps cross
+    kinks of ReLU and narrow ones drown in rounding. None where the logits do not depend on the image
+    smoothly at all (both derivatives are zero).
+    """
+    import torch
+
+    twin = graph.twin([graph.logits], dtype=torch.float64, fold=False)
+    name = graph.inputs[0].name
+    fixed = {k: _double(v[:1]) for k, v in feeds.items()}
+    generator = torch.Generator().manual_seed(seed)
+    x = fixed.pop(name).requires_grad_(True)
+    logits = twin({**fixed, name: x})[graph.logits]
+    weights = torch.randn(logits.shape, generator=generator, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((logits * weights).sum(), x)
+    # along the gradient itself the derivative is largest, a random part makes the test see every pixel
+    direction = gradient / gradient.norm().clamp_min(1e-300) + 0.5 * _unit(x.shape, generator)
+    slope = float((gradient * direction).sum())
+    best = float("inf")
+    with torch.no_grad():
+        for exponent in range(2, 8):
+            step = 10.0**-exponent * direction
+            ahead, behind = (float((twin({**fixed, name: x + s})[graph.logits] * weights).sum()) for s in (step, -step))
+            central = (ahead - behind) / (2 * 10.0**-exponent)
+            if slope == 0 and central == 0:
+                return None
+            best = min(best, abs(central - slope) / max(abs(slope), abs(central)))
+    return best
+
+
+def batch_difference(graph: Graph, size: tuple[int, int], seed: int) -> float:
+    """The largest relative difference of any output between an image alone and in a batch of three."""
+    import torch
+
+    names = list(dict.fromkeys([*(o.name for o in graph.outputs), graph.logits]))
+    feeds = random_inputs(graph, size, 3, seed)
+    session = graph.session(names, device="cpu")
+    twin = graph.twin(names)
+    worst = 0.0
+    together = session.run(feeds)
+    with torch.no_grad():
+        twin_together = twin({k: torch.from_numpy(v) for k, v in feeds.items()})
+    for i in range(3):
+        one = {k: v[i : i + 1] for k, v in feeds.items()}
+        alone = session.run(one)
+        with torch.no_grad():
+            twin_alone = twin({k: torch.from_numpy(v) for k, v in one.items()})
+        for name in names:
+            worst = max(worst, relative_difference(together[name][i : i + 1], alone[name]))
+            worst = max(worst, relative_difference(twin_together[name][i : i + 1].numpy(), twin_alone[name].numpy()))
+    return worst
+
+
+def source_difference(graph: Graph, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:
+    """(worst relative difference, tensors compared) against the source file in ONNX Runtime or Keras."""
+    if graph.source.path is None:
+        return None, 0
+    path = Path(graph.source.path)
+    one = {k: v[:1] for k, v in feeds.items()}
+    if graph.source.format == "onnx":
+        return _against_onnx(graph, path, one)
+    if graph.source.format in ("keras", "h5"):
+        return _against_keras(graph, path, one)
+    return None, 0
+
+
+def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:
+    from ..engine.session import Session
+    from .from_onnx import read_onnx
+
+    original = read_onnx(path)
+    weights = {t.name for t in original.graph.initializer}
+    inputs = [i for i in original.graph.input if i.name not in weights]
+    theirs = {o for n in original.graph.node for o in n.output if o}
+    ours = [o for n in graph.model.graph.node for o in n.output if o in theirs]
+    given = {i.name: _as_declared(graph, i, feeds[i.name]) for i in inputs}
+    expected = Session(extract(original, inputs, ours), device="cpu").run(given)
+    found = graph.session(ours, device="cpu").run(feeds)
+    batch = next(iter(given.values())).shape[0]
+    worst = 0.0
+    for name in ours:
+        value = expected[name]
+        axes = graph.permuted.get(name)
+        value = value.transpose(axes) if axes is not None and value.ndim == len(axes) else value
+        if batch > 1 and value.ndim and value.shape[0] == batch:
+            value = value[:1]
+        worst = max(worst, relative_difference(found[name], value))
+    return worst, len(ours)
+
+
+def _as_declared(graph: Graph, info: Any, value: np.ndarray) -> np.ndarray:
+    """The canonical input in the source's own layout, dtype and fixed batch."""
+    from onnx import helper
+
+    tensor = info.type.tensor_type
+    axes = graph.permuted.get(info.name)
+    if axes is not None:
+        value = value.transpose(np.argsort(axes))
+    fixed = tensor.shape.dim[0].dim_value if tensor.HasField("shape") and tensor.shape.dim else 0
+    if fixed > 1:
+        value = np.repeat(value[:1], fixed, axis=0)
+    return value.astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+
+
+def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:
+    try:
+        from .from_keras import load_keras_model
+    except ImportError:
+        return None, 0
+    model = load_keras_model(path)
+    if model is None:
+        return None, 0
+    x = feeds[graph.inputs[0].name]
+    axes = graph.permuted.get(graph.inputs[0].name)
+    value = model(x.transpose(np.argsort(axes)) if axes is not None else x)
+    values = [np.asarray(v.detach().cpu()) for v in (value if isinstance(value, (list, tuple)) else [value])]
+    found = graph.session([o.name for o in graph.outputs], device="cpu").run(feeds)
+    worst = 0.0
+    for name, expected in zip(found, values, strict=True):
+        axes = graph.permuted.get(name)
+        expected = expected.transpose(axes) if axes is not None and expected.ndim == len(axes) else expected
+        worst = max(worst, relative_difference(found[name], expected))
+    return worst, len(found)
+
+
+def _photographs(graph: Graph, size: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
+    """Model input of the shipped photographs."""
+    from ..engine.images import model_input, read_image
+
+    if len(graph.inputs[0].shape) not in (0, 4):
+        return []
+    found = []
+    for path in sorted(PHOTOS.glob("*.jpg"))[:2]:
+        found.append((path.name, model_input(read_image(path), graph, size).astype(graph.inputs[0].dtype)))
+    return found
+
+
+def _double(value: np.ndarray) -> Any:
+    import torch
+
+    tensor = torch.from_numpy(value)
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _unit(shape: Any, generator: Any) -> Any:
+    import torch
+
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return noise / noise.norm()
