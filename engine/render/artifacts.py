@@ -14,6 +14,7 @@ import json
 import math
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 from ...errors import ConvscopeError, PartlyDone
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can tell
 
 
 @contextmanager
@@ -146,9 +148,16 @@ def save_npy(path: str | os.PathLike[str], array: np.ndarray) -> Path:
 
 
 def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> Path:
-    """Writes named arrays as an uncompressed .npz (no pickles)."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **dict(arrays))
+    """Writes named arrays as an uncompressed .npz (no pickles), the same bytes for the same arrays.
+
+    Not by np.savez: it takes names as keyword arguments, so a layer called "file" would break it, and it
+    stamps the time into the file.
+    """
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(name.replace("\0", "\N{REPLACEMENT CHARACTER}") + ".npy", _NO_DATE)
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
     return Path(path)
 
 

@@ -1,0 +1,85 @@
+"""Pictures in the terminal: two pixels per character, with the upper half block (``--show``, ``--live``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_HALF = "▀"
+_SHADES = " ░▒▓█"  # without colours: one character per two pixels, by brightness
+
+
+class Screen:
+    """A place in the terminal whose picture can be replaced; see `live`."""
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+
+    def show(self, image: np.ndarray) -> None:
+        """Draws ``image`` (H, W, C; floats in [0, 1] or uint8) where the last one was."""
+        if self._view is not None:
+            self._view.update(_drawing(image, self._view.console), refresh=True)
+
+
+def show(image: np.ndarray, columns: int | None = None) -> None:
+    """Draws a picture on stderr, as wide as the terminal at most.
+
+    Args:
+        image: (H, W, C) or (H, W); floats in [0, 1] or uint8.
+        columns: width in characters; default the smaller of the picture's and the terminal's width.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.print(_drawing(image, console, columns))
+
+
+@contextmanager
+def live(quiet: bool = False) -> Iterator[Screen]:
+    """A picture that is redrawn in place while a job runs; draws nothing where stderr is no terminal."""
+    from .progress import is_terminal
+
+    if quiet or not is_terminal():
+        yield Screen(None)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), auto_refresh=False) as view:
+        yield Screen(view)
+
+
+def _drawing(image: np.ndarray, console: Any, columns: int | None = None) -> Any:
+    from rich.color import Color
+    from rich.style import Style
+    from rich.text import Text
+
+    pixels = _fitted(image, columns or console.width, 2 * max(console.height - 4, 4))
+    text = Text(no_wrap=True, end="")
+    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        for over, under in zip(upper, lower, strict=True):
+            if console.no_color or console.color_system is None:
+                level = (int(over.sum()) + int(under.sum())) / (6 * 256)
+                text.append(_SHADES[int(level * len(_SHADES))])
+            else:
+                style = Style(color=Color.from_rgb(*map(int, over)), bgcolor=Color.from_rgb(*map(int, under)))
+                text.append(_HALF, style)
+        text.append("\n")
+    return text
+
+
+def _fitted(image: np.ndarray, columns: int, rows: int) -> np.ndarray:
+    """(even height, width, 3) uint8 that fits into ``columns`` by ``rows`` pixels; never enlarged."""
+    import numpy as np
+
+    from ..engine.render.artifacts import to_pillow
+
+    picture = to_pillow(image).convert("RGB")
+    scale = min(columns / picture.width, rows / picture.height, 1.0)
+    width = max(round(picture.width * scale), 1)
+    height = max(round(picture.height * scale / 2), 1) * 2
+    return np.asarray(picture.resize((width, height)))

@@ -1,0 +1,145 @@
+"""Files are whole or absent, deterministic, and say what they are."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from convscope.engine.render import artifacts
+from convscope.errors import ConvscopeError, PartlyDone
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+
+
+def test_a_finished_file_is_the_only_file(tmp_path: Path) -> None:
+    artifacts.write_bytes(tmp_path / "new" / "folder" / "a.bin", b"abc")
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["a.bin"]
+    assert (tmp_path / "new" / "folder" / "a.bin").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("failure", [ValueError("x"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, failure: BaseException) -> None:
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    with pytest.raises((type(failure), PartlyDone)), artifacts.atomic(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise failure
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_full_disk_says_so_and_asks_to_go_on(tmp_path: Path) -> None:
+    with (
+        pytest.raises(PartlyDone, match="cannot write .*a.png: the disk is full") as caught,
+        artifacts.atomic(tmp_path / "a.png") as temporary,
+    ):
+        temporary.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+
+
+def test_numpy_short_writes_are_an_error_of_the_file(tmp_path: Path) -> None:
+    # numpy reports a full disk as an OSError without a number.
+    with pytest.raises(ConvscopeError, match="cannot write"), artifacts.atomic(tmp_path / "a.npy"):
+        raise OSError("100 requested and 0 written")
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ConvscopeError, match=r"cannot write .*; choose another folder with -o") as caught:
+        artifacts.write_text(tmp_path / "taken" / "a.txt", "x")
+    assert caught.value.exit_code == 1
+
+
+def test_errors_of_other_files_inside_the_block_stay_themselves(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), artifacts.atomic(tmp_path / "a.txt"):
+        (tmp_path / "elsewhere.png").read_bytes()
+
+
+def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from convscope.engine.render.artifacts import atomic\n"
+        "with atomic(sys.argv[1]) as temporary:\n"
+        "    temporary.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code, str(tmp_path / "a.bin")], cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "a.bin").exists()
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4)])
+def test_png_keeps_every_byte(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    pixels = RNG.integers(0, 256, shape, dtype=np.uint8)
+    path = artifacts.save_png(tmp_path / "a.png", pixels)
+    assert np.array_equal(np.asarray(Image.open(path)).reshape(shape), pixels)
+
+
+def test_floats_become_the_nearest_byte_and_stay_in_range(tmp_path: Path) -> None:
+    row = np.array([[-1.0, 0.0, 0.5, 0.999, 1.0, 7.0, np.nan, np.inf]])
+    path = artifacts.save_png(tmp_path / "a.png", row)
+    assert np.asarray(Image.open(path)).tolist() == [[0, 0, 128, 255, 255, 255, 0, 255]]
+
+
+def test_png_metadata_comes_back_and_bytes_repeat(tmp_path: Path) -> None:
+    said = {"convscope": json.dumps({"unit": 3}), "layer": "größe\u202e</script>\ud800"}
+    image = RNG.random((8, 8, 3))
+    first = artifacts.save_png(tmp_path / "a.png", image, said).read_bytes()
+    assert artifacts.save_png(tmp_path / "b.png", image, said).read_bytes() == first
+    text = Image.open(tmp_path / "a.png").text
+    assert text["convscope"] == said["convscope"]
+    assert text["layer"] == "größe\u202e</script>?"
+
+
+def test_a_wrong_shape_is_no_picture() -> None:
+    with pytest.raises(ValueError, match=r"\(4, 4, 2\)"):
+        artifacts.to_pillow(np.zeros((4, 4, 2)))
+
+
+def test_json_keeps_order_and_has_no_nan() -> None:
+    obj = {"z": np.float32(0.5), "a": [np.nan, float("inf")], "p": Path("x/y"), "n": np.arange(2)}
+    text = artifacts.to_json(obj)
+    assert list(json.loads(text)) == ["z", "a", "p", "n"]
+    assert json.loads(text) == {"z": 0.5, "a": [None, None], "p": "x/y", "n": [0, 1]}
+
+
+@given(st.text())
+def test_json_text_is_plain_ascii_whatever_the_name(name: str) -> None:
+    text = artifacts.to_json({name: name}, indent=None)
+    assert text.isascii()
+    assert text.isprintable()
+    assert json.loads(text) == {name: name}
+
+
+def test_npz_takes_any_layer_name_and_repeats_its_bytes(tmp_path: Path) -> None:
+    arrays = {"file": np.arange(3), "block/1\n": np.ones((2, 2), np.float32), "../up": np.zeros(1)}
+    first = artifacts.save_npz(tmp_path / "a.npz", arrays).read_bytes()
+    assert artifacts.save_npz(tmp_path / "b.npz", arrays).read_bytes() == first
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as loaded:
+        assert {k: loaded[k].tolist() for k in loaded} == {k: v.tolist() for k, v in arrays.items()}
+
+
+def test_npy_comes_back(tmp_path: Path) -> None:
+    array = RNG.random((3, 4)).astype(np.float32)
+    assert np.array_equal(np.load(artifacts.save_npy(tmp_path / "a.npy", array)), array)
+
+
+def test_written_files_follow_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        path = artifacts.write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o777 == 0o640
