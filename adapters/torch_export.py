@@ -12,7 +12,6 @@ import contextlib
 import io
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +23,8 @@ from torch import Tensor, nn
 
 from ..engine.session import Session, first_line
 from ..errors import RefusedInput
+from .torch_marks import MARK_DOMAIN, module_marks, remove_marks
 
-MARK_DOMAIN = "convscope"
 OPSET = 17  # the newest whose operators every exporter and runtime of the last years knows
 DYNAMO_OPSET = 18  # the oldest that torch.export's exporter writes
 TOLERANCE = 1e-3  # relative to the output's largest value; float32 sums in another order stay below 1e-4
@@ -41,6 +40,9 @@ class Export:
     exporter: str
 
 
+Attempt = tuple[str, Callable[[], Export]]
+
+
 def export_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Export, list[str]]:
     """The module as ONNX with dynamic batch, by the first exporter whose result computes the same.
 
@@ -54,24 +56,36 @@ def export_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Export
     Raises:
         RefusedInput: no exporter succeeded; each one's reason is in the message.
     """
-    traced = _at_batch(inputs, 2)
-    checked = _at_batch(inputs, 1)
+    traced, checked = at_batch(inputs, 2), at_batch(inputs, 1)
+    attempts: list[Attempt] = [
+        ("tracing exporter", lambda: trace_marked(module, traced, module_marks(module))),
+        ("tracing exporter without module marks", lambda: Export(trace(module, traced), {}, {}, "tracing exporter")),
+        ("torch.export exporter", lambda: export_dynamo(module, traced)),
+    ]
+    if isinstance(module, torch.jit.ScriptModule):  # takes no hooks, and torch.export refuses it
+        attempts = attempts[1:2]
+    return first_that_agrees(module, checked, attempts)
+
+
+def first_that_agrees(
+    module: nn.Module, inputs: tuple[Tensor, ...], attempts: Sequence[Attempt]
+) -> tuple[Export, list[str]]:
+    """The first export that computes what the module computes on ``inputs``, and the failures before it.
+
+    Raises:
+        RefusedInput: none does; each one's reason is in the message.
+    """
     failures: list[str] = []
-    attempts: tuple[tuple[str, Callable[..., Export]], ...] = (
-        ("tracing exporter", _export_marked),
-        ("tracing exporter without module marks", _export_plain),
-        ("torch.export exporter", _export_dynamo),
-    )
     with _inference_mode(module), _quiet():
-        expected = _flatten(_run(module, checked))
+        expected = _flatten(_run(module, inputs))
         for title, attempt in attempts:
             try:
-                export = attempt(module, traced)
-                _require_equal(export.model, checked, expected)
+                export = attempt()
+                _require_equal(export.model, inputs, expected)
                 return export, failures
             except Exception as error:  # exporters raise whatever the traced code raises
                 failures.append(f"{title}: {first_line(error, 160)}")
-    raise RefusedInput(f"{type(module).__name__} cannot be exported to ONNX: " + "; ".join(failures))
+    raise RefusedInput("no exporter can write the network as ONNX: " + "; ".join(failures))
 
 
 def export_program(program: Any, module: nn.Module, inputs: tuple[Tensor, ...]) -> Export:
@@ -93,30 +107,18 @@ def export_program(program: Any, module: nn.Module, inputs: tuple[Tensor, ...]) 
     return Export(written.model_proto, {}, {}, "torch.export exporter")
 
 
-class _Mark(torch.autograd.Function):
-    """Copies its input; exported as ``convscope::Mark`` carrying the module's name."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, name: str) -> Tensor:  # noqa: ARG004
-        return x.clone()
-
-    @staticmethod
-    def symbolic(g: Any, x: Any, name: str) -> Any:
-        return g.op(f"{MARK_DOMAIN}::Mark", x, name_s=name).setType(x.type())
-
-
-def _export_marked(module: nn.Module, inputs: tuple[Tensor, ...]) -> Export:
-    with _marks(module):
-        model = _trace(module, inputs, {MARK_DOMAIN: 1})
-    names, aliases = _remove_marks(model)
+def trace_marked(
+    module: nn.Module, inputs: tuple[Tensor, ...], marks: contextlib.AbstractContextManager[None]
+) -> Export:
+    """By the tracing exporter, while ``marks`` has every layer's output pass a mark."""
+    with marks:
+        model = trace(module, inputs, {MARK_DOMAIN: 1})
+    names, aliases = remove_marks(model)
     return Export(model, names, aliases, "tracing exporter")
 
 
-def _export_plain(module: nn.Module, inputs: tuple[Tensor, ...]) -> Export:
-    return Export(_trace(module, inputs, {}), {}, {}, "tracing exporter")
-
-
-def _trace(module: nn.Module, inputs: tuple[Tensor, ...], opsets: dict[str, int]) -> onnx.ModelProto:
+def trace(module: nn.Module, inputs: tuple[Tensor, ...], opsets: dict[str, int] | None = None) -> onnx.ModelProto:
+    """By the tracing exporter; inputs are called ``input``, ``input_1``, ... and have a dynamic batch."""
     buffer = io.BytesIO()
     names = ["input", *(f"input_{i}" for i in range(1, len(inputs)))]
     torch.onnx.export(
@@ -128,21 +130,25 @@ def _trace(module: nn.Module, inputs: tuple[Tensor, ...], opsets: dict[str, int]
         input_names=names,
         dynamic_axes={name: {0: "batch"} for name in names},
         do_constant_folding=False,  # normalization folds, with a bound on the size
-        custom_opsets=opsets,
+        custom_opsets=opsets or {},
     )
     model = onnx.load_model_from_string(buffer.getvalue())
     _free_batch(model)
     return model
 
 
-def _export_dynamo(module: nn.Module, inputs: tuple[Tensor, ...]) -> Export:
+def export_dynamo(
+    module: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: Any = None, output_names: Sequence[str] | None = None
+) -> Export:
+    """By the torch.export exporter; ``dynamic_shapes`` defaults to a dynamic batch of every input."""
     batch = torch.export.Dim("batch")
     program = torch.onnx.export(
         module,
         inputs,
         dynamo=True,
         opset_version=DYNAMO_OPSET,
-        dynamic_shapes=tuple({0: batch} for _ in inputs),
+        output_names=output_names,
+        dynamic_shapes=dynamic_shapes or tuple({0: batch} for _ in inputs),
         optimize=False,  # its optimizer folds batch-norm
         verbose=False,
     )
@@ -151,80 +157,6 @@ def _export_dynamo(module: nn.Module, inputs: tuple[Tensor, ...]) -> Export:
     model = program.model_proto
     _free_batch(model)
     return Export(model, {}, {}, "torch.export exporter")
-
-
-@contextlib.contextmanager
-def _marks(module: nn.Module) -> Iterator[None]:
-    """While it is open, every submodule's output passes a mark that names the submodule and its call."""
-    calls: Counter[str] = Counter()
-
-    def hook_for(name: str) -> Callable[..., Any]:
-        def hook(_module: nn.Module, _arguments: Any, output: Any) -> Any:
-            if not isinstance(output, Tensor) or not output.is_floating_point():
-                return None
-            count = calls[name]
-            calls[name] += 1
-            return _Mark.apply(output, f"{name}_{count}" if count else name)
-
-        return hook
-
-    handles = [
-        sub.register_forward_hook(hook_for(name))
-        for name, sub in module.named_modules()
-        if name and not isinstance(sub, torch.jit.ScriptModule)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _remove_marks(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, str]]:
-    """Takes the marks out of the graph; the innermost module names its tensor, the outer ones are aliases."""
-    graph = model.graph
-    source: dict[str, str] = {}
-    named: dict[str, str] = {}
-    aliases: dict[str, str] = {}
-    given = {i.name for i in graph.input}
-    for node in graph.node:
-        if node.domain != MARK_DOMAIN:
-            continue
-        tensor = source.get(node.input[0], node.input[0])
-        source[node.output[0]] = tensor
-        name = next(a.s.decode() for a in node.attribute if a.name == "name")
-        if tensor in given:
-            continue
-        if tensor in named:
-            aliases[name] = tensor
-        else:
-            named[tensor] = name
-    kept = [node for node in graph.node if node.domain != MARK_DOMAIN]
-    renamed = _keep_output_names(graph, source)
-    for node in kept:
-        node.input[:] = [renamed.get(source.get(n, n), source.get(n, n)) for n in node.input]
-        node.output[:] = [renamed.get(n, n) for n in node.output]
-    del graph.node[:]
-    graph.node.extend(kept)
-    graph.ClearField("value_info")  # it still speaks of the marks' tensors
-    for entry in [e for e in model.opset_import if e.domain == MARK_DOMAIN]:
-        model.opset_import.remove(entry)
-    names = {renamed.get(t, t): name for t, name in named.items()}
-    return names, {name: renamed.get(t, t) for name, t in aliases.items()}
-
-
-def _keep_output_names(graph: onnx.GraphProto, source: dict[str, str]) -> dict[str, str]:
-    """Graph outputs that a mark wrote: old tensor -> output name, so that the outputs keep their names."""
-    given = {i.name for i in graph.input}
-    renamed: dict[str, str] = {}
-    for output in graph.output:
-        tensor = source.get(output.name)
-        if tensor is None:
-            continue
-        if tensor in given or tensor in renamed:  # an input or a second output: it needs a tensor of its own
-            raise RefusedInput(f"output '{output.name}' repeats another tensor")
-        renamed[tensor] = output.name
-    return renamed
 
 
 def _free_batch(model: onnx.ModelProto) -> None:
@@ -268,7 +200,7 @@ def _flatten(output: Any) -> list[np.ndarray]:
     return []
 
 
-def _at_batch(inputs: tuple[Tensor, ...], batch: int) -> tuple[Tensor, ...]:
+def at_batch(inputs: tuple[Tensor, ...], batch: int) -> tuple[Tensor, ...]:
     """The inputs repeated or cut to a batch size; as they are where they do not share a batch axis.
 
     A trace at batch 2 cannot mistake the batch for an axis of size 1, and a check at batch 1 shows whether
