@@ -16,7 +16,7 @@ from onnx import helper
 from ..engine.graph import Graph
 from ..engine.layers import Layer, Source, TensorSpec
 from ..engine.preprocessing import Preprocessing, preset
-from ..errors import RefusedInput, UsageError
+from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
 from .exported import Exported
 from .from_onnx import parse, read_onnx
@@ -244,11 +244,8 @@ def _self_check(graph: Graph) -> None:
         try:
             check_parity(graph, size=(_CHECK_SIZE, _CHECK_SIZE))
             return
-        except RefusedInput as error:
-            from ..errors import ParityError
-
-            if isinstance(error, ParityError):
-                raise
-        except RuntimeError:
+        except ParityError:
+            raise
+        except RefusedInput:
             pass  # the head refuses so small an image
     check_parity(graph, batch=1 if fixed else 2)

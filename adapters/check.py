@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine.graph import Graph
-from ..errors import ParityError
+from ..engine.session import first_line
+from ..errors import ParityError, RefusedInput
 
 TOLERANCE = 1e-3  # float32 over hundreds of layers stays below 1e-4; a wrong import is far above
 
@@ -54,7 +55,8 @@ def check_parity(
 def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[TensorDifference]:
     """The relative difference of every tensor, in order of execution.
 
-    A tensor that should be compared is one that both executors compute: all node outputs that hold numbers.
+    Raises:
+        RefusedInput: an executor cannot run the image (a fixed head refuses another size, say).
     """
     import torch
 
@@ -62,8 +64,11 @@ def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[Tensor
     feeds = {k: v for k, v in x.items() if k in {i.name for i in graph.model.graph.input}}
     expected = graph.session(names, device="cpu").run(feeds)
     twin = graph.twin(names, fold=False)
-    with torch.no_grad():
-        found = twin({k: torch.from_numpy(v) for k, v in feeds.items()})
+    try:
+        with torch.no_grad():
+            found = twin({k: torch.from_numpy(v) for k, v in feeds.items()})
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        raise RefusedInput(f"{graph.name}: the twin cannot run this image: {first_line(error)}") from error
     for name in names:
         yield TensorDifference(name, relative_difference(found[name].cpu().numpy(), expected[name]))
 

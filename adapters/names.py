@@ -19,6 +19,7 @@ import onnx
 
 _GENERIC = re.compile(r"^(node_)?[A-Za-z]*_?\d*$|^n\d+$")
 _MODULE_WEIGHT = re.compile(r"^([A-Za-z_][\w]*(?:\.[\w]+)*)\.(?:weight|bias|running_mean)$")
+_CAFFE2_WEIGHT = re.compile(r"^(.+?)_(?:bn_)?(?:w|b|s|bias|scale|mean|var|riv|rm)_\d+$")  # conv1/7x7_s2_w_0
 _PREFIX = re.compile(r"^(functional|model|sequential|keras)(_\d+)?$")
 
 
@@ -134,5 +135,9 @@ def _shorten(scopes: list[str]) -> list[str]:
 def _weight_scope(node: onnx.NodeProto) -> str:
     for name in node.input[1:]:
         if match := _MODULE_WEIGHT.match(name):
+            return match[1]
+    anonymous = _GENERIC.match(node.name) and _GENERIC.match(node.output[0])
+    for name in node.input[1:] if anonymous else ():
+        if match := _CAFFE2_WEIGHT.match(name):
             return match[1]
     return ""

@@ -1,0 +1,65 @@
+"""``convscope verify``: proves that the graph computes what the model file computes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .common import (
+    JsonOption,
+    ModelArgument,
+    QuietOption,
+    SeedOption,
+    SizeOption,
+    emit,
+    emit_json,
+    loading_options,
+    open_model,
+    say,
+)
+
+BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Random images at once.")]
+
+
+@loading_options
+def command(
+    model: ModelArgument,
+    size: SizeOption = None,
+    batch: BatchOption = 2,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    **options: Any,
+) -> None:
+    """Compare every tensor of both executors, the gradient, the batch and the source."""
+    from ..adapters.verify import verify
+
+    if size is not None and size < 1:
+        from ..errors import UsageError
+
+        raise UsageError(f"--size {size}: the size must be at least 1 pixel")
+    options["check"] = False  # the comparison below is the check, and it reports instead of refusing
+    graph = open_model(model, quiet=quiet, **options)
+    result = verify(
+        graph,
+        size=(size, size) if size else None,
+        batch=batch,
+        seed=seed,
+        progress=lambda stage: say(f"comparing: {stage}", quiet),
+    )
+    if json:
+        emit_json(result.to_json())
+    else:
+        emit("ok" if result.ok else "DIFFERENT")
+        emit(f"tensors compared     {result.tensors_compared} of {result.tensors_total} ({', '.join(result.images)})")
+        emit(f"worst tensor         {result.worst['tensor']}: {result.worst['rel']:.2g} relative")
+        emit(f"gradient             {_number(result.gradient_rel)} (float64 against central differences)")
+        emit(f"batch 3 against 1    {result.batch_rel:.2g}")
+        emit(f"source               {_number(result.source_rel)} ({result.source_tensors} tensors)")
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _number(value: float | None) -> str:
+    return "not at hand" if value is None else f"{value:.2g}"
