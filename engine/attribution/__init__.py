@@ -1,1 +1,20 @@
+"""Why this class, here: heatmaps over the input for a named target, and proof that they are faithful."""
 
+from .batch import Batch, Executors
+from .explain import Attribution, explain, explain_batch
+from .methods import METHODS, Method, find_methods
+from .targets import Target, segmentation_target, unit_target
+
+__all__ = [
+    "METHODS",
+    "Attribution",
+    "Batch",
+    "Executors",
+    "Method",
+    "Target",
+    "explain",
+    "explain_batch",
+    "find_methods",
+    "segmentation_target",
+    "unit_target",
+]

@@ -1,0 +1,231 @@
+"""`explain`: methods, targets and layers brought together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..graph import Graph
+from ..layers import Layer
+from .batch import Batch, Executors, side_tensors
+from .maps import Maps, heatmaps
+from .methods import Method, find_methods
+from .targets import Target, resolve
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Why one number came out for one image.
+
+    Attributes:
+        heatmap: (H, W) float32 in [0, 1] over the model's input; 0 is no evidence for the target.
+        values: the raw result, signed: (h, w) of the layer, or (C, H, W) for pixel methods; where several
+            layers were averaged, (H, W) again.
+        method: the method's name.
+        target: what was explained.
+        layers: names of the layers that the method looked at, empty for methods that need none.
+        score: the target's value (a logit).
+        graph: sha256 of the canonical graph.
+        figures: what the method reports about itself, for instance ``completeness_gap``.
+        notes: sentences for the reader.
+    """
+
+    heatmap: np.ndarray
+    values: np.ndarray
+    method: str
+    target: Target
+    layers: tuple[str, ...]
+    score: float
+    graph: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the arrays."""
+        return {
+            "method": self.method,
+            "class": self.target.name,
+            "index": self.target.index,
+            "tensor": self.target.tensor,
+            "layer": ",".join(self.layers) or None,
+            "score": self.score,
+            **({"figures": dict(self.figures)} if self.figures else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
+        }
+
+
+def explain(
+    graph: Graph,
+    images: Any,
+    method: str = "gradcam",
+    target: Target | str | int | None = None,
+    layer: str | int | Layer | Sequence[str | int | Layer] | None = None,
+    *,
+    device: str = "auto",
+    batch: int = 16,
+    **options: Any,
+) -> Any:
+    """Heatmaps of what in an image speaks for a target.
+
+    Args:
+        graph: from `convscope.load`.
+        images: a path, a picture (H, W, 3) in [0, 1], model input (N, C, H, W), or a list of the former two.
+        method: see `methods.METHODS`.
+        target: None (the predicted class), class index or name, ``top:K``, ``unit:LAYER:UNIT[@ROW,COLUMN]``,
+            ``output:NAME:INDEX``, or a `Target`.
+        layer: for the CAM family; default the last with spatial extent. Several are averaged.
+        device: "auto", "cpu" or "cuda[:n]".
+        batch: images per pass.
+        **options: the method's own, for instance ``steps=100``.
+
+    Returns:
+        One `Attribution` for one image and one target, else a list, image by image.
+
+    Raises:
+        UsageError: unknown method, target, layer or option. RefusedInput: an image cannot be read.
+
+    Example:
+        >>> convscope.explain(graph, "cat.png", "layercam", target="tabby").heatmap.shape
+        (224, 224)
+    """
+    chosen = find_methods(method)
+    if len(chosen) > 1:
+        raise UsageError(f"explain takes one method at a time, not {method}; call it for each")
+    x, single = as_input(graph, images)
+    executors = Executors(graph, device=device, batch=batch)
+    found: list[Attribution] = []
+    for start in range(0, len(x), batch):
+        for row in explain_batch(Batch(executors, x[start : start + batch]), chosen, target, layer, options):
+            found.extend(row)
+    return found[0] if single and len(found) == 1 else found
+
+
+def explain_batch(
+    batch: Batch,
+    methods: Sequence[Method],
+    target: Target | str | int | None = None,
+    layer: str | int | Layer | Sequence[str | int | Layer] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[list[Attribution]]:
+    """For each image of the batch, every method on every target; arguments as for `explain`."""
+    _check_options(methods, options or {})
+    (logits,) = batch.values([batch.graph.logits])
+    if len(logits) != len(batch.x):
+        raise UsageError(
+            f"{batch.graph.name} gives {len(logits)} results for {len(batch.x)} images; explain one at a time"
+        )
+    per_image = [resolve(batch.graph, target, row) for row in logits]
+    results: list[list[Attribution]] = [[] for _ in per_image]
+    for rank in range(min(len(targets) for targets in per_image)):
+        targets = [row[rank] for row in per_image]
+        layers = _layers(batch.graph, layer, targets[0].tensor) if any(m.needs_layer for m in methods) else []
+        for method in methods:
+            for image, attribution in enumerate(_run(batch, method, targets, layers, options or {})):
+                results[image].append(attribution)
+    return results
+
+
+def as_input(graph: Graph, images: Any) -> tuple[np.ndarray, bool]:
+    """Model input (N, C, H, W) float32, and whether a single image was given; see `explain`."""
+    if isinstance(images, (list, tuple)):
+        rows = [as_input(graph, image)[0] for image in images]
+        if not rows:
+            raise UsageError("no image given")
+        return np.concatenate(rows), False
+    if getattr(images, "ndim", None) == 4:
+        array = np.asarray(images, dtype=np.float32)
+        return array, len(array) == 1
+    from ..images import model_input, read_image
+
+    if isinstance(images, (str, os.PathLike)):
+        return model_input(read_image(images), graph), True
+    return model_input(images, graph), True
+
+
+def default_layer(graph: Graph, target: str) -> Layer:
+    """The last spatial layer that the target depends on (and is not itself).
+
+    Raises:
+        UsageError: there is none.
+    """
+    if target == graph.logits:
+        return graph.last_spatial_layer()
+    for layer in reversed(graph.layers):
+        if layer.is_spatial and layer.tensor != target and all(s is None or s > 1 for s in layer.shape[1:]):
+            try:
+                side_tensors(graph, layer, target)
+            except UsageError:
+                continue
+            return layer
+    raise UsageError(f"no layer with spatial extent leads to '{target}'; name one with --layer")
+
+
+def _layers(graph: Graph, layer: Any, target: str) -> list[Layer]:
+    if layer is None:
+        return [default_layer(graph, target)]
+    if isinstance(layer, Layer):
+        return [layer]
+    if isinstance(layer, str):
+        return list(graph.match(layer))
+    if isinstance(layer, int):
+        return [graph.layer(layer)]
+    return [found for item in layer for found in _layers(graph, item, target)]
+
+
+def _check_options(methods: Sequence[Method], options: Mapping[str, Any]) -> None:
+    known = {name for method in methods for name in method.options}
+    for name in options:
+        if name not in known:
+            hint = f"it takes {', '.join(sorted(known))}" if known else "it takes no options"
+            raise UsageError(f"option '{name}' is unknown to {', '.join(m.name for m in methods)}; {hint}")
+
+
+def _run(
+    batch: Batch, method: Method, targets: list[Target], layers: Sequence[Layer], options: Mapping[str, Any]
+) -> list[Attribution]:
+    own = {k: v for k, v in options.items() if k in method.options}
+    if method.needs_layer:
+        _prefetch(batch, targets[0].tensor, layers)
+        parts = [method.run(batch, targets, layer, **own) for layer in layers]
+    else:
+        parts = [method.run(batch, targets, **own)]
+    heat, values = _combined(parts, batch.size)
+    scores = batch.scores(targets)
+    names = tuple(layer.name for layer in layers) if method.needs_layer else ()
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return [
+        Attribution(
+            heatmap=heat[i],
+            values=values[i],
+            method=method.name,
+            target=targets[i],
+            layers=names,
+            score=float(scores[i]),
+            graph=batch.graph.sha256,
+            figures={name: float(numbers[i]) for name, numbers in parts[0].figures.items()},
+            notes=notes if heat[i].any() else (*notes, "no evidence for the target: the map is zero everywhere"),
+        )
+        for i in range(len(batch.x))
+    ]
+
+
+def _prefetch(batch: Batch, target: str, layers: Sequence[Layer]) -> None:
+    """One forward pass for everything that the layers' heads will need."""
+    names = {layer.tensor: None for layer in layers}
+    for layer in layers:
+        names.update(dict.fromkeys(batch.executors.sides(layer, target)))
+    batch.values(list(names))
+
+
+def _combined(parts: Sequence[Maps], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Heatmaps and raw values; several layers' heatmaps are averaged, each with its maximum at 1 before."""
+    each = [heatmaps(part.evidence, size) for part in parts]
+    if len(each) == 1:
+        return each[0], parts[0].values
+    mean = np.mean(each, axis=0)
+    return heatmaps(mean, size), mean

@@ -1,0 +1,80 @@
+"""FullGrad: the input's share and every bias's share of the score, as one map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, numpy_helper
+
+from .batch import Batch
+from .maps import Maps, resized, unit_range
+from .targets import Target, scores
+
+
+def full_grad(batch: Batch, targets: Sequence[Target]) -> Maps:
+    """Input times gradient plus bias times gradient of every convolution, each rescaled and upsampled.
+
+    Srinivas & Fleuret 2019, "Full-Gradient Representation for Neural Network Visualization",
+    arXiv:1905.00780: map = psi(|x * dS/dx|) + sum over layers l and channels c of psi(|b_lc * dS/db_lc|), where
+    psi rescales to [0, 1] and upsamples. A batch normalization's implicit bias is beta - gamma mean / sigma;
+    where the exporter has folded it into the convolution, the folded bias is taken, which differs only for
+    convolutions that had a bias of their own before it. Biases of dense layers have no place and are left out,
+    as in the paper. The authors' code rescales a layer at once, the paper's formula (here) each channel.
+    """
+    import torch
+
+    biases = spatial_biases(batch, targets[0].tensor)
+    twin = batch.executors.twin([targets[0].tensor, *biases])
+    x = batch.executors.tensor(batch.x).requires_grad_()
+    outputs = twin(x)
+    score = scores(outputs[targets[0].tensor], targets).sum()
+    gradients = torch.autograd.grad(score, [x, *(outputs[n] for n in biases)])
+    values = _psi(gradients[0].cpu().numpy() * batch.x, batch.size)
+    for gradient, bias in zip(gradients[1:], biases.values(), strict=True):
+        values = values + _psi(gradient.cpu().numpy() * bias[None, :, None, None], batch.size)
+    return Maps(values, values)
+
+
+def spatial_biases(batch: Batch, target: str) -> dict[str, np.ndarray]:
+    """Output tensor -> bias (K,) of every convolution and batch normalization that the target depends on."""
+    graph = batch.graph.model.graph
+    constants = {t.name: t for t in graph.initializer}
+    spatial = {layer.tensor for layer in batch.graph.layers if layer.is_spatial and layer.channel_axis == 1}
+    needed = _ancestors(graph.node, target)
+    found = {}
+    for node in graph.node:
+        tensor = node.output[0]
+        if tensor in needed and tensor in spatial:
+            bias = _bias(node, constants)
+            if bias is not None:
+                found[tensor] = bias
+    return found
+
+
+def _bias(node: NodeProto, constants: dict[str, Any]) -> np.ndarray | None:
+    if node.op_type in ("Conv", "ConvTranspose") and len(node.input) > 2 and node.input[2] in constants:
+        return numpy_helper.to_array(constants[node.input[2]])
+    if node.op_type == "BatchNormalization" and all(n in constants for n in node.input[1:5]):
+        gamma, beta, mean, variance = (numpy_helper.to_array(constants[n]) for n in node.input[1:5])
+        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+        return (beta - mean * gamma / np.sqrt(variance + epsilon)).astype(np.float32)
+    return None
+
+
+def _ancestors(nodes: Any, target: str) -> set[str]:
+    producer = {name: node for node in nodes for name in node.output if name}
+    seen, stack = set[str](), [target]
+    while stack:
+        name = stack.pop()
+        if name not in seen:
+            seen.add(name)
+            stack.extend(n for n in (producer[name].input if name in producer else ()) if n)
+    return seen
+
+
+def _psi(products: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(N, K, h, w) -> (N, H, W): absolute values, each channel rescaled and upsampled, summed."""
+    scaled = unit_range(np.abs(products))
+    return resized(scaled.sum(axis=1), size)

@@ -1,0 +1,202 @@
+"""Attributions that only watch the score while something is hidden: no gradient, forward session, fixed batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..layers import Layer
+from .batch import Batch, passes
+from .gradient import reference_input
+from .maps import Maps, resized, unit_range
+from .targets import Target, scores
+
+
+def occlusion(
+    batch: Batch,
+    targets: Sequence[Target],
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    baseline: str | np.ndarray = "gray",
+) -> Maps:
+    """How much the score falls when a square is covered, averaged over the squares that cover a pixel.
+
+    Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2. The paper maps the score itself at the square's centre;
+    here it is the drop, and squares overlap.
+
+    Args:
+        batch, targets: as everywhere.
+        window: side of the square, pixels; default a seventh of the shorter side.
+        stride: pixels between squares; default half a window.
+        baseline: what covers, see `gradient.reference_input`.
+    """
+    height, width = batch.size
+    side = window or max(min(height, width) // 7, 1)
+    step = stride or max(side // 2, 1)
+    if not 1 <= side <= min(height, width) or step < 1:
+        raise UsageError(f"occlusion window {side} and stride {step} do not fit an image of {height} x {width} pixels")
+    boxes = [(top, left) for top in _places(height, side, step) for left in _places(width, side, step)]
+    masks = np.zeros((len(boxes), height, width), dtype=np.float32)
+    for mask, (top, left) in zip(masks, boxes, strict=True):
+        mask[top : top + side, left : left + side] = 1
+    covered = masks.sum(axis=0)
+    reference = reference_input(batch, baseline)
+    values = np.empty((len(batch.x), height, width), dtype=np.float32)
+    whole = batch.scores(targets)
+    for index in range(len(batch.x)):
+        size = min(batch.executors.batch, len(masks))
+        found = np.concatenate(
+            [
+                _masked_scores(
+                    batch, index, targets[index], 1 - masks[start : start + size], reference[index], rows=size
+                )
+                for start in range(0, len(masks), size)
+            ]
+        )
+        values[index] = np.tensordot(whole[index] - found, masks, axes=1) / np.maximum(covered, 1)
+    return Maps(values, values)
+
+
+def rise(
+    batch: Batch, targets: Sequence[Target], *, masks: int = 1000, cells: int = 7, keep: float = 0.5, seed: int = 0
+) -> Maps:
+    """The mean of random smooth masks, weighted by the probability that the masked image keeps.
+
+    Petsiuk et al. 2018, "RISE", arXiv:1806.07421: M_i upsampled from a coarse grid of ``cells`` x ``cells``,
+    each open with probability ``keep``, shifted at random; map = sum_i p(x * M_i) M_i / (N keep). ``x * M``
+    is taken in model space, as in the authors' code. The paper uses 4000 to 8000 masks; fewer are noisier.
+    The heatmap's zero is the least important pixel, since every pixel carries the mean probability.
+    """
+    if masks < 1 or cells < 2 or not 0 < keep < 1:
+        raise UsageError(f"rise: masks {masks}, cells {cells}, keep {keep}; need masks >= 1, cells >= 2, 0 < keep < 1")
+    values = np.zeros((len(batch.x), *batch.size), dtype=np.float64)
+    zero = np.zeros_like(batch.x[0])
+    rows = min(batch.executors.batch, masks)
+    for index in range(len(batch.x)):
+        for part in _random_masks(np.random.default_rng(seed), masks, cells, keep, batch.size, batch.executors.batch):
+            found = _masked_scores(batch, index, targets[index], part, zero, rows=rows, probability=True)
+            values[index] += np.tensordot(found, part, axes=1)
+    values = (values / (masks * keep)).astype(np.float32)
+    return Maps(values, unit_range(values))
+
+
+def score_cam(batch: Batch, targets: Sequence[Target], layer: Layer, *, align_corners: bool = False) -> Maps:
+    """Feature maps weighted by the softmax of the scores that they leave as masks on the image.
+
+    Wang et al. 2020, "Score-CAM", arXiv:1910.01279: H_k = upsampled A_k scaled to [0, 1],
+    w = softmax_k S(x * H_k), map = sum_k w_k A_k. The baseline score that the paper subtracts is the same for
+    every channel and drops out of the softmax.
+
+    Channels whose low-resolution maps are equal after scaling make equal masks, and each distinct mask is
+    scored once: above all the silent channels, which in a trained network are many, share one pass. Masks are
+    made a batch at a time. ``align_corners`` upsamples as pytorch-grad-cam does; the authors' code does not.
+    """
+    (raw,) = batch.values([layer.tensor])
+    activations = layer.channels_first(raw)
+    zero = np.zeros_like(batch.x[0])
+    values = np.empty((len(batch.x), *activations.shape[2:]), dtype=np.float32)
+    for index, maps in enumerate(activations):
+        distinct, places = _distinct(maps)
+        found = np.empty(len(distinct))
+        for start in range(0, len(distinct), batch.executors.batch):
+            part = resized(distinct[start : start + batch.executors.batch], batch.size, align_corners=align_corners)
+            rows = min(batch.executors.batch, len(distinct))
+            found[start : start + len(part)] = _masked_scores(
+                batch, index, targets[index], unit_range(part), zero, rows=rows
+            )
+        weights = np.exp(found - found.max())[places]
+        values[index] = np.tensordot(weights / weights.sum(), maps, axes=1)
+    return Maps(values, values)
+
+
+def ablation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
+    """Feature maps weighted by the relative fall of the score when each is set to zero.
+
+    Desai & Ramaswamy 2020, "Ablation-CAM", WACV: w_k = (S - S_k) / S, map = sum_k w_k A_k. Only the part above
+    the layer runs again, and only for channels that are not zero already. Where the layer has negative
+    activations pytorch-grad-cam ablates to a large negative value, which is not in the paper; zero is used
+    here. A negative S flips the paper's quotient, so it is divided by |S|.
+    """
+    executors, tensor = batch.executors, targets[0].tensor
+    names = (layer.tensor, *executors.sides(layer, tensor))
+    feeds = batch.values(names)
+    whole = batch.scores(targets)
+    axis = layer.channel_axis or 1
+    maps = layer.channels_first(feeds[0])
+    weights = np.zeros(maps.shape[:2])
+    session = executors.session([tensor], names)
+    for index in range(len(batch.x)):
+        alive = np.flatnonzero(maps[index].any(axis=(1, 2)))
+        for _, channels in passes(alive, executors.batch):
+            rows = _rows(batch, names, index, len(channels))
+            for row, channel in enumerate(channels):
+                rows[layer.tensor][(row, *[slice(None)] * (axis - 1), channel)] = 0
+            found = scores(session.run(rows)[tensor], [targets[index]])
+            weights[index, channels] = (whole[index] - found) / (abs(whole[index]) or 1.0)
+    values = np.einsum("nkhw,nk->nhw", maps, weights).astype(np.float32)
+    return Maps(values, values)
+
+
+def _places(length: int, side: int, step: int) -> list[int]:
+    """Starts of the windows; the last may reach over the edge."""
+    count = -(-(length - side) // step) + 1
+    return [i * step for i in range(count)]
+
+
+def _random_masks(
+    random: np.random.Generator, count: int, cells: int, keep: float, size: tuple[int, int], batch: int
+) -> Iterator[np.ndarray]:
+    """RISE masks (n, H, W): the grid is one cell larger than the image, cropped at a random offset."""
+    cell = [-(-s // cells) for s in size]
+    full = ((cells + 1) * cell[0], (cells + 1) * cell[1])
+    for start in range(0, count, batch):
+        grids = (random.random((min(batch, count - start), cells, cells)) < keep).astype(np.float32)
+        large = resized(grids, full)
+        offsets = random.integers(0, cell, size=(len(grids), 2))
+        yield np.stack([m[t : t + size[0], c : c + size[1]] for m, (t, c) in zip(large, offsets, strict=True)])
+
+
+def _distinct(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct masks (at the layer's resolution) among maps (K, h, w), and which each channel has."""
+    scaled = unit_range(maps)
+    _, first, places = np.unique(scaled.reshape(len(maps), -1), axis=0, return_index=True, return_inverse=True)
+    return scaled[first], places.reshape(-1)
+
+
+def _masked_scores(
+    batch: Batch,
+    index: int,
+    target: Target,
+    masks: np.ndarray,
+    reference: np.ndarray,
+    *,
+    rows: int,
+    probability: bool = False,
+) -> np.ndarray:
+    """(M,) scores of one image under M masks (M, H, W): 1 keeps the pixel, 0 shows the reference (C, H, W).
+
+    The pass has ``rows`` >= M images: fewer are filled up, so that all passes have one shape.
+    """
+    part = masks[:, None].astype(np.float32)
+    hidden = batch.x[index] * part
+    if reference.any():
+        hidden += reference * (1 - part)
+    if len(hidden) < rows:
+        hidden = np.concatenate([hidden, np.repeat(hidden[-1:], rows - len(hidden), axis=0)])
+    return batch.executors.scores(hidden, [target], probability=probability)[: len(masks)]
+
+
+def _rows(batch: Batch, names: Sequence[str], index: int, count: int) -> dict[str, Any]:
+    """One image's tensors, ``count`` times; whole-number ones (shapes) are computed anew for that batch."""
+    values = dict(zip(names, batch.values(names), strict=True))
+    if all(np.issubdtype(v.dtype, np.floating) and len(v) == len(batch.x) for v in values.values()):
+        return {n: np.repeat(v[index : index + 1], count, axis=0) for n, v in values.items()}
+    return batch.executors.session(names).run(np.repeat(batch.x[index : index + 1], count, axis=0))
+
+
+PERTURBATION_METHODS = {"occlusion": occlusion, "rise": rise}
+PERTURBATION_CAMS = {"scorecam": score_cam, "ablationcam": ablation_cam}

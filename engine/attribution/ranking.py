@@ -1,0 +1,138 @@
+"""Which method to believe: every faithfulness measure on one image, and the order that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from . import faithfulness
+from .batch import Batch
+from .explain import Attribution
+from .methods import METHODS, Method
+from .sanity import Sanity, cascade
+
+# Measure -> whether high is good. Those that every method has decide the order.
+MEASURES: dict[str, bool] = {"deletion": False, "insertion": True, "average_drop": False, "road": True}
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One method's faithfulness on one image.
+
+    Attributes:
+        method: its name.
+        rank: 1 is the best; ties share a rank. The mean of the ranks by `MEASURES` decides.
+        deletion, insertion: areas under the class probability.
+        average_drop, increase: with the image times its heatmap.
+        road: (LeRF - MoRF) / 2 of the class probability.
+        sensitivity: largest relative change of the heatmap under small noise, or None where not asked.
+        similarity: rank correlation with the map of the fully randomized network, or None.
+        insensitive: flagged by the randomization test, or None.
+        pointing: whether the maximum lies in a given box, or None without boxes.
+    """
+
+    method: str
+    rank: int
+    deletion: float
+    insertion: float
+    average_drop: float
+    increase: float
+    road: float
+    sensitivity: float | None = None
+    similarity: float | None = None
+    insensitive: bool | None = None
+    pointing: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return asdict(self)
+
+
+def rank(
+    batch: Batch,
+    index: int,
+    attributions: Sequence[Attribution],
+    *,
+    boxes: Sequence[tuple[int, int, int, int]] = (),
+    robust: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> list[Ranked]:
+    """The methods' attributions of one image and one target, the most faithful first.
+
+    Args:
+        batch: the images.
+        index: which of them.
+        attributions: one per method, all of the same target.
+        boxes: (top, left, bottom, right) of the object in pixels of the model's input.
+        robust: also measure sensitivity to noise and run the randomization test, for all methods but those of
+            many passes.
+        progress: told each method's name when it is done.
+    """
+    x = np.ascontiguousarray(batch.x[index])
+    alone = Batch(batch.executors, x[None])
+    cheap = [a for a in attributions if METHODS[a.method].passes == "few"] if robust else []
+    checks = _sanity(alone, cheap)
+    rows = []
+    for attribution in attributions:
+        row = _measures(alone, x, attribution)
+        if attribution in cheap:
+            row["sensitivity"] = _sensitivity(alone, x, attribution)
+        if attribution.method in checks:
+            row["similarity"] = checks[attribution.method].similarity[-1]
+            row["insensitive"] = checks[attribution.method].insensitive
+        if boxes:
+            row["pointing"] = faithfulness.pointing_game(attribution.heatmap, boxes)
+        rows.append(row)
+        if progress:
+            progress(attribution.method)
+    order = _ranks(rows)
+    ranked = [Ranked(a.method, place, **row) for a, place, row in zip(attributions, order, rows, strict=True)]
+    return sorted(ranked, key=lambda r: (r.rank, r.method))
+
+
+def _measures(batch: Batch, x: np.ndarray, attribution: Attribution) -> dict[str, Any]:
+    given = (batch.executors, x, attribution.heatmap, attribution.target)
+    drop, increase = faithfulness.average_drop_increase(*given)
+    return {
+        "deletion": faithfulness.deletion(*given),
+        "insertion": faithfulness.insertion(*given),
+        "average_drop": drop,
+        "increase": increase,
+        "road": faithfulness.road(*given),
+    }
+
+
+def _sensitivity(batch: Batch, x: np.ndarray, attribution: Attribution) -> float:
+    """Of the raw values, with a radius of 2 % of the input's range (Yeh et al.: 0.02 in [0, 1])."""
+    method = METHODS[attribution.method]
+
+    def attribute(rows: np.ndarray) -> np.ndarray:
+        targets = [attribution.target] * len(rows)
+        return _run(method, Batch(batch.executors, rows), targets, attribution)
+
+    low, high = batch.graph.preprocessing.bounds(x.shape[0])
+    return faithfulness.max_sensitivity(attribute, x, radius=0.02 * float((high - low).mean()))
+
+
+def _run(method: Method, batch: Batch, targets: Sequence[Any], attribution: Attribution) -> np.ndarray:
+    if not method.needs_layer:
+        return method.run(batch, targets).values
+    return method.run(batch, targets, batch.graph.layer(attribution.layers[0])).values
+
+
+def _sanity(batch: Batch, attributions: Sequence[Attribution]) -> Mapping[str, Sanity]:
+    if not attributions:
+        return {}
+    layers = [batch.graph.layer(n) for a in attributions for n in a.layers][:1]
+    methods = [METHODS[a.method] for a in attributions]
+    return {s.method: s for s in cascade(batch, methods, [attributions[0].target], layers)}
+
+
+def _ranks(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Places by the mean rank over the measures, 1 the best."""
+    each = [rankdata([-row[name] if high else row[name] for row in rows]) for name, high in MEASURES.items()]
+    return [int(place) for place in rankdata(np.mean(each, axis=0), method="min")]
