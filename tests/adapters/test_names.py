@@ -1,0 +1,68 @@
+"""Layer names are those of the source framework's user."""
+
+from __future__ import annotations
+
+import onnx
+from convscope.adapters.names import human_names
+from onnx import helper
+
+
+def node(op: str, output: str, name: str = "", scopes: str = "", weight: str = "") -> onnx.NodeProto:
+    made = helper.make_node(op, ["x", *([weight] if weight else [])], [output], name)
+    if scopes:
+        made.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
+    return made
+
+
+def names(*nodes: onnx.NodeProto, known: dict[str, str] | None = None) -> list[str]:
+    taps = [n.output[0] for n in nodes]
+    return list(human_names(nodes, taps, known or {}).values())
+
+
+def test_torch_legacy_paths_become_module_paths() -> None:
+    found = names(
+        node("Conv", "a", "/features/features.28/Conv"),
+        node("Relu", "b", "/features/features.29/Relu"),
+        node("Conv", "c", "/layer4/layer4.1/conv2/Conv"),
+        node("Add", "d", "/layer4/layer4.1/Add"),
+    )
+    assert found == ["features.28", "features.29", "layer4.1.conv2", "layer4.1"]
+
+
+def test_torch_dynamo_scopes_become_module_paths_and_repeated_calls_are_numbered() -> None:
+    found = names(
+        node("Conv", "a", "node_Conv_1", "['', 'layer1', 'layer1.0', 'layer1.0.conv1', 'conv2d']"),
+        node("Relu", "b", "node_Relu_2", "['', 'layer1', 'layer1.0', 'layer1.0.relu', 'relu']"),
+        node("Conv", "c", "node_Conv_3", "['', 'layer1', 'layer1.0', 'layer1.0.conv2', 'conv2d_1']"),
+        node("Add", "d", "node_Add_4", "['', 'layer1', 'layer1.0', 'add']"),
+        node("Relu", "e", "node_Relu_5", "['', 'layer1', 'layer1.0', 'layer1.0.relu', 'relu_1']"),
+    )
+    assert found == ["layer1.0.conv1", "layer1.0.relu", "layer1.0.conv2", "layer1.0", "layer1.0.relu_1"]
+
+
+def test_a_keras_layer_of_two_nodes_is_named_at_its_end() -> None:
+    found = names(node("Conv", "a"), node("Relu", "b"), known={"b": "block1_conv1"})
+    assert found == ["a", "block1_conv1"]
+    scoped = names(
+        node("Conv", "a", "functional_1/block1_conv1_1/convolution"),
+        node("Relu", "b", "functional_1/block1_conv1_1/Relu"),
+        node("Conv", "c", "functional_1/block1_conv2_1/convolution"),
+    )
+    assert scoped == ["block1_conv1/Conv", "block1_conv1", "block1_conv2"]
+
+
+def test_weights_name_the_layer_where_nodes_do_not() -> None:
+    found = names(
+        node("Conv", "12", "Conv_0", weight="features.0.weight"), node("Conv", "r1", "n1", weight="conv1_1_w_0")
+    )
+    assert found == ["features.0", "conv1_1"]
+
+
+def test_names_are_unique_whatever_the_file_says() -> None:
+    found = names(*(node("Conv", f"t{i}", weight="same.weight") for i in range(4)))
+    assert len(set(found)) == 4
+    assert found[-1] == "same"
+
+
+def test_metadata_that_is_not_a_list_is_ignored() -> None:
+    assert names(node("Conv", "a", "conv_a", "__import__('os').system('true')")) == ["conv_a"]

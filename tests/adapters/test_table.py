@@ -1,0 +1,106 @@
+"""The layer table: receptive fields against the gradient's own support, counts against hand calculation."""
+
+from __future__ import annotations
+
+import convscope
+import numpy as np
+import pytest
+import torch
+from onnx import helper
+
+from tests import tiny
+
+
+def chain(*specs: dict[str, list[int] | int | str]) -> convscope.Graph:
+    """Convolutions with positive weights (so that no path cancels), each ``spec`` its attributes."""
+    nodes, weights, tensor, channels = [], {}, "x", 1
+    for i, spec in enumerate(specs):
+        op = str(spec.get("op", "Conv"))
+        attributes = {k: v for k, v in spec.items() if k not in ("op", "kernel")}
+        kernel = spec.get("kernel", 3)
+        assert isinstance(kernel, int)
+        inputs = [tensor]
+        if op in ("Conv", "ConvTranspose"):
+            weights[f"w{i}"] = np.ones((1, channels, kernel, kernel), np.float32)
+            inputs.append(f"w{i}")
+        else:
+            attributes["kernel_shape"] = [kernel, kernel]
+        nodes.append(helper.make_node(op, inputs, [f"t{i}"], **attributes))
+        tensor = f"t{i}"
+    return convscope.load(tiny.model(nodes, weights, ("N", 1, 64, 64), (tensor,)), check=False)
+
+
+def support(graph: convscope.Graph, layer: convscope.Layer, row: int, column: int) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of the pixels with a gradient, for one position of one layer."""
+    twin = graph.until(layer)
+    # a ramp makes max-pool ties impossible to hide a pixel: average over shifts is not needed for sums
+    x = torch.ones(1, 1, 64, 64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(twin.only(x)[0, 0, row, column], x)
+    rows, columns = torch.nonzero(gradient[0, 0], as_tuple=True)
+    return int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
+
+
+CHAINS = {
+    "one": [{}],
+    "padded": [{"pads": [1, 1, 1, 1]}, {"pads": [1, 1, 1, 1]}],
+    "strided": [{"strides": [2, 2], "pads": [1, 1, 1, 1]}, {"kernel": 5, "strides": [2, 2], "pads": [2, 2, 2, 2]}],
+    "dilated": [{"dilations": [2, 2], "pads": [2, 2, 2, 2]}, {"dilations": [3, 3]}],
+    "pooled": [{"pads": [1, 1, 1, 1]}, {"op": "AveragePool", "kernel": 2, "strides": [2, 2]}, {"pads": [1, 1, 1, 1]}],
+    "asymmetric": [{"pads": [0, 0, 1, 1], "strides": [2, 2]}, {"pads": [1, 1, 0, 0]}],
+    "auto_pad": [{"auto_pad": "SAME_UPPER", "strides": [2, 2]}, {"auto_pad": "SAME_LOWER", "kernel": 4}],
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_receptive_fields_are_where_the_gradient_is(name: str) -> None:
+    graph = chain(*CHAINS[name])
+    for layer in graph.layers:
+        assert layer.receptive_field is not None
+        for row, column in ((3, 4), (5, 5)):
+            box = layer.receptive_field.box(row, column)
+            assert box is not None
+            clipped = tuple(min(max(v, 0), 64) for v in box)
+            assert clipped == support(graph, layer, row, column)
+
+
+def test_a_gate_that_sees_everything_does_not_widen_the_field_and_a_dense_layer_does() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["c"], ["g"]),
+        helper.make_node("Sigmoid", ["g"], ["s"]),
+        helper.make_node("Mul", ["c", "s"], ["gated"]),
+        helper.make_node("GlobalAveragePool", ["gated"], ["y"]),
+    ]
+    graph = convscope.load(tiny.model(nodes, {"w": np.ones((4, 3, 3, 3), np.float32)}), check=False)
+    assert graph.layer("gated").receptive_field.size == (3, 3)  # type: ignore[union-attr]
+    assert graph.layer("y").receptive_field.size is None  # type: ignore[union-attr]
+
+
+def test_parameters_and_multiply_adds_are_those_of_hand_calculation() -> None:
+    graph = convscope.load(tiny.small_cnn(), check=False)
+    assert graph.layer("conv1").parameters == 8 * 3 * 9 + 8
+    assert graph.layer("conv1").macs == 16 * 16 * 8 * 3 * 9
+    assert graph.layer("bn1").parameters == 4 * 8
+    assert graph.layer("conv2").macs == 8 * 8 * 12 * 8 * 9
+    assert graph.layer("fc").parameters == 5 * 12 + 5
+    assert graph.layer("fc").macs == 5 * 12
+    assert graph.layer("conv2").shape == (None, 12, 8, 8)
+    assert [layer.index for layer in graph.layers] == list(range(10))
+
+
+def test_layers_are_found_by_name_tensor_index_glob_and_alias() -> None:
+    graph = convscope.load(tiny.small_cnn(), check=False)
+    assert (
+        graph.layer("conv2") is graph.layer("c2") is graph.layer(4) is graph.layer("-6") is graph.layer("/conv2/Conv")
+    )
+    assert [layer.name for layer in graph.match("conv*,fc")] == ["conv1", "conv2", "fc"]
+    assert graph.logits == "logits"
+    assert graph.last_spatial_layer().name == "relu2"
+
+
+def test_an_unknown_layer_names_the_closest() -> None:
+    graph = convscope.load(tiny.small_cnn(), check=False)
+    with pytest.raises(convscope.UsageError, match=r"layer 'conv3' is not in .* closest: 'conv2'"):
+        graph.layer("conv3")
+    with pytest.raises(convscope.UsageError, match="layer 99 is out of range"):
+        graph.layer(99)
