@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,26 +120,31 @@ def build_graph(
             notes=(*exported.notes, *draft.notes),
         ),
         sha256=digest,
-        twin_factory=_lazy_factory(canonical),
+        twin_factory=_LazyTwins(canonical),
         labels=tuple(labels) if labels is not None else exported.labels,
         aliases=_aliases(exported, draft, layers),
         permuted=draft.permuted,
     )
 
 
-def _lazy_factory(model: onnx.ModelProto) -> Callable[..., Twin]:
+class _LazyTwins:
     """A twin factory that imports torch at its first use: forward-only work never needs it."""
 
-    @cache
-    def factory() -> Callable[..., Twin]:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = model
+
+    @cached_property
+    def _factory(self) -> Callable[..., Twin]:
         from .twin import TwinFactory
 
-        return TwinFactory(model)
+        return TwinFactory(self._model)
 
-    def build(*args: Any, **kwargs: Any) -> Twin:
-        return factory()(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Twin:
+        return self._factory(*args, **kwargs)
 
-    return build
+    def of(self, model: onnx.ModelProto) -> _LazyTwins:
+        """The factory for another model."""
+        return _LazyTwins(model)
 
 
 def _from_file(

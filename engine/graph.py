@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from ..errors import UsageError
 from .layers import Layer, Source, TensorSpec
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
     from .twin import Twin
 
 DEFAULT_SIZE = 224  # where neither the file nor the preprocessing names one
+
+
+class TwinFactory(Protocol):
+    """Builds twins of one model; the adapters have it, since the engine knows no converters."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Twin:
+        """A twin; arguments as `Graph.twin` passes them."""
+
+    def of(self, model: onnx.ModelProto) -> TwinFactory:
+        """The factory for another model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +63,7 @@ class Graph:
     preprocessing: Preprocessing
     source: Source
     sha256: str
-    twin_factory: Callable[..., Twin]
+    twin_factory: TwinFactory
     labels: tuple[str, ...] | None = None
     aliases: dict[str, str] = field(default_factory=dict)
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -173,6 +185,27 @@ class Graph:
         from .session import Session
 
         return Session(self.submodel(outputs, inputs), device, threads, optimize)
+
+    def with_weights(self, values: Mapping[str, np.ndarray]) -> Graph:
+        """A copy of the graph with other values in the named weights, in both executors.
+
+        Raises:
+            UsageError: no weight of that name, or another shape or type.
+        """
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        weights = {t.name: t for t in model.graph.initializer}
+        for name, value in values.items():
+            if name not in weights:
+                raise UsageError(f"weight '{name}' is not in {self.name}")
+            old = numpy_helper.to_array(weights[name])
+            if old.shape != value.shape or old.dtype != value.dtype:
+                raise UsageError(
+                    f"weight '{name}' is {old.dtype} of shape {old.shape}, not {value.dtype} of shape {value.shape}"
+                )
+            weights[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+        return replace(self, model=model, sha256=digest, twin_factory=self.twin_factory.of(model))
 
     def submodel(self, outputs: Sequence[str], inputs: Sequence[str] | None = None) -> onnx.ModelProto:
         """The canonical ONNX cut to the part between ``inputs`` and ``outputs`` (tensor names)."""
