@@ -8,6 +8,8 @@ import sys
 from importlib import metadata
 from typing import Any
 
+import typer
+
 from .common import JsonOption, emit_json
 
 # distribution: (what it serves, how to get it); an empty command means that convscope itself needs it.
@@ -35,12 +37,17 @@ _NEEDED: dict[str, tuple[str, str]] = {
 
 
 def command(as_json: JsonOption = False) -> None:
-    """Show versions, devices and providers, and say what is missing and how to get it."""
+    """Show versions, devices and providers, and say what is missing and how to get it.
+
+    Exit code 1 when something that convscope needs is missing or broken.
+    """
     report = examine()
     if as_json:
         emit_json(report)
     else:
         _show(report)
+    if not report["ok"]:
+        raise typer.Exit(1)
 
 
 def examine() -> dict[str, Any]:
@@ -129,6 +136,8 @@ def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
+    if not console.is_terminal:  # a pipe has no width: fold nothing for it
+        console = Console(highlight=False, width=160)
     machine = f"{report['platform']}, {report['cpus']} CPUs, {report['memory_gib']} GiB"
     console.print(f"convscope {report['convscope']}, Python {report['python']}, {machine}", soft_wrap=True)
     gpus = ", ".join(f"{g['name']} ({g['memory_gib']} GiB)" for g in report["torch"].get("cuda", [])) or "none"

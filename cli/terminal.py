@@ -59,8 +59,9 @@ def _drawing(image: np.ndarray, console: Any, columns: int | None = None) -> Any
     from rich.text import Text
 
     pixels = _fitted(image, columns or console.width, 2 * max(console.height - 4, 4))
-    text = Text(no_wrap=True, end="")
-    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+    text = Text(no_wrap=True)
+    for row, (upper, lower) in enumerate(zip(pixels[::2], pixels[1::2], strict=True)):
+        text.append("\n" if row else "")
         for over, under in zip(upper, lower, strict=True):
             if console.no_color or console.color_system is None:
                 level = (int(over.sum()) + int(under.sum())) / (6 * 256)
@@ -68,7 +69,6 @@ def _drawing(image: np.ndarray, console: Any, columns: int | None = None) -> Any
             else:
                 style = Style(color=Color.from_rgb(*map(int, over)), bgcolor=Color.from_rgb(*map(int, under)))
                 text.append(_HALF, style)
-        text.append("\n")
     return text
 
 

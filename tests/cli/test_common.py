@@ -1,0 +1,176 @@
+"""What commands share: units, clean text, JSON, opening a model with its flags."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from pathlib import Path
+
+import onnx
+import pytest
+from convscope.cli import common, loading, main
+from convscope.errors import ConvscopeError, UsageError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ..tiny import small_cnn
+
+
+@given(st.sets(st.integers(0, 499), min_size=1))
+def test_units_written_as_numbers_come_back_sorted(units: set[int]) -> None:
+    assert common.parse_units(",".join(map(str, units)), 500).indices == tuple(sorted(units))
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)).map(sorted), min_size=1, max_size=5))
+def test_ranges_are_the_union_with_both_ends(ranges: list[list[int]]) -> None:
+    text = ", ".join(f"{low}-{high}" for low, high in ranges)
+    expected = sorted({u for low, high in ranges for u in range(low, high + 1)})
+    assert common.parse_units(text, 100).indices == tuple(expected)
+
+
+@given(st.text(max_size=20), st.integers(1, 600))
+def test_any_other_text_is_wrong_use_in_one_line(text: str, channels: int) -> None:
+    try:
+        units = common.parse_units(text, channels)
+    except UsageError as exc:
+        assert str(exc)
+    else:
+        assert all(0 <= u < channels for u in units.indices)
+        assert units.indices == tuple(sorted(set(units.indices)))
+
+
+def test_all_and_top() -> None:
+    assert common.parse_units("all", 3) == common.Units((0, 1, 2))
+    assert common.parse_units("top:2", 3) == common.Units((0, 1, 2), 2)
+    assert common.parse_units("top:36", 3) == common.Units((0, 1, 2), 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("64", "unit 64 is out of range, the layer has 64 units"),
+        ("0-64", "unit 64 is out of range"),
+        ("9-3", "the range 9-3 runs backwards; write 3-9"),
+        ("", "is not understood; write all, top:36, or like 0-63,70"),
+        ("-3", "is not understood"),
+        ("1,,2", "is not understood"),
+        ("top:0", "must be at least 1"),
+        ("top:x", "is not understood"),
+        ("9" * 40, "is not understood"),
+        ("٣", "is not understood"),
+    ],
+)
+def test_wrong_units_say_what_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        common.parse_units(text, 64)
+
+
+@given(st.text())
+def test_clean_text_is_one_line_that_a_terminal_only_prints(text: str) -> None:
+    cleaned = common.clean(text)
+    assert not any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in cleaned)
+    assert len(cleaned.splitlines()) <= 1
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"])))
+def test_ordinary_names_stay_as_they_are(text: str) -> None:
+    assert common.clean(text) == text
+
+
+def test_json_begins_with_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    common.emit_json({"b": 1, "a": float("nan")})
+    out, err = capsys.readouterr()
+    assert list(json.loads(out).items()) == [("schema_version", 1), ("b", 1), ("a", None)]
+    assert err == ""
+
+
+def test_say_is_for_stderr_and_can_be_silenced(capsys: pytest.CaptureFixture[str]) -> None:
+    common.say("one\ntwo")
+    common.say("three", quiet=True)
+    assert capsys.readouterr() == ("", "one two\n")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.onnx"
+    onnx.save(small_cnn(), path)
+    return str(path)
+
+
+def test_flags_change_only_what_they_name(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = loading.open_model(model, preprocessing="caffe", mean="1,2,3", range="-1,1", order="rgb", check=False)
+    p = graph.preprocessing
+    assert (p.mean, p.low, p.high, p.order, p.std) == ((1.0, 2.0, 3.0), -1.0, 1.0, "RGB", (1.0,))
+    assert p.found == "flag"
+    assert capsys.readouterr().out == ""
+
+
+def test_assumed_preprocessing_is_said_once_and_not_when_quiet(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    loading.open_model(model, check=False)
+    assert capsys.readouterr().err.count("assumed: range 0..1, RGB") == 1
+    loading.open_model(model, check=False, quiet=True)
+    assert capsys.readouterr().err == ""
+    loading.open_model(model, check=False, preprocessing="unit")
+    assert "assumed" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mean": "a,b"}, "--mean 'a,b' is not understood; write numbers with commas"),
+        ({"mean": "nan"}, "--mean 'nan' is not understood"),
+        ({"mean": "1,2"}, "mean has 2 values, but the model's input has 3 channels"),
+        ({"std": "0"}, "--std '0' divides by zero"),
+        ({"range": "1"}, "--range '1' has 1 values; write LOW,HIGH"),
+        ({"order": "rbg"}, "--order 'rbg' is unknown; choose RGB, BGR or GRAY"),
+        ({"image_size": "0"}, "--image-size '0' is not understood"),
+        ({"image_size": "99999"}, "--image-size '99999' is not understood"),
+        ({"preprocessing": "tensorflow"}, "'tensorflow' is unknown; choose one of caffe, tf"),
+    ],
+)
+def test_flags_that_do_not_fit_are_wrong_use(model: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        loading.open_model(model, check=False, **options)
+
+
+def test_info_s_json_is_what_the_issue_says(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["info", model, "--json", "--no-check"]) == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert set(report) >= {"schema_version", "layers", "inputs", "outputs", "preprocessing", "source"}
+    first = report["layers"][0]
+    assert set(first) >= {"index", "name", "tensor", "op", "channels", "shape", "receptive_field", "parameters", "macs"}
+    assert first["receptive_field"]["size"] == [3, 3]
+    assert set(first["receptive_field"]) == {"size", "stride", "offset"}
+    assert (first["op"], first["channels"], first["parameters"]) == ("Conv", 8, 8 * 3 * 9 + 8)
+    assert report["source"]["sha256"]
+    assert "assumed" in err
+
+
+def test_info_in_a_pipe_shows_whole_rows_without_escapes(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["info", model, "--no-check", "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "\x1b" not in out and "\r" not in out and "…" not in out
+    assert any(line.split()[1:4] == ["conv1", "Conv", "Nx8x16x16"] for line in out.splitlines())
+
+
+def test_command_line_takes_every_loading_option(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--mean", "1,2,3", "--std", "4", "--range", "-1,1", "--order", "BGR", "--no-check"]
+    assert main.run(["info", model, "--json", *flags]) == 0
+    p = json.loads(capsys.readouterr().out)["preprocessing"]
+    assert (p["mean"], p["std"], p["low"], p["high"], p["order"]) == ([1, 2, 3], [4], -1, 1, "BGR")
+
+
+def test_hostile_layer_names_reach_the_terminal_clean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = small_cnn()
+    for node in evil.graph.node:
+        node.name = "\x1b[2J\u202e[red]" + node.name
+    onnx.save(evil, tmp_path / "evil.onnx")
+    try:
+        loading.open_model(str(tmp_path / "evil.onnx"), check=False, quiet=True)
+    except ConvscopeError:
+        pytest.skip("the loader refuses such names altogether")
+    assert main.run(["info", str(tmp_path / "evil.onnx"), "--no-check"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\u202e" not in out

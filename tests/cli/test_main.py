@@ -1,0 +1,200 @@
+"""The contract of the command line: help, exit codes, one line per error, nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from convscope import errors
+from convscope.cli import main
+
+COMMANDS = sorted(main._COMMANDS)
+HEAVY = ("numpy", "torch", "onnx", "onnxruntime", "onnx2torch", "PIL", "scipy", "jinja2", "keras", "h5py", "pyarrow")
+
+
+def _cli(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "convscope.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd or "/",
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        timeout=120,
+    )
+
+
+def _raising(monkeypatch: pytest.MonkeyPatch, exc: BaseException) -> None:
+    def examine() -> None:
+        raise exc
+
+    monkeypatch.setattr("convscope.cli.doctor.examine", examine)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert f"Example:  convscope {command}" in " ".join(said.split("\n"))
+
+
+def test_help_lists_every_command_with_its_first_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--help"]) == 0
+    listed = re.findall(r"^│ (\w+) +(\S.*?) *│$", capsys.readouterr().out, re.M)
+    assert {name for name, _ in listed} >= set(COMMANDS)
+    assert all(text for _, text in listed)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["filters", "--help"], ["nonsense"]])
+def test_nothing_heavy_is_imported_before_it_is_needed(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom convscope.cli.main import run\n"
+        f"run({arguments!r})\n"
+        f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd="/", timeout=60)
+    assert done.stdout.splitlines()[-1] == "HEAVY []", done.stdout + done.stderr
+
+
+def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    import convscope
+
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"convscope {convscope.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("exc", "code", "line"),
+    [
+        (errors.ConvscopeError("it failed"), 1, "error: it failed"),
+        (errors.UsageError("layer 'x' is not in m"), 2, "error: layer 'x' is not in m"),
+        (errors.RefusedInput("m.onnx is empty"), 3, "error: m.onnx is empty"),
+        (errors.UnsafeFile("it runs code"), 3, "error: it runs code"),
+        (errors.ParityError("c1 differs"), 3, "error: c1 differs"),
+        (errors.PartlyDone("the disk is full"), 4, "error: the disk is full"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 1, "error: out of memory; try a smaller --size or --batch"),
+        (SystemExit(3), 3, ""),
+    ],
+)
+def test_every_ending_has_its_code_and_one_line(
+    exc: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _raising(monkeypatch, exc)
+    assert main.run(["doctor"]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.rstrip("\n") == line
+
+
+def test_a_bug_is_one_line_that_asks_for_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _raising(monkeypatch, ZeroDivisionError("division\nby zero" + "x" * 1000))
+    assert main.run(["doctor"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: convscope has a bug: ZeroDivisionError: division by zero")
+    assert err.count("\n") == 1
+    assert len(err) < 400
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "doctor"], ["doctor", "--debug"]])
+def test_debug_shows_the_traceback(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _raising(monkeypatch, errors.UsageError("no"))
+    assert main.run(arguments) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("error: no\n")
+
+
+def test_an_error_with_a_hostile_name_cannot_reach_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _raising(monkeypatch, errors.RefusedInput("layer '\x1b]0;pwned\x07\x9b31m\u202e\r\nerror: fake\u2066' is bad"))
+    main.run(["doctor"])
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.rstrip("\n").isprintable()
+    assert "fake" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nonsense"], "error: No such command 'nonsense'; see: convscope --help"),
+        (["doctor", "--jsn"], "error: No such option: --jsn .*; see: convscope doctor --help"),
+        (["info"], "error: Missing argument .*; see: convscope info --help"),
+        (["info", "/nowhere/model.onnx"], "error: .*/nowhere/model.onnx.*"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(line + "\n", err)
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    code = "import sys; from convscope.cli.main import run; sys.exit(run(['doctor', '--json']))"
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_ctrl_c_ends_with_130_and_one_line() -> None:
+    code = (
+        "import sys, time\nimport convscope.cli.doctor as doctor\nfrom convscope.cli.main import run\n"
+        "def wait():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "doctor.examine = wait\nsys.exit(run(['doctor']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert time.monotonic() - begun < 10
+        assert process.stderr.read() == "interrupted\n"
+
+
+def test_doctor_s_json_is_one_object_on_stdout_and_plain_text_has_no_escapes() -> None:
+    done = _cli("doctor", "--json")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    assert next(iter(report)) == "schema_version"
+    assert {p["name"] for p in report["packages"]} >= {"torch", "onnx", "keras", "zarr"}
+    assert report["torch"]["usable"] and report["onnxruntime"]["usable"]
+    plain = _cli("doctor", NO_COLOR="1").stdout
+    assert "\x1b" not in plain and "\r" not in plain
+    assert "torch" in plain
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from convscope.cli import doctor
+
+    installed = doctor._version
+    missing = ("scipy", "zarr")
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in missing else installed(name))
+    report = doctor.examine()
+    assert not report["ok"]
+    assert any(p.startswith("scipy is not installed") and "pip install scipy" in p for p in report["problems"])
+    assert not any("zarr" in p for p in report["problems"])  # optional: listed, no problem
+    assert main.run(["doctor"]) == 1
+    assert "pip install 'convscope[index]'" in " ".join(capsys.readouterr().out.split())

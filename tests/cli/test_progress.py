@@ -1,0 +1,118 @@
+"""Progress: plain lines in logs, a bar on a terminal, nothing when quiet."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from convscope.cli import terminal
+from convscope.cli.progress import duration, progress
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_plain_line_every_thirty_seconds_with_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with progress(100, "filters", unit="units", clock=clock) as bar:
+        for done in range(1, 71):
+            clock.now = float(done)
+            bar.advance(failed=done // 30, layer="a\x1b[2Jb")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "filters: 30/100 units, 1/s, 1:10 left, failed 1, layer a\N{REPLACEMENT CHARACTER}[2Jb",
+        "filters: 60/100 units, 1/s, 0:40 left, failed 2, layer a\N{REPLACEMENT CHARACTER}[2Jb",
+    ]
+
+
+def test_unknown_totals_show_no_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with progress(None, "images", clock=clock) as bar:
+        bar.describe("photos")
+        clock.now = 31.0
+        bar.advance(62)
+    assert capsys.readouterr().err == "photos: 62, 2/s\n"
+
+
+def test_quiet_and_short_jobs_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (True, False):
+        with progress(3, "x", quiet) as bar:
+            bar.advance(3)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.4, "0:07"), (750, "12:30"), (3723, "1:02:03")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+_JOB = (
+    "import numpy as np\n"
+    "from convscope.cli.progress import progress\nfrom convscope.cli import terminal\n"
+    "with progress(4, 'filters [red]', unit='units') as bar:\n"
+    "    [bar.advance(1, failed=1) for _ in range(4)]\n"
+    "with terminal.live() as screen:\n"
+    "    screen.show(np.ones((4, 4, 3)))\n"
+)
+
+
+def _in_terminal(**environment: str) -> str:
+    """What the job writes to stderr when that is a terminal."""
+    leader, follower = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-P", "-c", _JOB], stderr=follower, check=True, cwd="/", env={**os.environ, **environment}
+    )
+    os.close(follower)
+    said = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not part:
+            break
+        said += part
+    os.close(leader)
+    return said.decode()
+
+
+def test_a_terminal_gets_a_bar_and_pictures() -> None:
+    said = _in_terminal(TERM="xterm-256color", COLORTERM="truecolor")
+    assert "filters [red]" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
+    assert "4/4" in said
+    assert "▀" in said
+
+
+def test_a_dumb_terminal_gets_no_redrawing() -> None:
+    assert _in_terminal(TERM="dumb") == ""
+
+
+def test_no_color_gives_no_colours() -> None:
+    said = _in_terminal(TERM="xterm-256color", NO_COLOR="1")
+    assert "4/4" in said
+    assert not re.search(r"\x1b\[[0-9;]*(3|4)8[;:]", said)
+    assert "█" in said
+
+
+def test_shown_pictures_fit_and_without_colours_are_shades(capsys: pytest.CaptureFixture[str]) -> None:
+    ramp = np.tile(np.linspace(0, 1, 10), (4, 1))
+    terminal.show(ramp)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["  ░░▒▒▓▓██"] * 2
+
+
+def test_wide_pictures_shrink_to_the_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show(np.ones((10, 400, 3)), columns=20)
+    assert capsys.readouterr().err.splitlines() == ["█" * 20]
