@@ -231,10 +231,16 @@ def _quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
+    # On a failure the tracing exporter prints the whole graph, thousands of lines, from C++ to stdout.
+    dump = getattr(torch._C, "_jit_onnx_log", None)
+    if dump is not None:
+        torch._C._jit_onnx_log = lambda *_: None
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
+        if dump is not None:
+            torch._C._jit_onnx_log = dump
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

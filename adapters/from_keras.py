@@ -1,0 +1,313 @@
+"""Keras models (2 and 3) on Keras' torch backend; TensorFlow is never imported.
+
+A plain export loses every Keras layer name. Here each layer's output passes a mark while the model is traced,
+nested models too, so that every tensor that ends a layer is known by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..engine.graph import DEFAULT_SIZE
+from ..engine.preprocessing import Preprocessing
+from ..engine.session import first_line
+from ..errors import RefusedInput, UnsafeFile, UsageError
+from .arch import build
+from .exported import Exported
+from .guess_preprocessing import companion
+from .keras_family import family
+from .keras_files import MAX_PIXELS, KerasFile, inspect_h5, inspect_keras
+from .sniff import sniff
+from .torch_export import Export, at_batch, export_dynamo, first_that_agrees, trace_marked
+from .torch_marks import Marker
+
+_MAX_ACTIVATION = 2**28  # elements of one layer's output for one image: 1 GiB
+_SPARE_WEIGHTS = 2**26  # bytes that a network may declare beyond what its file holds (seeds, counters, casts)
+
+
+def load_keras_file(
+    path: Path, *, arch: str | None = None, trust: bool = False, size: tuple[int, int] | None = None
+) -> Exported:
+    """A Keras file as ONNX.
+
+    Args:
+        path: ``.keras``, ``.h5`` or ``.hdf5`` of Keras 2 or 3; files with weights alone need ``arch``.
+        arch: what builds the network, e.g. ``keras.applications:VGG16``; see `adapters.arch.build`.
+        trust: allow Lambda layers and foreign classes, whose loading runs code from the file.
+        size: (height, width) where the model leaves its input size open.
+
+    Raises:
+        UsageError: ``arch`` is missing or wrong, or Keras runs on another backend.
+        UnsafeFile: loading would run code or exhaust the machine. RefusedInput: damaged or unsupported.
+    """
+    path = Path(path)
+    found = inspect_keras(path, trust=trust) if sniff(path) == "keras" else inspect_h5(path, trust=trust)
+    keras = import_keras()
+    if found.config is None:
+        model = _weights_into(path, found, arch)
+        notes = [f"weights alone; the network is {arch}"]
+    else:
+        model = _load_model(keras, path, found, trust)
+        notes = []
+    exported = export_keras(model, size=size)
+    known = companion(path) or exported.preprocessing
+    return replace(exported, preprocessing=known, notes=(*notes, *exported.notes))
+
+
+def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported:
+    """A live Keras model as ONNX, checked against the model itself.
+
+    Args:
+        model: a built model with image input, on the torch backend.
+        size: (height, width) where the model leaves its input size open.
+
+    Raises:
+        UsageError: Keras runs on another backend. RefusedInput: not built, or not exportable.
+    """
+    keras = import_keras()
+    inputs = _examples(model, size)
+    _check_activations(model)
+    wrapped = _Inference(model)
+    traced, checked = at_batch(inputs, 2), at_batch(inputs, 1)
+    export, failures = first_that_agrees(
+        wrapped,
+        checked,
+        [
+            ("tracing exporter", lambda: trace_marked(wrapped, traced, layer_marks(keras, model))),
+            ("torch.export exporter", lambda: _export_all_outputs(keras, model, traced)),
+        ],
+    )
+    return Exported(
+        model=export.model,
+        names=export.names,
+        aliases=export.aliases,
+        preprocessing=_family(model),
+        producer=f"keras {keras.__version__} on torch {torch.__version__} ({export.exporter})",
+        notes=tuple(failures) if export.names else (*failures, "Keras' layer names could not be kept"),
+    )
+
+
+def import_keras() -> Any:
+    """Keras on the torch backend.
+
+    Raises:
+        UsageError: it is not installed, or already runs on another backend in this process.
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "torch"
+    try:
+        import keras
+    except ImportError as error:
+        raise UsageError(
+            f"reading Keras models needs Keras ({error}); install it: pip install convscope[keras]"
+        ) from None
+    backend = keras.backend.backend()
+    if backend != "torch":
+        raise UsageError(
+            f"Keras already runs on the {backend} backend in this process; set KERAS_BACKEND=torch before importing it"
+        )
+    return keras
+
+
+@contextlib.contextmanager
+def layer_marks(keras: Any, root: Any) -> Iterator[None]:
+    """While it is open, every layer's output inside ``root`` is marked ``outer/inner``.
+
+    Operations are marked where a functional model lists them; those that a layer makes for itself while it runs
+    (the pad in a ZeroPadding2D) carry a counter's name that the user never saw.
+    """
+    marker = Marker()
+    models = [root, *root._flatten_layers(include_self=False, recursive=True)]
+    listed = {id(operation) for model in models for operation in getattr(model, "operations", ())}
+    scope: list[str] = []
+    plain = keras.Operation.__call__
+
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        if self is root or not (isinstance(self, keras.Layer) or id(self) in listed):
+            return plain(self, *arguments, **options)
+        scope.append(self.name)
+        name = "/".join(scope)
+        try:
+            output = plain(self, *arguments, **options)
+        finally:
+            scope.pop()
+        return marker(output, name)
+
+    keras.Operation.__call__ = call
+    try:
+        yield
+    finally:
+        keras.Operation.__call__ = plain
+
+
+class _Inference(nn.Module):
+    """A Keras model as a torch module of several inputs that always runs in inference mode."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+
+
+def _export_all_outputs(keras: Any, model: Any, inputs: tuple[Tensor, ...]) -> Export:
+    """By the torch.export exporter, which takes no marks: every layer's output becomes a graph output for once."""
+    names: list[str] = []
+    tensors: list[Any] = []
+    if isinstance(model, keras.Model) and hasattr(model, "operations"):
+        for operation in model.operations:
+            output = getattr(operation, "output", None)
+            if output is not None and hasattr(output, "dtype") and "float" in str(output.dtype):
+                names.append(operation.name)
+                tensors.append(output)
+    own = list(model.outputs)
+    every = keras.Model(model.inputs, [*own, *tensors])
+    batch = torch.export.Dim("batch")
+    export = export_dynamo(_Inference(every), inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),))
+    outputs = [o.name for o in export.model.graph.output]
+    layers = dict(zip(names, outputs[len(own) :], strict=True))
+    del export.model.graph.output[len(own) :]
+    return _named(export, layers)
+
+
+def _named(export: Export, layers: dict[str, str]) -> Export:
+    """Layer name -> tensor turned around; Identity nodes lead to the tensor that they repeat."""
+    source = {n.output[0]: n.input[0] for n in export.model.graph.node if n.op_type == "Identity"}
+    given = {i.name for i in export.model.graph.input}
+    kept = {o.name for o in export.model.graph.output}
+    names: dict[str, str] = {}
+    aliases: dict[str, str] = {}
+    for layer, tensor in layers.items():
+        while tensor in source and tensor not in kept:
+            tensor = source[tensor]
+        if tensor in names:
+            aliases[layer] = tensor
+        elif tensor not in given:
+            names[tensor] = layer
+    return Export(export.model, names, aliases, export.exporter)
+
+
+def _load_model(keras: Any, path: Path, found: KerasFile, trust: bool) -> Any:
+    suffix = ".keras" if found.style == "keras" else ".h5"
+    try:
+        with _with_suffix(path, suffix) as file, _bounded_weights(keras, path, found.weight_bytes):
+            return keras.saving.load_model(file, compile=False, safe_mode=not trust)
+    except RefusedInput:
+        raise
+    except Exception as error:  # Keras raises many unrelated types
+        raise _refusal(path, error) from None
+
+
+def _refusal(path: Path, error: Exception) -> RefusedInput:
+    text = first_line(error, 200)
+    if "Lambda" in str(error) or "safe_mode" in str(error) or "unsafe" in str(error).lower():
+        return UnsafeFile(f"{path} needs code from the file to load ({text}); pass --trust if you made it yourself")
+    if "custom_objects" in str(error) or "Could not locate" in str(error) or "Unknown layer" in str(error):
+        return RefusedInput(
+            f"{path} uses a layer that is not Keras' own ({text}); load it in your code and pass it to convscope.load"
+        )
+    return RefusedInput(f"Keras cannot load {path}: {text}")
+
+
+def _weights_into(path: Path, found: KerasFile, arch: str | None) -> Any:
+    if arch is None:
+        raise UsageError(
+            f"{path} holds weights alone; name the code that builds the network: --arch keras.applications:VGG16, "
+            "or package.module:callable"
+        )
+    reasons = []
+    for wanted in ({}, {"include_top": False}):
+        model = build(arch, **wanted)
+        if not hasattr(model, "load_weights"):
+            raise UsageError(f"--arch {arch} returns a {type(model).__name__}, not a Keras model")
+        try:
+            with _with_suffix(path, ".weights.h5" if found.style == "weights" else ".h5") as file:
+                model.load_weights(file)
+            return model
+        except Exception as error:
+            reasons.append(first_line(error, 200))
+        if not arch.startswith("keras.applications"):
+            break
+    raise RefusedInput(f"the weights in {path} do not fit --arch {arch}: {reasons[0]}")
+
+
+@contextlib.contextmanager
+def _bounded_weights(keras: Any, path: Path, stored: int) -> Iterator[None]:
+    """While it is open, layers cannot declare more weights than the file holds: they are refused unallocated."""
+    plain = keras.layers.Layer.add_weight
+    declared = 0
+
+    def add_weight(self: Any, shape: Any = None, *arguments: Any, **options: Any) -> Any:
+        nonlocal declared
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape or ())
+        declared += 4 * prod(int(n) for n in sizes)
+        if declared > 2 * stored + _SPARE_WEIGHTS:
+            raise UnsafeFile(
+                f"{path}: layer '{str(self.name)[:60]}' declares weights of shape {sizes}, but the file holds only "
+                f"{stored:,} bytes"
+            )
+        return plain(self, shape, *arguments, **options)
+
+    keras.layers.Layer.add_weight = add_weight
+    try:
+        yield
+    finally:
+        keras.layers.Layer.add_weight = plain
+
+
+@contextlib.contextmanager
+def _with_suffix(path: Path, suffix: str) -> Iterator[str]:
+    """The file under a name that ends as Keras demands: Keras decides by name, we by content."""
+    if path.name.endswith(suffix):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
+        link = Path(folder) / f"model{suffix}"
+        link.symlink_to(path.absolute())
+        yield str(link)
+
+
+def _examples(model: Any, size: tuple[int, int] | None) -> tuple[Tensor, ...]:
+    """Random inputs of batch 1 in the model's own layout."""
+    specs = getattr(model, "inputs", None)
+    if not specs:
+        raise RefusedInput(
+            f"the Keras model '{getattr(model, 'name', '')}' has no fixed inputs; call it once on an image "
+            "or build it with an Input layer"
+        )
+    generator = torch.Generator().manual_seed(0)
+    examples = []
+    for spec in specs:
+        height, width = size or (DEFAULT_SIZE, DEFAULT_SIZE)
+        open_sides = iter((height, width))
+        shape = [1, *(d if d is not None else next(open_sides, 3) for d in spec.shape[1:])]
+        if prod(shape) > MAX_PIXELS * 4:
+            raise UnsafeFile(f"the input '{spec.name}' has the absurd shape {tuple(spec.shape)}")
+        examples.append(torch.rand(shape, generator=generator))
+    return tuple(examples)
+
+
+def _check_activations(model: Any) -> None:
+    for operation in getattr(model, "operations", ()):
+        shape = getattr(getattr(operation, "output", None), "shape", None)
+        if shape is not None and prod(d or 1 for d in shape[1:]) > _MAX_ACTIVATION:
+            raise UnsafeFile(f"layer '{operation.name[:60]}' has the absurd output shape {tuple(shape)}")
+
+
+def _family(model: Any) -> Preprocessing | None:
+    layers = list(model._flatten_layers(include_self=False, recursive=True))
+    scales = any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in layers)
+    known = family({layer.name for layer in layers}, scales)
+    return known[1] if known else None
