@@ -206,10 +206,11 @@ def _names_of(exported: Exported, draft: Draft) -> dict[str, str]:
 
 
 def _aliases(exported: Exported, draft: Draft, layers: Sequence[Layer]) -> dict[str, str]:
-    """Removed tensors, and the names of layers that do nothing at inference (Dropout), to living tensors."""
+    """Removed tensors, layers that do nothing at inference (Dropout) and blocks, to living tensors."""
     aliases = dict(draft.aliases)
     taken = {layer.name for layer in layers}
-    for tensor, name in exported.names.items():
+    further = ((tensor, name) for name, tensor in exported.aliases.items())
+    for tensor, name in (*exported.names.items(), *further):
         if name not in taken:
             aliases[name] = draft.aliases.get(tensor, tensor)
     return aliases

@@ -29,7 +29,7 @@ from .guess_preprocessing import companion
 from .keras_family import family
 from .keras_files import MAX_PIXELS, KerasFile, inspect_h5, inspect_keras
 from .sniff import sniff
-from .torch_export import Export, at_batch, export_dynamo, first_that_agrees, trace_marked
+from .torch_export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, trace_marked
 from .torch_marks import Marker
 
 _MAX_ACTIVATION = 2**28  # elements of one layer's output for one image: 1 GiB
@@ -94,7 +94,7 @@ def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported
         aliases=export.aliases,
         preprocessing=_family(model),
         producer=f"keras {keras.__version__} on torch {torch.__version__} ({export.exporter})",
-        notes=tuple(failures) if export.names else (*failures, "Keras' layer names could not be kept"),
+        notes=fallback_note(failures),
     )
 
 

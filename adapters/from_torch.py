@@ -17,7 +17,7 @@ from .arch import build, is_timm
 from .exported import Exported
 from .guess_preprocessing import companion, from_config
 from .sniff import sniff
-from .torch_export import Export, export_module
+from .torch_export import Export, export_module, fallback_note
 from .torch_files import find_state, fit, head_classes, read_state, read_trusted
 
 # sides to try where neither the caller nor the network names one: ImageNet's first, then those of the classic
@@ -189,5 +189,5 @@ def _exported(export: Export, failures: list[str], config: Any) -> Exported:
         aliases=export.aliases,
         preprocessing=replace(known, found="family") if known else None,
         producer=f"torch {torch.__version__} ({export.exporter})",
-        notes=tuple(failures),
+        notes=fallback_note(failures),
     )

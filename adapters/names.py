@@ -32,12 +32,16 @@ def human_names(nodes: Sequence[onnx.NodeProto], taps: Sequence[str], known: Map
         known: tensor -> name, from the source adapter; always wins.
     """
     scopes = _scopes(nodes)
+    if known:
+        scopes = _adopt(nodes, scopes, known)
     by_output = {o: (node, scope) for node, scope in zip(nodes, scopes, strict=True) for o in node.output}
     last: dict[str, str] = {}
     for tap in taps:
         scope = known.get(tap) or by_output[tap][1]
         if scope:
             last[scope] = tap
+            if "." in scope:  # a block that goes on inside one of its modules does not end here
+                last.update((outer, tap) for outer in _outer(scope) if outer in last)
     for tap in taps:  # a name from the adapter belongs to exactly its tensor
         if tap in known:
             last[known[tap]] = tap
@@ -53,6 +57,32 @@ def human_names(nodes: Sequence[onnx.NodeProto], taps: Sequence[str], known: Map
         stem = f"{scope}/{node.op_type}" if scope else _plain(node, tap)
         names[tap] = _unique(stem, used, reserved)
     return names
+
+
+def _outer(scope: str) -> list[str]:
+    """``layer4.1.conv2`` -> ``layer4.1``, ``layer4``."""
+    return [scope.rsplit(".", i)[0] for i in range(1, scope.count(".") + 1)]
+
+
+def _adopt(nodes: Sequence[onnx.NodeProto], scopes: list[str], known: Mapping[str, str]) -> list[str]:
+    """Where the source names layers, a nameless node belongs to the named layer that it leads to.
+
+    A scope that is one of the source's own modules, or lies above one, is kept.
+    """
+    real = {name.rsplit(".", i)[0] for name in known.values() for i in range(name.count(".") + 1)}
+    leads: dict[str, str] = {}
+    adopted = list(scopes)
+    for i in range(len(nodes) - 1, -1, -1):
+        node = nodes[i]
+        named = next((known[o] for o in node.output if o in known), None)
+        following = next((leads[o] for o in node.output if o in leads), "")
+        nameless = bool(scopes[i]) or bool(_GENERIC.match(node.name))
+        if named is None and nameless and scopes[i] not in real:
+            adopted[i] = following
+        target = named or following
+        for name in node.input:
+            leads[name] = target  # nodes run backwards: the first reader has the last word
+    return adopted
 
 
 def _unique(stem: str, used: Counter[str], reserved: set[str]) -> str:
@@ -75,7 +105,8 @@ def _plain(node: onnx.NodeProto, tap: str) -> str:
 def _scopes(nodes: Sequence[onnx.NodeProto]) -> list[str]:
     scopes = [_dynamo_scope(n) for n in nodes]
     if any(scopes):
-        return _number_calls(scopes)
+        # a convolution with batch-norm folded in carries the batch-norm's scope, and its own weight's name
+        return _number_calls([_weight_scope(n) or s for n, s in zip(nodes, scopes, strict=True)])
     scopes = [_path_scope(n) for n in nodes]
     if sum(bool(s) for s in scopes) * 2 > len(nodes):
         return _shorten(scopes)

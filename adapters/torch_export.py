@@ -88,6 +88,11 @@ def first_that_agrees(
     raise RefusedInput("no exporter can write the network as ONNX: " + "; ".join(failures))
 
 
+def fallback_note(failures: Sequence[str]) -> tuple[str, ...]:
+    """One note where an exporter had to be passed over."""
+    return (f"exported on attempt {len(failures) + 1}; before it, {failures[0]}",) if failures else ()
+
+
 def export_program(program: Any, module: nn.Module, inputs: tuple[Tensor, ...]) -> Export:
     """A torch.export program as ONNX, checked against its own module on ``inputs``.
 

@@ -37,7 +37,7 @@ def test_torch_dynamo_scopes_become_module_paths_and_repeated_calls_are_numbered
         node("Add", "d", "node_Add_4", "['', 'layer1', 'layer1.0', 'add']"),
         node("Relu", "e", "node_Relu_5", "['', 'layer1', 'layer1.0', 'layer1.0.relu', 'relu_1']"),
     )
-    assert found == ["layer1.0.conv1", "layer1.0.relu", "layer1.0.conv2", "layer1.0", "layer1.0.relu_1"]
+    assert found == ["layer1.0.conv1", "layer1.0.relu", "layer1.0.conv2", "layer1.0/Add", "layer1.0.relu_1"]
 
 
 def test_a_keras_layer_of_two_nodes_is_named_at_its_end() -> None:
