@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from .draft import Draft, attribute
+from .draft import Draft, attribute, set_attribute
 from .shapes import image_shape
 
 BATCH, OTHER = "batch", "other"
@@ -35,6 +35,7 @@ def free_batch(draft: Draft) -> bool:
             name = draft.fresh(f"{node.output[0]}/shape")
             draft.set_constant(name, np.array([0, *target[1:]], dtype=np.int64))
             node.input[1] = name
+            _copy_zeros(node)
             changed = True
     return changed
 
@@ -54,6 +55,7 @@ def settle_shape_vectors(draft: Draft) -> None:
                 name = draft.fresh(f"{node.output[0]}/shape")
                 draft.set_constant(name, np.array([0, *rest], dtype=np.int64))
                 node.input[1] = name
+                _copy_zeros(node)
             continue
         value = _shape_vector(draft, node, vectors)
         if value is not None:
@@ -102,6 +104,12 @@ def free_input(draft: Draft) -> None:
     for info in draft.outputs:
         if info.type.tensor_type.HasField("shape"):
             info.type.tensor_type.ClearField("shape")
+
+
+def _copy_zeros(node: onnx.NodeProto) -> None:
+    """Lets a 0 in the target mean "copy the axis", whatever the export says (``allowzero`` is new in 14)."""
+    if attribute(node, "allowzero"):
+        set_attribute(node, "allowzero", 0)
 
 
 def _same_rest(source: tuple[int | None, ...], target: np.ndarray) -> bool:

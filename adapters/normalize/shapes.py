@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
 import onnx
 from onnx import helper
 
 from ...errors import RefusedInput, UnsafeFile
-from .draft import Draft
+from .constants import fold_constants
+from .draft import Draft, attribute
 
 MAX_ACTIVATION_ELEMENTS = 2**31  # one image's tensor; beyond that no CNN of this world is found
 _SMALL = 1024  # constants up to this many values take part in shape computations
@@ -21,6 +23,12 @@ def infer(draft: Draft, size: tuple[int, int]) -> None:
         UnsafeFile: a tensor would be absurdly large.
         RefusedInput: the shapes contradict each other.
     """
+    _infer_once(draft, size)
+    if any(None in shape[1:] for shape in draft.shapes.values()):
+        _follow_shape_arithmetic(draft, size)
+
+
+def _infer_once(draft: Draft, size: tuple[int, int]) -> None:
     hollow = _hollow(draft, size)
     try:
         inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=True)
@@ -41,6 +49,49 @@ def infer(draft: Draft, size: tuple[int, int]) -> None:
     for name, tensor_proto in draft.tensors.items():
         draft.types[name] = tensor_proto.data_type
         draft.shapes[name] = tuple(tensor_proto.dims)
+
+
+def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
+    """Fills in sizes that the model computes while it runs (padding "same" as arithmetic on Shape).
+
+    A copy gets the shapes of one image as constants, folds what follows from them, and infers again.
+    """
+    copy = Draft(
+        nodes=list(draft.nodes),
+        inputs=draft.inputs,
+        outputs=draft.outputs,
+        opset=draft.opset,
+        opsets=draft.opsets,
+        ir_version=draft.ir_version,
+        graph_name=draft.graph_name,
+        tensors=dict(draft.tensors),
+        shapes=dict(draft.shapes),
+    )
+    while True:
+        shapes = [n for n in copy.nodes if n.op_type == "Shape" and _is_known(copy.shapes.get(n.input[0]))]
+        for node in shapes:
+            whole = [1, *(d or 0 for d in copy.shapes[node.input[0]][1:])]
+            part = slice(attribute(node, "start", 0), attribute(node, "end"))
+            copy.set_constant(node.output[0], np.array(whole[part], dtype=np.int64))
+        if not shapes:
+            break
+        settled = {id(n) for n in shapes}
+        copy.nodes = [n for n in copy.nodes if id(n) not in settled]
+        fold_constants(copy)
+        _infer_once(copy, size)
+    for name, shape in copy.shapes.items():
+        known = draft.shapes.get(name)
+        if known is None and shape and name not in copy.tensors:
+            draft.shapes[name] = (None, *shape[1:])
+        elif known and len(known) == len(shape):
+            draft.shapes[name] = (
+                known[0],
+                *(k if k is not None else s for k, s in zip(known[1:], shape[1:], strict=True)),
+            )
+
+
+def _is_known(shape: tuple[int | None, ...] | None) -> bool:
+    return shape is not None and all(d is not None for d in shape[1:])
 
 
 def image_shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
