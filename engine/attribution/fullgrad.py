@@ -13,7 +13,7 @@ from .maps import Maps, resized, unit_range
 from .targets import Target, scores
 
 
-def full_grad(batch: Batch, targets: Sequence[Target]) -> Maps:
+def full_grad(batch: Batch, targets: Sequence[Target], *, epsilon: float = 0.0) -> Maps:
     """Input times gradient plus bias times gradient of every convolution, each rescaled and upsampled.
 
     Srinivas & Fleuret 2019, "Full-Gradient Representation for Neural Network Visualization",
@@ -21,7 +21,8 @@ def full_grad(batch: Batch, targets: Sequence[Target]) -> Maps:
     psi rescales to [0, 1] and upsamples. A batch normalization's implicit bias is beta - gamma mean / sigma;
     where the exporter has folded it into the convolution, the folded bias is taken, which differs only for
     convolutions that had a bias of their own before it. Biases of dense layers have no place and are left out,
-    as in the paper. The authors' code rescales a layer at once, the paper's formula (here) each channel.
+    as in the paper. The authors' code rescales a layer at once, the paper's formula (here) each channel;
+    pytorch-grad-cam adds 1e-7 to each channel's range, which dims faint channels: ``epsilon`` reproduces it.
     """
     import torch
 
@@ -31,9 +32,9 @@ def full_grad(batch: Batch, targets: Sequence[Target]) -> Maps:
     outputs = twin(x)
     score = scores(outputs[targets[0].tensor], targets).sum()
     gradients = torch.autograd.grad(score, [x, *(outputs[n] for n in biases)])
-    values = _psi(gradients[0].cpu().numpy() * batch.x, batch.size)
+    values = _psi(gradients[0].cpu().numpy() * batch.x, batch.size, epsilon)
     for gradient, bias in zip(gradients[1:], biases.values(), strict=True):
-        values = values + _psi(gradient.cpu().numpy() * bias[None, :, None, None], batch.size)
+        values = values + _psi(gradient.cpu().numpy() * bias[None, :, None, None], batch.size, epsilon)
     return Maps(values, values)
 
 
@@ -74,7 +75,7 @@ def _ancestors(nodes: Any, target: str) -> set[str]:
     return seen
 
 
-def _psi(products: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _psi(products: np.ndarray, size: tuple[int, int], epsilon: float) -> np.ndarray:
     """(N, K, h, w) -> (N, H, W): absolute values, each channel rescaled and upsampled, summed."""
-    scaled = unit_range(np.abs(products))
+    scaled = unit_range(np.abs(products), epsilon=epsilon)
     return resized(scaled.sum(axis=1), size)

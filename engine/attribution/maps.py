@@ -49,10 +49,13 @@ def resized(maps: np.ndarray, size: tuple[int, int], *, align_corners: bool = Fa
     return mode[:, 0].numpy()
 
 
-def unit_range(maps: np.ndarray) -> np.ndarray:
-    """(N, h, w) with each map's minimum at 0 and maximum at 1; a constant map becomes 0."""
+def unit_range(maps: np.ndarray, *, epsilon: float = 0.0) -> np.ndarray:
+    """(..., h, w) with each map's minimum at 0 and maximum at 1; a constant map becomes 0.
+
+    ``epsilon`` is added to the range, as other implementations do.
+    """
     low = maps.min(axis=(-2, -1), keepdims=True)
-    span = maps.max(axis=(-2, -1), keepdims=True) - low
+    span = maps.max(axis=(-2, -1), keepdims=True) - low + epsilon
     return (maps - low) / np.where(span > 0, span, 1.0)
 
 

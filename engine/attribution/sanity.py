@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import numpy_helper
 from scipy.stats import rankdata
 
@@ -106,17 +105,14 @@ def weight_names(graph: Graph) -> list[str]:
 
 def randomized(graph: Graph, names: Sequence[str], seed: int) -> Graph:
     """A copy of the graph with the named weights shuffled within each tensor."""
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    for tensor in model.graph.initializer:
+    values = {}
+    for tensor in graph.model.graph.initializer:
         if tensor.name in names:
             own = hashlib.sha256(f"{seed}:{tensor.name}".encode()).digest()
-            values = numpy_helper.to_array(tensor)
-            shuffled = np.random.default_rng(list(own[:16])).permutation(values.ravel()).reshape(values.shape)
-            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(shuffled), tensor.name))
-    digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-    factory: Any = type(graph.twin_factory)
-    return replace(graph, model=model, sha256=digest, twin_factory=factory(model))
+            trained = numpy_helper.to_array(tensor)
+            shuffled = np.random.default_rng(list(own[:16])).permutation(trained.ravel())
+            values[tensor.name] = shuffled.reshape(trained.shape)
+    return graph.with_weights(values)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
