@@ -1,0 +1,44 @@
+# make test | lint | demo | bench: everything runs in .venv, made on first use from pyproject.toml and the pins.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := pyproject.toml constraints.txt requirements-reference.txt
+# Keyed on the contents, so that a checkout that only touches the files installs nothing again.
+READY := $(VENV)/ready-$(shell cat $(PINS) | cksum | tr ' ' '-')
+SOURCES := adapters benchmarks cli engine models tests errors.py __init__.py
+BENCHMARKS := ascent explain activations
+
+.DEFAULT_GOAL := help
+.PHONY: help test lint demo bench clean
+
+help:
+	@echo "make test    lint, types and tests"
+	@echo "make lint    ruff and mypy alone"
+	@echo "make demo    filters, classes and a dream of EfficientNet-Lite0; prints the page to open"
+	@echo "make bench   the benchmarks against the neighbouring tools (long)"
+	@echo "make clean   remove .venv and what the tools left"
+
+$(READY): $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "convscope needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' 'setuptools>=77'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-reference.txt
+	rm -f $(VENV)/ready-*
+	touch $@
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+
+test: lint
+	$(BIN)/pytest
+
+demo: $(READY)
+	$(BIN)/python -P -m convscope.cli.demo
+
+bench: $(READY)
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
