@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from . import faithfulness
 from .batch import Batch
 from .explain import Attribution
 from .methods import METHODS, Method
-from .sanity import Sanity, cascade
+from .sanity import INSENSITIVE, Sanity, cascade
 
 # Measure -> whether high is good. Those that every method has decide the order.
 MEASURES: dict[str, bool] = {"deletion": False, "insertion": True, "average_drop": False, "road": True}
@@ -32,7 +32,7 @@ class Ranked:
         sensitivity: largest relative change of the heatmap under small noise, or None where not asked.
         similarity: rank correlation with the map of the fully randomized network, or None.
         insensitive: flagged by the randomization test, or None.
-        pointing: whether the maximum lies in a given box, or None without boxes.
+        pointing: 1 where the maximum lies in a given box, else 0; None without boxes.
     """
 
     method: str
@@ -45,7 +45,7 @@ class Ranked:
     sensitivity: float | None = None
     similarity: float | None = None
     insensitive: bool | None = None
-    pointing: bool | None = None
+    pointing: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -85,13 +85,34 @@ def rank(
             row["similarity"] = checks[attribution.method].similarity[-1]
             row["insensitive"] = checks[attribution.method].insensitive
         if boxes:
-            row["pointing"] = faithfulness.pointing_game(attribution.heatmap, boxes)
+            row["pointing"] = float(faithfulness.pointing_game(attribution.heatmap, boxes))
         rows.append(row)
         if progress:
             progress(attribution.method)
     order = _ranks(rows)
     ranked = [Ranked(a.method, place, **row) for a, place, row in zip(attributions, order, rows, strict=True)]
     return sorted(ranked, key=lambda r: (r.rank, r.method))
+
+
+def average(images: Sequence[Sequence[Ranked]]) -> list[Ranked]:
+    """The methods' mean measures over several images, ranked anew; a method counts where it was measured."""
+    grouped: dict[str, list[Ranked]] = {}
+    for rows in images:
+        for row in rows:
+            grouped.setdefault(row.method, []).append(row)
+    means = [_mean(rows) for rows in grouped.values()]
+    ranked = [Ranked(name, place, **row) for name, place, row in zip(grouped, _ranks(means), means, strict=True)]
+    return sorted(ranked, key=lambda r: (r.rank, r.method))
+
+
+def _mean(rows: Sequence[Ranked]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in (f.name for f in fields(Ranked) if f.name not in ("method", "rank")):
+        known = [float(getattr(row, name)) for row in rows if getattr(row, name) is not None]
+        found[name] = float(np.mean(known)) if known else None
+    if found["insensitive"] is not None:
+        found["insensitive"] = found["similarity"] > INSENSITIVE
+    return found
 
 
 def _measures(batch: Batch, x: np.ndarray, attribution: Attribution) -> dict[str, Any]:

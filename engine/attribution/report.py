@@ -1,0 +1,135 @@
+"""Attributions to files: raw heatmap, coloured heatmap, overlay at the picture's own size, and one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph
+from ..render.artifacts import save_npy, save_png
+from ..render.colormaps import colorize
+from ..render.overlay import overlay
+from ..render.page import data_uri, render_page
+from .explain import Attribution
+from .maps import heatmaps, resized
+
+PAGE_IMAGES = 100  # a page holds its pictures inside; more would be slow to open
+_PAGE_PIXELS = 360
+
+
+@dataclass(frozen=True)
+class Style:
+    """How heatmaps are drawn.
+
+    Attributes:
+        colormap: see `render.colormaps.names`.
+        alpha: weight of the colours in the overlay.
+        kind: "lecture" or "blend", see `render.overlay`.
+    """
+
+    colormap: str = "jet"
+    alpha: float = 0.4
+    kind: str = "lecture"
+
+
+def crop_box(graph: Graph, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of the part of a picture of this size that the model sees, in its pixels."""
+    height, width = size
+    preprocessing = graph.preprocessing
+    if preprocessing.resize != "crop":
+        return 0, 0, height, width
+    rows, columns = graph.image_size
+    scale = preprocessing.crop * min(height, width) / min(rows, columns)
+    seen = min(round(rows * scale), height), min(round(columns * scale), width)
+    top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
+    return top, left, top + seen[0], left + seen[1]
+
+
+def on_picture(graph: Graph, heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A heatmap of the model's input on the picture's own pixels (H, W); 0 where the model saw nothing."""
+    top, left, bottom, right = crop_box(graph, size)
+    placed = np.zeros(size, dtype=np.float32)
+    placed[top:bottom, left:right] = resized(heatmap[None], (bottom - top, right - left))[0]
+    return placed
+
+
+def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Style) -> tuple[np.ndarray, np.ndarray]:
+    """(coloured heatmap, overlay), both (H, W, 3) at the picture's own size.
+
+    The lecture style colours the layer's own map before it is enlarged, as the lesson does; it needs a map of
+    one layer and a model that sees the whole picture.
+    """
+    size = (pixels.shape[0], pixels.shape[1])
+    heat = on_picture(graph, attribution.heatmap, size)
+    given = heat
+    whole = crop_box(graph, size) == (0, 0, *size)
+    if style.kind == "lecture" and whole and attribution.values.ndim == 2 and len(attribution.layers) == 1:
+        given = heatmaps(attribution.values[None], attribution.values.shape)[0]
+    return colorize(heat, style.colormap), overlay(pixels, given, style.colormap, style.alpha, style.kind)
+
+
+def save(
+    graph: Graph, attribution: Attribution, pixels: np.ndarray, folder: Path, style: Style
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Writes one attribution's three files into a folder.
+
+    Returns:
+        The entry for ``result.json`` (file names relative to the folder's parent), the coloured heatmap and
+        the overlay.
+    """
+    heat, over = drawn(graph, attribution, pixels, style)
+    stem = f"{attribution.method}-{_word(attribution.target.name, attribution.target.index)}"
+    names = {"heatmap": f"{stem}.npy", "colored": f"{stem}.heat.png", "overlay": f"{stem}.overlay.png"}
+    save_npy(folder / names["heatmap"], attribution.heatmap)
+    written = {k: str(v) for k, v in attribution.to_json().items() if k in ("method", "class", "layer", "score")}
+    metadata = {"convscope": f"{graph.name} sha256 {graph.sha256}", **written}
+    save_png(folder / names["colored"], heat, metadata)
+    save_png(folder / names["overlay"], over, metadata)
+    files = {key: f"{folder.name}/{name}" for key, name in names.items()}
+    return {**attribution.to_json(), **files, "max": float(attribution.heatmap.max())}, heat, over
+
+
+def page_entry(
+    name: str,
+    pixels: np.ndarray,
+    predictions: Sequence[Mapping[str, Any]],
+    maps: Sequence[tuple[Mapping[str, Any], np.ndarray, np.ndarray]],
+    metrics: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """One image's part of the page's data."""
+    return {
+        "name": name,
+        "picture": data_uri(pixels, longest=_PAGE_PIXELS),
+        "predictions": list(predictions),
+        "metrics": list(metrics),
+        "maps": [
+            {
+                **{key: entry.get(key) for key in ("method", "class", "layer", "score", "figures", "notes")},
+                "overlay": data_uri(over, longest=_PAGE_PIXELS),
+                "heat": data_uri(heat, longest=_PAGE_PIXELS),
+            }
+            for entry, heat, over in maps
+        ],
+    }
+
+
+def page(graph: Graph, entries: Sequence[Mapping[str, Any]], *, command: str, total: int) -> str:
+    """The side-by-side page as HTML text."""
+    facts = {"images": total, "model": graph.sha256[:12], "preprocessing": graph.preprocessing.preset}
+    return render_page(
+        "explain.html",
+        title=f"Why {graph.name} decides so",
+        facts=facts,
+        command=command,
+        data={"images": list(entries), "total": total},
+    )
+
+
+def _word(name: str, index: int) -> str:
+    """A file name's part for a target: its index, or its place for units."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
+    return kept[:60] if ":" in name else str(index)
