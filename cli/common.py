@@ -5,6 +5,7 @@ stdout carries results only, that is the final paths or one JSON object; everyth
 
 from __future__ import annotations
 
+import shlex
 import sys
 import unicodedata
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ __all__ = [
     "Units",
     "UnitsOption",
     "clean",
+    "command_line",
     "emit",
     "emit_json",
     "fail",
@@ -96,6 +98,11 @@ def say(text: Any, quiet: bool = False) -> None:
 def fail(text: Any) -> None:
     """The line that ends a failed command; shown also with ``--quiet``."""
     print(clean(text), file=sys.stderr, flush=True)
+
+
+def command_line() -> str:
+    """The command line as it was typed, quoted for a shell: what a page says it was made by."""
+    return shlex.join(["convscope", *sys.argv[1:]])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .page import data_uri, render_page
 
 _CURVE_POINTS = 240  # a curve is at most about 460 pixels wide
 _EXACT = 64  # pixels; pictures up to here are embedded without loss, since every pixel is seen
-_NOT_NUMBERS = ("unit", "file", "history", "status")
+_NOT_NUMBERS = ("unit", "name", "file", "history", "status")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ def filters_page(
 
     Args:
         result: as in ``result.json``: model, layer, preset, size, steps, seed and units, each with unit, file,
-            status ("ok", "weak" or "dead"), activation_start, activation_end and history. Every further
-            number or text of a unit is shown in its view.
+            status ("ok", "weak" or "dead"), activation_start, activation_end and history; optional a name (of a
+            class) and activation_photographs, drawn into the curve. Every further number or text of a unit is
+            shown in its view.
         pictures: unit -> its picture.
         starts: unit -> the picture that ascent started from.
         filmstrips: unit -> pictures on the way.
@@ -75,6 +76,7 @@ def filters_page(
     shown = [
         {
             "unit": unit["unit"],
+            "name": unit.get("name") or "",
             "file": unit.get("file"),
             "status": unit.get("status", "ok"),
             "picture": _embedded(pictures.get(unit["unit"]), longest),
@@ -87,13 +89,15 @@ def filters_page(
         for unit in units
     ]
     facts = {k: result[k] for k in ("preset", "size", "steps", "seed") if result.get(k) is not None}
+    if isinstance(facts.get("size"), Sequence) and not isinstance(facts["size"], str):
+        facts["size"] = " x ".join(map(str, facts["size"]))
     return render_page(
         "filters.html",
         title=f"{model_name(result)} · {result['layer']}",
         facts=facts,
         command=command,
         refresh=refresh,
-        data={"units": shown, "waiting": list(waiting), "command": _unit_command(result)},
+        data={"units": shown, "waiting": list(waiting), "command": _unit_command(result, command)},
     )
 
 
@@ -150,13 +154,31 @@ def _model(result: Mapping[str, Any]) -> str:
     return str(model)
 
 
-def _unit_command(result: Mapping[str, Any]) -> str:
-    """The command line of one unit, up to its number."""
-    words = ["convscope", "filters", _model(result), "--layer", str(result["layer"])]
-    for flag in ("preset", "size", "steps", "seed"):
-        if result.get(flag) is not None:
-            words += [f"--{flag}", str(result[flag])]
-    return shlex.join([*words, "--units", ""]).removesuffix("''")
+def _unit_command(result: Mapping[str, Any], command: str) -> str:
+    """The command line of one unit, up to its number: ``command`` with other units, or made from the result."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # not quoted as a shell would take it
+        words = []
+    if words:
+        words = _without(words, ("--units", "-u", "--out", "-o", "--columns"), ("--live", "--force"))
+    else:
+        words = ["convscope", "filters", _model(result), "--layer", str(result["layer"])]
+        for flag in ("preset", "size", "steps", "seed"):
+            if isinstance(result.get(flag), int | str):
+                words += [f"--{flag}", str(result[flag])]
+    return f"{shlex.join(words)} --units "
+
+
+def _without(words: Sequence[str], valued: Sequence[str], flags: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip or word in flags or word.split("=")[0] in valued:
+            skip = word in valued and not skip
+            continue
+        kept.append(word)
+    return kept
 
 
 def _embedded(image: np.ndarray | None, longest: int, quality: int = 85) -> str | None:

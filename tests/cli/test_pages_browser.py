@@ -50,7 +50,9 @@ def _pictures(count: int = 6) -> dict[int, np.ndarray]:
 def page(tmp_path: Path) -> Path:
     path = tmp_path / "index.html"
     starts = {2: np.zeros((16, 16, 3))}
-    html = gallery.filters_page(_result(), _pictures(), starts=starts, command="convscope filters m.onnx")
+    html = gallery.filters_page(
+        _result(), _pictures(), starts=starts, command="convscope filters m.onnx -l block1_conv1 --seed 0"
+    )
     path.write_text(html, encoding="utf-8")
     return path
 
@@ -68,9 +70,7 @@ def test_deep_link_opens_the_unit_with_start_curve_numbers_and_command(page: Pat
     assert "Unit 2" in view[:600]
     assert 'alt="start picture"' in view
     assert "<polyline" in view
-    assert (
-        "convscope filters m.onnx --layer block1_conv1 --preset default --size 16 --steps 2 --seed 0 --units 2" in view
-    )
+    assert "convscope filters m.onnx -l block1_conv1 --seed 0 --units 2" in view
     assert "<title>unit 2 " in html
     assert console == ""
 

@@ -92,3 +92,12 @@ def test_command_of_a_unit_quotes_hostile_names() -> None:
     assert match is not None
     command = json.loads(match.group(1))["command"]
     assert command == "convscope filters 'a b.onnx' --layer 'x; rm -rf ~' --seed 0 --units "
+
+
+def test_command_of_a_unit_keeps_the_options_of_the_whole() -> None:
+    made = "convscope filters m.onnx -l conv1 --units 0-63 --preset lucid -o 'my out' --live --mean 1,2,3"
+    text = gallery.filters_page({"model": "m", "layer": "conv1", "units": []}, {}, command=made)
+    match = re.search(r'id="data">(.*?)</script>', text, re.S)
+    assert match is not None
+    command = json.loads(match.group(1))["command"]
+    assert command == "convscope filters m.onnx -l conv1 --preset lucid --mean 1,2,3 --units "
