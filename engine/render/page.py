@@ -15,6 +15,7 @@ import io
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import jinja2
 import numpy as np
@@ -66,12 +67,20 @@ def _policy(*scripts: str) -> Markup:
     )
 
 
+def _visible(value: Any) -> Any:
+    """Text with characters that are invisible or turn the text around written out, as ``visible`` in base.html."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(c if c in "\t\n" or category(c) not in ("Cc", "Cf", "Cs") else f"\\u{ord(c):04x}" for c in value)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -162,6 +162,9 @@ def test_hostile_names_stay_text(tmp_path: Path, name: str) -> None:
     assert "data-pwned" not in html[:200]
     assert "<title>pwned" not in html
     assert "Unit 0" in html
+    body = html[html.index("<body") :]
+    shown = re.sub(r"<script.*?</script>|<[^>]*>", "", body, flags=re.S)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", shown)
     assert console == ""
 
 

@@ -48,6 +48,13 @@ def test_title_and_command_are_escaped() -> None:
     assert "<i>" not in text
 
 
+def test_text_that_turns_around_is_written_out() -> None:
+    text = page.render_page("base.html", title="a\u202eb\x1b\ud800", facts={"x": "\u2066y"}, command="c\u200bd\ne")
+    assert "<h1>a\\u202eb\\u001b\\ud800</h1>" in text
+    assert "<dd>\\u2066y</dd>" in text
+    assert "c\\u200bd\ne</code>" in text
+
+
 def test_page_is_a_pure_function_of_its_data() -> None:
     result = {"model": "m", "layer": "l", "units": [{"unit": 0, "history": [1.0]}]}
     pictures = {0: np.random.default_rng(0).random((80, 80, 3))}
