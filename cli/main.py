@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -58,6 +59,25 @@ def build() -> typer.Typer:
     return app
 
 
+def _application() -> Any:
+    application = typer.main.get_command(build())
+    _take_literally(application)
+    return application
+
+
+def _take_literally(command: Any) -> None:
+    """Help texts are text: without this, rich takes ``[@ROW,COLUMN]`` for markup and swallows it."""
+    command.help = _escaped(command.help)
+    for parameter in command.params:
+        parameter.help = _escaped(getattr(parameter, "help", None))
+    for inner in getattr(command, "commands", {}).values():
+        _take_literally(inner)
+
+
+def _escaped(text: str | None) -> str | None:
+    return text if text is None else re.sub(r"\[(?=[a-z#/@])", r"\[", text)
+
+
 def main() -> None:
     """The console script."""
     sys.exit(run(sys.argv[1:]))
@@ -74,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
     if not debug:
         warnings.simplefilter("ignore")
     try:
-        code = build()(rest, prog_name="convscope", standalone_mode=False)
+        code = _application()(rest, prog_name="convscope", standalone_mode=False)
         code = code if isinstance(code, int) else 0
         if code == 130:
             fail("interrupted")
@@ -140,7 +160,7 @@ def _register(app: typer.Typer, name: str, panel: str, example: str) -> None:
         if exc.name != f"{__package__}.{name}":
             raise
         return
-    epilog = f"Example:  [bold]{example}[/bold]"
+    epilog = f"Example:  [bold]{_escaped(example)}[/bold]"
     if hasattr(module, "app"):
         app.add_typer(module.app, name=name, rich_help_panel=panel, epilog=epilog)
         return

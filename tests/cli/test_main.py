@@ -44,6 +44,14 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert f"Example:  convscope {command}" in " ".join(said.split("\n"))
 
 
+def test_help_shows_brackets_as_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from convscope.cli import doctor
+
+    monkeypatch.setattr(doctor.command, "__doc__", "Show unit:LAYER[@ROW,COLUMN] and 'convscope[red]'.")
+    assert main.run(["doctor", "--help"]) == 0
+    assert "Show unit:LAYER[@ROW,COLUMN] and 'convscope[red]'." in capsys.readouterr().out
+
+
 def test_help_lists_every_command_with_its_first_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["--help"]) == 0
     listed = re.findall(r"^│ (\w+) +(\S.*?) *│$", capsys.readouterr().out, re.M)
