@@ -80,6 +80,8 @@ def _escaped(text: str | None) -> str | None:
 
 def main() -> None:
     """The console script."""
+    if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -11,9 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 from convscope import errors
 from convscope.cli import main
+
+from ..tiny import small_cnn
 
 COMMANDS = sorted(main._COMMANDS)
 HEAVY = ("numpy", "torch", "onnx", "onnxruntime", "onnx2torch", "PIL", "scipy", "jinja2", "keras", "h5py", "pyarrow")
@@ -149,6 +152,13 @@ def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], line: str, capsy
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(line + "\n", err)
+
+
+def test_names_that_the_terminal_cannot_write_are_escaped(tmp_path: Path) -> None:
+    onnx.save(small_cnn(), tmp_path / "größe.onnx")
+    done = _cli("info", "größe.onnx", "--no-check", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert "gr\\xf6\\xdfe.onnx" in done.stdout
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
