@@ -15,7 +15,7 @@ from ..layers import Layer
 from .batch import Batch, Executors, side_tensors
 from .maps import Maps, heatmaps
 from .methods import Method, find_methods
-from .targets import Target, resolve
+from .targets import Target, resolve, target_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,9 @@ def explain_batch(
 ) -> list[list[Attribution]]:
     """For each image of the batch, every method on every target; arguments as for `explain`."""
     _check_options(methods, options or {})
+    tensor = target_tensor(batch.graph, target)
+    layers = _layers(batch.graph, layer, tensor) if any(m.needs_layer for m in methods) else []
+    _prefetch(batch, tensor, layers)
     (logits,) = batch.values([batch.graph.logits])
     if len(logits) != len(batch.x):
         raise UsageError(
@@ -123,7 +126,6 @@ def explain_batch(
     results: list[list[Attribution]] = [[] for _ in per_image]
     for rank in range(min(len(targets) for targets in per_image)):
         targets = [row[rank] for row in per_image]
-        layers = _layers(batch.graph, layer, targets[0].tensor) if any(m.needs_layer for m in methods) else []
         for method in methods:
             for image, attribution in enumerate(_run(batch, method, targets, layers, options or {})):
                 results[image].append(attribution)
@@ -190,7 +192,6 @@ def _run(
 ) -> list[Attribution]:
     own = {k: v for k, v in options.items() if k in method.options}
     if method.needs_layer:
-        _prefetch(batch, targets[0].tensor, layers)
         parts = [method.run(batch, targets, layer, **own) for layer in layers]
     else:
         parts = [method.run(batch, targets, **own)]
@@ -215,8 +216,8 @@ def _run(
 
 
 def _prefetch(batch: Batch, target: str, layers: Sequence[Layer]) -> None:
-    """One forward pass for everything that the layers' heads will need."""
-    names = {layer.tensor: None for layer in layers}
+    """One forward pass for the predictions and for everything that the layers' heads will need."""
+    names = {batch.graph.logits: None, target: None, **{layer.tensor: None for layer in layers}}
     for layer in layers:
         names.update(dict.fromkeys(batch.executors.sides(layer, target)))
     batch.values(list(names))

@@ -111,6 +111,15 @@ def resolve(graph: Graph, spec: Target | str | int | None, logits: np.ndarray) -
     return [_class_target(graph, _class_index(graph, spec, len(logits)), logits)]
 
 
+def target_tensor(graph: Graph, spec: Target | str | int | None) -> str:
+    """The tensor that a target will be on, known before any image; ``spec`` as for `resolve`."""
+    if isinstance(spec, Target):
+        return spec.tensor
+    if isinstance(spec, str) and (_UNIT.fullmatch(spec.strip()) or _OUTPUT.fullmatch(spec.strip())):
+        return resolve(graph, spec, np.zeros(0))[0].tensor
+    return graph.logits
+
+
 def unit_target(graph: Graph, layer: Layer | str, unit: int, position: tuple[int, int] | None = None) -> Target:
     """A unit (the mean of its feature map) or a neuron (one position of it) of any layer.
 
