@@ -1,0 +1,107 @@
+"""``make demo``: what convscope shows of EfficientNet-Lite0 with ImageNet weights, in a few minutes, on one page."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MODEL = "efficientnet-lite0"
+OUT = Path("demo")
+CAT = Path(__file__).resolve().parents[1] / "engine" / "photos" / "cat.jpg"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the demo.
+
+    Attributes:
+        title, caption: what the page says.
+        folder: its folder inside ``demo/``.
+        picture: glob of the picture that stands for it; the first match is shown.
+        arguments: of ``convscope``, without ``-o``.
+    """
+
+    title: str
+    caption: str
+    folder: str
+    picture: str
+    arguments: tuple[str, ...]
+
+    @property
+    def out(self) -> Path:
+        return OUT / self.folder
+
+
+def _filters(folder: str, title: str, layer: str, caption: str) -> Step:
+    arguments = ("filters", MODEL, "--layer", layer, "--units", "0-15", "--size", "128")
+    return Step(title, caption, folder, "grid.png", arguments)
+
+
+STEPS = (
+    _filters("filters-early", "Early: edges and colours", "_blocks.1", "16 units of _blocks.1."),
+    _filters("filters-middle", "Middle: textures", "_blocks.6", "16 units of _blocks.6."),
+    _filters("filters-late", "Late: parts of objects", "_blocks.13._swish", "16 units of _blocks.13._swish."),
+    Step(
+        "Four classes",
+        "What excites the bald eagle, the ladybug, the espresso and the castle most.",
+        "classes",
+        "grid.png",
+        ("maximize", MODEL, "--class", "bald eagle,ladybug,espresso,castle"),
+    ),
+    Step(
+        "A dream",
+        "A photograph, changed towards what the middle of the network sees in it.",
+        "dream",
+        "*.png",
+        ("dream", MODEL, str(CAT), "--layer", "_blocks.7"),
+    ),
+    Step(
+        "Why a cat?",
+        "Where in the photograph the evidence for the predicted class lies.",
+        "explain",
+        "*overlay*.png",
+        ("explain", MODEL, str(CAT), "--method", "gradcam"),
+    ),
+)
+
+
+def main(steps: Sequence[Step] = STEPS) -> int:
+    """Runs every step and writes ``demo/index.html``; returns the exit code."""
+    from .common import emit, say
+    from .main import run
+
+    started = time.monotonic()
+    for number, step in enumerate(steps, 1):
+        say(f"[{number}/{len(steps)}] {step.title}: convscope {' '.join(step.arguments)}")
+        code = run([*step.arguments, "-o", str(step.out)])
+        if code != 0:
+            return code
+    page = _write_page(steps)
+    say(f"done in {time.monotonic() - started:.0f} s; open this page in a browser:")
+    emit(page.resolve())
+    return 0
+
+
+def _write_page(steps: Sequence[Step]) -> Path:
+    import numpy as np
+    from PIL import Image
+
+    from ..engine.render.artifacts import write_text
+    from ..engine.render.gallery import Item, pictures_page
+
+    items = []
+    for step in steps:
+        found = sorted(step.out.rglob(step.picture))
+        if found:
+            with Image.open(found[0]) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            items.append(Item(step.title, pixels, caption=step.caption, file=f"{step.folder}/index.html"))
+    html = pictures_page("What EfficientNet-Lite0 sees", items, facts={"model": MODEL}, command="make demo")
+    return write_text(OUT / "index.html", html)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
