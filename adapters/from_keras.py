@@ -88,6 +88,8 @@ def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported
             ("torch.export exporter", lambda: _export_all_outputs(keras, model, traced)),
         ],
     )
+    for node in export.model.graph.node:
+        node.ClearField("name")  # the tracer's scopes say "model" at best; the layers name their nodes better
     return Exported(
         model=export.model,
         names=export.names,
