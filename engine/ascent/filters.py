@@ -1,0 +1,98 @@
+"""The public way to pictures of units: `filters`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..graph import Graph
+from ..layers import Layer
+from .network import unit_layer
+from .presets import Noise, Preset
+from .results import DEAD, AscentResult, UnitResult
+from .settings import Settings, checked_units, provenance, settings
+from .studio import OnProgress, Studio
+
+
+def filters(
+    graph: Graph,
+    layer: Layer | str | int,
+    units: Sequence[int] | int | None = None,
+    *,
+    preset: str | Preset = "convscope",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    top: int | None = None,
+    batch: int | str = "auto",
+    device: str = "auto",
+    start: np.ndarray | None = None,
+    noise: Noise | None = None,
+    strip: int = 0,
+    position: tuple[int, int] | None = None,
+    neuron: bool | None = None,
+    photos: np.ndarray | None = None,
+    progress: OnProgress | None = None,
+) -> AscentResult:
+    """What each unit of a layer responds to most: pictures made by gradient ascent.
+
+    A unit's picture is a pure function of (graph, layer, unit, preset, size, steps, seed); batch size, batch-mates
+    and order do not change a byte of it on one machine.
+
+    Args:
+        graph: from `convscope.load`.
+        layer: name, tensor, index or `Layer`.
+        units: channels; default all of them.
+        preset: a name of `presets.names` or a `Preset`.
+        size: side of the pictures, or (height, width); default the preset's.
+        steps: default the preset's.
+        seed: the same seed gives the same pictures.
+        top: keep only the ``top`` units with the highest activation that are not dead, strongest first.
+        batch: pictures at once, or "auto"; halved when memory runs out.
+        device: "auto", "cpu" or "cuda[:n]".
+        start: a picture (H, W, C) in [0, 1] to start from.
+        noise: pixel noise to start from.
+        strip: how many pictures on the way to keep.
+        position: maximize the unit at this (row, column) only.
+        neuron: maximize one position (True) or the mean (False); default as the preset says.
+        photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
+        progress: called after every step.
+
+    Returns:
+        The pictures with their histories and verdicts.
+
+    Raises:
+        UsageError: unknown layer or preset, a unit out of range, a layer without channels, a bad size.
+        RefusedInput: the model gives NaN.
+    """
+    found = unit_layer(graph, layer)
+    chosen = settings(
+        graph, preset_name=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, strip=strip
+    )
+    wanted = checked_units(found, units)
+    studio = Studio(graph, found, chosen, device=device, batch=batch, photos=photos, position=position, neuron=neuron)
+    made = list(studio.make(wanted, progress))
+    return gathered(graph, found.name, chosen, keep(made, top))
+
+
+def keep(units: Sequence[UnitResult], top: int | None) -> list[UnitResult]:
+    """The ``top`` units with the highest activation that are not dead, strongest first; all where None."""
+    if top is None:
+        return list(units)
+    living = [u for u in units if u.status != DEAD]
+    return sorted(living, key=lambda u: (-u.activation_end, u.unit))[:top]
+
+
+def gathered(graph: Graph, layer: str, chosen: Settings, units: Sequence[UnitResult]) -> AscentResult:
+    """The result object for finished units."""
+    return AscentResult(
+        model=graph.name,
+        layer=layer,
+        preset=chosen.preset.name,
+        size=chosen.size,
+        steps=chosen.steps,
+        seed=chosen.seed,
+        provenance=provenance(graph, chosen),
+        units=tuple(units),
+    )

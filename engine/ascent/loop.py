@@ -1,0 +1,220 @@
+"""The ascent itself: many pictures in one batch, each a function of itself alone.
+
+Nothing here mixes pictures: step rules, regularizers and transforms work row by row, random numbers come from each
+picture's own stream, and a lone picture gets a companion, since convolutions of one picture and of many differ in
+the last bits on the CPU (batches of 2 to 16 do not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .network import Network, check_finite
+from .objectives import Objective
+from .parameterizations import Parameterization
+from .presets import Preset, Stage, fitted
+from .steps import State
+
+OnStep = Callable[[int, int], None]  # steps done of this batch, steps in all
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make.
+
+    Attributes:
+        key: what names its random stream.
+        unit: given to the objective.
+        start: a picture (C, H, W) in [0, 1] to start from, or None for the preset's noise.
+    """
+
+    key: tuple[object, ...]
+    unit: int
+    start: np.ndarray | None = None
+
+
+@dataclass
+class Outcome:
+    """One finished picture.
+
+    Attributes:
+        pixels: (C, H, W) as the network saw it, mostly in [0, 1].
+        start: the same before the first step.
+        history: the objective per step, on the transformed views.
+        strip: pictures on the way, where asked for.
+    """
+
+    pixels: np.ndarray
+    start: np.ndarray
+    history: list[float]
+    strip: list[np.ndarray] = field(default_factory=list)
+
+
+Goal = Callable[[Sequence[int]], Objective]  # units of the pictures in the batch -> their objective
+
+
+class Batch:
+    """The state of some pictures between steps.
+
+    Args:
+        network: taps what the goal reads.
+        goal: the objective for given units.
+        preset: the recipe; its stages, step rule, transform and regularizers are used.
+        jobs: the pictures.
+        size: (height, width) of the finished pictures.
+        steps: in all.
+        strip: how many pictures on the way to keep.
+        redirect: use redirected gradients in every step.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        goal: Goal,
+        preset: Preset,
+        jobs: Sequence[Job],
+        size: tuple[int, int],
+        steps: int,
+        *,
+        strip: int = 0,
+        redirect: bool = False,
+    ) -> None:
+        from .streams import stream
+
+        self.network, self.goal, self.jobs, self.steps = network, goal, list(jobs), steps
+        origin = network.origin()
+        self.preset = fitted(preset, origin)
+        self.final = self.preset.parameterization(network.channels, size, origin)
+        self.redirect = steps if redirect else self.preset.redirect
+        streams = [stream(*job.key) for job in jobs]
+        noise = torch.stack([self.final.noise(rng) for rng in streams])
+        self.noise = _started(self.final, noise, jobs).to(network.device)
+        self.rows = np.stack([self.preset.transform.draw(rng, steps) for rng in streams])
+        self.keep_at = set(np.linspace(0, steps - 1, strip + 1).round().astype(int)[1:]) if strip else set()
+        with torch.no_grad():
+            pixels = self.final.image(self.noise).cpu().numpy()
+        self.outcomes = [Outcome(one, one, []) for one in pixels]
+
+    def run(self, on_step: OnStep | None = None) -> list[Outcome]:
+        """All steps; the outcomes in the order of the jobs."""
+        alive = list(range(len(self.jobs)))
+        stage_ends = _schedule(self.preset.stages, self.steps)
+        parameters, base, space, state = None, None, self.final, State()
+        done = 0
+        for number, (stage, end) in enumerate(zip(self.preset.stages, stage_ends, strict=True)):
+            space, fresh = self._space(stage, alive)
+            parameters, state = self._moved(parameters, state, base, fresh, space)
+            base = fresh
+            while done < end and alive:
+                alive, parameters, state = self._step(alive, parameters, state, space, done, number)
+                done += 1
+                if on_step is not None:
+                    on_step(done, self.steps)
+        if alive and parameters is not None:
+            self._finish(alive, range(len(alive)), parameters, space)
+        return self.outcomes
+
+    def _space(self, stage: Stage, alive: Sequence[int]) -> tuple[Parameterization, Tensor]:
+        """The parameterization of a stage and its unoptimized parameters."""
+        height, width = self.outcomes[0].pixels.shape[1:]
+        size = max(1, round(height * stage.size)), max(1, round(width * stage.size))
+        if size == (height, width):
+            return self.final, self.noise[list(alive)]
+        space = self.final.at(size)
+        with torch.no_grad():
+            return space, space.shrink(self.noise[list(alive)], self.final)
+
+    def _moved(
+        self, parameters: Tensor | None, state: State, base: Tensor | None, fresh: Tensor, space: Parameterization
+    ) -> tuple[Tensor, State]:
+        """Parameters and optimizer state carried over to a stage's size."""
+        if parameters is None or base is None:
+            return fresh, self.preset.rule.start(fresh)
+        if parameters.shape == fresh.shape:
+            return parameters, state
+        zero, none = torch.zeros_like(fresh), torch.zeros_like(base)
+        return space.grow(parameters, base, fresh), {n: space.grow(v, none, zero) for n, v in state.items()}
+
+    def _step(
+        self, alive: list[int], parameters: Tensor, state: State, space: Parameterization, step: int, stage: int
+    ) -> tuple[list[int], Tensor, State]:
+        if len(alive) == 1:  # a companion, so that the batch is never one
+            rows, batch = [alive[0], alive[0]], torch.cat([parameters, parameters])
+            state = {name: torch.cat([value, value]) for name, value in state.items()}
+        else:
+            rows, batch = alive, parameters
+        for change in self.preset.before:
+            batch = change(batch, batch, step)
+        values, gradient = self._gradient(rows, batch, space, step)
+        for i, value in zip(alive, values, strict=False):
+            self.outcomes[i].history.append(value)
+        if step == 0:
+            check_finite(torch.tensor(values), self.network.graph, f"'{self.network.tensors[-1]}'")
+        if not (self.preset.skip_last and step == self.steps - 1):
+            batch = self.preset.rule(batch, gradient, state, step)
+            for change in self.preset.regularizers:
+                batch = change(batch, gradient, step)
+        batch, state = batch[: len(alive)], {name: value[: len(alive)] for name, value in state.items()}
+        if step in self.keep_at:
+            self._snapshot(alive, batch, space)
+        leaving = [k for k, i in enumerate(alive) if self._converged(i, stage)]
+        if not leaving:
+            return alive, batch, state
+        self._finish(alive, leaving, batch, space)
+        staying = [k for k in range(len(alive)) if k not in set(leaving)]
+        return [alive[k] for k in staying], batch[staying], {name: v[staying] for name, v in state.items()}
+
+    def _gradient(
+        self, rows: Sequence[int], batch: Tensor, space: Parameterization, step: int
+    ) -> tuple[list[float], Tensor]:
+        batch = batch.detach().requires_grad_()
+        transform = self.preset.transform
+        full = min(self.outcomes[0].pixels.shape[1:])
+        views = transform(space.image(batch), self.rows[list(rows), step], full)
+        tapped = self.network(views, redirect=step < self.redirect)
+        values = self.goal([self.jobs[i].unit for i in rows])(tapped).float()
+        values = values.reshape(len(rows), -1).mean(1)
+        (gradient,) = torch.autograd.grad(values.sum(), batch)
+        return values.detach().cpu().tolist(), gradient
+
+    def _converged(self, i: int, stage: int) -> bool:
+        wait, history = self.preset.patience, self.outcomes[i].history
+        start = _schedule(self.preset.stages, self.steps)[stage - 1] if stage else 0
+        if not wait or stage < len(self.preset.stages) - 1 or len(history) - start < 2 * wait or len(history) % wait:
+            return False
+        late, early = np.mean(history[-wait:]), np.mean(history[-2 * wait : -wait])
+        return bool(early > 0 and late < early * (1 + self.preset.gain))
+
+    def _finish(self, alive: Sequence[int], which: Sequence[int], parameters: Tensor, space: Parameterization) -> None:
+        with torch.no_grad():
+            pixels = space.image(parameters[list(which)]).cpu().numpy()
+        for k, one in zip(which, pixels, strict=True):
+            self.outcomes[alive[k]].pixels = one
+
+    def _snapshot(self, alive: Sequence[int], parameters: Tensor, space: Parameterization) -> None:
+        with torch.no_grad():
+            pixels = space.image(parameters).cpu().numpy()
+        for i, one in zip(alive, pixels, strict=True):
+            self.outcomes[i].strip.append(one)
+
+
+def _started(space: Parameterization, noise: Tensor, jobs: Sequence[Job]) -> Tensor:
+    """The start parameters: the noise, or a given picture's code."""
+    if all(job.start is None for job in jobs):
+        return noise
+    rows = [
+        noise[i] if job.start is None else space.encode(torch.from_numpy(job.start[None].astype(np.float32)))[0]
+        for i, job in enumerate(jobs)
+    ]
+    return torch.stack(rows)
+
+
+def _schedule(stages: Sequence[Stage], steps: int) -> list[int]:
+    """The step at which each stage ends; the last one always ends with the steps."""
+    ends = np.cumsum([s.steps for s in stages])
+    return [*(round(steps * float(e / ends[-1])) for e in ends[:-1]), steps]

@@ -1,0 +1,149 @@
+"""The network as ascent uses it: cut at the tap, frozen, channels last, with a ReLU that can wake the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import RefusedInput, UsageError
+from ..devices import torch_device
+from ..graph import Graph
+from ..layers import Layer
+from ..twin import Rule, Twin
+
+# Operators that hold back a gradient: where their input is out of range, nothing pulls it back.
+GATES = ("Relu", "Clip", "ThresholdedRelu")
+
+
+class Network:
+    """Pictures in, tapped tensors out; differentiable.
+
+    Args:
+        graph: the model.
+        tensors: names of the tensors to tap; the network is cut behind the last of them.
+        device: "auto", "cpu" or "cuda[:n]".
+        reduced: on CUDA devices with bfloat16 arithmetic, compute the network in it.
+    """
+
+    def __init__(self, graph: Graph, tensors: Sequence[str], device: str = "auto", reduced: bool = True) -> None:
+        self.graph, self.tensors = graph, tuple(dict.fromkeys(tensors))
+        self.device = torch_device(device)
+        twin: Twin = graph.twin(self.tensors, device=str(self.device))
+        self.twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.channels = graph.channels
+        self._reduced = reduced and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+    def __call__(self, pictures: Tensor, redirect: bool = False) -> dict[str, Tensor]:
+        """The tapped tensors for pictures (N, C, H, W) in [0, 1].
+
+        Args:
+            pictures: may leave [0, 1] while pixels are optimized.
+            redirect: let gradients through gates that would hold all of a picture's gradient back.
+
+        Raises:
+            UsageError: the network does not take pictures of that size.
+        """
+        x = self.graph.preprocessing.normalize(pictures).contiguous(memory_format=torch.channels_last)
+        try:
+            with self._precision():
+                return self.twin(x, _REDIRECTED if redirect else None)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            height, width = pictures.shape[-2:]
+            raise UsageError(
+                f"{self.graph.name} cannot compute '{self.tensors[-1]}' from a {height}x{width} picture "
+                f"({str(error).splitlines()[0][:160]}); try another --size (the model's own is {self.own_size})"
+            ) from error
+
+    @property
+    def own_size(self) -> str:
+        """The model's own input size, in words."""
+        height, width = self.graph.image_size
+        return f"{height}x{width}"
+
+    def origin(self) -> np.ndarray:
+        """The picture value, 0..255, of each channel that becomes a model input of zero."""
+        zero = np.zeros((1, self.channels, 1, 1))
+        return self.graph.preprocessing.denormalize(zero).reshape(-1) * 255
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cuda", torch.bfloat16) if self._reduced else nullcontext()
+
+
+def before_activation(graph: Graph, layer: Layer) -> str | None:
+    """The tensor that the layer's gate (ReLU, Clip) reads, or None where no gate makes the layer."""
+    for node in graph.model.graph.node:
+        if layer.tensor in node.output:
+            return node.input[0] if node.op_type in GATES else None
+    return None
+
+
+def unit_layer(graph: Graph, layer: Layer | str | int) -> Layer:
+    """The layer, if it has units.
+
+    Raises:
+        UsageError: no such layer, or it has no channels.
+    """
+    found = layer if isinstance(layer, Layer) else graph.layer(layer)
+    if found.channels is None:
+        shape = "x".join("?" if s is None else str(s) for s in found.shape)
+        raise UsageError(
+            f"layer '{found.name}' of {graph.name} has no channels ({found.op}, shape {shape}), so no units "
+            "to look at; choose a convolution or a dense layer: convscope info"
+        )
+    return found
+
+
+def check_finite(values: Tensor, graph: Graph, place: str) -> None:
+    """Refuses a model whose values are not numbers.
+
+    Raises:
+        RefusedInput: NaN or infinity at ``place``.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise RefusedInput(
+            f"{graph.name} gives NaN or infinity at {place} for an ordinary picture; its weights are broken or its "
+            "preprocessing is wrong: convscope verify finds the first such tensor"
+        )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a failure means that the batch was too large."""
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+
+
+class _Redirect(torch.autograd.Function):
+    """A gate whose gradient, for a picture that would get none at all, comes from the units that may still move.
+
+    Lucid's redirected ReLU (Olah et al. 2017, lucid misc/redirected_relu_grad.py): if the whole gradient of a
+    picture would be zero, it passes wherever it does not push a value further out of the gate's range.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gated: Tensor) -> Tensor:
+        ctx.save_for_backward(x < gated, x > gated)
+        return gated.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        gradient = gradients[0]
+        below, above = ctx.saved_tensors
+        plain = gradient.masked_fill(below | above, 0.0)
+        helpful = gradient.masked_fill((below & (gradient < 0)) | (above & (gradient > 0)), 0.0)
+        alive = (plain != 0).flatten(1).any(1).reshape(-1, *([1] * (gradient.dim() - 1)))
+        return torch.where(alive, plain, helpful), None
+
+
+def _redirected(module: torch.nn.Module, x: Tensor, *rest: Tensor) -> Tensor:
+    with torch.no_grad():
+        gated = module(x, *rest)
+    return _Redirect.apply(x, gated)  # type: ignore[no-any-return,no-untyped-call]
+
+
+_REDIRECTED: Mapping[str, Rule] = dict.fromkeys(GATES, _redirected)

@@ -1,0 +1,216 @@
+"""What ascent maximizes: one number per picture, computed from tapped tensors, with an algebra.
+
+Objectives add, subtract, negate and scale (``channel(a) + 0.5 * channel(b) - diversity(c)``), as in the
+feature-visualization literature (Olah et al. 2017). A tap is a layer's output, or the tensor before its activation.
+Row i of the batch belongs to picture i, and its value depends on that row alone; `diversity`, which compares
+pictures by definition, compares within fixed groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...errors import UsageError
+from ..graph import Graph
+from ..layers import Layer
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """A function of tapped tensors.
+
+    Attributes:
+        tensors: names of the tensors that it reads.
+        function: the tensors by name -> (N,) values to maximize.
+        label: in words.
+    """
+
+    tensors: tuple[str, ...]
+    function: Callable[[Tensors], Tensor]
+    label: str
+
+    def __call__(self, values: Tensors) -> Tensor:
+        """(N,) values to maximize."""
+        return self.function(values)
+
+    def __add__(self, other: Objective) -> Objective:
+        tensors = tuple(dict.fromkeys((*self.tensors, *other.tensors)))
+        return Objective(tensors, lambda v: self(v) + other(v), f"{self.label} + {other.label}")
+
+    def __mul__(self, weight: float) -> Objective:
+        return Objective(self.tensors, lambda v: self(v) * weight, f"{weight:g} * ({self.label})")
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Objective:
+        return Objective(self.tensors, lambda v: -self(v), f"-({self.label})")
+
+    def __sub__(self, other: Objective) -> Objective:
+        return self + -other
+
+
+def channel(layer: Layer, units: int | Sequence[int], tensor: str | None = None) -> Objective:
+    """The mean of a unit over all positions.
+
+    Args:
+        layer: where the unit is.
+        units: one unit for every picture, or one per picture.
+        tensor: tap this tensor in the layer's stead, for instance the one before its activation.
+    """
+    name = tensor or layer.tensor
+    return Objective(
+        (name,), lambda v: _pick(layer, v[name], units).flatten(1).mean(1), f"{layer.name}[{_words(units)}]"
+    )
+
+
+def neuron(
+    layer: Layer, units: int | Sequence[int], position: tuple[int, ...] | None = None, tensor: str | None = None
+) -> Objective:
+    """A unit at one position: (row, column), or by default the middle of its map."""
+    name = tensor or layer.tensor
+
+    def value(values: Tensors) -> Tensor:
+        maps = _pick(layer, values[name], units)
+        sizes = maps.shape[1:]
+        place = position if position is not None else tuple(s // 2 for s in sizes)
+        if len(place) != len(sizes) or any(not -s <= p < s for p, s in zip(place, sizes, strict=True)):
+            raise UsageError(f"position {place} is outside layer '{layer.name}', whose map is {tuple(sizes)}")
+        for p in place:
+            maps = maps[:, p]
+        return maps
+
+    where = "centre" if position is None else ",".join(map(str, position))
+    return Objective((name,), value, f"{layer.name}[{_words(units)}] at {where}")
+
+
+def whole_layer(layer: Layer, units: Sequence[int] | None = None) -> Objective:
+    """Half the mean square of a layer, or of some of its units: DeepDream (Mordvintsev et al. 2015)."""
+
+    def value(values: Tensors) -> Tensor:
+        maps = layer.channels_first(values[layer.tensor])
+        chosen = maps if units is None else maps[:, list(units)]
+        return 0.5 * chosen.square().flatten(1).mean(1)
+
+    return Objective((layer.tensor,), value, f"{layer.name} squared" + ("" if units is None else f"[{_words(units)}]"))
+
+
+def logit(graph: Graph, classes: int | Sequence[int]) -> Objective:
+    """A class's value before the softmax, one class for every picture or one per picture."""
+    return Objective((graph.logits,), lambda v: _rows(v[graph.logits].flatten(1), classes), f"class {_words(classes)}")
+
+
+def direction(layer: Layer, vector: Sequence[float] | np.ndarray, cosine_power: float = 0.0) -> Objective:
+    """The mean over positions of <a, v>, times cosine(a, v) ** ``cosine_power`` (at least 0.1).
+
+    Args:
+        layer: where; ``vector`` has one value per channel of it.
+        vector: the direction; only its direction counts.
+        cosine_power: the more, the less a large activation that points elsewhere counts.
+    """
+    values = np.asarray(vector, dtype=np.float32)
+    if values.shape != (layer.channels,) or not np.any(values):
+        raise UsageError(
+            f"a direction in layer '{layer.name}' has {layer.channels} values, not all zero; "
+            f"this one has shape {values.shape}"
+        )
+    unit = torch.from_numpy(values / np.linalg.norm(values))
+
+    def value(tensors: Tensors) -> Tensor:
+        maps = (
+            layer.channels_first(tensors[layer.tensor]).flatten(2)
+            if len(layer.shape) > 2
+            else (tensors[layer.tensor].unsqueeze(2))
+        )
+        v = unit.to(maps.device, maps.dtype).reshape(1, -1, 1)
+        dot = (maps * v).sum(1)
+        if cosine_power:
+            cosine = dot / maps.square().sum(1).add(1e-12).sqrt()
+            dot = dot * cosine.clamp_min(0.1) ** cosine_power
+        return dot.mean(1)
+
+    return Objective((layer.tensor,), value, f"a direction in {layer.name}")
+
+
+def joint(layer: Layer, units: Sequence[int], weights: Sequence[float] | None = None) -> Objective:
+    """Several units at once in every picture, each with its weight (default one)."""
+    if weights is not None and len(weights) != len(units):
+        raise UsageError(f"{len(units)} units need {len(units)} weights, not {len(weights)}")
+    total = channel(layer, units[0]) * (weights[0] if weights else 1.0)
+    for i, unit in enumerate(units[1:], 1):
+        total = total + channel(layer, unit) * (weights[i] if weights else 1.0)
+    return total
+
+
+def interpolation(layer: Layer, first: int, second: int, count: int) -> Objective:
+    """``count`` pictures on the way from one unit to another: weights (1, 0) to (0, 1) in even steps."""
+    share = torch.linspace(0, 1, count)
+
+    def value(values: Tensors) -> Tensor:
+        one, other = (channel(layer, unit)(values) for unit in (first, second))
+        t = share.to(one.device).repeat_interleave(len(one) // count)
+        return (1 - t) * one + t * other
+
+    return Objective((layer.tensor,), value, f"{layer.name}[{first}] to [{second}]")
+
+
+def diversity(layer: Layer, group: int) -> Objective:
+    """Minus the mean similarity of each picture's style to that of its group's others (Olah et al. 2017).
+
+    Style is the Gram matrix of the layer's channels over positions, similarity the cosine of two of them.
+
+    Args:
+        layer: where style is compared, usually the unit's own layer.
+        group: pictures i * group to (i + 1) * group - 1 are compared with each other.
+    """
+
+    def value(values: Tensors) -> Tensor:
+        maps = layer.channels_first(values[layer.tensor]).flatten(2)
+        gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1).reshape(-1, group, maps.shape[1] ** 2)
+        similar = gram @ gram.transpose(1, 2)
+        others = similar.sum(2) - similar.diagonal(dim1=1, dim2=2)
+        return -(others / max(group - 1, 1)).flatten()
+
+    return Objective((layer.tensor,), value, f"diversity of {layer.name}")
+
+
+def likeness(layer: Layer, target: Tensor, gain: float = 1.0) -> Objective:
+    """How near a layer is to ``gain`` times what a given picture gave: minus the relative square distance.
+
+    Gain 1 inverts the features (Mahendran and Vedaldi 2015, arXiv:1412.0035); above 1 it exaggerates what the
+    layer saw: a caricature.
+
+    Args:
+        layer: where features are compared.
+        target: the layer's raw tensor for the picture, (1, ...).
+        gain: factor of the target.
+    """
+    wanted = (target * gain).detach()
+    scale = float(wanted.square().sum().clamp_min(1e-12))
+    return Objective(
+        (layer.tensor,), lambda v: -(v[layer.tensor] - wanted).square().flatten(1).sum(1) / scale, f"like {layer.name}"
+    )
+
+
+def _pick(layer: Layer, values: Tensor, units: int | Sequence[int]) -> Tensor:
+    """Each row's unit: (N, positions...)."""
+    return _rows(layer.channels_first(values), units)
+
+
+def _rows(values: Tensor, units: int | Sequence[int]) -> Tensor:
+    if isinstance(units, int):
+        return values[:, units]
+    count = len(units)
+    index = torch.as_tensor(list(units), device=values.device).repeat_interleave(values.shape[0] // count)
+    return values[torch.arange(values.shape[0], device=values.device), index]
+
+
+def _words(units: int | Sequence[int]) -> str:
+    return str(units) if isinstance(units, int) else ",".join(map(str, units))

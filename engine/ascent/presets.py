@@ -1,0 +1,221 @@
+"""Named recipes: the classics with their sources' own numbers, and ours. docs/presets.md explains each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...errors import UsageError
+from .parameterizations import Fourier, Maco, Parameterization, Pixels
+from .regularizers import (
+    BoxBlur,
+    ClipSmallContribution,
+    ClipSmallNorm,
+    ClipSmallValues,
+    ClipToRange,
+    Decay,
+    GaussianBlur,
+    Regularizer,
+    WeightedMean,
+)
+from .steps import Adam, Normalized, Progress, StepRule
+from .transforms import Crops, Plain, Robust, Roll, Transform
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the steps at one size: ``size`` and ``steps`` as shares of the whole, the last stage has size 1."""
+
+    size: float
+    steps: float
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The start of pixel recipes, in 0..255: "uniform" in mean +- spread, or "normal" with that deviation.
+
+    A mean of None is the model's own mean.
+    """
+
+    kind: str = "uniform"
+    mean: float | None = 128
+    spread: float = 10
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A complete recipe.
+
+    Attributes:
+        name: as for ``--preset``.
+        source: where its numbers come from.
+        picture: "pixels", "centred" (pixels counted from the model's mean), "fourier" or "maco".
+        rule: how a gradient becomes a step.
+        steps: how many.
+        size: side of the picture where the user names none.
+        transform: random views.
+        regularizers: applied to the parameters after every step.
+        before: applied to the parameters before every step.
+        stages: sizes on the way.
+        redirect: number of first steps with redirected ReLU gradients.
+        objective: "channel" (mean over positions) or "neuron" (the middle of the map).
+        show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1) or "stretch"
+            (symmetric around the start's zero, as Yosinski's toolbox).
+        noise: the start of pixel recipes.
+        skip_last: take no step and no regularization after the last gradient.
+        patience: stop a picture in the last stage when the mean of so many steps is less than ``gain`` above that
+            of the same number before; 0 never stops.
+        gain: see ``patience``.
+        insist: give a weak unit a second chance, from the photograph that excites it most.
+    """
+
+    name: str
+    source: str
+    picture: str
+    rule: StepRule
+    steps: int
+    size: int = 128
+    transform: Transform = Plain()
+    regularizers: tuple[Regularizer, ...] = ()
+    before: tuple[Regularizer, ...] = ()
+    stages: tuple[Stage, ...] = (Stage(1.0, 1.0),)
+    redirect: int = 0
+    objective: str = "channel"
+    show: str = "clip"
+    noise: Noise = Noise()
+    skip_last: bool = False
+    patience: int = 0
+    gain: float = 0.005
+    insist: bool = False
+
+    def parameterization(self, channels: int, size: tuple[int, int], origin: np.ndarray) -> Parameterization:
+        """The map from parameters to pictures.
+
+        Args:
+            channels, size: of the picture.
+            origin: the picture value (0..255) of the model's mean, one per channel.
+        """
+        if self.picture == "fourier":
+            return Fourier(channels, size)
+        if self.picture == "maco":
+            return Maco(channels, size)
+        zero = origin if self.picture == "centred" else np.zeros(channels)
+        n = self.noise
+        return Pixels(channels, size, zero, n.kind, origin if n.mean is None else n.mean, n.spread)
+
+
+def preset(name: str | Preset) -> Preset:
+    """The preset of that name; a `Preset` passes through.
+
+    Raises:
+        UsageError: no such preset; the names are in the message.
+    """
+    if isinstance(name, Preset):
+        return name
+    if name not in PRESETS:
+        raise UsageError(f"preset '{name}' is unknown; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def names() -> tuple[str, ...]:
+    """Names of the presets, the default first."""
+    return tuple(PRESETS)
+
+
+def _yosinski(
+    row: str, steps: int, rule: Progress, decay: float = 0.0, regularizers: Sequence[Regularizer] = ()
+) -> Preset:
+    decays: tuple[Regularizer, ...] = (Decay(decay),) if decay else ()
+    return Preset(
+        name=f"yosinski-{row}",
+        source=f"Yosinski et al. 2015, arXiv:1506.06579, table 1 row {row}, and their toolbox's settings for it",
+        picture="centred",
+        rule=rule,
+        steps=steps,
+        regularizers=(*decays, *regularizers),
+        objective="neuron",
+        show="stretch",
+        noise=Noise("normal", None, 10),
+        skip_last=True,
+    )
+
+
+_OURS = Preset(
+    name="convscope",
+    source="measured here, docs/presets.md",
+    picture="fourier",
+    rule=Adam(0.2, beta2=0.99),
+    steps=192,
+    transform=Robust(),
+    stages=(Stage(0.5, 0.5), Stage(1.0, 0.5)),
+    redirect=16,
+    patience=16,
+    insist=True,
+)
+
+_ALL = (
+    _OURS,
+    Preset(
+        name="lucid",
+        source="Olah et al. 2017, doi:10.23915/distill.00007, Lucid 0.3.10",
+        picture="fourier",
+        rule=Adam(0.05),
+        steps=512,
+        transform=Robust(),
+        redirect=16,
+    ),
+    Preset(
+        name="maco",
+        source="Fel et al. 2023, arXiv:2306.06805; crops and noise of Horama 0.3.0, steps of Xplique 2.0",
+        picture="maco",
+        rule=Adam(1.0, nesterov=True),
+        steps=256,
+        size=256,
+        transform=Crops(),
+        redirect=16,
+    ),
+    Preset(
+        name="chollet",
+        source="Chollet 2016, How convolutional neural networks see the world",
+        picture="pixels",
+        rule=Normalized(1.0),
+        steps=20,
+        show="standard",
+    ),
+    Preset(
+        name="jacobgil",
+        source="Gildenblat 2016, keras-filter-visualization",
+        picture="pixels",
+        rule=Normalized(0.9),
+        steps=20,
+        regularizers=(WeightedMean((BoxBlur(3), Decay(0.2), ClipSmallValues(1.0)), (3, 3, 1)),),
+        show="standard",
+        noise=Noise("uniform", 138, 10),
+    ),
+    _yosinski("a", 500, Progress(100, 2), 0.0, (GaussianBlur(0.5, 4), ClipSmallNorm(50))),
+    _yosinski("b", 750, Progress(100), 0.3, (ClipSmallNorm(20),)),
+    _yosinski("c", 1000, Progress(100), 1e-4, (GaussianBlur(1.0, 4),)),
+    _yosinski("d", 1000, Progress(1e8, 2), 0.0, (GaussianBlur(0.5, 4), ClipSmallContribution(90))),
+    Preset(
+        name="dream",
+        source="Mordvintsev et al. 2015, DeepDream notebook: 4 octaves of scale 1.4, 10 steps each",
+        picture="pixels",
+        rule=Normalized(1.5, "mean"),
+        steps=40,
+        transform=Roll(32),
+        stages=tuple(Stage(1.4**-k, 0.25) for k in (3, 2, 1, 0)),
+        regularizers=(ClipToRange((0.0,)),),
+        noise=Noise("uniform", 100.5, 0.5),
+    ),
+)
+
+PRESETS: dict[str, Preset] = {p.name: p for p in _ALL}
+
+
+def fitted(chosen: Preset, origin: np.ndarray) -> Preset:
+    """The preset with what depends on the model filled in: where mean-free pixels leave 0..255."""
+    if chosen.picture != "centred":
+        return chosen
+    return replace(chosen, before=(ClipToRange(tuple(float(v) for v in origin)),))

@@ -1,0 +1,153 @@
+"""What ascent gives back: plain arrays with their history, their verdict and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+
+OK, WEAK, DEAD = "ok", "weak", "dead"
+
+
+@dataclass(frozen=True, eq=False)
+class UnitResult:
+    """One unit's picture.
+
+    Attributes:
+        unit: the channel or class.
+        image: (H, W, C) float32 in [0, 1], as it is shown.
+        start: the same before the first step.
+        history: what ascent maximized, per step, on the transformed views.
+        activation_start, activation_end: the objective on the plain start and end picture.
+        reference: the highest value that the reference photographs reach.
+        status: "ok", "weak" or "dead".
+        reason: the verdict in words.
+        rescue: "" or what made a silent unit speak: "pre-activation", "restart 1", ...
+        strip: pictures on the way, where asked for.
+        name: the class's name, or "".
+    """
+
+    unit: int
+    image: np.ndarray
+    start: np.ndarray
+    history: tuple[float, ...]
+    activation_start: float
+    activation_end: float
+    reference: float
+    status: str
+    reason: str
+    rescue: str = ""
+    strip: tuple[np.ndarray, ...] = ()
+    name: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Steps taken (fewer than asked for where the picture had converged)."""
+        return len(self.history)
+
+    def to_json(self, file: str | None = None) -> dict[str, Any]:
+        """Every number, without the pictures."""
+        return {
+            "unit": self.unit,
+            **({"name": self.name} if self.name else {}),
+            "file": file,
+            "status": self.status,
+            "reason": self.reason,
+            "rescue": self.rescue,
+            "activation_start": self.activation_start,
+            "activation_end": self.activation_end,
+            "activation_photographs": self.reference,
+            "steps": self.steps,
+            "history": list(self.history),
+        }
+
+    def _repr_png_(self) -> bytes:
+        return _png(self.image)
+
+
+@dataclass(frozen=True, eq=False)
+class AscentResult:
+    """Pictures of the units of one layer, in the order asked for.
+
+    Attributes:
+        model: the graph's name.
+        layer: the layer's name.
+        preset: the preset's name.
+        size, steps, seed: as used.
+        provenance: everything else that a picture is a function of, and versions.
+        units: the results.
+    """
+
+    model: str
+    layer: str
+    preset: str
+    size: tuple[int, int]
+    steps: int
+    seed: int
+    provenance: dict[str, Any] = field(default_factory=dict)
+    units: tuple[UnitResult, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __getitem__(self, index: int) -> UnitResult:
+        return self.units[index]
+
+    def grid(self, columns: int | None = None, margin: int = 2) -> np.ndarray:
+        """All pictures stitched, (H, W, C) in [0, 1]; dead units are crossed out, not grey."""
+        from ..render.grid import grid
+
+        return grid([tile(u) for u in self.units], columns, margin)
+
+    def to_json(self, files: Sequence[str | None] | None = None) -> dict[str, Any]:
+        """The content of ``result.json``."""
+        names = files if files is not None else [None] * len(self.units)
+        return {
+            "model": self.model,
+            "layer": self.layer,
+            "preset": self.preset,
+            "size": self.size[0] if self.size[0] == self.size[1] else list(self.size),
+            "steps": self.steps,
+            "seed": self.seed,
+            "units": [u.to_json(f) for u, f in zip(self.units, names, strict=True)],
+            "provenance": self.provenance,
+        }
+
+    def _repr_html_(self) -> str:
+        from ..render.page import data_uri
+
+        title = f"{self.model}, layer {self.layer}, preset {self.preset}, seed {self.seed}"
+        cells = "".join(
+            f'<figure style="display:inline-block;margin:4px;text-align:center">'
+            f'<img src="{data_uri(u.image)}" alt="unit {u.unit}" width="128">'
+            f"<figcaption>{u.unit} {escape(u.name)} {escape(u.status)} {u.activation_end:.3g}</figcaption></figure>"
+            for u in self.units
+        )
+        return f"<div><p>{escape(title)}</p>{cells}</div>"
+
+
+def tile(unit: UnitResult) -> np.ndarray:
+    """The unit's picture for a grid; a dead unit's is darkened and crossed out."""
+    if unit.status != DEAD:
+        return unit.image
+    image = unit.image * np.float32(0.25)
+    height, width = image.shape[:2]
+    y, x = np.mgrid[0:height, 0:width]
+    slope = y / max(height - 1, 1), x / max(width - 1, 1)
+    thickness = 1.5 / max(min(height, width), 1) + 0.01
+    cross = np.minimum(np.abs(slope[0] - slope[1]), np.abs(slope[0] + slope[1] - 1)) < thickness
+    image[cross] = 0.75
+    return image
+
+
+def _png(image: np.ndarray) -> bytes:
+    import io
+
+    from ..render.artifacts import to_pillow
+
+    buffer = io.BytesIO()
+    to_pillow(image).save(buffer, format="PNG")
+    return buffer.getvalue()

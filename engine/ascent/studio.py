@@ -1,0 +1,260 @@
+"""Many units of one layer: batches, running out of memory, silent units, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...errors import UsageError
+from ..graph import Graph
+from ..layers import Layer
+from . import objectives
+from .loop import Batch, Job, OnStep, Outcome
+from .network import Network, before_activation, out_of_memory
+from .presets import Noise
+from .results import UnitResult
+from .settings import Settings
+from .shown import shown
+from .spectrum import reference_pictures
+from .verdicts import activations, is_silent, photographs, verdict
+
+LARGEST_CPU_BATCH = 16  # beyond, bits were not found to be independent of the batch
+_MEMORY_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the work is: units finished of ``total``, and steps done of the ``batch`` units in hand."""
+
+    done: int
+    total: int
+    step: int
+    steps: int
+    batch: int
+
+
+OnProgress = Callable[[Progress], None]
+Units = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Try:
+    """One way to make a unit speak.
+
+    Attributes:
+        number: tells its random stream from the others'.
+        name: "" for the recipe itself.
+        before: maximize the tensor before the activation.
+        photograph: start from the reference photograph that excites the unit most.
+        loud: start from full-range noise and take twice the steps.
+    """
+
+    number: int
+    name: str = ""
+    before: bool = False
+    photograph: bool = False
+    loud: bool = False
+
+
+_RECIPE = Try(0)
+_PLAN = (
+    Try(1, "pre-activation", before=True),
+    Try(2, "a photograph's start", photograph=True),
+    Try(3, "another start", before=True, loud=True),
+)
+
+
+@dataclass
+class Made:
+    """The best picture of a unit so far."""
+
+    outcome: Outcome
+    start: float
+    end: float
+    how: str = ""
+    highest: float | None = None
+
+
+class Studio:
+    """One layer's units under one recipe: makes pictures, batch after batch.
+
+    Args:
+        graph: the model.
+        layer: where the units are.
+        chosen: the settings.
+        device: "auto", "cpu" or "cuda[:n]".
+        batch: pictures at once, or "auto".
+        photos: photographs (N, C, H, W) in [0, 1] to judge by, instead of the shipped ones.
+        position: for neuron objectives, (row, column).
+        neuron: maximize one position (True) or the mean (False); None leaves it to the preset.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        layer: Layer,
+        chosen: Settings,
+        *,
+        device: str = "auto",
+        batch: int | str = "auto",
+        photos: np.ndarray | None = None,
+        position: tuple[int, int] | None = None,
+        neuron: bool | None = None,
+    ) -> None:
+        self.graph, self.layer, self.chosen = graph, layer, chosen
+        wants_neuron = chosen.preset.objective == "neuron" if neuron is None else neuron
+        self._neuron = (wants_neuron or position is not None) and layer.is_spatial
+        self._position, self._device = position, device
+        self.gate = before_activation(graph, layer)
+        self.network = Network(graph, [layer.tensor], device)
+        self._before: Network | None = None
+        self._photos = reference_pictures(graph.channels, chosen.size) if photos is None else photos
+        self._references: dict[int, tuple[float, int]] = {}  # unit -> highest value, and on which photograph
+        self.batch = batch_size(batch, graph, layer, chosen, self.network)
+
+    def make(self, units: Units, progress: OnProgress | None = None) -> Iterator[UnitResult]:
+        """The units' results, each as soon as its batch is finished."""
+        missing = [u for u in units if u not in self._references]
+        found = photographs(self.network, self.goal, missing, self._photos)
+        self._references.update(zip(missing, found, strict=True))
+        done, total = 0, len(units)
+        while done < total:
+            part = list(units[done : done + self.batch])
+
+            def on_step(step: int, steps: int, done: int = done, count: int = len(part)) -> None:
+                if progress is not None:
+                    progress(Progress(done, total, step, steps, count))
+
+            try:
+                results = self._finished(part, on_step)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or self.batch <= 1:
+                    raise
+                self.batch //= 2
+                continue
+            yield from results
+            done += len(part)
+
+    def goal(self, units: Units) -> objectives.Objective:
+        """The objective for the units of a batch."""
+        return self._goal(units, None)
+
+    def _finished(self, units: list[int], on_step: OnStep) -> list[UnitResult]:
+        made = self._attempt(units, _RECIPE, on_step)
+        for other in _PLAN:
+            wanting = [u for u in units if self._wants(made[u], u, other)]
+            for unit, again in self._attempt(wanting, other).items():
+                made[unit] = _better(made[unit], again)
+        return [self._result(unit, made[unit]) for unit in units]
+
+    def _wants(self, made: Made, unit: int, other: Try) -> bool:
+        """Whether a unit needs a further try: silent ones do, and under some presets weak ones too."""
+        reference = self._references[unit][0]
+        if other.photograph and self._gated and reference <= 0:
+            return False  # no photograph wakes it
+        if other.before and not self._gated:
+            return False
+        silent = is_silent(made.start, made.end, self._gated)
+        return silent or (self.chosen.preset.insist and other.photograph and made.end < reference)
+
+    def _attempt(self, units: list[int], how: Try, on_step: OnStep | None = None) -> dict[int, Made]:
+        """Pictures of the units by one try."""
+        if not units:
+            return {}
+        c = self.chosen
+        network, goal = (self._tap_before(), self._goal_before) if how.before else (self.network, self.goal)
+        recipe = replace(c.preset, noise=Noise("uniform", 128, 127)) if how.loud else c.preset
+        key = (self.graph.sha256, self.layer.tensor, recipe.name, c.size, c.seed, how.number)
+        jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
+        steps = 2 * c.steps if how.loud else c.steps
+        batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0)
+        outcomes = batch.run(on_step)
+        pixels = np.stack([o.pixels for o in outcomes])
+        ends = activations(self.network, self.goal, units, pixels)
+        starts = activations(self.network, self.goal, units, np.stack([o.start for o in outcomes]))
+        heights = activations(network, goal, units, pixels) if how.before else [None] * len(units)
+        rows = zip(units, outcomes, starts, ends, heights, strict=True)
+        return {u: Made(o, float(s), float(e), how.name, None if h is None else float(h)) for u, o, s, e, h in rows}
+
+    def _start(self, unit: int, how: Try) -> np.ndarray | None:
+        if how.photograph:
+            return self._photos[self._references[unit][1]]
+        return None if how.loud else self.chosen.start
+
+    def _result(self, unit: int, made: Made) -> UnitResult:
+        reference = self._references[unit][0]
+        status, reason = verdict(made.start, made.end, reference, self._gated, made.highest)
+        origin, style = self.network.origin(), self.chosen.preset.show
+        return UnitResult(
+            unit=unit,
+            image=shown(made.outcome.pixels, style, origin),
+            start=shown(made.outcome.start, "clip", origin),
+            history=tuple(made.outcome.history),
+            activation_start=made.start,
+            activation_end=made.end,
+            reference=reference,
+            status=status,
+            reason=reason,
+            rescue=made.how,
+            strip=tuple(shown(one, style, origin) for one in made.outcome.strip),
+        )
+
+    @property
+    def _gated(self) -> bool:
+        return self.gate is not None
+
+    def _goal(self, units: Units, tensor: str | None) -> objectives.Objective:
+        if self._neuron:
+            return objectives.neuron(self.layer, units, self._position, tensor)
+        return objectives.channel(self.layer, units, tensor)
+
+    def _goal_before(self, units: Units) -> objectives.Objective:
+        return self._goal(units, self.gate)
+
+    def _tap_before(self) -> Network:
+        if self._before is None:
+            assert self.gate is not None
+            self._before = Network(self.graph, [self.gate], self._device)
+        return self._before
+
+
+def _better(one: Made, other: Made) -> Made:
+    """The picture that activates more; the highest pre-activation of both is kept, for the verdict."""
+    best = other if other.end > one.end else one
+    heights = [h for h in (one.highest, other.highest) if h is not None]
+    return replace(best, highest=max(heights) if heights else None)
+
+
+def batch_size(batch: int | str, graph: Graph, layer: Layer, chosen: Settings, network: Network) -> int:
+    """Pictures at once: as given, or what fits in a quarter of the free memory, at most 16 on a CPU.
+
+    Raises:
+        UsageError: neither "auto" nor a positive number.
+    """
+    if batch != "auto":
+        count = int(batch) if str(batch).isascii() and str(batch).isdigit() else 0
+        if count < 1:
+            raise UsageError(f"batch '{batch}' is not a positive number; write auto or a number")
+        return count
+    height, width = graph.image_size
+    views = chosen.preset.transform.views
+    scale = 1.3 * chosen.size[0] * chosen.size[1] / max(height * width, 1)
+    values = sum(int(np.prod([s or 1 for s in la.shape])) for la in graph.layers[: layer.index + 1])
+    per_picture = max(values * 4 * 3 * scale * views, 1.0)
+    if network.device.type == "cuda":
+        import torch
+
+        free = torch.cuda.mem_get_info(network.device)[0]
+        return int(np.clip(2 * _MEMORY_SHARE * free / per_picture, 1, 256))
+    return int(np.clip(_MEMORY_SHARE * _free_memory() / per_picture, 1, max(LARGEST_CPU_BATCH // views, 1)))
+
+
+def _free_memory() -> float:
+    import os
+
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return 4e9  # where the system does not say

@@ -1,0 +1,70 @@
+"""Whether a picture shows anything: a unit's activation against what photographs reach.
+
+A unit is **ok** when its picture activates it at least as much as the best of sixteen crops of photographs that
+ship with the package does, **weak** when it activates it less, and **dead** when nothing did: a ReLU that stays at
+zero, or a value that no input changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .loop import Goal
+from .network import Network
+from .results import DEAD, OK, WEAK
+
+_BATCH = 8
+
+
+def activations(network: Network, goal: Goal, units: Sequence[int], pixels: np.ndarray) -> np.ndarray:
+    """Each picture's objective, (N,), pictures (N, C, H, W) and units in step; no gradient.
+
+    A lone picture gets a companion, for the same bits in every batch.
+    """
+    alone = len(units) == 1
+    rows = [*units, units[0]] if alone else list(units)
+    pictures = np.concatenate([pixels, pixels]) if alone else pixels
+    with torch.no_grad():
+        tapped = network(torch.from_numpy(np.ascontiguousarray(pictures)).to(network.device))
+        values = goal(rows)(tapped).float().cpu().numpy()
+    return values[: len(units)]
+
+
+def photographs(network: Network, goal: Goal, units: Sequence[int], pictures: np.ndarray) -> list[tuple[float, int]]:
+    """For each unit the highest value that it reaches on photographs (N, C, H, W) in [0, 1], and on which."""
+    if not units:
+        return []
+    columns: list[np.ndarray] = []
+    for first in range(0, len(pictures), _BATCH):
+        part = torch.from_numpy(np.ascontiguousarray(pictures[first : first + _BATCH])).to(network.device)
+        with torch.no_grad():
+            tapped = network(part)
+            columns.append(np.stack([goal([unit])(tapped).float().cpu().numpy() for unit in units]))
+    values = np.concatenate(columns, axis=1)
+    return [(float(row.max()), int(row.argmax())) for row in values]
+
+
+def is_silent(start: float, end: float, gated: bool) -> bool:
+    """Whether ascent got nothing: zero behind a gate, or the very value of the start elsewhere."""
+    return end <= 0.0 if gated else end == start
+
+
+def verdict(start: float, end: float, reference: float, gated: bool, highest: float | None) -> tuple[str, str]:
+    """Status and reason.
+
+    Args:
+        start, end: activation of the start and of the final picture.
+        reference: what photographs reach.
+        gated: whether a ReLU or clip makes the tap.
+        highest: for a silent unit, the highest mean pre-activation that any start reached, where known.
+    """
+    if is_silent(start, end, gated):
+        if highest is not None:
+            return DEAD, f"stays at zero: its mean pre-activation got no higher than {highest:.3g} from any start"
+        return DEAD, "no input changes it"
+    if end >= reference:
+        return OK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
+    return WEAK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
