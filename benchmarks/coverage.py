@@ -1,0 +1,176 @@
+"""Which networks import, and are they right? ``python -m benchmarks.coverage [keras|timm|torchvision|light ...]``.
+
+Every network runs in a process of its own with a time limit; results go line by line into a JSONL file, so that a
+sweep that was stopped goes on where it was. ``--retry`` measures again what was not equal; ``--report`` writes
+docs/coverage.md from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .coverage_cases import (
+    GRADIENT_BOUND,
+    KERAS,
+    MAX_PARAMETERS,
+    OUTPUT_BOUND,
+    TENSOR_BOUND,
+    Case,
+    measure,
+    timm_cases,
+    torchvision_cases,
+)
+
+SOURCES = ("light", "keras", "torchvision", "timm")
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "build" / "coverage.jsonl"
+PAGE = ROOT / "docs" / "coverage.md"
+_BEGIN, _END = "<!-- sweep -->", "<!-- /sweep -->"
+
+
+def main() -> None:
+    """Sweeps, or reports, as the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="*", default=SOURCES, help="default: all")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--limit", type=float, default=240, metavar="SECONDS", help="per network")
+    parser.add_argument("--until", type=float, default=float("inf"), metavar="SECONDS", help="for the whole sweep")
+    parser.add_argument("--retry", action="store_true", help="again what is not equal")
+    parser.add_argument("--wrap", default="", help="a command before each measurement, such as 'flock FILE'")
+    parser.add_argument("--report", action="store_true", help="only write docs/coverage.md")
+    parser.add_argument("--one", nargs=3, metavar=("SOURCE", "GROUP", "NAME"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(_measure_quietly(Case(*arguments.one))))
+    elif arguments.report:
+        write_report(read_results(arguments.results))
+    else:
+        sweep(arguments)
+
+
+def sweep(arguments: argparse.Namespace) -> None:
+    """Measures every case that has no result yet."""
+    deadline = time.monotonic() + arguments.until
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    done = read_results(arguments.results)
+    for case in cases(arguments.sources):
+        known = done.get((case.source, case.name))
+        if known is not None and not (arguments.retry and known["status"] != "equal"):
+            continue
+        if time.monotonic() > deadline:
+            print("time is up; the same command goes on", file=sys.stderr)
+            return
+        result = run_apart(case, arguments.limit, arguments.wrap.split())
+        with arguments.results.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(f"{case.source} {case.name}: {result['status']} {result.get('why', '')}", file=sys.stderr, flush=True)
+
+
+def cases(sources: Iterable[str]) -> list[Case]:
+    """The networks of the named sources, in a fixed order."""
+    found: list[Case] = []
+    for source in sources:
+        if source == "keras":
+            found += [Case("keras", "keras.applications", name) for name in KERAS]
+        elif source == "light":
+            from tests.zoo import NAMES
+
+            found += [Case("light", "onnx light graphs", name) for name in NAMES]
+        else:
+            from tests.torchvision_schemas import declare
+
+            declare()
+            found += timm_cases() if source == "timm" else torchvision_cases()
+    return found
+
+
+def run_apart(case: Case, limit: float, wrap: list[str]) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    command = [*wrap, "timeout", str(limit), sys.executable, "-W", "ignore", "-m", "benchmarks.coverage"]
+    command += ["--one", case.source, case.group, case.name]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
+    lines = finished.stdout.strip().splitlines()
+    base = {"source": case.source, "group": case.group, "name": case.name}
+    if finished.returncode == 124:
+        return {**base, "status": "failed", "why": f"not done after {limit:.0f} s"}
+    if finished.returncode or not lines:
+        tail = (finished.stderr.strip().splitlines() or [""])[-1][:200]
+        return {**base, "status": "failed", "why": f"the process ended with {finished.returncode}: {tail}"}
+    return {**base, **json.loads(lines[-1])}
+
+
+def read_results(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The last result of every network."""
+    if not path.exists():
+        return {}
+    entries = (json.loads(line) for line in path.read_text().splitlines() if line.endswith("}"))
+    return {(e["source"], e["name"]): e for e in entries}
+
+
+def write_report(results: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Puts the sweep's tables between the two marks of docs/coverage.md."""
+    page = PAGE.read_text()
+    head, tail = page.split(_BEGIN)[0], page.split(_END)[1]
+    PAGE.write_text(f"{head}{_BEGIN}\n{_tables(list(results.values()))}\n{_END}{tail}")
+
+
+def _tables(results: list[dict[str, Any]]) -> str:
+    lines = [
+        f"Bounds, relative to the largest absolute value: output {OUTPUT_BOUND:g}, every tensor {TENSOR_BOUND:g}, "
+        f"gradient {GRADIENT_BOUND:g}. Networks of more than {MAX_PARAMETERS:,} parameters are left out.",
+        "",
+        "| group | networks | equal | different | no twin | failed |",
+        "|---|---|---|---|---|---|",
+    ]
+    groups = list(dict.fromkeys(r["group"] for r in results))
+    for group in groups:
+        count = Counter(r["status"] for r in results if r["group"] == group)
+        cells = [sum(count.values()), *(count[k] for k in ("equal", "different", "no twin", "failed"))]
+        lines.append(f"| {group} | " + " | ".join(map(str, cells)) + " |")
+    exporters = Counter(r["exporter"] for r in results if r.get("exporter") and r["source"] != "light")
+    lines += ["", "Exporter used: " + ", ".join(f"{k} {n}" for k, n in exporters.most_common()) + "."]
+    lines += ["", "### What is not equal, and why", "", "| network | status | why |", "|---|---|---|"]
+    bad = [r for r in results if r["status"] != "equal"]
+    lines += [f"| {r['source']} {r['name']} | {r['status']} | {_cell(r.get('why', ''))} |" for r in bad] or [
+        "| none | | |"
+    ]
+    for group in groups:
+        lines += ["", f"### {group}", "", "| network | size | nodes | output | tensors | gradient | import, s |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        lines += [_row(r) for r in results if r["group"] == group and "nodes" in r]
+    return "\n".join(lines)
+
+
+def _row(result: dict[str, Any]) -> str:
+    numbers = [f"{result[k]:.1e}" if result.get(k) is not None else "" for k in ("output", "tensors", "gradient")]
+    cells = [result["name"], result.get("size", ""), result["nodes"], *numbers, result.get("import_seconds", "")]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _measure_quietly(case: Case) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    if case.source in ("timm", "torchvision"):
+        from tests.torchvision_schemas import declare
+
+        declare()
+    return measure(case)
+
+
+if __name__ == "__main__":
+    main()
