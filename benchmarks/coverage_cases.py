@@ -93,13 +93,11 @@ def family(name: str) -> str:
 
 def torchvision_cases() -> list[Case]:
     """All classification networks of torchvision.models up to `MAX_PARAMETERS`, attention apart."""
-    import torch
     import torchvision
 
     cases = []
     for name in torchvision.models.list_models(module=torchvision.models):
-        with torch.device("meta"):
-            size = sum(p.numel() for p in torchvision.models.get_model(name, weights=None).parameters())
+        size = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
         if size <= MAX_PARAMETERS or name.startswith("vgg"):
             attention = _TORCHVISION_ATTENTION.match(name)
             cases.append(

@@ -1,0 +1,235 @@
+"""Torch models: every way in gives the same graph, with the modules' own names."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from convscope.adapters.from_torch import example_for, export_torch, load_torch_file
+from convscope.engine.session import Session
+from convscope.errors import RefusedInput, UsageError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+ARCH = f"{__file__}:build"
+
+
+class Block(nn.Module):
+    """A residual block that calls one ReLU twice, as ResNet does, and adds functionally."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.relu(self.bn(self.conv(x))) + x)
+
+
+class Net(nn.Module):
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2, bias=False), nn.BatchNorm2d(6), nn.ReLU(inplace=True))
+        self.layer1 = nn.Sequential(Block(6), Block(6))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.5)
+        self.fc = nn.Linear(6, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.dropout(torch.flatten(self.pool(self.layer1(self.stem(x))), 1)))
+
+
+def build() -> nn.Module:
+    return Net()
+
+
+def seeded() -> Net:
+    torch.manual_seed(0)
+    net = Net().eval()
+    for sub in net.modules():
+        if isinstance(sub, nn.BatchNorm2d):
+            assert sub.running_mean is not None and sub.running_var is not None
+            sub.running_mean.uniform_(-0.5, 0.5)
+            sub.running_var.uniform_(0.5, 2)
+    return net
+
+
+def outputs(model: object, x: Tensor) -> np.ndarray:
+    session = Session(model, device="cpu")  # type: ignore[arg-type]
+    return session.run({session.input_names[0]: x.numpy()})[session.output_names[0]]
+
+
+@pytest.fixture(scope="module")
+def net() -> Net:
+    return seeded()
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return torch.rand((3, 3, 24, 24), generator=torch.Generator().manual_seed(1))
+
+
+def test_a_live_module_computes_the_same_at_another_batch_size(net: Net, image: Tensor) -> None:
+    exported = export_torch(net, image[:1])
+    np.testing.assert_allclose(outputs(exported.model, image), net(image).detach().numpy(), atol=1e-5)
+
+
+def test_modules_name_their_outputs_and_repeated_calls_are_numbered(net: Net, image: Tensor) -> None:
+    exported = export_torch(net, image[:1])
+    names = set(exported.names.values())
+    assert {"stem.0", "stem.1", "stem.2", "layer1.0.conv", "layer1.0.relu", "layer1.0.relu_1", "pool", "fc"} <= names
+
+
+def test_blocks_are_aliases_of_the_module_that_ends_them(net: Net, image: Tensor) -> None:
+    exported = export_torch(net, image[:1])
+    by_name = {name: tensor for tensor, name in exported.names.items()}
+    assert exported.aliases["stem"] == by_name["stem.2"]
+    assert exported.aliases["layer1"] == exported.aliases["layer1.1"] == by_name["layer1.1.relu_1"]
+
+
+def test_batch_norm_stays_a_layer(net: Net, image: Tensor) -> None:
+    exported = export_torch(net, image[:1])
+    assert sum(n.op_type == "BatchNormalization" for n in exported.model.graph.node) == 3
+
+
+def test_the_export_leaves_no_mark_behind(net: Net, image: Tensor) -> None:
+    exported = export_torch(net, image[:1])
+    assert {n.domain for n in exported.model.graph.node} == {""}
+    assert all(o.domain == "" for o in exported.model.opset_import)
+
+
+def test_mode_hooks_and_weights_of_the_module_are_left_as_they_were(image: Tensor) -> None:
+    net = seeded().train()
+    net.stem.eval()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    export_torch(net, image[:1])
+    assert net.training and not net.stem.training and net.layer1.training
+    assert not any(sub._forward_hooks for sub in net.modules())
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_an_export_that_computes_something_else_is_refused(image: Tensor) -> None:
+    class Branching(nn.Module):
+        """Python decides by the batch size: a trace keeps one side only."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return y * 2 if x.shape[0] == 1 else y
+
+    with pytest.raises(RefusedInput, match="differs from the module's"):
+        export_torch(Branching().eval(), image[:1])
+
+
+def test_an_input_that_the_module_refuses_is_named_with_its_shape(net: Net) -> None:
+    with pytest.raises(RefusedInput, match=r"fails on an input of shape \(1, 1, 8, 8\)"):
+        export_torch(net, torch.rand(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("nested", ["plain", "checkpoint", "parallel"])
+def test_a_state_dict_is_found_wherever_training_left_it(net: Net, image: Tensor, tmp_path: Path, nested: str) -> None:
+    state = net.state_dict()
+    content = {
+        "plain": state,
+        "checkpoint": {"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}},
+        "parallel": {"model": {f"module.{k}": v for k, v in state.items()}},
+    }[nested]
+    torch.save(content, tmp_path / "weights.bin")
+    exported = load_torch_file(tmp_path / "weights.bin", arch=ARCH, size=(24, 24))
+    np.testing.assert_allclose(outputs(exported.model, image), net(image).detach().numpy(), atol=1e-5)
+
+
+def test_safetensors_load_like_a_state_dict(net: Net, image: Tensor, tmp_path: Path) -> None:
+    save_file(net.state_dict(), tmp_path / "weights")
+    exported = load_torch_file(tmp_path / "weights", arch=ARCH, size=(24, 24))
+    np.testing.assert_allclose(outputs(exported.model, image), net(image).detach().numpy(), atol=1e-5)
+
+
+def test_an_exported_program_loads_with_its_module_paths(net: Net, image: Tensor, tmp_path: Path) -> None:
+    program = torch.export.export(net, (image[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    exported = load_torch_file(tmp_path / "net.pt2")
+    np.testing.assert_allclose(outputs(exported.model, image), net(image).detach().numpy(), atol=1e-5)
+    scopes = [p.value for n in exported.model.graph.node for p in n.metadata_props if "name_scopes" in p.key]
+    assert any("layer1.0.conv" in scope for scope in scopes)
+
+
+def test_weights_without_arch_ask_for_it(net: Net, tmp_path: Path) -> None:
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(UsageError, match="weights alone .* --arch"):
+        load_torch_file(tmp_path / "weights.pt")
+
+
+def test_missing_and_unexpected_weights_are_named_in_one_line(net: Net, tmp_path: Path) -> None:
+    state = net.state_dict()
+    state["stem.0.bias"] = torch.zeros(6)
+    del state["fc.weight"]
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(RefusedInput, match="missing 'fc.weight'; unexpected 'stem.0.bias'") as caught:
+        load_torch_file(tmp_path / "weights.pt", arch=ARCH)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_weight_of_another_shape_is_named_with_both_shapes(net: Net, tmp_path: Path) -> None:
+    torch.save(net.state_dict() | {"fc.bias": torch.zeros(9)}, tmp_path / "weights.pt")
+    with pytest.raises(RefusedInput, match=r"'fc.bias' is \(9,\), the network's is \(4,\)"):
+        load_torch_file(tmp_path / "weights.pt", arch=ARCH)
+
+
+def test_weights_of_absent_parts_are_left_out_with_a_note(net: Net, tmp_path: Path) -> None:
+    torch.save(net.state_dict() | {"aux.fc.bias": torch.zeros(9)}, tmp_path / "weights.pt")
+    exported = load_torch_file(tmp_path / "weights.pt", arch=ARCH, size=(24, 24))
+    assert any("aux.fc.bias" in note for note in exported.notes)
+
+
+@pytest.mark.parametrize(
+    "arch, message",
+    [
+        ("no_such_package:Net", "importing 'no_such_package' failed"),
+        (f"{__file__}:nothing", "has no 'nothing'"),
+        (f"{__file__}:ARCH", "is not callable"),
+        ("nowhere.py:build", "there is no file"),
+        (f"{__file__}:Path", "not a torch.nn.Module"),
+    ],
+)
+def test_a_wrong_arch_says_what_is_wrong(net: Net, tmp_path: Path, arch: str, message: str) -> None:
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(UsageError, match=message):
+        load_torch_file(tmp_path / "weights.pt", arch=arch)
+
+
+@pytest.mark.parametrize("side", [28, 32, 224])
+def test_the_image_size_is_inferred_from_the_head(side: int) -> None:
+    head = nn.Linear(2 * (side // 4) ** 2, 3)
+    module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(4), nn.Flatten(), head)
+    assert example_for(module).shape == (1, 1, side, side)
+
+
+def test_a_network_without_convolution_asks_for_an_example() -> None:
+    with pytest.raises(RefusedInput, match="give example_input"):
+        example_for(nn.Sequential(nn.Linear(4, 2)))
+
+
+def test_timm_names_its_network_and_its_preprocessing(tmp_path: Path) -> None:
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    from tests.torchvision_schemas import declare
+
+    declare()
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=7)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    exported = load_torch_file(tmp_path / "weights.pth", arch="timm:test_resnet")
+    assert exported.preprocessing is not None and exported.preprocessing.found == "family"
+    assert exported.preprocessing.mean == tuple(model.pretrained_cfg["mean"])
+    x = torch.rand(2, 3, 160, 160)
+    np.testing.assert_allclose(outputs(exported.model, x), model.eval()(x).detach().numpy(), atol=1e-4)
