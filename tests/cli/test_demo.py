@@ -1,0 +1,53 @@
+"""``make demo``: every step in turn, one page at the end, and the first failure ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from convscope.cli import demo, main
+from convscope.engine.render.artifacts import save_png
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """Command lines that were run, in a folder of their own, by a runner that draws one picture for each."""
+    lines: list[list[str]] = []
+
+    def run(arguments: Sequence[str]) -> int:
+        lines.append(list(arguments))
+        folder = Path(arguments[-1])
+        for name in ("grid.png", "dream.png", "cat.overlay.png"):
+            save_png(folder / name, np.zeros((4, 4, 3)))
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(main, "run", run)
+    return lines
+
+
+def test_every_step_is_on_the_page_whose_path_is_printed(
+    ran: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demo.main() == 0
+    out, err = capsys.readouterr()
+    page = Path(out.strip())
+    assert page == Path("demo/index.html").resolve()
+    html = page.read_text(encoding="utf-8")
+    for number, step in enumerate(demo.STEPS, 1):
+        assert ran[number - 1] == [*step.arguments, "-o", str(step.out)]
+        assert step.title in html.replace("\\u0027", "'")
+        assert f"[{number}/{len(demo.STEPS)}] {step.title}" in err
+
+
+def test_the_first_failure_ends_it_with_its_code(ran: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "run", lambda arguments: 3)
+    assert demo.main() == 3
+    assert not Path("demo/index.html").exists()
+
+
+def test_the_photograph_is_shipped() -> None:
+    assert demo.CAT.is_file()
+    assert demo.CAT.parent.name == "photos"
