@@ -98,7 +98,8 @@ def test_png_metadata_comes_back_and_bytes_repeat(tmp_path: Path) -> None:
     image = RNG.random((8, 8, 3))
     first = artifacts.save_png(tmp_path / "a.png", image, said).read_bytes()
     assert artifacts.save_png(tmp_path / "b.png", image, said).read_bytes() == first
-    text = Image.open(tmp_path / "a.png").info
+    with Image.open(tmp_path / "a.png") as picture:
+        text = dict(picture.info)
     assert text["convscope"] == said["convscope"]
     assert text["layer"] == "größe\u202e</script>?"
 
