@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...errors import UsageError
+from ...errors import RefusedInput, UsageError
 from ..layers import Layer
 from .batch import Batch, Executors, passes
 from .gradient import reference_input
@@ -116,7 +116,8 @@ def score_cam(
             are carried over by the straight line that fits the refined ones.
         refine: see ``coarse``.
     """
-    _require_scale(batch, coarse)
+    if not 0 < coarse <= 1:
+        raise UsageError(f"scorecam: coarse {coarse} is no scale; use more than 0 and at most 1")
     (raw,) = batch.values([layer.tensor])
     activations = layer.channels_first(raw)
     values = np.empty((len(batch.x), *activations.shape[2:]), dtype=np.float32)
@@ -185,14 +186,6 @@ def _distinct(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scaled[first], places.reshape(-1)
 
 
-def _require_scale(batch: Batch, coarse: float) -> None:
-    if not 0 < coarse <= 1:
-        raise UsageError(f"scorecam: coarse {coarse} is no scale; use more than 0 and at most 1")
-    fixed = batch.graph.inputs[0].shape[2:]
-    if coarse < 1 and any(s is not None for s in fixed):
-        raise UsageError(f"scorecam: coarse needs a model that takes any image size; {batch.graph.name} wants {fixed}")
-
-
 def _map_scores(
     executors: Executors, x: np.ndarray, maps: np.ndarray, *, target: Target, align_corners: bool
 ) -> np.ndarray:
@@ -211,7 +204,10 @@ def _coarse_to_fine(
     """Scores of all maps on a small image, replaced for the strongest by those on the full one."""
     size = [max(round(s * scale), 1) for s in x.shape[1:]]
     small = np.stack([np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.BOX)) for c in x])
-    found = ask(small, maps)
+    try:
+        found = ask(small, maps)
+    except RefusedInput as error:
+        raise UsageError(f"scorecam: coarse needs a model that takes any image size; {error}") from error
     best = np.argsort(-found)[: max(refine, 2)]
     exact = ask(x, maps[best])
     slope, offset = np.polyfit(found[best], exact, 1) if np.ptp(found[best]) > 0 else (1.0, exact[0] - found[best][0])

@@ -60,11 +60,16 @@ def on_picture(graph: Graph, heatmap: np.ndarray, size: tuple[int, int]) -> np.n
 def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Style) -> tuple[np.ndarray, np.ndarray]:
     """(coloured heatmap, overlay), both (H, W, 3) at the picture's own size.
 
+    Maps of single pixels have a few extreme values that would leave the rest dark: they are capped at the 99th
+    percentile for the drawing, as in the SmoothGrad paper (arXiv:1706.03825, section 3.1); files stay raw.
     The lecture style colours the layer's own map before it is enlarged, as the lesson does; it needs a map of
     one layer and a model that sees the whole picture.
     """
     size = (pixels.shape[0], pixels.shape[1])
-    heat = on_picture(graph, attribution.heatmap, size)
+    shown = attribution.heatmap
+    if attribution.values.ndim == 3:
+        shown = np.clip(shown / max(float(np.percentile(shown, 99)), 1e-12), 0, 1)
+    heat = on_picture(graph, shown, size)
     given = heat
     whole = crop_box(graph, size) == (0, 0, *size)
     if style.kind == "lecture" and whole and attribution.values.ndim == 2 and len(attribution.layers) == 1:
@@ -75,7 +80,7 @@ def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Sty
 def save(
     graph: Graph, attribution: Attribution, pixels: np.ndarray, folder: Path, style: Style
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Writes one attribution's three files into a folder.
+    """Writes one attribution's four files into a folder: heatmap, raw values, and the two pictures.
 
     Returns:
         The entry for ``result.json`` (file names relative to the folder's parent), the coloured heatmap and
@@ -83,8 +88,14 @@ def save(
     """
     heat, over = drawn(graph, attribution, pixels, style)
     stem = f"{attribution.method}-{_word(attribution.target.name, attribution.target.index)}"
-    names = {"heatmap": f"{stem}.npy", "colored": f"{stem}.heat.png", "overlay": f"{stem}.overlay.png"}
+    names = {
+        "heatmap": f"{stem}.npy",
+        "values": f"{stem}.values.npy",
+        "colored": f"{stem}.heat.png",
+        "overlay": f"{stem}.overlay.png",
+    }
     save_npy(folder / names["heatmap"], attribution.heatmap)
+    save_npy(folder / names["values"], attribution.values)
     written = {k: str(v) for k, v in attribution.to_json().items() if k in ("method", "class", "layer", "score")}
     metadata = {"convscope": f"{graph.name} sha256 {graph.sha256}", **written}
     save_png(folder / names["colored"], heat, metadata)

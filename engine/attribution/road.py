@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import spsolve
+from scipy.sparse.linalg import splu
 
 # Weights of the eight neighbours, Rong et al. 2022, section 4.2: edges 1/6, corners 1/12.
 _NEIGHBOURS = [(-1, 0, 1 / 6), (1, 0, 1 / 6), (0, -1, 1 / 6), (0, 1, 1 / 6)] + [
@@ -55,4 +55,7 @@ def _solve(x: np.ndarray, removed: np.ndarray) -> np.ndarray:
     entries.append((own, own, total))
     row, column, value = (np.concatenate(parts) for parts in zip(*entries, strict=True))
     system = csr_array((value, (row, column)), shape=(len(rows), len(rows)))
-    return np.atleast_2d(spsolve(system.tocsc(), known).reshape(len(rows), len(x)).T)
+    factors = splu(
+        system.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+    )  # symmetric and diagonally dominant: no pivoting is needed
+    return factors.solve(known).T
