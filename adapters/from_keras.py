@@ -80,14 +80,15 @@ def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported
     _check_activations(model)
     wrapped = _Inference(model)
     traced, checked = at_batch(inputs, 2), at_batch(inputs, 1)
-    export, failures = first_that_agrees(
-        wrapped,
-        checked,
-        [
-            ("tracing exporter", lambda: trace_marked(wrapped, traced, layer_marks(keras, model))),
-            ("torch.export exporter", lambda: _export_all_outputs(keras, model, traced)),
-        ],
-    )
+    attempts = [
+        ("tracing exporter", lambda: trace_marked(wrapped, traced, layer_marks(keras, model))),
+        ("torch.export exporter", lambda: _export_all_outputs(keras, model, traced)),
+    ]
+    try:
+        export, failures = first_that_agrees(wrapped, checked, attempts)
+    except (RuntimeError, TypeError, ValueError) as error:  # the model's own forward pass
+        shapes = ", ".join(str(tuple(x.shape)) for x in checked)
+        raise RefusedInput(f"the model fails on an input of shape {shapes}: {first_line(error, 200)}") from error
     for node in export.model.graph.node:
         node.ClearField("name")  # the tracer's scopes say "model" at best; the layers name their nodes better
     return Exported(
@@ -168,12 +169,11 @@ def _export_all_outputs(keras: Any, model: Any, inputs: tuple[Tensor, ...]) -> E
     """By the torch.export exporter, which takes no marks: every layer's output becomes a graph output for once."""
     names: list[str] = []
     tensors: list[Any] = []
-    if isinstance(model, keras.Model) and hasattr(model, "operations"):
-        for operation in model.operations:
-            output = getattr(operation, "output", None)
-            if output is not None and hasattr(output, "dtype") and "float" in str(output.dtype):
-                names.append(operation.name)
-                tensors.append(output)
+    for operation in _operations(model):
+        output = getattr(operation, "output", None)
+        if output is not None and "float" in str(getattr(output, "dtype", "")):
+            names.append(operation.name)
+            tensors.append(output)
     own = list(model.outputs)
     every = keras.Model(model.inputs, [*own, *tensors])
     batch = torch.export.Dim("batch")
@@ -302,10 +302,16 @@ def _examples(model: Any, size: tuple[int, int] | None) -> tuple[Tensor, ...]:
 
 
 def _check_activations(model: Any) -> None:
-    for operation in getattr(model, "operations", ()):
+    for operation in _operations(model):
         shape = getattr(getattr(operation, "output", None), "shape", None)
         if shape is not None and prod(d or 1 for d in shape[1:]) > _MAX_ACTIVATION:
             raise UnsafeFile(f"layer '{operation.name[:60]}' has the absurd output shape {tuple(shape)}")
+
+
+def _operations(model: Any) -> list[Any]:
+    """Layers and plain operations, in order; a Sequential lists its layers only."""
+    operations: Any = getattr(model, "operations", None)
+    return list(operations if operations is not None else model.layers)
 
 
 def _family(model: Any) -> Preprocessing | None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,22 +75,20 @@ def sweep(arguments: argparse.Namespace) -> None:
         print(f"{case.source} {case.name}: {result['status']} {result.get('why', '')}", file=sys.stderr, flush=True)
 
 
-def cases(sources: Iterable[str]) -> list[Case]:
+def cases(sources: Iterable[str]) -> Iterator[Case]:
     """The networks of the named sources, in a fixed order."""
-    found: list[Case] = []
     for source in sources:
         if source == "keras":
-            found += [Case("keras", "keras.applications", name) for name in KERAS]
+            yield from (Case("keras", "keras.applications", name) for name in KERAS)
         elif source == "light":
             from tests.zoo import NAMES
 
-            found += [Case("light", "onnx light graphs", name) for name in NAMES]
+            yield from (Case("light", "onnx light graphs", name) for name in NAMES)
         else:
             from tests.torchvision_schemas import declare
 
             declare()
-            found += timm_cases() if source == "timm" else torchvision_cases()
-    return found
+            yield from timm_cases() if source == "timm" else torchvision_cases()
 
 
 def run_apart(case: Case, limit: float, wrap: list[str]) -> dict[str, Any]:

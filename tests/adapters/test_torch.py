@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,7 +227,7 @@ def test_timm_names_its_network_and_its_preprocessing(tmp_path: Path) -> None:
     import timm
 
     torch.manual_seed(0)
-    model = timm.create_model("test_resnet", num_classes=7)
+    model: Any = timm.create_model("test_resnet", num_classes=7)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     exported = load_torch_file(tmp_path / "weights.pth", arch="timm:test_resnet")
     assert exported.preprocessing is not None and exported.preprocessing.found == "family"
