@@ -1,0 +1,115 @@
+"""Preprocessing is read where the file or its companion states it, and nonsense is ignored as a whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from convscope.adapters.guess_preprocessing import METADATA_KEY, companion, embedded, from_config, to_metadata
+from convscope.engine.preprocessing import preset
+from onnx import ModelProto, helper
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+def model(**texts: str) -> ModelProto:
+    made = ModelProto()
+    helper.set_model_props(made, texts)
+    return made
+
+
+def test_our_own_metadata_comes_back_as_it_was() -> None:
+    told = replace(preset("caffe"), size=(224, 192), resize="crop", crop=0.9, layout="NHWC")
+    assert embedded(model(**{METADATA_KEY: to_metadata(told)})) == replace(told, found="embedded")
+
+
+def test_the_image_metadata_of_the_onnx_standard_is_understood() -> None:
+    found = embedded(model(**{"Image.BitmapPixelFormat": "Bgr8", "Image.NominalPixelRange": "NominalRange_0_255"}))
+    assert found is not None and (found.low, found.high, found.order) == (0, 255, "BGR")
+
+
+def test_plain_mean_and_std_are_understood() -> None:
+    found = embedded(model(mean=json.dumps(MEAN), std=json.dumps(STD)))
+    assert found is not None and found.mean == tuple(MEAN) and found.std == tuple(STD)
+
+
+def test_a_timm_config_gives_size_crop_and_interpolation() -> None:
+    config = {"mean": MEAN, "std": STD, "input_size": [3, 240, 256], "crop_pct": 0.95, "interpolation": "bicubic"}
+    found = from_config({"architecture": "x", "pretrained_cfg": config})
+    assert found is not None
+    assert (found.size, found.resize, found.crop, found.interpolation) == ((240, 256), "crop", 0.95, "bicubic")
+
+
+@pytest.mark.parametrize(
+    "config, expected",
+    [
+        ({"image_mean": MEAN, "image_std": STD, "size": {"height": 224, "width": 192}}, ((224, 192), "squash", 1.0)),
+        ({"image_mean": MEAN, "image_std": STD, "size": {"shortest_edge": 256}, "crop_size": 224,
+          "do_center_crop": True}, ((224, 224), "crop", 0.875)),
+        ({"image_mean": MEAN, "image_std": STD, "size": 128}, ((128, 128), "squash", 1.0)),
+    ],
+)  # fmt: skip
+def test_a_hugging_face_config_gives_size_and_crop(
+    config: dict[str, Any], expected: tuple[tuple[int, int], str, float]
+) -> None:
+    found = from_config(config)
+    assert found is not None and (found.size, found.resize, found.crop) == expected
+    assert (found.low, found.high) == (0, pytest.approx(1.0))
+
+
+def test_a_hugging_face_config_without_rescaling_keeps_the_bytes() -> None:
+    found = from_config({"do_normalize": False, "do_rescale": False, "resample": 3})
+    assert found is not None and found.high == 255 and found.mean == (0.0,) and found.interpolation == "bicubic"
+
+
+def test_the_companion_beside_the_model_is_found(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": MEAN, "std": STD}}))
+    found = companion(tmp_path / "model.onnx")
+    assert found is not None and found.found == "companion" and found.mean == tuple(MEAN)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": [0.5, "x", 0.5]},
+        {"mean": []},
+        {"mean": [0.5] * 99},
+        {"std": [0.2, 0.0, 0.2]},
+        {"std": [float("inf")] * 3},
+        {"std": [-1, 1, 1]},
+        {"input_size": [3, 10**9, 10**9]},
+        {"input_size": [3, 0, 224]},
+        {"input_size": "3x224x224"},
+        {"crop_pct": 7},
+        {"mean": True},
+    ],
+)
+def test_a_value_that_makes_no_sense_discards_the_whole(change: dict[str, Any]) -> None:
+    config = {"mean": MEAN, "std": STD, "input_size": [3, 224, 224]}
+    assert from_config({"pretrained_cfg": config}) is not None
+    assert from_config({"pretrained_cfg": {**config, **change}}) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000, '{"mean": 3, "std": {}}', '{"order": "XYZ"}'])
+def test_metadata_that_is_no_preprocessing_is_ignored(text: str) -> None:
+    found = embedded(model(**{METADATA_KEY: text, "pretrained_cfg": text}))
+    assert found is None
+
+
+def test_a_companion_that_is_huge_broken_or_no_file_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    for text in ("{", "[1]", "[" * 100_000, " " * 2**21 + json.dumps({"mean": MEAN, "std": STD})):
+        path.write_text(text)
+        assert companion(tmp_path / "model.onnx") is None
+    path.unlink()
+    path.mkdir()
+    assert companion(tmp_path / "model.onnx") is None
+
+
+def test_no_statement_gives_none(tmp_path: Path) -> None:
+    assert embedded(model()) is None
+    assert companion(tmp_path / "model.onnx") is None
+    assert from_config({"architectures": ["ResNetForImageClassification"]}) is None
