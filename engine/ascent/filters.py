@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,15 +74,22 @@ def filters(
     wanted = checked_units(found, units)
     studio = Studio(graph, found, chosen, device=device, batch=batch, photos=photos, position=position, neuron=neuron)
     made = list(studio.make(wanted, progress))
-    return gathered(graph, found.name, chosen, keep(made, top))
+    return gathered(graph, found.name, studio.chosen, keep(made, top))
 
 
 def keep(units: Sequence[UnitResult], top: int | None) -> list[UnitResult]:
     """The ``top`` units with the highest activation that are not dead, strongest first; all where None."""
     if top is None:
         return list(units)
-    living = [u for u in units if u.status != DEAD]
-    return sorted(living, key=lambda u: (-u.activation_end, u.unit))[:top]
+    table = {u.unit: u for u in units}
+    records = {n: {"status": u.status, "activation_end": u.activation_end} for n, u in table.items()}
+    return [table[n] for n in strongest(records, list(table), top)]
+
+
+def strongest(records: Mapping[int, Mapping[str, Any]], units: Sequence[int], top: int) -> list[int]:
+    """The ``top`` of ``units`` with the highest activation, dead ones left out, strongest first."""
+    living = [u for u in units if records[u]["status"] != DEAD]
+    return sorted(living, key=lambda u: (-records[u]["activation_end"], u))[:top]
 
 
 def gathered(graph: Graph, layer: str, chosen: Settings, units: Sequence[UnitResult]) -> AscentResult:

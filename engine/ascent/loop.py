@@ -19,6 +19,7 @@ from .objectives import Objective
 from .parameterizations import Parameterization
 from .presets import Preset, Stage, fitted
 from .steps import State
+from .streams import stream
 
 OnStep = Callable[[int, int], None]  # steps done of this batch, steps in all
 
@@ -70,6 +71,7 @@ class Batch:
         steps: in all.
         strip: how many pictures on the way to keep.
         redirect: use redirected gradients in every step.
+        companion: give a lone picture a companion; needless where pictures never share a batch.
     """
 
     def __init__(
@@ -83,13 +85,14 @@ class Batch:
         *,
         strip: int = 0,
         redirect: bool = False,
+        companion: bool = True,
     ) -> None:
-        from .streams import stream
 
         self.network, self.goal, self.jobs, self.steps = network, goal, list(jobs), steps
         origin = network.origin()
         self.preset = fitted(preset, origin)
         self.final = self.preset.parameterization(network.channels, size, origin)
+        self.companion = companion
         self.redirect = steps if redirect else self.preset.redirect
         streams = [stream(*job.key) for job in jobs]
         noise = torch.stack([self.final.noise(rng) for rng in streams])
@@ -143,7 +146,7 @@ class Batch:
     def _step(
         self, alive: list[int], parameters: Tensor, state: State, space: Parameterization, step: int, stage: int
     ) -> tuple[list[int], Tensor, State]:
-        if len(alive) == 1:  # a companion, so that the batch is never one
+        if len(alive) == 1 and self.companion:
             rows, batch = [alive[0], alive[0]], torch.cat([parameters, parameters])
             state = {name: torch.cat([value, value]) for name, value in state.items()}
         else:
@@ -175,11 +178,13 @@ class Batch:
         batch = batch.detach().requires_grad_()
         transform = self.preset.transform
         full = min(self.outcomes[0].pixels.shape[1:])
-        views = transform(space.image(batch), self.rows[list(rows), step], full)
+        image = space.image(batch)
+        views = transform(image, self.rows[list(rows), step], full)
         tapped = self.network(views, redirect=step < self.redirect)
         values = self.goal([self.jobs[i].unit for i in rows])(tapped).float()
         values = values.reshape(len(rows), -1).mean(1)
-        (gradient,) = torch.autograd.grad(values.sum(), batch)
+        wanted = values - sum(penalty(image) for penalty in self.preset.penalties)
+        (gradient,) = torch.autograd.grad(wanted.sum(), batch)
         return values.detach().cpu().tolist(), gradient
 
     def _converged(self, i: int, stage: int) -> bool:

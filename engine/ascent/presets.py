@@ -17,6 +17,7 @@ from .regularizers import (
     ClipToRange,
     Decay,
     GaussianBlur,
+    Penalty,
     Regularizer,
     WeightedMean,
 )
@@ -58,6 +59,7 @@ class Preset:
         transform: random views.
         regularizers: applied to the parameters after every step.
         before: applied to the parameters before every step.
+        penalties: taken off the objective, functions of the picture.
         stages: sizes on the way.
         redirect: number of first steps with redirected ReLU gradients.
         objective: "channel" (mean over positions) or "neuron" (the middle of the map).
@@ -80,6 +82,7 @@ class Preset:
     transform: Transform = Plain()
     regularizers: tuple[Regularizer, ...] = ()
     before: tuple[Regularizer, ...] = ()
+    penalties: tuple[Penalty, ...] = ()
     stages: tuple[Stage, ...] = (Stage(1.0, 1.0),)
     redirect: int = 0
     objective: str = "channel"

@@ -21,6 +21,12 @@ class Regularizer(Protocol):
     def __call__(self, parameters: Tensor, gradient: Tensor, step: int) -> Tensor: ...
 
 
+class Penalty(Protocol):
+    """What is taken off the objective: (N,) from pictures (N, C, H, W)."""
+
+    def __call__(self, image: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Decay:
     """``p * (1 - share)``: L2 decay."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from ...errors import UsageError
 from ..graph import Graph
@@ -13,11 +14,12 @@ from ..layers import Layer
 from . import objectives
 from .loop import Batch, Job, OnStep, Outcome
 from .network import Network, before_activation, out_of_memory
-from .presets import Noise
+from .presets import Noise, Preset, Stage
 from .results import UnitResult
 from .settings import Settings
 from .shown import shown
 from .spectrum import reference_pictures
+from .transforms import Robust
 from .verdicts import activations, is_silent, photographs, verdict
 
 LARGEST_CPU_BATCH = 16  # beyond, bits were not found to be independent of the batch
@@ -103,12 +105,13 @@ class Studio:
         position: tuple[int, int] | None = None,
         neuron: bool | None = None,
     ) -> None:
-        self.graph, self.layer, self.chosen = graph, layer, chosen
+        self.graph, self.layer = graph, layer
         wants_neuron = chosen.preset.objective == "neuron" if neuron is None else neuron
         self._neuron = (wants_neuron or position is not None) and layer.is_spatial
         self._position, self._device = position, device
         self.gate = before_activation(graph, layer)
         self.network = Network(graph, [layer.tensor], device)
+        self.chosen = chosen = adapted(self.network, chosen)
         self._before: Network | None = None
         self._photos = reference_pictures(graph.channels, chosen.size) if photos is None else photos
         self._references: dict[int, tuple[float, int]] = {}  # unit -> highest value, and on which photograph
@@ -227,6 +230,37 @@ def _better(one: Made, other: Made) -> Made:
     return replace(best, highest=max(heights) if heights else None)
 
 
+def adapted(network: Network, chosen: Settings) -> Settings:
+    """The settings with a recipe that the network can follow: a head may take pictures of one size only.
+
+    Small stages go first, then views larger than the picture; what is left must work.
+
+    Raises:
+        UsageError: the network does not take pictures of this size at all.
+    """
+    recipe = chosen.preset
+    if _fits(network, recipe, chosen.size):
+        return chosen
+    recipe = replace(recipe, stages=(Stage(1.0, 1.0),))
+    if not _fits(network, recipe, chosen.size) and isinstance(recipe.transform, Robust):
+        recipe = replace(recipe, transform=replace(recipe.transform, keep=True))
+    if not _fits(network, recipe, chosen.size):
+        network(torch.zeros(2, network.channels, *chosen.size, device=network.device))  # raises, with the reason
+    return replace(chosen, preset=recipe)
+
+
+def _fits(network: Network, recipe: Preset, size: tuple[int, int]) -> bool:
+    rows = np.stack([recipe.transform.draw(np.random.default_rng(0), 1)[0]] * 2)
+    stage = recipe.stages[0].size
+    small = [max(1, round(side * stage)) for side in size]
+    picture = torch.zeros(2, network.channels, *small, device=network.device)
+    try:
+        with torch.no_grad():
+            return bool(next(iter(network(recipe.transform(picture, rows, min(size))).values())).numel())
+    except UsageError:
+        return False
+
+
 def batch_size(batch: int | str, graph: Graph, layer: Layer, chosen: Settings, network: Network) -> int:
     """Pictures at once: as given, or what fits in a quarter of the free memory, at most 16 on a CPU.
 
@@ -244,8 +278,6 @@ def batch_size(batch: int | str, graph: Graph, layer: Layer, chosen: Settings, n
     values = sum(int(np.prod([s or 1 for s in la.shape])) for la in graph.layers[: layer.index + 1])
     per_picture = max(values * 4 * 3 * scale * views, 1.0)
     if network.device.type == "cuda":
-        import torch
-
         free = torch.cuda.mem_get_info(network.device)[0]
         return int(np.clip(2 * _MEMORY_SHARE * free / per_picture, 1, 256))
     return int(np.clip(_MEMORY_SHARE * _free_memory() / per_picture, 1, max(LARGEST_CPU_BATCH // views, 1)))

@@ -1,0 +1,83 @@
+"""``convscope dream``: a photograph changed towards what a layer sees in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .ascending import (
+    PresetOption,
+    StepsOption,
+    StripOption,
+    folder_for,
+    one_layer,
+    read_pixels,
+    steps_progress,
+    write_single,
+)
+from .common import (
+    DeviceOption,
+    JsonOption,
+    LayerOption,
+    ModelArgument,
+    OutOption,
+    QuietOption,
+    SeedOption,
+    UnitsOption,
+    loading_options,
+    open_model,
+    parse_units,
+    progress,
+)
+
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
+SideOption = Annotated[int, typer.Option("--size", metavar="PX", help="The longer side of the dream.")]
+
+
+@loading_options
+def command(
+    model: ModelArgument,
+    image: ImageArgument,
+    layer: LayerOption = None,
+    units: UnitsOption = "all",
+    preset: PresetOption = "dream",
+    size: SideOption = 384,
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
+    strip: StripOption = 0,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    **options: Any,
+) -> None:
+    """Change a photograph towards what a layer, or some of its units, see in it.
+
+    Writes dream.png, before.png, result.json and index.html.
+    """
+    from ..engine.ascent.network import unit_layer
+    from ..engine.ascent.pictures import dream
+    from ..engine.ascent.presets import preset as find_preset
+
+    count = steps or find_preset(preset).steps
+    pixels = read_pixels(image)
+    graph = open_model(model, quiet=quiet, **options)
+    found = unit_layer(graph, one_layer(graph, layer, "dream"))
+    asked = None if units == "all" else parse_units(units, found.channels or 0).indices
+    with progress(count, "dreaming", quiet, unit="steps") as bar:
+        result = dream(
+            graph,
+            pixels,
+            found,
+            asked,
+            preset=preset,
+            size=size,
+            steps=steps,
+            seed=seed,
+            device=device,
+            strip=strip,
+            progress=steps_progress(bar),
+        )
+    write_single(graph, result, folder_for(graph, out, "dream"), "dream", image, as_json=as_json)

@@ -1,0 +1,115 @@
+"""``convscope filters``: what each unit of a layer responds to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .ascending import (
+    BatchOption,
+    LiveOption,
+    Page,
+    PresetOption,
+    StepsOption,
+    StripOption,
+    folder_for,
+    labels,
+    make_all,
+    one_layer,
+    read_pixels,
+)
+from .common import (
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    LayerOption,
+    ModelArgument,
+    OutOption,
+    QuietOption,
+    SeedOption,
+    SizeOption,
+    UnitsOption,
+    loading_options,
+    open_model,
+    parse_units,
+)
+
+if TYPE_CHECKING:
+    from ..engine.ascent.presets import Noise
+
+StartOption = Annotated[str, typer.Option("--start", metavar="noise|IMAGE", help="What ascent starts from.")]
+NoiseOption = Annotated[
+    str | None, typer.Option("--noise", metavar="KIND", help="uniform or normal pixel noise; default the preset's.")
+]
+NoiseMeanOption = Annotated[float, typer.Option("--noise-mean", min=0, max=255, help="Of --noise, 0..255.")]
+NoiseStdOption = Annotated[float, typer.Option("--noise-std", min=0, max=255, help="Of --noise, 0..255.")]
+NeuronOption = Annotated[
+    bool | None, typer.Option("--neuron/--channel", help="Maximize the middle of the map, or its mean.")
+]
+
+
+@loading_options
+def command(
+    model: ModelArgument,
+    layer: LayerOption = None,
+    units: UnitsOption = "all",
+    preset: PresetOption = "convscope",
+    size: SizeOption = None,
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
+    start: StartOption = "noise",
+    noise: NoiseOption = None,
+    noise_mean: NoiseMeanOption = 127,
+    noise_std: NoiseStdOption = 10,
+    neuron: NeuronOption = None,
+    batch: BatchOption = "auto",
+    strip: StripOption = 0,
+    live: LiveOption = False,
+    force: ForceOption = False,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    **options: Any,
+) -> None:
+    """Show what each unit of a layer responds to: pictures made by gradient ascent.
+
+    Writes one PNG per unit, grid.png, result.json and index.html. Finished units are kept: the same command
+    continues after an interruption.
+    """
+    from ..engine.ascent.album import Album, identity
+    from ..engine.ascent.filters import strongest
+    from ..engine.ascent.network import unit_layer
+    from ..engine.ascent.presets import preset as find_preset
+    from ..engine.ascent.settings import settings
+    from ..engine.ascent.studio import Studio
+
+    find_preset(preset)
+    picture = None if start == "noise" else read_pixels(start)
+    graph = open_model(model, quiet=quiet, **options)
+    found = unit_layer(graph, one_layer(graph, layer, "filters"))
+    asked = parse_units(units, found.channels or 0)
+    chosen = settings(
+        graph,
+        preset_name=preset,
+        size=size,
+        steps=steps,
+        seed=seed,
+        start=picture,
+        noise=_noise(noise, noise_mean, noise_std),
+        strip=strip,
+    )
+    studio = Studio(graph, found, chosen, device=device, batch=batch, neuron=neuron)
+    key = identity(graph, found.tensor, studio.chosen, {"neuron": neuron, "device": studio.network.device.type})
+    album = Album(folder_for(graph, out, "filters"), key, labels(graph, found.name, studio.chosen), force)
+    page = Page(graph, studio.chosen, album, found.name)
+    make_all(studio, album, asked.indices, page, live=live, quiet=quiet, kind="units")
+    kept = list(asked.indices) if asked.top is None else strongest(album.records, asked.indices, asked.top)
+    page.finish(kept, as_json=as_json, quiet=quiet)
+
+
+def _noise(kind: str | None, mean: float, std: float) -> Noise | None:
+    from ..engine.ascent.presets import Noise
+
+    return None if kind is None else Noise(kind, mean, std)

@@ -1,0 +1,191 @@
+"""From a photograph: dreams and inversions, and ascent on any objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ...errors import UsageError
+from ..graph import Graph
+from ..layers import Layer
+from . import objectives
+from .filters import gathered
+from .loop import Batch, Goal, Job, Outcome
+from .network import Network, check_finite, unit_layer
+from .objectives import Objective
+from .presets import Preset
+from .regularizers import TotalVariation
+from .results import DEAD, OK, WEAK, AscentResult, UnitResult
+from .settings import Settings, checked_units, settings
+from .shown import shown
+from .steps import Adam
+from .studio import OnProgress, Progress, adapted
+from .verdicts import activations
+
+INVERSION = Preset(
+    name="invert",
+    source="Mahendran and Vedaldi 2015, arXiv:1412.0035, with the parameterization of Olah et al. 2017",
+    picture="fourier",
+    rule=Adam(0.1),
+    steps=256,
+    penalties=(TotalVariation(1.0),),
+    redirect=16,
+)
+
+
+def dream(
+    graph: Graph,
+    image: np.ndarray,
+    layer: Layer | str | int,
+    units: Sequence[int] | int | None = None,
+    *,
+    preset: str | Preset = "dream",
+    size: int = 384,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    strip: int = 0,
+    progress: OnProgress | None = None,
+) -> AscentResult:
+    """A photograph changed towards what a layer, or some of its units, see in it (DeepDream).
+
+    Args:
+        graph: from `convscope.load`.
+        image: (H, W, C) in [0, 1].
+        layer: whose activations grow.
+        units: only these; default all.
+        preset: by default DeepDream's octaves.
+        size: the longer side of the dream, pixels.
+        steps: in all octaves together; default the preset's.
+        seed, device, strip, progress: as for `filters`.
+
+    Returns:
+        One picture; its activations are half the mean square of the layer.
+    """
+    found = unit_layer(graph, layer)
+    wanted = None if units is None else checked_units(found, units)
+    if size < 1:
+        raise UsageError(f"size {size} is not positive; give the longer side of the dream in pixels")
+    scale = size / max(image.shape[:2])
+    pair = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
+    chosen = settings(graph, preset_name=preset, size=pair, steps=steps, seed=seed, start=image, strip=strip)
+    network = Network(graph, [found.tensor], device)
+    return _single(network, chosen, objectives.whole_layer(found, wanted), found, progress)
+
+
+def invert(
+    graph: Graph,
+    image: np.ndarray,
+    layer: Layer | str | int,
+    *,
+    gain: float = 1.0,
+    preset: str | Preset = INVERSION,
+    size: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    strip: int = 0,
+    progress: OnProgress | None = None,
+) -> AscentResult:
+    """The picture, from noise, that gives a layer what a photograph gave it: what the layer still knows.
+
+    Args:
+        graph: from `convscope.load`.
+        image: (H, W, C) in [0, 1].
+        layer: whose values are matched.
+        gain: above 1 the values are asked for so many times larger: a caricature.
+        preset: by default Fourier coefficients under a total-variation penalty.
+        size: side of the picture; default the model's own size.
+        steps, seed, device, strip, progress: as for `filters`.
+
+    Returns:
+        One picture; its activation is minus the relative square distance, 0 for a perfect match.
+    """
+    found = graph.layer(layer) if not isinstance(layer, Layer) else layer
+    if not np.isfinite(gain) or gain <= 0:
+        raise UsageError(f"gain {gain} is not positive; 1 inverts, above 1 exaggerates")
+    pair = graph.image_size if size is None else (size, size)
+    chosen = settings(graph, preset_name=preset, size=pair, steps=steps, seed=seed, strip=strip)
+    network = Network(graph, [found.tensor], device)
+    photograph = settings(graph, size=pair, start=image).start
+    assert photograph is not None
+    with torch.no_grad():
+        target = network(torch.from_numpy(photograph)[None].to(network.device))[found.tensor]
+    check_finite(target, graph, f"'{found.name}'")
+    result = _single(network, chosen, objectives.likeness(found, target, gain), found, progress)
+    shown_photograph = np.ascontiguousarray(photograph.transpose(1, 2, 0))
+    return replace(result, units=(replace(result.units[0], start=shown_photograph),))
+
+
+def ascend(
+    graph: Graph,
+    objective: Objective,
+    count: int = 1,
+    *,
+    preset: str | Preset = "convscope",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: OnProgress | None = None,
+) -> list[np.ndarray]:
+    """``count`` pictures, made together, that maximize any objective; each (H, W, C) float32 in [0, 1].
+
+    For objectives of the algebra: joint units, interpolations, directions, diversity. All pictures run to the end
+    together, since an objective may compare them.
+
+    Example:
+        >>> layer = graph.layer("block3_conv1")
+        >>> different = objectives.channel(layer, 7) + 0.1 * objectives.diversity(layer, group=4)
+        >>> pictures = ascend(graph, different, count=4)
+    """
+    chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed)
+    network = Network(graph, objective.tensors, device)
+    chosen = adapted(network, replace(chosen, preset=replace(chosen.preset, patience=0)))
+    outcomes = _run(network, lambda _: objective, chosen, count, objective.label, progress)
+    return [shown(o.pixels, chosen.preset.show, network.origin()) for o in outcomes]
+
+
+def _single(
+    network: Network, chosen: Settings, objective: Objective, layer: Layer, progress: OnProgress | None
+) -> AscentResult:
+    chosen = adapted(network, chosen)
+
+    def goal(_: Sequence[int]) -> Objective:
+        return objective
+
+    (outcome,) = _run(network, goal, chosen, 1, objective.label, progress)
+    start, end = (float(activations(network, goal, [0], one[None])[0]) for one in (outcome.start, outcome.pixels))
+    check_finite(torch.tensor([start, end]), network.graph, f"'{layer.name}'")
+    status = OK if end > start else DEAD if end == start else WEAK
+    origin = network.origin()
+    unit = UnitResult(
+        unit=0,
+        image=shown(outcome.pixels, chosen.preset.show, origin),
+        start=shown(outcome.start, "clip", origin),
+        history=tuple(outcome.history),
+        activation_start=start,
+        activation_end=end,
+        reference=start,
+        status=status,
+        reason=f"{objective.label}: from {start:.3g} to {end:.3g}",
+        strip=tuple(shown(one, chosen.preset.show, origin) for one in outcome.strip),
+    )
+    return gathered(network.graph, layer.name, chosen, [unit])
+
+
+def _run(
+    network: Network, goal: Goal, chosen: Settings, count: int, label: str, progress: OnProgress | None
+) -> list[Outcome]:
+    key = (network.graph.sha256, label, chosen.preset.name, chosen.size, chosen.seed)
+    jobs = [Job((*key, i), i, chosen.start) for i in range(count)]
+    batch = Batch(network, goal, chosen.preset, jobs, chosen.size, chosen.steps, strip=chosen.strip, companion=False)
+
+    def on_step(step: int, steps: int) -> None:
+        if progress is not None:
+            progress(Progress(0, count, step, steps, count))
+
+    return batch.run(on_step)
