@@ -46,11 +46,11 @@ HYBRID = (
 _TORCHVISION_ATTENTION = re.compile(r"^(vit|swin|maxvit)")
 MAX_PARAMETERS = 110_000_000  # larger ones are the same code with more of it
 
-# Twenty of the smallest, as different as they come, for the tests.
+# Twenty of the smallest, as different as they come, for the tests; two of them are torchvision's.
 SAMPLE = (
-    "resnet10t", "vgg11", "densenet121", "mobilenetv3_small_050", "mobilenetv2_035", "efficientnet_lite0",
-    "tinynet_e", "ghostnet_050", "lcnet_035", "mnasnet_small", "semnasnet_050", "regnetx_002", "convnext_atto",
-    "resnest14d", "skresnet18", "repghostnet_050", "fasternet_t0", "starnet_s1", "hardcorenas_a", "dla46_c",
+    "resnet10t", "rexnet_100", "densenet121", "mobilenetv3_small_050", "mobilenetv2_035", "efficientnet_lite0",
+    "tinynet_e", "ghostnet_050", "lcnet_035", "mnasnet_small", "squeezenet1_1", "regnetx_002", "convnext_atto",
+    "resnest14d", "skresnet18", "repghostnet_050", "fasternet_t0", "starnet_s1", "shufflenet_v2_x0_5", "dla46_c",
 )  # fmt: skip
 
 
@@ -210,22 +210,7 @@ def measure_keras(name: str) -> dict[str, Any]:
     import convscope
     import torch
 
-    keras.utils.set_random_seed(0)
-    side = KERAS_SIDES.get(name, 64)
-    if name == "NASNetMobile":  # the function of that name refuses the torch backend, the network does not
-        from keras.src.applications.nasnet import NASNet
-
-        model = NASNet(input_shape=(224, 224, 3), penultimate_filters=1056, num_blocks=4, stem_block_filters=32,
-                       skip_reduction=False, filter_multiplier=2, weights=None, default_size=224)  # fmt: skip
-        side = 224
-    else:
-        model = getattr(keras.applications, name)(weights=None, input_shape=(side, side, 3), classes=100)
-    rng = np.random.default_rng(1)
-    for weight in model.weights:
-        if weight.path.endswith(("moving_mean", "beta", "bias")):
-            weight.assign(rng.uniform(-0.2, 0.2, weight.shape))
-        elif weight.path.endswith(("moving_variance", "gamma")):
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    model, side = keras_network(keras, name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.keras"
         model.save(path)
@@ -242,7 +227,32 @@ def measure_keras(name: str) -> dict[str, Any]:
         expected = _keras_output(model, x).numpy()
     found = graph.session([graph.outputs[0].name], device="cpu").run(x.numpy())
     result["output"] = _relative(next(iter(found.values())), expected)
-    return verdict(result | _twin_results(graph, x, lambda image: _keras_output(model, image), torch.float32))
+    keras.config.set_floatx("float64")  # in float32 single units that flip at zero hide what is to be seen
+    keras.config.set_dtype_policy("float64")
+    double, _ = keras_network(keras, name)
+    double.set_weights(model.get_weights())
+    return verdict(result | _twin_results(graph, x, lambda image: _keras_output(double, image), torch.float64))
+
+
+def keras_network(keras: Any, name: str) -> tuple[Any, int]:
+    """An application with lively random weights, and its image side."""
+    keras.utils.set_random_seed(0)
+    side = KERAS_SIDES.get(name, 64)
+    if name == "NASNetMobile":  # the function of that name refuses the torch backend, the network does not
+        from keras.src.applications.nasnet import NASNet
+
+        side = 224
+        model = NASNet(input_shape=(224, 224, 3), penultimate_filters=1056, num_blocks=4, stem_block_filters=32,
+                       skip_reduction=False, filter_multiplier=2, weights=None, default_size=224)  # fmt: skip
+    else:
+        model = getattr(keras.applications, name)(weights=None, input_shape=(side, side, 3), classes=100)
+    rng = np.random.default_rng(1)
+    for weight in model.weights:
+        if weight.path.endswith(("moving_mean", "beta", "bias")):
+            weight.assign(rng.uniform(-0.2, 0.2, weight.shape))
+        elif weight.path.endswith(("moving_variance", "gamma")):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    return model, side
 
 
 def measure_light(name: str) -> dict[str, Any]:
