@@ -1,0 +1,82 @@
+"""Heatmaps on the picture's own pixels, and the lesson's overlay to the last byte."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from convscope.engine.attribution import explain
+from convscope.engine.attribution.report import Style, crop_box, drawn, on_picture, page, page_entry, save
+from convscope.engine.preprocessing import Preprocessing
+from PIL import Image
+
+from .nets import images, residual
+
+
+def cropping(size=(32, 32), crop=0.5):
+    graph = residual()[1]
+    return replace(graph, preprocessing=Preprocessing(size=size, resize="crop", crop=crop))
+
+
+def test_a_squashed_picture_is_seen_whole():
+    assert crop_box(residual()[1], (50, 80)) == (0, 0, 50, 80)
+
+
+def test_a_centre_crop_is_where_the_model_looked():
+    """Short side 40 stands for 32 / 0.5 = 64 pixels, of which the middle 32 are seen: 20 of 40."""
+    assert crop_box(cropping(), (40, 80)) == (10, 30, 30, 50)
+    placed = on_picture(cropping(), np.ones((32, 32), np.float32), (40, 80))
+    assert placed[10:30, 30:50].all() and placed.sum() == 400
+
+
+def lesson(photograph: np.ndarray, heat: np.ndarray, alpha: float) -> np.ndarray:
+    """The Keras lesson's arithmetic, written out with matplotlib's table."""
+    colours = pytest.importorskip("matplotlib").colormaps["jet"](np.arange(256))[:, :3]
+
+    def to_picture(values: np.ndarray) -> np.ndarray:
+        values = values.astype(np.float32)
+        values = values - values.min()
+        if values.max() != 0:
+            values = values / values.max()
+        return (values * 255).astype(np.uint8)
+
+    jet = to_picture(colours[np.uint8(255 * heat)])
+    height, width = photograph.shape[:2]
+    jet = np.asarray(Image.fromarray(jet).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+    return to_picture(jet * np.float32(alpha) + photograph.astype(np.float32))
+
+
+def test_jet_with_04_is_the_lessons_overlay_of_the_layers_own_map():
+    graph = residual()[1]
+    found = explain(graph, images(1, 32), "gradcam", 3)
+    photograph = np.random.default_rng(0).integers(0, 256, (48, 60, 3), dtype=np.uint8)
+    raw = np.maximum(found.values, 0)
+    expected = lesson(photograph, raw / raw.max(), 0.4)
+    _, over = drawn(graph, found, photograph.astype(np.float32) / 255, Style())
+    assert over.shape == (48, 60, 3)
+    assert (np.rint(over * 255).astype(np.uint8) == expected).all()
+
+
+def test_saved_files_hold_the_map_and_say_what_they_are(tmp_path):
+    graph = residual()[1]
+    found = explain(graph, images(1, 32), "saliency", 3)
+    pixels = np.random.default_rng(0).random((20, 30, 3)).astype(np.float32)
+    entry, heat, over = save(graph, found, pixels, tmp_path / "cat", Style("viridis", 0.5, "blend"))
+    assert (np.load(tmp_path / entry["heatmap"]) == found.heatmap).all()
+    assert np.load(tmp_path / entry["values"]).shape == (3, 32, 32)
+    with Image.open(tmp_path / entry["overlay"]) as picture:
+        assert picture.size == (30, 20)
+        assert graph.sha256 in picture.text["convscope"] and picture.text["method"] == "saliency"
+    assert entry["method"] == "saliency" and entry["index"] == 3
+    html = page(
+        graph, [page_entry("<cat>", pixels, [], [(entry, heat, over)], [])], command="convscope explain", total=1
+    )
+    assert "<cat>" not in html and "\\u003ccat\\u003e" in html
+
+
+def test_a_units_name_makes_a_safe_file_name(tmp_path):
+    graph = residual()[1]
+    found = explain(graph, images(1, 32), "saliency", "unit:block1.relu2:2@1,1")
+    entry, _, _ = save(graph, found, np.zeros((8, 8, 3), np.float32), tmp_path / "x", Style())
+    assert entry["heatmap"] == "x/saliency-block1.relu2-2-1-1.npy"
