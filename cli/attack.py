@@ -39,7 +39,7 @@ EpsilonOption = Annotated[
     float, typer.Option("--epsilon", help="Largest change of a value in [0, 1], for fgsm and pgd.")
 ]
 StepsOption = Annotated[int, typer.Option("--steps", min=1, help="Steps of pgd.")]
-PopulationOption = Annotated[int, typer.Option("--population", min=4, help="Candidates of a generation.")]
+PopulationOption = Annotated[int, typer.Option("--population", min=5, help="Candidates of a generation.")]
 IterationsOption = Annotated[int, typer.Option("--iterations", min=1, help="Generations at most.")]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="Predictions to report.")]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")]

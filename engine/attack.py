@@ -111,8 +111,8 @@ def pixel_attack(
     """
     if pixels < 1 or pixels > image.shape[1] * image.shape[2]:
         raise UsageError(f"--pixels {pixels} is out of range: the image has {image.shape[1] * image.shape[2]}")
-    if population < 4 or iterations < 1:
-        raise UsageError(f"population {population} and iterations {iterations} are too few; use at least 4 and 1")
+    if population < 5 or iterations < 1:
+        raise UsageError(f"population {population} and iterations {iterations} are too few; use at least 5 and 1")
     model = _Classifier(graph, device, batch)
     before = model.logits(image[None])[0]
     original = _check_target(graph, before, target)
