@@ -51,7 +51,7 @@ class Network:
         x = self.graph.preprocessing.normalize(pictures).contiguous(memory_format=torch.channels_last)
         try:
             with self._precision():
-                return self.twin(x, _REDIRECTED if redirect else None)
+                return self.twin(x, {**_alone(len(pictures)), **(_REDIRECTED if redirect else {})})
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
@@ -144,6 +144,26 @@ def _redirected(module: torch.nn.Module, x: Tensor, *rest: Tensor) -> Tensor:
     with torch.no_grad():
         gated = module(x, *rest)
     return _Redirect.apply(x, gated)  # type: ignore[no-any-return,no-untyped-call]
+
+
+# On the CPU the bits of these depend on an element's place in the batch (see `parameterizations.picturewise`), or, for
+# matrix products, on the number of rows.
+_ELEMENTWISE = ("Sigmoid", "Tanh", "Erf", "Exp", "Log", "Softplus", "Gelu", "Mish", "Elu", "Selu", "Celu", "Softmax")
+
+
+def _alone(batch: int) -> dict[str, Rule]:
+    """Rules that compute these operators picture by picture."""
+
+    def split(module: torch.nn.Module, *arguments: Tensor | None) -> Tensor:
+        rows = [
+            a.split(1) if a is not None and a.dim() > (i and 2) and a.shape[0] == batch else [a] * batch
+            for i, a in enumerate(arguments)
+        ]
+        if not isinstance(rows[0], tuple) or batch == 1:
+            return module(*arguments)  # type: ignore[no-any-return]
+        return torch.cat([module(*row) for row in zip(*rows, strict=True)])
+
+    return dict.fromkeys((*_ELEMENTWISE, "Gemm", "MatMul"), split)
 
 
 _REDIRECTED: Mapping[str, Rule] = dict.fromkeys(GATES, _redirected)

@@ -7,6 +7,7 @@ any number of channels; colour is decorrelated where there are three.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -170,7 +171,8 @@ class Maco:
     def image(self, parameters: Tensor) -> Tensor:
         magnitude = torch.as_tensor(self._magnitude, dtype=parameters.dtype, device=parameters.device)
         phase = _standardize(parameters)
-        spectrum = torch.complex(torch.cos(phase) * magnitude, torch.sin(phase) * magnitude)
+        cosine, sine = picturewise(torch.cos, phase), picturewise(torch.sin, phase)
+        spectrum = torch.complex(cosine * magnitude, sine * magnitude)
         return _squash(_standardize(torch.fft.irfft2(spectrum, s=self.size)))
 
     def encode(self, image: Tensor) -> Tensor:
@@ -186,6 +188,15 @@ class Maco:
         return _embed(values.unsqueeze(-1), into.unsqueeze(-1)).squeeze(-1)
 
 
+def picturewise(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """An elementwise function, one picture at a time.
+
+    The vector and the scalar code of exp, sin and their like differ in the last bit on the CPU, and which one computes
+    an element depends on its place in the whole tensor, hence on the batch.
+    """
+    return torch.stack([function(one) for one in values.unbind(0)])
+
+
 def frequencies(size: Size) -> np.ndarray:
     """The frequency of each coefficient of a real 2-D transform, cycles per pixel, (H, W // 2 + 1)."""
     rows, columns = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None]
@@ -197,7 +208,7 @@ def _fourier_scale(size: Size, decay: float) -> np.ndarray:
 
 
 def _squash(values: Tensor) -> Tensor:
-    return torch.sigmoid(recorrelate(values) if values.shape[1] == 3 else values)
+    return picturewise(torch.sigmoid, recorrelate(values) if values.shape[1] == 3 else values)
 
 
 def _unsquash(image: Tensor) -> Tensor:

@@ -1,0 +1,222 @@
+"""The rules of units: pure functions, verdicts, bad input."""
+
+from __future__ import annotations
+
+import convscope
+import numpy as np
+import pytest
+import torch
+from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.maximize import maximize
+from convscope.engine.ascent.network import Network
+from convscope.engine.ascent.objectives import channel, direction, diversity, interpolation, joint, neuron
+from convscope.engine.ascent.pictures import ascend, dream, invert
+from convscope.engine.ascent.presets import Noise
+from convscope.engine.ascent.results import tile
+from convscope.engine.ascent.spectrum import reference_pictures
+from convscope.engine.ascent.studio import Studio
+from convscope.errors import RefusedInput, UsageError
+from onnx import numpy_helper
+
+from ...tiny import small_cnn
+from .nets import small, with_silent_filters
+
+PHOTO = np.ascontiguousarray(reference_pictures(3, (40, 48))[4].transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("preset", ["convscope", "lucid", "maco", "chollet", "yosinski-a", "dream"])
+def test_a_units_picture_is_byte_identical_in_batches_of_1_4_and_16(preset: str) -> None:
+    graph = small()
+    made = {
+        batch: filters(graph, "conv2", [5, 1, 7, 2, 9], preset=preset, size=24, steps=6, batch=batch)
+        for batch in (1, 4, 16)
+    }
+    for other in (4, 16):
+        for one, two in zip(made[1].units, made[other].units, strict=True):
+            assert one.image.tobytes() == two.image.tobytes()
+            assert one.history == two.history and one.activation_end == two.activation_end
+
+
+def test_a_units_picture_does_not_depend_on_which_units_are_asked_for() -> None:
+    graph = small()
+    alone = filters(graph, "conv2", 7, size=24, steps=8)[0]
+    among = filters(graph, "conv2", [2, 7, 0], size=24, steps=8)[1]
+    assert alone.image.tobytes() == among.image.tobytes()
+
+
+def test_the_seed_changes_the_picture_and_nothing_else_does() -> None:
+    graph = small()
+    zero, again, one = (filters(graph, "conv2", 1, size=24, steps=4, seed=s)[0].image for s in (0, 0, 1))
+    assert np.array_equal(zero, again) and not np.array_equal(zero, one)
+
+
+def test_running_out_of_memory_halves_the_batch_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = small()
+    expected = filters(graph, "conv2", [0, 1, 2, 3], size=24, steps=3, batch=4)
+    plain = Network.__call__
+
+    def tight(self: Network, pictures: torch.Tensor, redirect: bool = False) -> dict[str, torch.Tensor]:
+        if len(pictures) > 2 and pictures.requires_grad:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return plain(self, pictures, redirect)
+
+    monkeypatch.setattr(Network, "__call__", tight)
+    made = filters(graph, "conv2", [0, 1, 2, 3], size=24, steps=3, batch=4)
+    assert [u.image.tobytes() for u in made.units] == [u.image.tobytes() for u in expected.units]
+
+
+def test_a_filter_of_zeros_with_bias_minus_one_is_dead_with_a_reason() -> None:
+    made = filters(with_silent_filters(), "relu", [0, 1], size=16, steps=6)
+    alive, dead = made.units
+    assert alive.status == "ok" and alive.activation_end >= alive.reference
+    assert dead.status == "dead" and dead.activation_end == 0
+    assert "no higher than -1 from any start" in dead.reason
+    cross = tile(dead)
+    assert cross.max() == 0.75 and cross.min() < 0.5
+
+
+@pytest.mark.parametrize("preset", ["chollet", "convscope"])
+def test_a_filter_that_the_start_leaves_at_zero_is_woken(preset: str) -> None:
+    graph = with_silent_filters()
+    unit = filters(graph, "relu", 2, preset=preset, size=16, steps=60)[0]
+    assert unit.activation_end > 0 and unit.status in ("ok", "weak")
+
+
+def test_top_keeps_the_strongest_living_units_in_order() -> None:
+    graph = with_silent_filters()
+    made = filters(graph, "relu", preset="convscope", size=16, steps=20, top=3)
+    assert 1 not in [u.unit for u in made.units]
+    ends = [u.activation_end for u in made.units]
+    assert ends == sorted(ends, reverse=True)
+
+
+def test_redirected_gradients_reach_a_picture_that_would_get_none() -> None:
+    graph = with_silent_filters()
+    network = Network(graph, [graph.layer("relu").tensor], "cpu")
+    picture = torch.zeros(2, 3, 8, 8)
+    picture[1, 0] = 1.0  # bright red wakes unit 2
+    for redirect, expected in ((False, [False, True]), (True, [True, True])):
+        x = picture.clone().requires_grad_()
+        value = network(x, redirect)[network.tensors[0]][:, 2].sum()
+        (gradient,) = torch.autograd.grad(value, x)
+        assert [bool((g != 0).any()) for g in gradient] == expected
+    plain, helped = (
+        torch.autograd.grad(network(x := picture.clone().requires_grad_(), r)[network.tensors[0]][1, 2].sum(), x)[0]
+        for r in (False, True)
+    )
+    assert torch.equal(plain[1], helped[1])
+
+
+def test_objectives_add_negate_and_scale() -> None:
+    layer = small().layer("conv2")
+    values = {layer.tensor: torch.rand(4, 12, 3, 3)}
+    a, b = channel(layer, 1), channel(layer, 2)
+    expected = 2 * values[layer.tensor][:, 1].mean((1, 2)) - values[layer.tensor][:, 2].mean((1, 2))
+    torch.testing.assert_close((2 * a - b)(values), expected)
+    torch.testing.assert_close(joint(layer, [1, 2], [2, -1])(values), expected)
+    torch.testing.assert_close(neuron(layer, [1, 2, 3, 4])(values)[2], values[layer.tensor][2, 3, 1, 1])
+    torch.testing.assert_close(interpolation(layer, 1, 2, 4)(values)[[0, 3]], torch.stack([a(values)[0], b(values)[3]]))
+    along = np.zeros(12)
+    along[1] = 5
+    torch.testing.assert_close(direction(layer, along)(values), a(values))
+
+
+def test_diversity_is_lowest_for_equal_pictures() -> None:
+    layer = small().layer("conv2")
+    maps = torch.rand(4, 12, 3, 3)
+    same = diversity(layer, 2)({layer.tensor: maps[[0, 0, 1, 1]]})
+    torch.testing.assert_close(same, -torch.ones(4))
+    assert bool((diversity(layer, 2)({layer.tensor: maps}) > -1).all())
+
+
+def test_ascend_makes_several_pictures_of_one_objective() -> None:
+    graph = small()
+    layer = graph.layer("conv2")
+    goal = channel(layer, 3) + 0.1 * diversity(layer, 2)
+    pictures = ascend(graph, goal, 2, size=24, steps=4)
+    assert len(pictures) == 2 and pictures[0].shape == (24, 24, 3)
+    assert not np.array_equal(pictures[0], pictures[1])
+
+
+def test_a_class_is_maximized_before_the_softmax() -> None:
+    graph = small()
+    made = maximize(graph, [2, 4], size=24, steps=40)
+    assert all(u.activation_end > u.activation_start for u in made.units)
+    assert all(u.activation_end > 1 or u.activation_end > u.activation_start for u in made.units)
+
+
+def test_a_dream_raises_the_layer_and_stays_a_picture_of_the_photograph() -> None:
+    made = dream(small(), PHOTO, "conv2", size=48, steps=8)
+    unit = made[0]
+    assert unit.image.shape == (40, 48, 3) and unit.activation_end > unit.activation_start
+    assert 0 < np.abs(unit.image - PHOTO).mean() < 0.3
+
+
+def test_an_inversion_comes_near_the_photographs_values() -> None:
+    graph = small()
+    unit = invert(graph, PHOTO, "conv1", size=24, steps=120)[0]
+    assert unit.activation_end > 0.5 * unit.activation_start and unit.activation_end > -0.3
+    strong = invert(graph, PHOTO, "conv1", gain=2.0, size=24, steps=40)[0]
+    assert not np.array_equal(strong.image, unit.image)
+
+
+def test_noise_start_and_strip_are_as_asked() -> None:
+    graph = small()
+    unit = filters(graph, "conv2", 0, size=24, steps=6, preset="chollet", noise=Noise("normal", 127, 30), strip=3)[0]
+    assert abs(unit.start.mean() - 127 / 255) < 0.02 and len(unit.strip) == 3
+    photo = filters(graph, "conv2", 0, size=24, steps=1, preset="chollet", start=PHOTO)[0]
+    expected = reference_pictures(3, (40, 48))[4].mean()
+    assert abs(photo.start.mean() - expected) < 0.01
+
+
+def test_results_tell_where_they_come_from() -> None:
+    graph = small()
+    made = filters(graph, "conv2", [0, 1], size=24, steps=2)
+    told = made.to_json(["a.png", "b.png"])
+    assert told["provenance"]["graph_sha256"] == graph.sha256 and told["units"][1]["file"] == "b.png"
+    assert told["size"] == 24 and len(told["units"][0]["history"]) == 2
+    assert "data:image" in made._repr_html_() and made.grid().shape == (24, 50, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer": "conv22"}, "closest: 'conv2'"),
+        ({"units": [12]}, "unit 12 is out of range: layer 'conv2' has 12 units"),
+        ({"size": 0}, "size 0 is not positive"),
+        ({"steps": 0}, "steps 0 is not positive"),
+        ({"batch": "many"}, "batch 'many' is not a positive number"),
+        ({"noise": Noise("pink")}, "noise 'pink' is unknown"),
+        ({"size": 1}, "cannot compute"),
+    ],
+)
+def test_wrong_use_is_one_line(change: dict[str, object], message: str) -> None:
+    arguments = {"layer": "conv2" if "size" not in change else "p1", "units": [0], "steps": 1, **change}
+    if arguments["layer"] == "p1":
+        arguments["layer"] = "pool1"
+    with pytest.raises(UsageError, match=message) as caught:
+        filters(small(), **arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_nan_in_the_model_is_refused() -> None:
+    model = small_cnn()
+    for tensor in model.graph.initializer:
+        if tensor.name == "conv2.bias":
+            tensor.CopyFrom(numpy_helper.from_array(np.full(12, np.nan, dtype=np.float32), tensor.name))
+    graph = convscope.load(model, preprocessing="torch", check=False)
+    with pytest.raises(RefusedInput, match="NaN or infinity"):
+        filters(graph, "conv2", 0, size=16, steps=1)
+
+
+def test_progress_counts_to_the_end() -> None:
+    seen = []
+    filters(small(), "conv2", [0, 1, 2], size=16, steps=2, batch=2, progress=seen.append)
+    assert (seen[-1].done, seen[-1].batch, seen[-1].step, seen[-1].steps) == (2, 1, 2, 2)
+
+
+def test_auto_batches_stay_where_bits_are_known_to_agree() -> None:
+    graph = small()
+    from convscope.engine.ascent.settings import settings
+
+    assert 1 <= Studio(graph, graph.layer("conv2"), settings(graph)).batch <= 16

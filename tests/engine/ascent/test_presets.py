@@ -1,0 +1,125 @@
+"""One step of each classic recipe against its formula, written independently on the torch side."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.network import Network
+from convscope.engine.ascent.parameterizations import Pixels
+from convscope.engine.ascent.presets import PRESETS, names, preset
+from convscope.engine.ascent.shown import shown
+from convscope.engine.ascent.studio import Studio
+from convscope.engine.ascent.settings import settings
+from convscope.engine.ascent.loop import Batch, Job
+from convscope.errors import UsageError
+
+from .nets import small
+
+SIZE = 24
+LAYER, UNIT = "conv2", 3
+
+
+def _one(name: str, steps: int = 1) -> tuple[np.ndarray, np.ndarray, torch.nn.Module]:
+    """Start and result of a preset in 0..255, (C, H, W), and a plain function of 0..255 pixels to the unit's map."""
+    graph = small()
+    layer = graph.layer(LAYER)
+    studio = Studio(graph, layer, settings(graph, preset_name=name, size=SIZE, steps=steps))
+    made = Batch(studio.network, studio.goal, studio.chosen.preset, [Job(("k",), UNIT)], (SIZE, SIZE), steps).run()[0]
+    weights = {t.name: torch.from_numpy(np.array(_array(t))) for t in graph.model.graph.initializer}
+    assert weights
+    return made.start * 255, made.pixels * 255, _Map(graph)
+
+
+def _array(tensor: object) -> np.ndarray:
+    from onnx import numpy_helper
+
+    return numpy_helper.to_array(tensor)  # type: ignore[arg-type]
+
+
+class _Map(torch.nn.Module):
+    """The unit's map by the session's own arithmetic is not differentiable; this is the network written out."""
+
+    def __init__(self, graph: object) -> None:
+        super().__init__()
+        self.network = Network(graph, [graph.layer(LAYER).tensor], "cpu")  # type: ignore[attr-defined, arg-type]
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        x = (pixels / 255 - mean[:, None, None]) / std[:, None, None]
+        return self.network.twin.only(x)[:, UNIT]
+
+
+def _gradient(network: torch.nn.Module, pixels: np.ndarray, centre: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.from_numpy(pixels)[None].requires_grad_()
+    maps = network(x)
+    value = maps[0, maps.shape[1] // 2, maps.shape[2] // 2] if centre else maps.mean()
+    (gradient,) = torch.autograd.grad(value, x)
+    return x.detach()[0], gradient[0]
+
+
+def test_one_chollet_step_is_its_formula() -> None:
+    start, end, network = _one("chollet")
+    assert start.min() >= 118 and start.max() <= 138
+    x, g = _gradient(network, start)
+    expected = x + g / (g.square().mean().sqrt() + 1e-5)
+    np.testing.assert_allclose(end, expected.numpy(), rtol=1e-5, atol=1e-3)
+
+
+def test_one_jacobgil_step_is_its_formula() -> None:
+    start, end, network = _one("jacobgil")
+    assert start.min() >= 128 and start.max() <= 148
+    x, g = _gradient(network, start)
+    stepped = (x + 0.9 * g / (g.square().mean().sqrt() + 1e-5)).numpy().astype(np.float64)
+    mirrored = np.pad(stepped, ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    box = sum(mirrored[:, i : i + SIZE, j : j + SIZE] for i in range(3) for j in range(3)) / 9
+    clipped = np.where(np.abs(stepped) < np.percentile(np.abs(stepped), 1), 0, stepped)
+    expected = (3 * box + 3 * 0.8 * stepped + clipped) / 7
+    np.testing.assert_allclose(end, expected, rtol=1e-5, atol=1e-3)
+
+
+def test_one_yosinski_step_is_the_toolboxs() -> None:
+    start, end, network = _one("yosinski-c", steps=2)
+    mean = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None] * 255
+    begun = np.clip(start, 0, 255)
+    x, g = _gradient(network, begun, centre=True)
+    from scipy import ndimage
+
+    moved = ((x + 100 * g).numpy() - mean) * (1 - 1e-4)
+    blurred = ndimage.gaussian_filter(moved, (0, 1, 1)) + mean
+    np.testing.assert_allclose(end, np.clip(blurred, 0, 255), rtol=1e-4, atol=1e-2)
+
+
+def test_the_numbers_of_the_sources() -> None:
+    lucid = PRESETS["lucid"]
+    assert (lucid.steps, lucid.size, lucid.rule.rate, lucid.redirect) == (512, 128, 0.05, 16)  # type: ignore[attr-defined]
+    assert (PRESETS["chollet"].steps, PRESETS["jacobgil"].steps) == (20, 20)
+    assert [PRESETS[f"yosinski-{row}"].steps for row in "abcd"] == [500, 750, 1000, 1000]
+    assert names()[0] == "convscope"
+
+
+def test_chollets_picture_has_mean_a_half_and_deviation_a_tenth() -> None:
+    pixels = np.random.default_rng(0).normal(0.5, 0.02, (3, 32, 32))
+    picture = shown(pixels, "standard", np.zeros(3))
+    assert picture.mean() == pytest.approx(0.5, abs=1e-3) and picture.std() == pytest.approx(0.1, abs=1e-3)
+
+
+def test_an_unknown_preset_is_refused_with_the_list() -> None:
+    with pytest.raises(UsageError, match="preset 'x' is unknown; choose one of convscope, lucid"):
+        preset("x")
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_preset_raises_what_it_maximizes(name: str) -> None:
+    steps = 12 if name in ("chollet", "jacobgil") else 24
+    made = filters(small(), LAYER, [0, 3], preset=name, size=32, steps=steps)
+    assert all(u.activation_end > u.activation_start for u in made.units)
+    assert all(u.image.shape == (32, 32, 3) and 0 <= u.image.min() <= u.image.max() <= 1 for u in made.units)
+
+
+def test_dreams_start_is_shrunk_and_its_details_come_back() -> None:
+    space = Pixels(1, (16, 16), np.zeros(1))
+    noise = torch.rand(1, 1, 16, 16)
+    base = space.at((8, 8)).shrink(noise, space)
+    assert torch.equal(space.grow(base, base, noise), noise)
