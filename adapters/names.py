@@ -99,6 +99,8 @@ def _plain(node: onnx.NodeProto, tap: str) -> str:
     """The node's name where it says something, else the tensor's."""
     if node.name and not _GENERIC.match(node.name):
         return node.name.strip("/")
+    if any(entry.key.startswith("pkg.torch.onnx") for entry in node.metadata_props):
+        return node.op_type  # outside every module; as torch's other exporter calls it
     return tap if not _GENERIC.match(tap) else f"{node.op_type}_{tap}".lower() if tap.isdigit() else tap
 
 

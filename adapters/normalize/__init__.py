@@ -8,7 +8,7 @@ import onnx
 from onnx import inliner
 
 from ...engine.graph import DEFAULT_SIZE
-from .batch import free_batch, free_input, settle_shape_vectors
+from .batch import flatten_reshapes, free_batch, free_input, settle_shape_vectors
 from .channels_first import to_channels_first
 from .cleanup import remove_idle_nodes
 from .constants import constants_to_weights, fold_constants, to_float32
@@ -56,6 +56,7 @@ def normalize(
     while free_batch(draft):
         infer(draft, chosen)
     settle_shape_vectors(draft)
+    flatten_reshapes(draft)
     fold_constants(draft)
     remove_idle_nodes(draft)
     draft.drop_dead()

@@ -62,11 +62,27 @@ def settle_shape_vectors(draft: Draft) -> None:
             vectors[node.output[0]] = value
 
 
+def flatten_reshapes(draft: Draft) -> None:
+    """A Reshape to (batch, all the rest) is a Flatten: torch's exporters write either for the same call."""
+    for node in draft.nodes:
+        target = draft.constant(node.input[1]) if node.op_type == "Reshape" and len(node.input) > 1 else None
+        if target is None or target.size != 2 or target[0] not in (0, -1):
+            continue
+        rest = (draft.shapes.get(node.input[0]) or ())[1:]
+        known = bool(rest) and all(d is not None for d in rest)
+        copied = target[0] == 0 and target[1] == -1 and not attribute(node, "allowzero")
+        if copied or (known and int(np.prod([d or 0 for d in rest])) == target[1]):
+            node.op_type = "Flatten"
+            del node.attribute[:], node.input[1:]
+            set_attribute(node, "axis", 1)
+
+
 def _shape_vector(draft: Draft, node: onnx.NodeProto, vectors: dict[str, Vector]) -> Vector | None:
     """The node's output as a list of integers, BATCH and OTHER (a computed axis), or None."""
-    if node.op_type == "Shape" and not node.attribute:
+    if node.op_type == "Shape":
         shape = draft.shapes.get(node.input[0])
-        return None if not shape else [BATCH if i == 0 and s is None else OTHER for i, s in enumerate(shape)]
+        whole: list[int | str] = [BATCH if i == 0 and s is None else OTHER for i, s in enumerate(shape or ())]
+        return whole[attribute(node, "start", 0) : attribute(node, "end")] if shape else None
     if node.op_type == "Concat" and attribute(node, "axis") == 0 and any(n in vectors for n in node.input):
         parts = [vectors.get(n) or _integers(draft, n) for n in node.input]
         return None if any(p is None for p in parts) else [v for p in parts if p is not None for v in p]
@@ -75,6 +91,8 @@ def _shape_vector(draft: Draft, node: onnx.NodeProto, vectors: dict[str, Vector]
         return None
     if node.op_type in ("Unsqueeze", "Squeeze", "Cast", "Identity"):
         return source
+    if node.op_type == "Reshape":  # of a scalar to a vector of one, as the dynamo exporter writes it
+        return source if _integers(draft, node.input[1]) in ([-1], [len(source)]) else None
     if node.op_type == "Gather":
         places = _integers(draft, node.input[1])
         fits = places is not None and all(-len(source) <= i < len(source) for i in places)
