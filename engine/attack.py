@@ -266,7 +266,11 @@ def _check_target(graph: Graph, logits: np.ndarray, target: int | None) -> int:
 
 
 def _slope(graph: Graph, model: _Classifier, picture: np.ndarray, label: int) -> np.ndarray:
-    """The gradient (C, H, W) of the cross-entropy with a label, by the picture's values."""
+    """The gradient (C, H, W) of L = log sum exp(other logits) - logit of the label, by the picture's values.
+
+    The cross-entropy is log(1 + exp L), a rising function of L, so its gradient has the same direction; but it
+    is rounded to nothing where the model is sure, and L's is not.
+    """
     import torch
 
     from .devices import torch_device
@@ -274,7 +278,8 @@ def _slope(graph: Graph, model: _Classifier, picture: np.ndarray, label: int) ->
     twin = graph.twin([graph.logits], device=model.device)
     x = torch.from_numpy(np.ascontiguousarray(picture[None])).to(torch_device(model.device)).requires_grad_()
     logits = twin(graph.preprocessing.normalize(x))[graph.logits]
-    loss = torch.nn.functional.cross_entropy(logits, torch.tensor([label], device=logits.device))
+    others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
+    loss = (others.logsumexp(dim=1) - logits[:, label]).sum()
     model.evaluations += 1
     return torch.autograd.grad(loss, x)[0][0].cpu().numpy()
 

@@ -18,7 +18,7 @@ from .sanity import INSENSITIVE, Sanity, cascade
 # Fewer draws than the measures' own defaults, so that a ranking takes minutes and not hours on a CPU.
 _PERCENTILES = (10, 30, 50, 70, 90)
 _DRAWS = 4
-_STAGES = 2
+_STAGES = 4
 
 # Measure -> whether high is good. Those that every method has decide the order.
 MEASURES: dict[str, bool] = {"deletion": False, "insertion": True, "average_drop": False, "road": True}
@@ -35,7 +35,7 @@ class Ranked:
         average_drop, increase: with the image times its heatmap.
         road: (LeRF - MoRF) / 2 of the class probability.
         sensitivity: largest relative change of the heatmap under small noise, or None where not asked.
-        similarity: rank correlation with the map of the fully randomized network, or None.
+        similarity: mean rank correlation with the maps while the weights are randomized from the top, or None.
         insensitive: flagged by the randomization test, or None.
         pointing: 1 where the maximum lies in a given box, else 0; None without boxes.
     """
@@ -87,7 +87,7 @@ def rank(
         if attribution in cheap:
             row["sensitivity"] = _sensitivity(alone, x, attribution)
         if attribution.method in checks:
-            row["similarity"] = checks[attribution.method].similarity[-1]
+            row["similarity"] = checks[attribution.method].mean
             row["insensitive"] = checks[attribution.method].insensitive
         if boxes:
             row["pointing"] = float(faithfulness.pointing_game(attribution.heatmap, boxes))

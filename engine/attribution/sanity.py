@@ -22,7 +22,7 @@ from .batch import Batch, Executors
 from .methods import Method
 from .targets import Target
 
-INSENSITIVE = 0.5  # rank correlation with the trained network's map above which a method is flagged
+INSENSITIVE = 0.5  # mean rank correlation over the cascade above which a method is flagged
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,25 @@ class Sanity:
         method: its name.
         stages: how many layers' weights were random at each stage, from the top.
         similarity: Spearman rank correlation with the trained network's map, at each stage.
-        insensitive: whether the last (everything random) is above `INSENSITIVE`.
     """
 
     method: str
     stages: tuple[int, ...]
     similarity: tuple[float, ...]
-    insensitive: bool
+
+    @property
+    def mean(self) -> float:
+        """Mean similarity over the stages."""
+        return sum(self.similarity) / len(self.similarity)
+
+    @property
+    def insensitive(self) -> bool:
+        """Whether the mean is above `INSENSITIVE`.
+
+        The mean and not the last stage: the finding of the paper is that some maps stay the same while the
+        upper layers, which hold what the network knows of classes, are already destroyed.
+        """
+        return self.mean > INSENSITIVE
 
 
 def cascade(
@@ -87,10 +99,7 @@ def cascade(
         for name, row in rows.items():
             found[name].append(row)
     means = {name: np.mean(rows, axis=0) for name, rows in found.items()}
-    return [
-        Sanity(m.name, tuple(counts), tuple(float(v) for v in means[m.name]), bool(means[m.name][-1] > INSENSITIVE))
-        for m in methods
-    ]
+    return [Sanity(m.name, tuple(counts), tuple(float(v) for v in means[m.name])) for m in methods]
 
 
 def weight_names(graph: Graph) -> list[str]:
