@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _FACE = {
     "load": ".adapters",
+    "explain": ".engine.attribution",
     "Graph": ".engine.graph",
     "Layer": ".engine.layers",
     "Preprocessing": ".engine.preprocessing",
