@@ -53,8 +53,13 @@ def load_keras_file(
     """
     path = Path(path)
     found = inspect_keras(path, trust=trust) if sniff(path) == "keras" else inspect_h5(path, trust=trust)
+    if found.config is None and arch is None:
+        raise UsageError(
+            f"{path} holds weights alone; name the code that builds the network: --arch keras.applications:VGG16, "
+            "or package.module:callable"
+        )
     keras = import_keras()
-    if found.config is None:
+    if found.config is None and arch is not None:
         model = _weights_into(path, found, arch)
         notes = [f"weights alone; the network is {arch}"]
     else:
@@ -223,12 +228,7 @@ def _refusal(path: Path, error: Exception) -> RefusedInput:
     return RefusedInput(f"Keras cannot load {path}: {text}")
 
 
-def _weights_into(path: Path, found: KerasFile, arch: str | None) -> Any:
-    if arch is None:
-        raise UsageError(
-            f"{path} holds weights alone; name the code that builds the network: --arch keras.applications:VGG16, "
-            "or package.module:callable"
-        )
+def _weights_into(path: Path, found: KerasFile, arch: str) -> Any:
     reasons = []
     for wanted in ({}, {"include_top": False}):
         model = build(arch, **wanted)

@@ -139,6 +139,7 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...], opsets: dict[str, int] 
     )
     model = onnx.load_model_from_string(buffer.getvalue())
     _free_batch(model)
+    _name_outputs(model.graph)
     return model
 
 
@@ -162,6 +163,18 @@ def export_dynamo(
     model = program.model_proto
     _free_batch(model)
     return Export(model, {}, {}, "torch.export exporter")
+
+
+def _name_outputs(graph: onnx.GraphProto) -> None:
+    """``output``, ``output_1``, ... in place of the tracer's numbers."""
+    taken = {n for node in graph.node for n in (*node.input, *node.output)}
+    names = [f"output_{i}" if i else "output" for i in range(len(graph.output))]
+    new = {o.name: n for o, n in zip(graph.output, names, strict=True) if o.name.isdigit() and n not in taken}
+    for node in graph.node:
+        node.input[:] = [new.get(n, n) for n in node.input]
+        node.output[:] = [new.get(n, n) for n in node.output]
+    for output in graph.output:
+        output.name = new.get(output.name, output.name)
 
 
 def _free_batch(model: onnx.ModelProto) -> None:
