@@ -82,7 +82,8 @@ def timm_cases() -> list[Case]:
         key = (module, family(name))
         smallest[key] = min(smallest.get(key, (2**62, "")), (size, name))
     groups = dict.fromkeys(CONVOLUTIONAL, "timm, convolutional") | dict.fromkeys(HYBRID, "timm, with attention")
-    return [Case("timm", groups[m], n) for (m, _), (size, n) in sorted(smallest.items()) if size <= MAX_PARAMETERS]
+    found = sorted((groups[module], size, name) for (module, _), (size, name) in smallest.items())
+    return [Case("timm", group, name) for group, size, name in found if size <= MAX_PARAMETERS]
 
 
 def family(name: str) -> str:
