@@ -92,7 +92,7 @@ class Batch:
         origin = network.origin()
         self.preset = fitted(preset, origin)
         self.final = self.preset.parameterization(network.channels, size, origin)
-        self.companion = companion
+        self.companion, self.rule = companion, self.preset.rule.over(steps)
         self.redirect = steps if redirect else self.preset.redirect
         streams = [stream(*job.key) for job in jobs]
         noise = torch.stack([self.final.noise(rng) for rng in streams])
@@ -137,7 +137,7 @@ class Batch:
     ) -> tuple[Tensor, State]:
         """Parameters and optimizer state carried over to a stage's size."""
         if parameters is None or base is None:
-            return fresh, self.preset.rule.start(fresh)
+            return fresh, self.rule.start(fresh)
         if parameters.shape == fresh.shape:
             return parameters, state
         zero, none = torch.zeros_like(fresh), torch.zeros_like(base)
@@ -159,7 +159,7 @@ class Batch:
         if step == 0:
             check_finite(torch.tensor(values), self.network.graph, f"'{self.network.tensors[-1]}'")
         if not (self.preset.skip_last and step == self.steps - 1):
-            batch = self.preset.rule(batch, gradient, state, step)
+            batch = self.rule(batch, gradient, state, step)
             for change in self.preset.regularizers:
                 batch = change(batch, gradient, step)
         batch, state = batch[: len(alive)], {name: value[: len(alive)] for name, value in state.items()}

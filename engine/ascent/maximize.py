@@ -74,9 +74,11 @@ def maximize(
 
 def find(graph: Graph, wanted: int | str) -> int:
     """The index of a class given by index or name."""
+    if isinstance(wanted, int):
+        return wanted
     from ..labels import find_class
 
-    return wanted if isinstance(wanted, int) else find_class(graph, wanted)
+    return find_class(graph, wanted)
 
 
 def named(graph: Graph, results: Iterator[UnitResult]) -> Iterator[UnitResult]:

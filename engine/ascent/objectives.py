@@ -66,9 +66,7 @@ def channel(layer: Layer, units: int | Sequence[int], tensor: str | None = None)
         tensor: tap this tensor in the layer's stead, for instance the one before its activation.
     """
     name = tensor or layer.tensor
-    return Objective(
-        (name,), lambda v: _pick(layer, v[name], units).flatten(1).mean(1), f"{layer.name}[{_words(units)}]"
-    )
+    return Objective((name,), lambda v: _mean(_pick(layer, v[name], units)), f"{layer.name}[{_words(units)}]")
 
 
 def neuron(
@@ -210,6 +208,11 @@ def _rows(values: Tensor, units: int | Sequence[int]) -> Tensor:
     count = len(units)
     index = torch.as_tensor(list(units), device=values.device).repeat_interleave(values.shape[0] // count)
     return values[torch.arange(values.shape[0], device=values.device), index]
+
+
+def _mean(maps: Tensor) -> Tensor:
+    """Over all positions; a dense layer has none."""
+    return maps.flatten(1).mean(1) if maps.dim() > 1 else maps
 
 
 def _words(units: int | Sequence[int]) -> str:

@@ -7,7 +7,8 @@ and parameters can grow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,6 +19,10 @@ State = dict[str, Tensor]
 
 class StepRule(Protocol):
     """One step of ascent."""
+
+    def over(self, steps: int) -> StepRule:
+        """The rule for an ascent of so many steps."""
+        ...
 
     def start(self, parameters: Tensor) -> State:
         """The state before the first step."""
@@ -40,6 +45,9 @@ class Normalized:
     norm: str = "rms"
     epsilon: float = 1e-5
 
+    def over(self, steps: int) -> StepRule:
+        return self
+
     def start(self, parameters: Tensor) -> State:
         return {}
 
@@ -60,6 +68,9 @@ class Progress:
     limit: float
     desired: float | None = None
 
+    def over(self, steps: int) -> StepRule:
+        return self
+
     def start(self, parameters: Tensor) -> State:
         return {}
 
@@ -74,8 +85,8 @@ class Progress:
 class Adam:
     """D. Kingma and J. Ba 2015 (arXiv:1412.6980); ``nesterov`` makes it T. Dozat's NAdam (2016), as torch has it.
 
-    With ``unit`` the gradient of each picture is first divided by its norm, which changes nothing but the weight
-    of ``epsilon`` and of the steps before the gradient woke up.
+    With ``anneal`` the rate falls along half a cosine from ``rate`` to ``anneal * rate`` over the ascent's steps
+    (I. Loshchilov and F. Hutter 2017, SGDR, arXiv:1608.03983, one cycle).
     """
 
     rate: float = 0.05
@@ -84,6 +95,11 @@ class Adam:
     epsilon: float = 1e-8
     nesterov: bool = False
     momentum_decay: float = 4e-3
+    anneal: float = 1.0
+    horizon: int = 1
+
+    def over(self, steps: int) -> StepRule:
+        return replace(self, horizon=steps)
 
     def start(self, parameters: Tensor) -> State:
         return {"first": torch.zeros_like(parameters), "second": torch.zeros_like(parameters)}
@@ -93,10 +109,14 @@ class Adam:
         second = state["second"] = self.beta2 * state["second"] + (1 - self.beta2) * gradient.square()
         deviation = (second / (1 - self.beta2 ** (step + 1))).sqrt() + self.epsilon
         if not self.nesterov:
-            return parameters + self.rate / (1 - self.beta1 ** (step + 1)) * first / deviation
+            return parameters + self._rate(step) / (1 - self.beta1 ** (step + 1)) * first / deviation
         now, after, product = self._momenta(step)
         mean = (1 - now) / (1 - product) * gradient + after / (1 - product * after) * first
-        return parameters + self.rate * mean / deviation
+        return parameters + self._rate(step) * mean / deviation
+
+    def _rate(self, step: int) -> float:
+        share = 0.5 * (1 + math.cos(math.pi * min(step / self.horizon, 1.0)))
+        return self.rate * (self.anneal + (1 - self.anneal) * share)
 
     def _momenta(self, step: int) -> tuple[float, float, float]:
         """NAdam's momentum of this step and the next, and the product of all up to this one."""
