@@ -65,6 +65,25 @@ class Gated(nn.Module):
         return self.fc2(self.tanh(self.fc1(x.flatten(1))))
 
 
+class ChannelsLast(nn.Module):
+    """A ConvNeXt-like block: its middle works with channels last, inside a skip connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 4, 4)
+        self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.wide = nn.Linear(6, 12)
+        self.act = nn.ReLU()
+        self.narrow = nn.Linear(12, 6)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        inner = self.depthwise(x).permute(0, 2, 3, 1)
+        inner = self.narrow(self.act(self.wide(inner))).permute(0, 3, 1, 2)
+        return self.head((x + inner).mean((2, 3)))
+
+
 class Segmenter(nn.Module):
     """Class logits at half resolution, and a second output: one number per image."""
 
@@ -108,6 +127,12 @@ def residual() -> tuple[nn.Module, convscope.Graph]:
 def gated() -> tuple[nn.Module, convscope.Graph]:
     """The gated network and its graph, for images of 16 px."""
     return _pair(Gated(), 16)
+
+
+@cache
+def channels_last() -> tuple[nn.Module, convscope.Graph]:
+    """The network with a channels-last middle and its graph."""
+    return _pair(ChannelsLast(), 32)
 
 
 @cache

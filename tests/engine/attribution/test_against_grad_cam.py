@@ -140,6 +140,49 @@ def test_score_cam_equals_the_reference_with_its_align_corners():
     assert relative(ours, theirs_raw(reference.ScoreCAM, "block2.relu2")) < TOLERANCE
 
 
+def test_score_cam_follows_the_authors_upsampling_by_default():
+    """A literal version of the paper: masks with half-pixel centres, softmax over the channels' scores."""
+    net, graph = residual()
+    layer = graph.layer("block2.relu2")
+    (values,) = Batch(Executors(graph), X).values([layer.tensor])
+    ours = ours_raw("scorecam", "block2.relu2")
+    for x, activations, mine in zip(X, torch.from_numpy(values), ours, strict=True):
+        masks = torch.nn.functional.interpolate(activations[:, None], size=(32, 32), mode="bilinear")
+        low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
+        masks = (masks - low) / (high - low).clamp(min=1e-12)
+        with torch.no_grad():
+            scores = net(torch.from_numpy(x) * masks)[:, TARGET]
+        paper = torch.einsum("k,khw->hw", scores.softmax(0), activations)
+        assert relative(mine, paper.numpy()) < TOLERANCE
+
+
+def test_ablation_cam_sets_to_zero_where_the_reference_uses_a_large_negative_value():
+    net, graph = residual()
+    layer = "block1.conv2"
+    (values,) = Batch(Executors(graph), X).values([graph.layer(layer).tensor])
+    assert values.min() < 0
+    for index, x in enumerate(torch.from_numpy(X)):
+        weights = []
+        with torch.no_grad():
+            whole = net(x[None])[0, TARGET]
+            for channel in range(values.shape[1]):
+                handle = net.block1.conv2.register_forward_hook(_silenced(channel))
+                weights.append((whole - net(x[None])[0, TARGET]) / whole.abs())
+                handle.remove()
+        paper = np.einsum("k,khw->hw", np.asarray(weights), values[index])
+        assert relative(ours_raw("ablationcam", layer)[index], paper) < TOLERANCE
+    assert relative(ours_raw("ablationcam", layer), theirs_raw(reference.AblationCAM, layer)) > 0.1
+
+
+def _silenced(channel):
+    def hook(module, inputs, output):
+        changed = output.clone()
+        changed[:, channel] = 0
+        return changed
+
+    return hook
+
+
 def test_full_grad_equals_the_reference_with_its_epsilon():
     net, graph = residual()
     with reference.FullGrad(model=net, target_layers=[]) as cam:

@@ -23,7 +23,7 @@ from convscope.engine.attribution.perturbation import score_cam
 from convscope.errors import UsageError
 from torch import nn
 
-from .nets import gated, images, relative, residual, seeded, segmenter
+from .nets import channels_last, gated, images, relative, residual, seeded, segmenter
 
 QUICK = {"rise": {"masks": 40}, "smoothgrad": {"samples": 3}, "smoothgrad-squared": {"samples": 3},
          "vargrad": {"samples": 3}, "integratedgradients": {"steps": 8}}  # fmt: skip
@@ -61,6 +61,24 @@ def test_gradients_of_a_bypassed_layer_equal_those_of_the_whole_network(layer):
     (expected,) = torch.autograd.grad(score, kept["o"])
     assert relative(activations.numpy(), kept["o"].detach().numpy()) < 1e-4
     assert relative(gradients.numpy(), expected.numpy()) < 1e-4
+
+
+def test_a_channels_last_layer_gives_the_same_map_as_any_other():
+    net, graph = channels_last()
+    x = images(2, 32)
+    tap = next(layer for layer in graph.layers if layer.op == "Relu")
+    assert tap.channel_axis == 3 and tap.channels == 12
+    kept = {}
+    handle = net.act.register_forward_hook(lambda m, i, o: kept.update(o=o))
+    score = net(torch.from_numpy(x))[:, 2].sum()
+    handle.remove()
+    (gradients,) = torch.autograd.grad(score, kept["o"])
+    expected = torch.einsum("nhwk,nk->nhw", kept["o"].detach(), gradients.mean(dim=(1, 2)))
+    assert relative(np.stack([a.values for a in explain(graph, x, "gradcam", 2, tap)]), expected.numpy()) < 1e-4
+    unit = explain(graph, x[:1], "saliency", f"unit:{tap.name}:5@1,2")
+    assert unit.score == pytest.approx(kept["o"][0, 1, 2, 5].item(), abs=1e-5)
+    for method in ("scorecam", "ablationcam", "eigencam", "hirescam"):
+        assert explain(graph, x[:1], method, 2, tap).values.shape == (8, 8)
 
 
 def test_what_bypasses_a_layer_is_found_on_the_graph():
