@@ -1,0 +1,233 @@
+"""Reading pictures that nobody has vouched for, and fitting them to a model.
+
+A picture is RGB, float32, (H, W, 3), in [0, 1]. Every conversion is done here and nowhere else: Pillow's own
+16-bit to RGB conversion clips everything above 255 to white without a word.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import ConvscopeError, RefusedInput, UsageError
+
+if TYPE_CHECKING:
+    from .graph import Graph
+
+T = TypeVar("T")
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in Pillow's "L"
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        pixels: (H, W, 3) float32 RGB in [0, 1].
+        path: where it was read.
+        notes: what was done to it that a user should know (first frame, transparency, rotation).
+    """
+
+    pixels: np.ndarray
+    path: str
+    notes: tuple[str, ...] = ()
+
+
+def read_image(path: str | Path) -> Picture:
+    """A picture file as RGB in [0, 1]: EXIF rotation applied, first frame, transparency on white.
+
+    Raises:
+        UsageError: there is no such file.
+        RefusedInput: broken, truncated, too large, or not PNG, JPEG, WebP, TIFF, BMP or GIF.
+    """
+    file = Path(path)
+    if not file.is_file():
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise UsageError(f"image '{path}' {what}; name a picture file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # odd metadata; the pixels decide
+            with Image.open(file, formats=FORMATS) as image:
+                return _decode(image, str(path))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise RefusedInput(f"image '{path}' claims more than {MAX_PIXELS:,} pixels; scale it down first") from None
+    except UnidentifiedImageError:
+        raise RefusedInput(f"image '{path}' is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
+    except ConvscopeError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError, TypeError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise RefusedInput(f"image '{path}' is broken: {reason}") from None
+
+
+def _decode(image: Image.Image, path: str) -> Picture:
+    notes: list[str] = []
+    if image.width * image.height > MAX_PIXELS:
+        raise RefusedInput(f"image '{path}' has {image.width} x {image.height} pixels; scale it down first")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        notes.append(f"the first of {frames} frames")
+    image.load()
+    if image.getexif().get(0x0112, 1) not in (0, 1):
+        image = ImageOps.exif_transpose(image)
+        notes.append("rotated as its EXIF orientation says")
+    return Picture(_to_rgb(image, path, notes), path, tuple(notes))
+
+
+def _to_rgb(image: Image.Image, path: str, notes: list[str]) -> np.ndarray:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return _gray(_deep(image, path, notes))
+    if image.mode == "F":
+        return _gray(_floats(np.asarray(image, dtype=np.float32), path))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
+        if rgba[..., 3].min() < 1:
+            notes.append("transparent parts shown on white")
+        return rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:])
+    return np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
+
+
+def _deep(image: Image.Image, path: str, notes: list[str]) -> np.ndarray:
+    """16-bit gray as value / 65535."""
+    values = np.asarray(image).astype(np.int64)
+    if image.mode == "I" and values.size and (values.min() < 0 or values.max() > 65535):
+        raise RefusedInput(f"image '{path}' has 32-bit values outside 0 to 65535; convert it to 8 or 16 bits")
+    notes.append("16-bit gray")
+    return (values / 65535).astype(np.float32)
+
+
+def _floats(values: np.ndarray, path: str) -> np.ndarray:
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        raise RefusedInput(f"image '{path}' has floating values outside [0, 1] or NaN; scale it to [0, 1] first")
+    return values
+
+
+def _gray(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
+    """Antialiased resampling, channel by channel in float32.
+
+    Args:
+        pixels: (H, W) or (H, W, C) float32.
+        size: (height, width).
+        interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
+    """
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    bands = pixels[..., None] if pixels.ndim == 2 else pixels
+    wanted = (int(size[1]), int(size[0]))
+    method = _RESAMPLING[interpolation]
+    done = [np.asarray(Image.fromarray(band).resize(wanted, method)) for band in _planes(bands)]
+    stacked = np.stack(done, axis=-1).astype(np.float32, copy=False)
+    return stacked[..., 0] if pixels.ndim == 2 else stacked
+
+
+def _planes(bands: np.ndarray) -> Iterator[np.ndarray]:
+    for channel in range(bands.shape[2]):
+        yield np.ascontiguousarray(bands[..., channel], dtype=np.float32)
+
+
+def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A picture in the shape of the model's input: resized or cropped as its preprocessing says.
+
+    Args:
+        pixels: (H, W, 3) in [0, 1].
+        graph: its preprocessing and channels decide.
+        size: (height, width); default the graph's image size.
+
+    Returns:
+        (C, H, W) float32 in [0, 1], RGB, or one channel of luma where the model takes one.
+
+    Raises:
+        UsageError: the model takes neither one nor three channels.
+    """
+    target = size or graph.image_size
+    p = graph.preprocessing
+    found = _short_side(pixels, target, p.crop, p.interpolation) if p.resize == "crop" else None
+    fitted = resize(pixels, target, p.interpolation) if found is None else found
+    fitted = fitted.clip(0, 1)
+    if graph.channels == 1:
+        return (fitted @ _LUMA)[None].astype(np.float32)
+    if graph.channels != 3:
+        raise UsageError(f"{graph.name} takes {graph.channels} channels; a picture has 1 or 3")
+    return np.ascontiguousarray(fitted.transpose(2, 0, 1))
+
+
+def _short_side(pixels: np.ndarray, size: tuple[int, int], crop: float, interpolation: str) -> np.ndarray:
+    """The short side to ``size / crop``, then the centre of ``size``."""
+    height, width = pixels.shape[:2]
+    scale = max(size[0] / crop / height, size[1] / crop / width)
+    larger = (max(round(height * scale), size[0]), max(round(width * scale), size[1]))
+    scaled = resize(pixels, larger, interpolation)
+    top, left = round((larger[0] - size[0]) / 2), round((larger[1] - size[1]) / 2)
+    return scaled[top : top + size[0], left : left + size[1]]
+
+
+def model_input(picture: Picture | np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -> np.ndarray:
+    """(1, C, H, W) float32 model input of one picture."""
+    pixels = picture.pixels if isinstance(picture, Picture) else picture
+    return graph.preprocessing.normalize(fit(pixels, graph, size)[None]).astype(np.float32, copy=False)
+
+
+def image_paths(paths: Sequence[str | Path]) -> list[Path]:
+    """The named files, and every picture in the named folders (recursive, sorted).
+
+    Raises:
+        UsageError: a path does not exist, or there is no picture at all.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UsageError(f"image '{path}' does not exist")
+    if not found:
+        raise UsageError(f"no pictures in {', '.join(str(p) for p in paths)}; known are {' '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def stream(
+    paths: Sequence[Path], prepare: Callable[[Picture], T], workers: int = 2
+) -> Iterator[tuple[Path, T | RefusedInput]]:
+    """Decodes and prepares in threads, in order, at most ``2 * workers`` pictures ahead.
+
+    A broken picture yields its error instead of a result, so that one file does not end the job.
+    """
+
+    def one(path: Path) -> Any:
+        try:
+            return prepare(read_image(path))
+        except RefusedInput as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting: list[tuple[Path, Future[Any]]] = []
+        for path in paths:
+            waiting.append((path, pool.submit(one, path)))
+            if len(waiting) >= 2 * workers:
+                ready, future = waiting.pop(0)
+                yield ready, future.result()
+        for ready, future in waiting:
+            yield ready, future.result()
