@@ -149,12 +149,12 @@ _OURS = Preset(
     name="convscope",
     source="measured here, docs/presets.md",
     picture="fourier",
-    rule=Adam(0.2, beta2=0.99),
-    steps=192,
+    rule=Adam(0.2, beta1=0.8, beta2=0.98, anneal=0.05),
+    steps=256,
     transform=Robust(),
-    stages=(Stage(0.5, 0.5), Stage(1.0, 0.5)),
     redirect=16,
-    patience=16,
+    patience=64,
+    gain=0.0,
     insist=True,
 )
 
