@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from math import prod
@@ -25,7 +27,7 @@ def load_model(keras: Any, path: Path, found: KerasFile, trust: bool) -> Any:
     """
     suffix = ".keras" if found.style == "keras" else ".h5"
     try:
-        with _with_suffix(path, suffix) as file, _bounded_weights(keras, path, found.weight_bytes):
+        with _as_keras_wants(path, suffix, found) as file, _bounded_weights(keras, path, found.weight_bytes):
             return keras.saving.load_model(file, compile=False, safe_mode=not trust)
     except RefusedInput:
         raise
@@ -88,6 +90,56 @@ def _bounded_weights(keras: Any, path: Path, stored: int) -> Iterator[None]:
         yield
     finally:
         keras.layers.Layer.add_weight = plain
+
+
+@contextlib.contextmanager
+def _as_keras_wants(path: Path, suffix: str, found: KerasFile) -> Iterator[str]:
+    """The file under a fitting name; a copy where it holds a Sequential as Keras 2.0 to 2.2 wrote it.
+
+    Keras 3 knows neither its bare list of layers nor an input shape on the first of them.
+    """
+    modern = _modern(found.config)
+    if found.style != "h5" or modern == found.config:
+        with _with_suffix(path, suffix) as file:
+            yield file
+        return
+    import h5py
+
+    with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
+        copy = Path(folder) / f"model{suffix}"
+        shutil.copyfile(path, copy)
+        with h5py.File(copy, "a") as opened:
+            del opened.attrs["model_config"]
+            opened.attrs["model_config"] = json.dumps(modern)
+        yield str(copy)
+
+
+def _modern(config: Any) -> Any:
+    """The config with every Sequential in the form of a later Keras 2: a dictionary, its input a layer."""
+    if isinstance(config, list):
+        return [_modern(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    config = {key: _modern(value) for key, value in config.items()}
+    inner = config.get("config")
+    if config.get("class_name") != "Sequential" or "module" in config:
+        return config
+    if isinstance(inner, list):
+        config["config"] = inner = {"name": str(config.get("name", "sequential")), "layers": inner}
+    if isinstance(inner, dict) and isinstance(inner.get("layers"), list):
+        inner["layers"] = _with_input_layer(inner["layers"])
+    return config
+
+
+def _with_input_layer(layers: list[Any]) -> list[Any]:
+    """The first layer's ``batch_input_shape`` as an InputLayer; Keras 3 takes its batch for an axis."""
+    first = layers[0] if layers and isinstance(layers[0], dict) else {}
+    inner = first.get("config")
+    if not isinstance(inner, dict) or first.get("class_name") == "InputLayer" or "batch_input_shape" not in inner:
+        return layers
+    rest = {key: value for key, value in inner.items() if key != "batch_input_shape"}
+    source = {"name": f"{inner.get('name', 'model')}_input", "batch_input_shape": inner["batch_input_shape"]}
+    return [{"class_name": "InputLayer", "config": source}, {**first, "config": rest}, *layers[1:]]
 
 
 @contextlib.contextmanager

@@ -128,16 +128,41 @@ def test_weights_in_the_form_of_keras_2_load(tmp_path: Path) -> None:
     model = lenet()
     path = tmp_path / "lenet_weights.hdf5"
     with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = ["c1", "flatten", "d1"]
-        file.create_group("flatten").attrs["weight_names"] = []
-        for name in ("c1", "d1"):
-            group = file.create_group(name)
-            group.attrs["weight_names"] = [f"{name}/kernel:0", f"{name}/bias:0"]
-            for weight, value in zip(group.attrs["weight_names"], model.get_layer(name).get_weights(), strict=True):
-                group[weight] = value
+        write_keras_2_weights(file, model)
     exported = load_keras_file(path, arch=f"{__file__}:lenet")
     x = np.random.default_rng(0).uniform(size=(2, 12, 12, 1)).astype(np.float32)
     np.testing.assert_allclose(outputs(exported, x), expected(model, x), atol=1e-5)
+
+
+def write_keras_2_weights(file: Any, model: Any) -> None:
+    """The layout of Keras 2: names in attributes, one group per layer."""
+    file.attrs["layer_names"] = ["c1", "flatten", "d1"]
+    file.create_group("flatten").attrs["weight_names"] = []
+    for name in ("c1", "d1"):
+        group = file.create_group(name)
+        group.attrs["weight_names"] = [f"{name}/kernel:0", f"{name}/bias:0"]
+        for weight, value in zip(group.attrs["weight_names"], model.get_layer(name).get_weights(), strict=True):
+            group[weight] = value
+
+
+def test_a_whole_model_of_keras_2_loads(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(1)
+    model = lenet()
+    layers = [
+        ("Conv2D", {"name": "c1", "batch_input_shape": [None, 12, 12, 1], "filters": 2, "kernel_size": [3, 3]}),
+        ("Flatten", {"name": "flatten"}),
+        ("Dense", {"name": "d1", "units": 2}),
+    ]
+    config = {"class_name": "Sequential", "config": [{"class_name": c, "config": values} for c, values in layers]}
+    with h5py.File(tmp_path / "old.hdf5", "w") as file:
+        file.attrs["keras_version"], file.attrs["backend"] = "2.0.5", "tensorflow"
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["training_config"] = json.dumps({"optimizer_config": {"class_name": "SGD", "config": {"lr": 0.1}}})
+        write_keras_2_weights(file.create_group("model_weights"), model)
+    exported = load_keras_file(tmp_path / "old.hdf5")
+    x = np.random.default_rng(0).uniform(size=(2, 12, 12, 1)).astype(np.float32)
+    np.testing.assert_allclose(outputs(exported, x), expected(model, x), atol=1e-5)
+    assert {"c1", "d1"} <= named(exported)
 
 
 def test_weights_that_do_not_fit_are_refused_in_one_line(model: Any, tmp_path: Path) -> None:
