@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..graph import Graph
-from ..render.artifacts import save_png, to_json, write_text
+from ..render.artifacts import append_line, save_png, to_json, write_text
 from .results import UnitResult, tile
 from .settings import Settings
 
@@ -57,8 +57,7 @@ class Album:
         for i, one in enumerate(result.strip):
             save_png(self.folder / "strips" / f"{Path(name).stem}-{i}.png", one)
         record = {**result.to_json(name), "strip": len(result.strip)}
-        with self._manifest.open("a", encoding="utf-8") as file:
-            file.write(to_json(record, indent=None) + "\n")
+        append_line(self._manifest, to_json(record, indent=None))
         self.records[result.unit] = record
 
     def file(self, unit: int) -> str:

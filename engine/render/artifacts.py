@@ -65,6 +65,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     return write_bytes(path, text.encode("utf-8", errors="replace"))
 
 
+def append_line(path: str | os.PathLike[str], line: str) -> Path:
+    """Adds one line to a journal; the reader must ignore a last line without its line feed, cut by a kill."""
+    try:
+        with open(path, "a", encoding="utf-8", newline="\n") as file:
+            file.write(line + "\n")
+    except OSError as exc:
+        raise _translated(exc, Path(path), Path(path)) from exc
+    return Path(path)
+
+
 def write_json(path: str | os.PathLike[str], obj: Any) -> Path:
     """Writes ``obj`` as JSON, see `to_json`."""
     return write_text(path, to_json(obj) + "\n")

@@ -1,0 +1,118 @@
+"""filters, maximize, dream and invert from the outside: files, exit codes, resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from convscope.cli.main import run
+from PIL import Image
+
+from ..tiny import small_cnn
+
+FAST = ["--steps", "2", "--size", "16", "--no-check", "--preprocessing", "torch", "--device", "cpu"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = tmp_path / "small.onnx"
+    onnx.save(small_cnn(), path)
+    return str(path)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    pytest.importorskip("convscope.engine.images")
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(path)
+    return str(path)
+
+
+def test_filters_writes_a_png_per_unit_the_grid_the_numbers_and_the_page(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(["filters", model, "--layer", "conv2", "--units", "0-3", *FAST, "-o", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out / "index.html")
+    result = json.loads((out / "result.json").read_text())
+    assert [u["unit"] for u in result["units"]] == [0, 1, 2, 3]
+    assert {"model", "layer", "preset", "size", "steps", "seed"} <= set(result)
+    for unit in result["units"]:
+        assert {"file", "status", "activation_start", "activation_end", "history"} <= set(unit)
+        with Image.open(out / unit["file"]) as picture:
+            assert picture.size == (16, 16) and picture.text["layer"] == "conv2"
+    with Image.open(out / "grid.png") as grid:
+        assert grid.size == (34, 34)
+    assert "default-src 'none'" in (out / "index.html").read_text()
+
+
+def test_the_same_command_continues_and_computes_nothing_twice(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["filters", model, "--layer", "conv2", *FAST, "-o", str(out), "--units"]
+    assert run([*command, "0,1"]) == 0
+    before = (out / "unit-0001.png").stat().st_mtime_ns
+    assert run([*command, "0-2"]) == 0
+    assert "2 of 3 units are finished" in capsys.readouterr().err
+    assert (out / "unit-0001.png").stat().st_mtime_ns == before
+    assert run([*command, "0", "--seed", "1"]) == 2
+    assert "made with other settings" in capsys.readouterr().err
+    assert run([*command, "0", "--seed", "1", "--force"]) == 0
+
+
+def test_top_keeps_the_strongest(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(["filters", model, "--layer", "relu1", "--units", "top:4", *FAST, "-o", str(out), "--live"]) == 0
+    ends = [u["activation_end"] for u in json.loads((out / "result.json").read_text())["units"]]
+    assert len(ends) == 4 and ends == sorted(ends, reverse=True)
+
+
+def test_maximize_writes_classes(model: str, tmp_path: Path) -> None:
+    pytest.importorskip("convscope.engine.labels")
+    out = tmp_path / "out"
+    assert run(["maximize", model, "--class", "3,1", *FAST, "-o", str(out)]) == 0
+    assert [u["unit"] for u in json.loads((out / "result.json").read_text())["units"]] == [3, 1]
+
+
+@pytest.mark.parametrize(("command", "name"), [("dream", "dream.png"), ("invert", "inverted.png")])
+def test_a_photograph_is_dreamt_and_inverted(command: str, name: str, model: str, photo: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run([command, model, photo, "--layer", "conv2", *FAST, "-o", str(out)]) == 0
+    assert {name, "before.png", "result.json", "index.html"} <= {p.name for p in out.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (["--layer", "conv22"], 2, "closest: 'conv2'"),
+        (["--layer", "conv2", "--units", "99"], 2, "out of range"),
+        (["--layer", "conv2", "--size", "0"], 2, "size 0 is not positive"),
+        (["--layer", "conv2", "--preset", "x"], 2, "preset 'x' is unknown"),
+        (["--layer", "conv2", "--batch", "0"], 2, "batch '0'"),
+        (["--units", "0"], 2, "filters needs --layer"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    change: list[str], code: int, message: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(["filters", model, *FAST, "-o", str(out), *change]) == code
+    error = capsys.readouterr().err.strip().splitlines()
+    assert message in error[-1] and error[-1].startswith("error:")
+    assert not out.exists()
+
+
+def test_nan_in_the_model_is_refused_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = small_cnn()
+    for tensor in broken.graph.initializer:
+        if tensor.name == "conv2.bias":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(12, np.nan, dtype=np.float32), tensor.name))
+    path, out = tmp_path / "nan.onnx", tmp_path / "out"
+    onnx.save(broken, path)
+    assert run(["filters", str(path), "--layer", "conv2", *FAST, "-o", str(out)]) == 3
+    assert "NaN" in capsys.readouterr().err
+    assert not out.exists()
