@@ -137,6 +137,7 @@ def measure_torch(name: str) -> dict[str, Any]:
 
     module, sides = torch_network(name)
     x = smallest_input(module, sides)
+    calibrate(module, x)
     started = time.perf_counter()
     graph = convscope.load(module, example_input=x[:1], check=False)
     result: dict[str, Any] = {"import_seconds": round(time.perf_counter() - started, 1), "size": x.shape[-1]}
@@ -185,6 +186,25 @@ def enliven(module: Any) -> Any:
             if parameter.ndim <= 1 or parameter.abs().max() < 1e-3:
                 parameter.add_(torch.rand(parameter.shape, generator=generator) * 0.2)
     return module
+
+
+def calibrate(module: Any, x: Any) -> None:
+    """Batch-norm statistics of what really arrives: otherwise values grow layer by layer, into rounding errors."""
+    import torch
+
+    norms: list[Any] = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    before = [(m.momentum, m.running_mean.clone(), m.running_var.clone()) for m in norms if m.running_var is not None]
+    try:
+        for norm in norms:
+            norm.momentum = 1.0
+        with torch.no_grad():
+            module.train()(torch.cat([x, x.flip(-1), x.flip(-2), x * 0.5]))
+        changed = [(m.momentum, m.running_mean, m.running_var) for m in norms if m.running_var is not None]
+    except Exception:  # some networks train in another form than they run; theirs stay as they were
+        changed = before
+    for norm, old, new in zip((m for m in norms if m.running_var is not None), before, changed, strict=True):
+        norm.momentum, norm.running_mean, norm.running_var = old[0], new[1], new[2].clamp(min=1e-3)
+    module.eval()
 
 
 def smallest_input(module: Any, sides: tuple[int, ...]) -> Any:
