@@ -1,0 +1,249 @@
+"""Why two paired layers differ: attributes, then weights under hypotheses, then recomputation as proof."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .align import Pair
+from .steps import ACTIVATIONS, DENSE, POOLS, Step
+
+_SAME = 1e-6  # relative; float32 weights that went through a fold of batch-norm agree to this
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A diagnosis.
+
+    Attributes:
+        kind: one word or two, stable, for programs: "padding", "epsilon", "flatten order", ...
+        text: one line with the numbers.
+        confirmed: True where recomputing B's layer with A's setting gives A's result, None where not tried.
+    """
+
+    kind: str
+    text: str
+    confirmed: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for ``--json``."""
+        return asdict(self)
+
+
+def causes(pair: Pair, skipped_a: Sequence[Step] = (), skipped_b: Sequence[Step] = ()) -> list[Cause]:
+    """What is known to differ between two paired steps, the most telling first; empty where nothing does.
+
+    Args:
+        pair: the steps.
+        skipped_a, skipped_b: steps without a partner right in front of the pair.
+    """
+    a, b = pair.a, pair.b
+    found: list[Cause] = []
+    for steps, one, other in ((skipped_a, "A", "B"), (skipped_b, "B", "A")):
+        for step in steps:
+            kind = "activation" if step.kind in ACTIVATIONS else "missing layer"
+            found.append(Cause(kind, f"{step.kind} '{step.name}' is in {one} and has no counterpart in {other}"))
+    if a.kind != b.kind:
+        kind = "activation" if a.kind in ACTIVATIONS else "pool type" if a.kind in POOLS else "operator"
+        return [*found, Cause(kind, f"{kind}: {a.kind} in A, {b.kind} in B")]
+    found += _attribute_causes(a, b)
+    if a.weight is not None and b.weight is not None:
+        found += _weight_causes(a, b)
+    return found
+
+
+_NAMES = {"pads": "padding", "auto_pad": "padding", "ceil_mode": "pool ceil mode", "kernel_shape": "kernel size"}
+
+
+def _attribute_causes(a: Step, b: Step) -> list[Cause]:
+    found = []
+    for key in sorted({*a.attributes, *b.attributes}):
+        one, two = a.attributes.get(key), b.attributes.get(key)
+        if one == two:
+            continue
+        kind = _NAMES.get(key, key)
+        if key == "epsilon":
+            kind = "epsilon"
+        elif a.kind in ACTIVATIONS:
+            kind = "activation"
+        elif a.kind == "Pad" or (key.startswith("input") and a.kind == "Pad"):
+            kind = "padding"
+        found.append(Cause(kind, f"{kind}: {key} {_shown(one, key)} in A, {_shown(two, key)} in B"))
+    return found
+
+
+def _shown(value: object, key: str) -> str:
+    text = "absent" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = text if len(text) < 60 else text[:57] + "..."
+    if key == "pads" and isinstance(value, list) and len(value) == 4 and any(value):
+        symmetric = value[:2] == value[2:]
+        text += " (symmetric)" if symmetric else " (asymmetric, as SAME pads)"
+    return text
+
+
+def _weight_causes(a: Step, b: Step) -> list[Cause]:
+    assert a.weight is not None and b.weight is not None and a.bias is not None and b.bias is not None
+    if a.weight.shape != b.weight.shape:
+        return [Cause("weight shape", f"weights of shape {a.weight.shape} in A, {b.weight.shape} in B")]
+    if a.norm is not None and b.norm is not None and _close(a.raw, b.raw):
+        found = _norm_causes(a, b)
+        if found:
+            return found
+    if _close(a.weight, b.weight):
+        return [] if _close(a.bias, b.bias, np.abs(a.weight).max()) else [_bias_cause(a, b)]
+    for hypothesis in (_folded_epsilon, _rounded, _reordered):
+        cause = next(hypothesis(a, b), None)
+        if cause is not None:
+            return [cause]
+    return [_perturbed(a, b)]
+
+
+def _norm_causes(a: Step, b: Step) -> list[Cause]:
+    one, two = a.norm, b.norm
+    assert one is not None and two is not None
+    if not np.isclose(one.epsilon, two.epsilon, rtol=1e-5, atol=0):
+        return [Cause("epsilon", f"epsilon of the batch-norm is {one.epsilon:.3g} in A, {two.epsilon:.3g} in B")]
+    return [
+        Cause("batch-norm", f"the batch-norm's {what} differs, {_relative(x, y):.2g} relative")
+        for what, x, y in (
+            ("scale", one.scale, two.scale),
+            ("bias", one.bias, two.bias),
+            ("mean", one.mean, two.mean),
+            ("variance", one.var, two.var),
+        )
+        if not _close(x, y)
+    ]
+
+
+def _bias_cause(a: Step, b: Step) -> Cause:
+    assert a.bias is not None and b.bias is not None
+    for one, two, where in ((a, b, "B"), (b, a, "A")):
+        if np.any(one.bias) and not np.any(two.bias):
+            return Cause("bias", f"the bias is missing in {where}")
+    changed = int((np.abs(a.bias - b.bias) > _SAME * np.abs(a.bias).max()).sum())
+    return Cause(
+        "bias", f"the bias differs in {changed} of {len(a.bias)} units, {_relative(a.bias, b.bias):.2g} relative"
+    )
+
+
+def _folded_epsilon(a: Step, b: Step) -> Iterator[Cause]:
+    """One side holds the batch-norm, the other is folded: does one other epsilon explain every channel?"""
+    for one, two, where in ((a, b, "B"), (b, a, "A")):
+        if one.norm is None or two.norm is not None or one.raw is None or two.weight is None:
+            continue
+        axes = tuple(range(1, one.raw.ndim))
+        size = (one.raw**2).sum(axis=axes)
+        ratio = np.divide((two.weight * one.raw).sum(axis=axes), size, out=np.zeros(len(size)), where=size > 0)
+        used = np.abs(ratio) > 1e-9
+        if not used.any() or not _close(one.raw * ratio.reshape(-1, *[1] * len(axes)), two.weight):
+            continue
+        solved = (one.norm.scale[used] / ratio[used]) ** 2 - one.norm.var[used]
+        epsilon = float(np.median(solved))
+        if epsilon > 0 and np.allclose(solved, epsilon, rtol=0.05, atol=2e-6 * one.norm.var[used].max()):
+            text = (
+                f"epsilon of the batch-norm is {one.norm.epsilon:.3g}, but {where} was folded with about {epsilon:.3g}"
+            )
+            yield Cause("epsilon", text)
+
+
+def _rounded(a: Step, b: Step) -> Iterator[Cause]:
+    for one, two, where in (
+        (a.raw, b.raw, "B"),
+        (b.raw, a.raw, "A"),
+        (a.weight, b.weight, "B"),
+        (b.weight, a.weight, "A"),
+    ):
+        assert one is not None and two is not None
+        with np.errstate(over="ignore"):
+            if one.shape == two.shape and np.allclose(one.astype(np.float16), two, rtol=1e-7, atol=0):
+                yield Cause("float16", f"the weights of {where} are the other's rounded to float16")
+            elif one.shape == two.shape and np.allclose(_bfloat16(one), two, rtol=1e-7, atol=0):
+                yield Cause("bfloat16", f"the weights of {where} are the other's rounded to bfloat16")
+    for values, other, where in ((a.raw, b.raw, "A"), (b.raw, a.raw, "B")):
+        assert values is not None and other is not None
+        if values.size > 2048 and len(np.unique(values)) <= 256 * len(values) // 8 and _relative(other, values) < 0.02:
+            levels = max(len(np.unique(row)) for row in values)
+            if levels <= 256:
+                yield Cause("quantization", f"the weights of {where} take at most {levels} values per filter")
+
+
+def _bfloat16(values: np.ndarray) -> np.ndarray:
+    bits = values.astype(np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return rounded.astype(np.uint32).view(np.float32)
+
+
+def _reordered(a: Step, b: Step) -> Iterator[Cause]:
+    """The same numbers in another order: input channels, output channels, flatten order, flipped kernel."""
+    x, y = a.weight, b.weight
+    assert x is not None and y is not None
+    if x.ndim == 4:
+        if x.shape[1] == 3 and _close(x[:, ::-1], y):
+            yield Cause("channel order", "the input channels are reversed: one model expects RGB, the other BGR")
+        if _close(x[:, :, ::-1, ::-1], y):
+            yield Cause("flipped kernel", "the kernels are turned by 180 degrees: convolution against correlation")
+        if x.shape[2] == x.shape[3] and _close(x.swapaxes(2, 3), y):
+            yield Cause("transposed kernel", "the kernels' rows and columns are exchanged")
+    if a.kind == DENSE and (cause := _flatten_order(x, y)):
+        yield cause
+    for axis, what in ((0, "output"), (1, "input")):
+        order = same_order(np.moveaxis(x, axis, 0), np.moveaxis(y, axis, 0))
+        if order is not None:
+            moved = np.flatnonzero(order != np.arange(len(order)))
+            listed = ", ".join(f"{i}->{order[i]}" for i in moved[:6]) + (", ..." if len(moved) > 6 else "")
+            yield Cause("swapped channels", f"{len(moved)} {what} channels are swapped ({listed})")
+
+
+def _flatten_order(x: np.ndarray, y: np.ndarray) -> Cause | None:
+    """Are the columns those of (C, H, W) flattened as (H, W, C), for any C and H = W or any divisors?"""
+    order = same_order(x.T, y.T)
+    if order is None:
+        return None
+    width = len(order)
+    for channels in (d for d in range(2, width) if width % d == 0):
+        nhwc = np.arange(width).reshape(channels, -1).T.reshape(-1)
+        for there, text in ((nhwc, "A is flattened as NCHW, B as NHWC"), (np.argsort(nhwc), "A as NHWC, B as NCHW")):
+            if np.array_equal(np.argsort(order), there):
+                return Cause("flatten order", f"flatten order: {text} ({channels} channels of {width // channels})")
+    return None
+
+
+def same_order(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    """(n,) with ``x[i] == y[order[i]]`` for the rows of two arrays, or None where they are not the same rows.
+
+    Rows are brought into the order of a random projection; equal rows are told apart by their place.
+    """
+    p, q = x.reshape(len(x), -1), y.reshape(len(y), -1)
+    if p.shape != q.shape:
+        return None
+    line = np.random.default_rng(0).normal(size=p.shape[1])
+    first, second = np.argsort(p @ line, kind="stable"), np.argsort(q @ line, kind="stable")
+    if not _close(p[first], q[second]):
+        return None
+    order = np.empty(len(p), dtype=np.int64)
+    order[first] = second
+    return order
+
+
+def _perturbed(a: Step, b: Step) -> Cause:
+    assert a.weight is not None and b.weight is not None
+    changed = np.abs(a.weight - b.weight).reshape(len(a.weight), -1).max(axis=1) > _SAME * np.abs(a.weight).max()
+    units = np.flatnonzero(changed)
+    listed = f" ({', '.join(map(str, units[:6]))})" if len(units) <= 6 else ""
+    size = _relative(a.weight, b.weight)
+    return Cause("weights", f"the weights differ in {len(units)} of {len(changed)} units{listed}, {size:.2g} relative")
+
+
+def _relative(x: np.ndarray, y: np.ndarray) -> float:
+    size = np.linalg.norm(x)
+    return float(np.linalg.norm(x - y) / size) if size > 0 else float(np.linalg.norm(y))
+
+
+def _close(x: np.ndarray | None, y: np.ndarray | None, scale: float = 0.0) -> bool:
+    if x is None or y is None or x.shape != y.shape:
+        return False
+    size = max(float(np.abs(x).max()), scale) if x.size else 0.0
+    return bool(np.abs(x - y).max() <= _SAME * size) if x.size else True

@@ -1,0 +1,145 @@
+"""Correspondence of units and similarity of layers, in one pass over the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from .align import Pair
+from .difference import Bench, Values, cells, common_grid
+from .matching import Matching, match, weight_likeness
+from .similarity import MinibatchCka, Moments
+
+_SIDE = 16  # of the grid of positions that a feature map contributes
+_LARGEST = 2048  # units of a layer; beyond, three square matrices of doubles would not stay small
+_MINIBATCH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStatistics:
+    """Of one pair: the matching of its units and how alike the two layers are."""
+
+    matching: Matching
+    by_weights: Matching | None
+    cka: float
+    svcca: float | None = None
+    pwcca: float | None = None
+    procrustes: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers, without the pairs of units."""
+        return {
+            "matched_share": self.matching.share,
+            "matched_share_weights": self.by_weights.share if self.by_weights else None,
+            "cka": self.cka,
+            "svcca": self.svcca,
+            "pwcca": self.pwcca,
+            "procrustes": self.procrustes,
+        }
+
+
+def measure(
+    bench: Bench,
+    pairs: Sequence[Pair],
+    x_a: np.ndarray,
+    x_b: np.ndarray,
+    *,
+    full: bool = False,
+    progress: Callable[[], Any] | None = None,
+) -> tuple[dict[int, LayerStatistics], np.ndarray | None]:
+    """Statistics by index of the pair, and the matrix of CKA between all these layers where ``full``.
+
+    Only convolutions and dense layers with at most 2048 units are measured. Feature maps contribute up to
+    16 x 16 positions per picture.
+
+    Args:
+        bench: both models.
+        pairs: aligned layers.
+        x_a, x_b: each model's own input of the same pictures.
+        full: also SVCCA, PWCCA, Procrustes and the matrix (minibatch CKA over whole pictures, needs 4 of them).
+        progress: called after every picture.
+    """
+    chosen = [i for i, p in enumerate(pairs) if p.a.weight is not None and p.b.weight is not None]
+    chosen = [i for i in chosen if max(len(_w(pairs[i], "a")), len(_w(pairs[i], "b"))) <= _LARGEST]
+    if not chosen:
+        return {}, None
+    moments = {i: Moments(len(_w(pairs[i], "a")), len(_w(pairs[i], "b"))) for i in chosen}
+    matrix = MinibatchCka(len(chosen), len(chosen)) if full and len(x_a) >= 4 else None
+    left = bench.run(bench.a, x_a, [pairs[i].a.tensor for i in chosen])
+    right = bench.run(bench.b, x_b, [pairs[i].b.tensor for i in chosen])
+    for batch in _batches(zip(left, right, strict=True), len(x_a)):
+        kept: tuple[list[list[np.ndarray]], list[list[np.ndarray]]] = ([], [])
+        for values_a, values_b in batch:
+            rows = [_features(bench, pairs[i], values_a, values_b) for i in chosen]
+            for i, (x, y) in zip(chosen, rows, strict=True):
+                one, two = _positions(*common_grid(x, y))
+                if len(one) == len(two):
+                    moments[i].add(one, two)
+            if matrix is not None:
+                kept[0].append([_small(x) for x, _ in rows])
+                kept[1].append([_small(y) for _, y in rows])
+            if progress:
+                progress()
+        if matrix is not None:
+            matrix.add(*([np.concatenate(layer) for layer in zip(*side, strict=True)] for side in kept))
+    found = {i: _statistics(pairs[i], moments[i], full) for i in chosen if moments[i].count > 1}
+    return found, matrix.result() if matrix is not None else None
+
+
+def _statistics(pair: Pair, moments: Moments, full: bool) -> LayerStatistics:
+    a, b = _w(pair, "a"), _w(pair, "b")
+    by_weights = match(weight_likeness(a, b), "weights") if a.shape[1:] == b.shape[1:] and a[0].size > 1 else None
+    return LayerStatistics(
+        match(moments.correlation()),
+        by_weights,
+        moments.cka(),
+        moments.svcca() if full else None,
+        moments.pwcca() if full else None,
+        moments.procrustes() if full else None,
+    )
+
+
+def _w(pair: Pair, side: str) -> np.ndarray:
+    weight = (pair.a if side == "a" else pair.b).weight
+    assert weight is not None
+    return weight
+
+
+def _features(bench: Bench, pair: Pair, values_a: Values, values_b: Values) -> tuple[np.ndarray, np.ndarray]:
+    return (
+        bench.a.channels_first(pair.a.tensor, values_a[pair.a.tensor]),
+        bench.b.channels_first(pair.b.tensor, values_b[pair.b.tensor]),
+    )
+
+
+def _positions(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(positions, channels) of both, on a grid of at most 16 x 16."""
+    if x.ndim == 4 and y.ndim == 4 and x.shape[2:] != y.shape[2:]:
+        height, width = (min(x.shape[k], y.shape[k]) for k in (2, 3))
+        x, y = cells(x, height, width), cells(y, height, width)
+    return _rows(x), _rows(y)
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    if x.ndim == 4:
+        x = x[:, :, :: -(-x.shape[2] // _SIDE), :: -(-x.shape[3] // _SIDE)]
+    return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+
+
+def _small(x: np.ndarray) -> np.ndarray:
+    if x.ndim == 4 and max(x.shape[2:]) > _SIDE:
+        return cells(x, min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3]))
+    return x
+
+
+def _batches(items: Iterator[tuple[Values, Values]], count: int) -> Iterator[list[tuple[Values, Values]]]:
+    """Minibatches of 8; the last takes in a rest that would be smaller than the estimator allows."""
+    done = 0
+    while done < count:
+        size = _MINIBATCH if count - done >= _MINIBATCH + 4 else count - done
+        yield list(islice(items, size))
+        done += size

@@ -1,0 +1,285 @@
+"""A graph as a sequence of steps that two exports of one network share.
+
+Exports differ in what does not matter: batch-norm folded or not, bias inside the convolution or added behind
+it, zero padding as a node of its own, dense layers as Gemm or MatMul. A `Step` takes these together: one
+convolution or dense layer with its effective weight and bias, or one other operator that changes values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ..graph import Graph
+
+CONVOLUTION, DENSE = "convolution", "dense"
+POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "ReduceMean")
+ACTIVATIONS = (
+    *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"),
+    *("Softplus", "Softsign", "Mish", "Swish", "ThresholdedRelu", "Clip", "Erf"),
+)
+# Operators that only move or relabel values: exports differ in them freely.
+_NEUTRAL = {
+    *("Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Constant", "Shape"),
+    *("Gather", "Slice", "Expand"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """The batch-norm behind a convolution: arrays (O,) and epsilon."""
+
+    scale: np.ndarray
+    bias: np.ndarray
+    mean: np.ndarray
+    var: np.ndarray
+    epsilon: float
+    node: onnx.NodeProto
+
+    @property
+    def factor(self) -> np.ndarray:
+        """What the normalization multiplies each channel by."""
+        return self.scale / np.sqrt(self.var + self.epsilon)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operation.
+
+    Attributes:
+        kind: "convolution", "dense" or the ONNX operator.
+        name: the layer's name.
+        tensor: its result, after bias and batch-norm.
+        inputs: the tensors it reads, weights and absorbed padding aside.
+        node: the main ONNX node.
+        attributes: what decides its geometry, comparable between exports.
+        raw: weight as stored, (O, I/g, kH, kW) or (O, I) float64, or None.
+        weight: the same with batch-norm folded in.
+        bias: (O,) float64 with batch-norm folded in; zeros where there is none.
+        norm: the batch-norm behind it, or None.
+        stored: the initializer's name of the weight.
+        stored_bias: the initializer's name of the bias, or "".
+    """
+
+    kind: str
+    name: str
+    tensor: str
+    inputs: tuple[str, ...]
+    node: onnx.NodeProto
+    attributes: dict[str, object] = field(default_factory=dict)
+    raw: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    norm: Norm | None = None
+    stored: str = ""
+    stored_bias: str = ""
+
+    @property
+    def is_anchor(self) -> bool:
+        """Whether it has trained weights."""
+        return self.weight is not None
+
+
+class Network:
+    """The steps of a graph, in order of execution."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.weights = {t.name: t for t in graph.model.graph.initializer}
+        self.producer = {name: node for node in graph.model.graph.node for name in node.output if name}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.model.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self._layers = {layer.tensor: layer for layer in graph.layers}
+        self._outputs = {o.name for o in graph.outputs}
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """Convolutions and dense layers with what belongs to them, and every other operator that is not neutral."""
+        found: list[Step] = []
+        taken: set[str] = set()
+        for node in self.graph.model.graph.node:
+            tensor = node.output[0] if node.output else ""
+            if tensor in taken or tensor not in self._layers:
+                continue
+            step = self._anchor(node, taken) or self._other(node)
+            if step is not None:
+                found.append(step)
+        return tuple(found)
+
+    @cached_property
+    def by_tensor(self) -> dict[str, Step]:
+        """Step by the tensor that it makes."""
+        return {step.tensor: step for step in self.steps}
+
+    def layer_name(self, tensor: str) -> str:
+        """The layer's name, or the tensor's."""
+        layer = self._layers.get(tensor)
+        return layer.name if layer else tensor
+
+    def channels_first(self, tensor: str, values: np.ndarray) -> np.ndarray:
+        """A tensor's values with channels on axis 1."""
+        layer = self._layers.get(tensor)
+        return np.asarray(layer.channels_first(values)) if layer else values
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """A weight's values as float64 (integers as they are), or None where it is computed."""
+        if name not in self.weights:
+            return None
+        values = numpy_helper.to_array(self.weights[name])
+        return values.astype(np.float64) if values.dtype.kind == "f" else values
+
+    def _anchor(self, node: onnx.NodeProto, taken: set[str]) -> Step | None:
+        if len(node.input) < 2 or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            return None
+        raw = self.constant(node.input[1])
+        if raw is None or (node.op_type in ("Gemm", "MatMul") and raw.ndim != 2):
+            return None
+        options = attributes(node)
+        if node.op_type == "MatMul" or (node.op_type == "Gemm" and not options.get("transB", 0)):
+            raw = raw.T
+        if node.op_type == "ConvTranspose" and options.get("group", 1) == 1:
+            raw = raw.swapaxes(0, 1)
+        stored_bias = node.input[2] if len(node.input) > 2 else ""
+        bias = self.constant(stored_bias) if stored_bias else None
+        bias = np.zeros(len(raw)) if bias is None else np.broadcast_to(bias.reshape(-1), (len(raw),)).copy()
+        source, pads = self._padding(node, taken)
+        tensor, weight, norm = node.output[0], raw, None
+        while (behind := self._only_reader(tensor)) is not None:
+            added = self._per_channel(behind, tensor, len(raw), raw.ndim) if behind.op_type == "Add" else None
+            if added is not None and norm is None:
+                bias = bias + added[0]
+                stored_bias = stored_bias or added[1]
+            elif behind.op_type == "BatchNormalization" and norm is None and self._norm(behind) is not None:
+                norm = self._norm(behind)
+                assert norm is not None
+                weight = raw * norm.factor.reshape(-1, *[1] * (raw.ndim - 1))
+                bias = (bias - norm.mean) * norm.factor + norm.bias
+            else:
+                break
+            taken.add(tensor)
+            tensor = behind.output[0]
+            taken.add(tensor)
+        kind = CONVOLUTION if "Conv" in node.op_type else DENSE
+        geometry = self._geometry(node, options, raw, pads) if kind == CONVOLUTION else {}
+        return Step(
+            kind, self.layer_name(tensor), tensor, (source,), node, geometry,
+            raw, weight, bias, norm, node.input[1], stored_bias,
+        )  # fmt: skip
+
+    def _other(self, node: onnx.NodeProto) -> Step | None:
+        if node.op_type in _NEUTRAL or self._absorbed(node):
+            return None
+        inputs = tuple(n for n in node.input if n and n not in self.weights)
+        options = {k: v for k, v in attributes(node).items() if k != "training_mode"}
+        name, tensor = self.layer_name(node.output[0]), node.output[0]
+        if (
+            node.op_type == "ReduceMean"
+            and len(self._layers[inputs[0]].shape if inputs[0] in self._layers else ()) == 4
+        ):
+            return Step("GlobalAveragePool", name, tensor, inputs, node)  # what Keras exports write for it
+        if node.op_type == "Softmax":
+            options = {}
+        if node.op_type in ("MaxPool", "AveragePool", "LpPool"):
+            options = _pool(options)
+        constants = {
+            f"input {i}": np.round(value, 6).reshape(-1).tolist()
+            for i, n in enumerate(node.input)
+            if n and (value := self.constant(n)) is not None and value.size <= 64
+        }
+        return Step(node.op_type, name, tensor, inputs, node, {**options, **constants})
+
+    def _only_reader(self, tensor: str) -> onnx.NodeProto | None:
+        readers = self.readers.get(tensor, [])
+        return readers[0] if len(readers) == 1 and tensor not in self._outputs else None
+
+    def _per_channel(self, node: onnx.NodeProto, tensor: str, size: int, rank: int) -> tuple[np.ndarray, str] | None:
+        other = node.input[1] if node.input[0] == tensor else node.input[0]
+        value = self.constant(other)
+        if value is None or value.size != size:
+            return None
+        tail = value.ndim >= 3 and value.shape[-2:] == (1, 1)
+        return (value.reshape(-1), other) if rank == 2 or tail else None
+
+    def _norm(self, node: onnx.NodeProto) -> Norm | None:
+        parts = [self.constant(n) for n in node.input[1:5]]
+        if len(parts) < 4 or any(p is None for p in parts):
+            return None
+        scale, bias, mean, var = (np.asarray(p).reshape(-1) for p in parts)
+        return Norm(scale, bias, mean, var, float(str(attributes(node).get("epsilon", 1e-5))), node)
+
+    def _absorbed(self, node: onnx.NodeProto) -> bool:
+        readers = self.readers.get(node.output[0], [])
+        return node.op_type == "Pad" and len(readers) == 1 and self._zero_pads(node, readers[0]) is not None
+
+    def _zero_pads(self, pad: onnx.NodeProto, reader: onnx.NodeProto) -> np.ndarray | None:
+        """(top, left, bottom, right) of a zero padding in front of a convolution, or None."""
+        if reader.op_type != "Conv" or self.constant(reader.input[1]) is None:
+            return None
+        options = attributes(pad)
+        value = self.constant(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else None
+        amounts = self.constant(pad.input[1]) if len(pad.input) > 1 else None
+        plain = options.get("mode", "constant") == "constant" and (value is None or not np.any(value))
+        if not plain or amounts is None or amounts.size != 8 or np.any(amounts[[0, 1, 4, 5]]):
+            return None
+        return amounts[[2, 3, 6, 7]]
+
+    def _padding(self, node: onnx.NodeProto, taken: set[str]) -> tuple[str, np.ndarray]:
+        pad = self.producer.get(node.input[0])
+        if pad is not None and pad.op_type == "Pad" and self._absorbed(pad):
+            amounts = self._zero_pads(pad, node)
+            assert amounts is not None
+            return pad.input[0], amounts
+        return node.input[0], np.zeros(4, dtype=np.int64)
+
+    def _geometry(
+        self, node: onnx.NodeProto, options: dict[str, object], raw: np.ndarray, extra: np.ndarray
+    ) -> dict[str, object]:
+        rank = raw.ndim - 2
+        automatic = options.get("auto_pad", "NOTSET")
+        pads: object = options.get("pads", [0] * 2 * rank)
+        if automatic not in ("NOTSET", "VALID"):
+            pads = str(automatic)
+        elif rank == 2:
+            pads = [int(a) + int(b) for a, b in zip(pads, extra, strict=True)]  # type: ignore[call-overload]
+        return {
+            "strides": options.get("strides", [1] * rank),
+            "dilations": options.get("dilations", [1] * rank),
+            "pads": pads,
+            "group": options.get("group", 1),
+        }
+
+
+def _pool(options: dict[str, object]) -> dict[str, object]:
+    kernel = options.get("kernel_shape", [1, 1])
+    assert isinstance(kernel, list)
+    defaults = {
+        "strides": [1] * len(kernel),
+        "pads": [0] * 2 * len(kernel),
+        "dilations": [1] * len(kernel),
+        "ceil_mode": 0,
+        "count_include_pad": 0,
+    }
+    options = {k: v for k, v in options.items() if not (k == "auto_pad" and v == "NOTSET") and k != "storage_order"}
+    return {**defaults, **options}
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, object]:
+    """A node's attributes as plain Python values; tensors and graphs are left out."""
+    found: dict[str, object] = {}
+    for a in node.attribute:
+        value = helper.get_attribute_value(a)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        elif isinstance(value, float):
+            value = float(np.float32(value).astype(str))
+        elif hasattr(value, "__iter__") and not isinstance(value, (str, onnx.TensorProto, onnx.GraphProto)):
+            value = list(value)
+        if isinstance(value, (int, float, str, list)):
+            found[a.name] = value
+    return found

@@ -1,0 +1,320 @@
+"""Are these the same network? If not, where do they part, why, and what corresponds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...errors import ConvscopeError, UsageError
+from ..graph import Graph
+from .align import Pair, align
+from .cause import Cause, causes
+from .difference import Bench, Pictures, relative_differences
+from .permutation import moved, recover
+from .repair import proven
+from .statistics import LayerStatistics, measure
+from .stem import Stem, stems
+from .steps import Network, Step
+
+IDENTICAL, PERMUTED = "identical", "equal up to permutation"
+PREPROCESSED, DIFFERENT = "equal up to preprocessing", "different"
+MAX_REL = 1e-4  # float32 through a hundred layers; a wrong setting is far above it
+
+
+@dataclass(frozen=True)
+class FirstDifference:
+    """Where the two models part."""
+
+    layer_a: str
+    layer_b: str
+    rel: float
+    causes: tuple[Cause, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """With ``cause``, the first cause in words, and all of them in ``causes``."""
+        return {
+            "layer_a": self.layer_a,
+            "layer_b": self.layer_b,
+            "rel": self.rel,
+            "cause": self.causes[0].text if self.causes else "no cause found in settings or weights",
+            "causes": [c.to_json() for c in self.causes],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The answer of `compare`.
+
+    Attributes:
+        verdict: "identical", "equal up to permutation", "equal up to preprocessing" or "different".
+        max_rel: the bound that equal means.
+        first_difference: None where the verdict is identical.
+        pairs: aligned layers; ``rel``, ``cause`` by index.
+        rel: relative difference per pair, each model with its own preprocessing.
+        cause: what differs in each pair's settings and weights.
+        statistics: by index of the pair, for convolutions and dense layers.
+        cka_matrix: rows and columns are the pairs in ``statistics``, or None.
+        permutations: layer of A -> channel i of A is channel ``[i]`` of B.
+        only_a, only_b: layers without a partner.
+        notes: what was assumed.
+        images: how many pictures were compared.
+    """
+
+    verdict: str
+    max_rel: float
+    first_difference: FirstDifference | None
+    pairs: tuple[Pair, ...]
+    rel: tuple[float, ...]
+    cause: tuple[tuple[Cause, ...], ...]
+    statistics: dict[int, LayerStatistics] = field(default_factory=dict)
+    cka_matrix: np.ndarray | None = None
+    permutations: dict[str, list[int]] = field(default_factory=dict)
+    only_a: tuple[str, ...] = ()
+    only_b: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    images: int = 0
+
+    def to_json(self, matches: bool = False) -> dict[str, Any]:
+        """Every number; with ``matches`` also each unit's counterpart."""
+        return {
+            "verdict": self.verdict,
+            "max_rel": self.max_rel,
+            "images": self.images,
+            "first_difference": self.first_difference.to_json() if self.first_difference else None,
+            "layers": [self._layer(i, matches) for i in range(len(self.pairs))],
+            "only_a": list(self.only_a),
+            "only_b": list(self.only_b),
+            "permutations": self.permutations,
+            "cka_matrix": self._matrix(),
+            "notes": list(self.notes),
+        }
+
+    def _layer(self, i: int, matches: bool) -> dict[str, Any]:
+        pair, measured = self.pairs[i], self.statistics.get(i)
+        empty = dict.fromkeys(("matched_share", "matched_share_weights", "cka", "svcca", "pwcca", "procrustes"))
+        return {
+            "a": pair.a.name,
+            "b": pair.b.name,
+            "op": pair.a.kind,
+            "found_by": pair.found_by,
+            "rel": self.rel[i],
+            **(measured.to_json() if measured else empty),
+            "causes": [c.to_json() for c in self.cause[i]],
+            **({"matching": measured.matching.to_json()} if matches and measured else {}),
+        }
+
+    def _matrix(self) -> dict[str, Any] | None:
+        if self.cka_matrix is None:
+            return None
+        names = [self.pairs[i] for i in sorted(self.statistics)]
+        return {"a": [p.a.name for p in names], "b": [p.b.name for p in names], "values": self.cka_matrix.tolist()}
+
+
+def reference(graph: Graph, size: tuple[int, int]) -> np.ndarray:
+    """The shipped crops of photographs, (16, C, H, W) in [0, 1]."""
+    from ..ascent.spectrum import reference_pictures
+
+    return reference_pictures(graph.channels, size)
+
+
+def compare(
+    a: Graph,
+    b: Graph,
+    *,
+    pictures: Pictures = reference,
+    max_rel: float = MAX_REL,
+    layers: str | Sequence[str] | None = None,
+    similarity: bool = False,
+    device: str = "cpu",
+    progress: Callable[[str], Any] | None = None,
+) -> Comparison:
+    """Whether two models compute the same, where and why they part, and which units correspond.
+
+    Args:
+        a, b: from `convscope.load`, of any format and size.
+        pictures: gives the same pictures for either model: (N, C, H, W) in [0, 1] for a size.
+        max_rel: largest difference, relative to a layer's largest value, that counts as equal.
+        layers: of A by names and globs; the table and the first difference are confined to these.
+        similarity: also SVCCA, PWCCA, Procrustes and the matrix of CKA between all layers.
+        device: "cpu", "auto" or "cuda[:n]".
+        progress: called with the name of each stage.
+
+    Raises:
+        UsageError: no layer of one stands for a layer of the other; an unknown layer.
+    """
+    told = progress or (lambda stage: None)
+    told("aligning layers")
+    pairs = align(net_a := Network(a), net_b := Network(b))
+    if layers is not None:
+        wanted = {layer.tensor for layer in a.match(layers)}
+        pairs = tuple(p for p in pairs if p.a.tensor in wanted)
+    if not pairs:
+        raise UsageError(f"no layer of {a.name} has a counterpart in {b.name}: nothing can be compared")
+    bench = Bench(net_a, net_b, pictures, device)
+    x_a, x_b = bench.inputs()
+    judge = _Judge(bench, pairs, max_rel, confined=layers is not None)
+    told("running the pictures through both")
+    own = judge.differences(x_a, x_b)
+    verdict, first, orders = judge.decide(own, x_a, x_b, told)
+    told("matching units")
+    statistics, matrix = measure(bench, pairs, x_a, x_b, full=similarity)
+    return Comparison(
+        verdict=verdict,
+        max_rel=max_rel,
+        first_difference=first,
+        pairs=pairs,
+        rel=tuple(own),
+        cause=tuple(tuple(judge.static(i)) for i in range(len(pairs))),
+        statistics=statistics,
+        cka_matrix=matrix,
+        permutations={p.a.name: order for p in pairs if (order := moved(orders, p.b)) is not None},
+        only_a=_unpaired(net_a, {id(p.a) for p in pairs}) if layers is None else (),
+        only_b=_unpaired(net_b, {id(p.b) for p in pairs}) if layers is None else (),
+        notes=(bench.note,) if bench.note else (),
+        images=len(x_a),
+    )
+
+
+def _unpaired(network: Network, paired: set[int]) -> tuple[str, ...]:
+    return tuple(step.name for step in network.steps if id(step) not in paired)
+
+
+class _Judge:
+    """The hypotheses in turn: identical, other preprocessing, permuted, different."""
+
+    def __init__(self, bench: Bench, pairs: tuple[Pair, ...], max_rel: float, confined: bool) -> None:
+        self.bench, self.pairs, self.max_rel, self.confined = bench, pairs, max_rel, confined
+        self._static: dict[int, list[Cause]] = {}
+
+    def differences(
+        self, x_a: np.ndarray, x_b: np.ndarray, start: str | None = None, order: dict[str, np.ndarray] | None = None
+    ) -> list[float]:
+        """Relative differences; ``start`` is the tensor of B that ``x_b`` is."""
+        bench = self.bench
+        pairs = self.pairs
+        left = bench.run(bench.a, x_a, [p.a.tensor for p in pairs])
+        right = bench.run(bench.b, x_b, [p.b.tensor for p in pairs], start)
+        return relative_differences(pairs, left, right, (bench.a, bench.b), order)
+
+    def decide(
+        self, own: list[float], x_a: np.ndarray, x_b: np.ndarray, told: Callable[[str], Any]
+    ) -> tuple[str, FirstDifference | None, dict[str, np.ndarray]]:
+        """(verdict, first difference, orders of B's channels)."""
+        if (ending := self._ending()) is not None:
+            return DIFFERENT, ending if self._equal(own) else self._first(own, x_a), {}
+        if self._equal(own):
+            return IDENTICAL, None, {}
+        told("looking for the cause")
+        prepared: Stem | None = None
+        for stem in stems(self.bench, self.pairs, x_a, x_b):
+            fed = self._fed(x_a, stem)
+            if fed is not None and self._equal(fed):
+                return PREPROCESSED, self._input(stem, own), {}
+            if stem.causes and prepared is None and fed is not None and not np.array_equal(stem.x[:, ::-1], x_a):
+                prepared, own = stem, fed
+        orders = recover(self.bench.a, self.bench.b, self.pairs, self._shapes(x_a, x_b)) or {}
+        if orders and self._equal(self._fed_in_order(x_a, x_b, prepared, orders)):
+            return PERMUTED, self._first(own, x_a), orders
+        first = self._first(own, x_a)
+        if prepared is not None and first is not None:
+            first = FirstDifference(first.layer_a, first.layer_b, first.rel, (*first.causes, *prepared.causes))
+        return DIFFERENT, first, {}
+
+    def static(self, i: int) -> list[Cause]:
+        """What differs in a pair's settings and weights, computed once."""
+        if i not in self._static:
+            before = self._skipped(i)
+            self._static[i] = causes(self.pairs[i], *before)
+        return self._static[i]
+
+    def _equal(self, rel: Sequence[float]) -> bool:
+        return all(r <= self.max_rel for r in rel)
+
+    def _fed(self, x_a: np.ndarray, stem: Stem) -> list[float] | None:
+        try:
+            return self.differences(x_a, stem.x, stem.tensor)
+        except ConvscopeError:  # another way leads past the first convolution
+            return None
+
+    def _fed_in_order(
+        self, x_a: np.ndarray, x_b: np.ndarray, stem: Stem | None, orders: dict[str, np.ndarray]
+    ) -> list[float]:
+        if stem is not None:
+            return self.differences(x_a, stem.x, stem.tensor, orders)
+        return self.differences(x_a, x_b, None, orders)
+
+    def _input(self, stem: Stem, own: Sequence[float]) -> FirstDifference:
+        bench = self.bench
+        first = next(p for p in self.pairs if p.a.is_anchor)
+        names = bench.a.layer_name(first.a.inputs[0]), bench.b.layer_name(first.b.inputs[0])
+        rel = next((r for r in own if r > self.max_rel), 0.0)
+        found = [c if c.confirmed is not None else Cause(c.kind, c.text, True) for c in stem.causes]
+        return FirstDifference(names[0], names[1], rel, tuple(found))
+
+    def _first(self, rel: Sequence[float], x_a: np.ndarray) -> FirstDifference | None:
+        """The first pair that parts, or an earlier one whose small difference has a cause and grew."""
+        parted = next((i for i, r in enumerate(rel) if r > self.max_rel), None)
+        if parted is None:
+            return None
+        blamed = parted
+        if not self.static(parted):
+            blamed = next((i for i in range(parted) if self.static(i) and rel[i] > 0), parted)
+        pair = self.pairs[blamed]
+        found = proven(self.bench, pair, self.static(blamed), x_a[:1], self.max_rel)
+        return FirstDifference(pair.a.name, pair.b.name, rel[blamed], tuple(found))
+
+    def _ending(self) -> FirstDifference | None:
+        """A model that goes on behind the other's last layer."""
+        if self.confined:
+            return None
+        last_a, last_b = self._last(self.bench.a), self._last(self.bench.b)
+        partner = {id(p.a): p.b for p in self.pairs}
+        if last_a is None or last_b is None or partner.get(id(last_a)) is last_b:
+            return None
+        paired = {id(s) for p in self.pairs for s in (p.a, p.b)}
+        found = [
+            Cause("missing layer", f"{s.kind} '{s.name}' ends {where} and has no counterpart in {other}")
+            for s, where, other in ((last_a, "A", "B"), (last_b, "B", "A"))
+            if id(s) not in paired
+        ]
+        return FirstDifference(last_a.name, last_b.name, float("inf"), tuple(found)) if found else None
+
+    def _last(self, network: Network) -> Step | None:
+        name = network.graph.outputs[0].name
+        while name not in network.by_tensor:
+            node = network.producer.get(name)
+            if node is None:
+                return None
+            name = node.input[0]
+        return network.by_tensor[name]
+
+    def _skipped(self, i: int) -> tuple[list[Step], list[Step]]:
+        """Steps without a partner that lead into the pair."""
+        paired = {id(s) for p in self.pairs for s in (p.a, p.b)}
+        found: tuple[list[Step], list[Step]] = ([], [])
+        if self.confined:
+            return found
+        for k, (network, step) in enumerate(((self.bench.a, self.pairs[i].a), (self.bench.b, self.pairs[i].b))):
+            at = network.steps.index(step) - 1
+            while at >= 0 and id(network.steps[at]) not in paired:
+                found[k].insert(0, network.steps[at])
+                at -= 1
+        return found
+
+    def _shapes(self, x_a: np.ndarray, x_b: np.ndarray) -> tuple[dict, dict]:
+        found: tuple[dict, dict] = ({}, {})
+        for k, (network, x) in enumerate(((self.bench.a, x_a), (self.bench.b, x_b))):
+            wanted = [
+                name
+                for node in network.graph.model.graph.node
+                if node.op_type in ("Reshape", "Flatten", "Squeeze")
+                for name in (node.input[0], node.output[0])
+                if name not in network.weights
+            ]
+            if wanted:
+                values = next(self.bench.run(network, x[:1], wanted))
+                found[k].update({name: value.shape for name, value in values.items()})
+        return found
