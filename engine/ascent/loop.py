@@ -175,17 +175,27 @@ class Batch:
     def _gradient(
         self, rows: Sequence[int], batch: Tensor, space: Parameterization, step: int
     ) -> tuple[list[float], Tensor]:
+        """Values and gradients; a picture without any gradient gets the redirected one in the first steps."""
+        values, gradient = self._pass(rows, batch, space, step, redirect=False)
+        silent = ~(gradient != 0).flatten(1).any(1)
+        if step < self.redirect and bool(silent.any()):
+            _, redirected = self._pass(rows, batch, space, step, redirect=True)
+            gradient = torch.where(silent.reshape(-1, *([1] * (gradient.dim() - 1))), redirected, gradient)
+        return values.cpu().tolist(), gradient
+
+    def _pass(
+        self, rows: Sequence[int], batch: Tensor, space: Parameterization, step: int, redirect: bool
+    ) -> tuple[Tensor, Tensor]:
         batch = batch.detach().requires_grad_()
-        transform = self.preset.transform
         full = min(self.outcomes[0].pixels.shape[1:])
         image = space.image(batch)
-        views = transform(image, self.rows[list(rows), step], full)
-        tapped = self.network(views, redirect=step < self.redirect)
+        views = self.preset.transform(image, self.rows[list(rows), step], full)
+        tapped = self.network(views, redirect)
         values = self.goal([self.jobs[i].unit for i in rows])(tapped).float()
         values = values.reshape(len(rows), -1).mean(1)
         wanted = values - sum(penalty(image) for penalty in self.preset.penalties)
         (gradient,) = torch.autograd.grad(wanted.sum(), batch)
-        return values.detach().cpu().tolist(), gradient
+        return values.detach(), gradient
 
     def _converged(self, i: int, stage: int) -> bool:
         wait, history = self.preset.patience, self.outcomes[i].history
