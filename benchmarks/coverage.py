@@ -18,17 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .coverage_cases import (
-    GRADIENT_BOUND,
-    KERAS,
-    MAX_PARAMETERS,
-    OUTPUT_BOUND,
-    TENSOR_BOUND,
-    Case,
-    measure,
-    timm_cases,
-    torchvision_cases,
-)
+from .coverage_cases import GRADIENT_BOUND, OUTPUT_BOUND, TENSOR_BOUND, measure
+from .coverage_networks import KERAS, MAX_PARAMETERS, Case, timm_cases, torchvision_cases
 
 SOURCES = ("light", "keras", "torchvision", "timm")
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,8 @@ import importlib.util
 
 import pytest
 
-from benchmarks.coverage_cases import SAMPLE, Case, measure
+from benchmarks.coverage_cases import measure
+from benchmarks.coverage_networks import SAMPLE, Case
 from tests.torchvision_schemas import declare
 
 
