@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 _FACE = {
     "load": ".adapters",
     "explain": ".engine.attribution",
+    "filters": ".engine.ascent.filters",
+    "maximize": ".engine.ascent.maximize",
+    "dream": ".engine.ascent.pictures",
+    "invert": ".engine.ascent.pictures",
     "Graph": ".engine.graph",
     "Layer": ".engine.layers",
     "Preprocessing": ".engine.preprocessing",
