@@ -1,0 +1,125 @@
+"""Matched units of both models seen side by side: gradient ascent with one preset and seed, weights, top pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph
+from .statistics import LayerStatistics
+from .steps import Step
+from .verdict import Comparison, reference
+
+_TOP = 3  # pictures per unit
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One matched pair of units.
+
+    Attributes:
+        layer_a, layer_b: names.
+        unit_a, unit_b: channels.
+        score: correlation of their activations.
+        confidence: its lead over the next best choice.
+        images: their ascent pictures, (H, W, C) in [0, 1].
+        weights: the strongest slice of each filter as a picture (kH, kW, 1 or 3) in [0, 1], or None.
+        top: the pictures that excite each most, (H, W, C) each.
+    """
+
+    layer_a: str
+    layer_b: str
+    unit_a: int
+    unit_b: int
+    score: float
+    confidence: float
+    images: tuple[np.ndarray, np.ndarray]
+    weights: tuple[np.ndarray | None, np.ndarray | None]
+    top: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]
+
+
+def rows(
+    a: Graph,
+    b: Graph,
+    result: Comparison,
+    *,
+    count: int,
+    options: Mapping[str, Any],
+    progress: Callable[[str], Any],
+) -> list[Row]:
+    """The best agreeing ``count`` units of every measured convolution, sorted by agreement.
+
+    Args:
+        a, b: the models.
+        result: their comparison.
+        count: units per layer.
+        options: for `ascent.filters`: preset, size, steps, seed, device.
+        progress: called with the name of each layer.
+    """
+    found: list[Row] = []
+    for index, measured in result.statistics.items():
+        pair = result.pairs[index]
+        if pair.a.kind != "convolution" or pair.b.kind != "convolution":
+            continue
+        progress(f"pictures of {pair.a.name}")
+        found += _layer(a, b, pair.a, pair.b, measured, count, options)
+    return sorted(found, key=lambda row: -row.score)
+
+
+def _layer(
+    a: Graph, b: Graph, one: Step, two: Step, measured: LayerStatistics, count: int, options: Mapping[str, Any]
+) -> list[Row]:
+    matching = measured.matching
+    units = [[int(u) for u in side[:count]] for side in (matching.a, matching.b)]
+    made = [_pictures(g, s, u, options) for g, s, u in ((a, one, units[0]), (b, two, units[1]))]
+    tops = [_top(g, s, u) for g, s, u in ((a, one, units[0]), (b, two, units[1]))]
+    return [
+        Row(
+            one.name,
+            two.name,
+            units[0][i],
+            units[1][i],
+            float(matching.score[i]),
+            float(matching.confidence[i]),
+            (made[0][i], made[1][i]),
+            (_kernel(a, one, units[0][i]), _kernel(b, two, units[1][i])),
+            (tops[0][i], tops[1][i]),
+        )
+        for i in range(len(units[0]))
+    ]
+
+
+def _pictures(graph: Graph, step: Step, units: list[int], options: Mapping[str, Any]) -> list[np.ndarray]:
+    from ..ascent.filters import filters
+
+    return [u.image for u in filters(graph, step.tensor, units, **options).units]
+
+
+def _top(graph: Graph, step: Step, units: list[int]) -> list[tuple[np.ndarray, ...]]:
+    """The reference pictures that excite each unit most, by its largest activation."""
+    pictures = reference(graph, graph.image_size)
+    x = graph.preprocessing.normalize(pictures).astype(np.float32)
+    session = graph.session([step.tensor], device="cpu")
+    layer = graph.layer(step.tensor)
+    peaks = []
+    for row in x:
+        values = layer.channels_first(session.run(row[None])[step.tensor])
+        peaks.append(values.reshape(values.shape[1], -1).max(axis=1)[units])
+    order = np.argsort(-np.stack(peaks), axis=0)[:_TOP]
+    return [tuple(pictures[k].transpose(1, 2, 0) for k in order[:, i]) for i in range(len(units))]
+
+
+def _kernel(graph: Graph, step: Step, unit: int) -> np.ndarray | None:
+    """A filter on three channels in the picture's colours, else its input channel with the largest weights."""
+    if step.weight is None or step.weight.ndim != 4 or step.weight[unit, 0].size < 2:
+        return None
+    kernel = step.weight[unit]
+    if len(kernel) == 3:
+        chosen = kernel[::-1] if graph.preprocessing.order == "BGR" else kernel
+    else:
+        chosen = kernel[[int(np.argmax(np.abs(kernel).sum(axis=(1, 2))))]]
+    size = max(float(np.abs(chosen).max()), 1e-12)
+    return np.asarray(0.5 + 0.5 * chosen / size, dtype=np.float32).transpose(1, 2, 0)
