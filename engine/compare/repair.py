@@ -92,7 +92,8 @@ def _weights_set(model: onnx.ModelProto, bench: Bench, a: Step, b: Step) -> bool
     if attributes(a.node).get("transB", 0) != attributes(b.node).get("transB", 0):
         return False
     tables = {t.name: t for t in model.graph.initializer}
-    for one, two in ((a.stored, b.stored), (a.stored_bias, b.stored_bias)):
+    norms = zip(a.norm.node.input[1:5], b.norm.node.input[1:5], strict=True) if a.norm and b.norm else ()
+    for one, two in ((a.stored, b.stored), (a.stored_bias, b.stored_bias), *norms):
         if not one:
             continue
         values, old = numpy_helper.to_array(bench.a.weights[one]), numpy_helper.to_array(tables[two])
