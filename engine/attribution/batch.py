@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import UsageError
 from ..devices import torch_device
 from ..graph import Graph
+from ..labels import ends_in_sigmoid
 from ..layers import Layer
 from ..session import Session
 from ..subgraph import reads
@@ -69,6 +70,11 @@ class Executors:
             self._cuts[key] = side_tensors(self.graph, layer, target)
         return self._cuts[key]
 
+    def probabilities(self, values: np.ndarray, targets: Sequence[Target]) -> np.ndarray:
+        """(N,) probabilities from a batch of the targets' tensor, as the model's own head makes them."""
+        independent = targets[0].tensor == self.graph.logits and ends_in_sigmoid(self.graph)
+        return probabilities(values, targets, independent=independent)
+
     def scores(
         self,
         x: np.ndarray,
@@ -86,7 +92,7 @@ class Executors:
             probability: softmax probabilities in place of logits.
         """
         session = self.session([targets[0].tensor], inputs)
-        read = probabilities if probability else scores
+        read = self.probabilities if probability else scores
         rows = targets if len(targets) == len(x) else [targets[0]] * len(x)
         found = []
         for start, part in passes(x, self.batch):
@@ -130,7 +136,7 @@ class Batch:
     def scores(self, targets: Sequence[Target], *, probability: bool = False) -> np.ndarray:
         """(N,) scores of the images themselves."""
         (values,) = self.values([targets[0].tensor])
-        return (probabilities if probability else scores)(values, targets)
+        return (self.executors.probabilities if probability else scores)(values, targets)
 
 
 def passes(x: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:

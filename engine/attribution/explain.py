@@ -145,7 +145,7 @@ def as_input(graph: Graph, images: Any) -> tuple[np.ndarray, bool]:
     from ..images import model_input, read_image
 
     if isinstance(images, (str, os.PathLike)):
-        return model_input(read_image(images), graph), True
+        return model_input(read_image(os.fspath(images)), graph), True
     return model_input(images, graph), True
 
 

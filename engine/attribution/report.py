@@ -16,6 +16,7 @@ from ..render.overlay import overlay
 from ..render.page import data_uri, render_page
 from .explain import Attribution
 from .maps import heatmaps, resized
+from .targets import Target
 
 PAGE_IMAGES = 100  # a page holds its pictures inside; more would be slow to open
 _PAGE_PIXELS = 360
@@ -43,8 +44,8 @@ def crop_box(graph: Graph, size: tuple[int, int]) -> tuple[int, int, int, int]:
     if preprocessing.resize != "crop":
         return 0, 0, height, width
     rows, columns = graph.image_size
-    scale = preprocessing.crop * min(height, width) / min(rows, columns)
-    seen = min(round(rows * scale), height), min(round(columns * scale), width)
+    scale = max(rows / height, columns / width) / preprocessing.crop  # as `images.fit` resizes before it crops
+    seen = min(round(rows / scale), height), min(round(columns / scale), width)
     top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
     return top, left, top + seen[0], left + seen[1]
 
@@ -87,7 +88,7 @@ def save(
         the overlay.
     """
     heat, over = drawn(graph, attribution, pixels, style)
-    stem = f"{attribution.method}-{_word(attribution.target.name, attribution.target.index)}"
+    stem = f"{attribution.method}-{_word(graph, attribution.target)}"
     names = {
         "heatmap": f"{stem}.npy",
         "values": f"{stem}.values.npy",
@@ -140,7 +141,8 @@ def page(graph: Graph, entries: Sequence[Mapping[str, Any]], *, command: str, to
     )
 
 
-def _word(name: str, index: int) -> str:
-    """A file name's part for a target: its index, or its place for units."""
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
-    return kept[:60] if ":" in name else str(index)
+def _word(graph: Graph, target: Target) -> str:
+    """A file name's part for a target: a class's index, or the place of a unit or output."""
+    if target.tensor == graph.logits:
+        return str(target.index)
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in target.name)[:60]

@@ -66,16 +66,20 @@ def scores(values: Any, targets: Sequence[Target]) -> Any:
     return torch.stack([t.score(row) for t, row in zip(rows, values, strict=True)])
 
 
-def probabilities(values: np.ndarray, targets: Sequence[Target]) -> np.ndarray:
-    """(N,) softmax probabilities of class targets, or the sigmoid where there is a single logit."""
+def probabilities(values: np.ndarray, targets: Sequence[Target], *, independent: bool = False) -> np.ndarray:
+    """(N,) probabilities of class targets from logits (N, K); scores as they are for other tensors.
+
+    The softmax, or the sigmoid where the classes are ``independent`` or there is a single one.
+    """
     rows = targets if len(targets) == len(values) else [targets[0]] * len(values)
     values = values.astype(np.float64)
     if values.ndim != 2:
         return scores(values, targets)
-    if values.shape[1] == 1:
-        return 1 / (1 + np.exp(-values[:, 0]))
-    shifted = np.exp(values - values.max(axis=1, keepdims=True))
-    return (shifted / shifted.sum(axis=1, keepdims=True))[np.arange(len(values)), [t.index for t in rows]]
+    chosen = values[np.arange(len(values)), [t.index for t in rows]]
+    if independent or values.shape[1] == 1:
+        return 1 / (1 + np.exp(-chosen))
+    largest = values.max(axis=1)
+    return np.exp(chosen - largest) / np.exp(values - largest[:, None]).sum(axis=1)
 
 
 def resolve(graph: Graph, spec: Target | str | int | None, logits: np.ndarray) -> list[Target]:

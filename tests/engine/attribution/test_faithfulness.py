@@ -11,6 +11,7 @@ from convscope.engine.attribution import faithfulness as f
 from convscope.engine.attribution.ranking import Ranked, average, rank
 from convscope.engine.attribution.road import impute
 from convscope.engine.attribution.sanity import cascade, randomized, weight_names
+from convscope.engine.attribution.targets import probabilities
 from convscope.errors import UsageError
 from torch import nn
 
@@ -52,6 +53,19 @@ def test_the_right_map_beats_the_wrong_one_in_every_measure(corner):
     assert f.average_drop_increase(executors, X, RIGHT, target)[0] == pytest.approx(0)
     assert f.average_drop_increase(executors, X, WRONG, target)[0] > 0.8
     assert f.road(executors, zero, RIGHT, target) > f.road(executors, zero, WRONG, target)
+
+
+def test_independent_classes_have_sigmoid_probabilities_and_others_a_softmax():
+    logits = np.asarray([[0.0, 2.0, -1.0]])
+    targets = [Target("z", 1, "one")]
+    assert probabilities(logits, targets)[0] == pytest.approx(np.exp(2) / (1 + np.exp(2) + np.exp(-1)))
+    assert probabilities(logits, targets, independent=True)[0] == pytest.approx(1 / (1 + np.exp(-2)))
+    assert probabilities(logits[:, :1], [Target("z", 0, "zero")])[0] == pytest.approx(0.5)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.Sigmoid()).eval()
+    graph = convscope.load(net, example_input=torch.zeros(2, 3, 2, 2))
+    x = images(2, 2)
+    found = Executors(graph).scores(x, [Target(graph.logits, 1, "one")], probability=True)
+    assert np.allclose(found, net(torch.from_numpy(x))[:, 1].detach().numpy(), atol=1e-5)
 
 
 def test_average_drop_is_relative_to_the_probability(corner):

@@ -16,7 +16,8 @@ from .nets import images, residual
 
 def cropping(size=(32, 32), crop=0.5):
     graph = residual()[1]
-    return replace(graph, preprocessing=Preprocessing(size=size, resize="crop", crop=crop))
+    spec = replace(graph.inputs[0], shape=(None, 3, *size))
+    return replace(graph, inputs=(spec,), preprocessing=Preprocessing(size=size, resize="crop", crop=crop))
 
 
 def test_a_squashed_picture_is_seen_whole():
@@ -28,6 +29,19 @@ def test_a_centre_crop_is_where_the_model_looked():
     assert crop_box(cropping(), (40, 80)) == (10, 30, 30, 50)
     placed = on_picture(cropping(), np.ones((32, 32), np.float32), (40, 80))
     assert placed[10:30, 30:50].all() and placed.sum() == 400
+
+
+@pytest.mark.parametrize(("model", "picture"), [((32, 32), (40, 80)), ((24, 32), (50, 40)), ((32, 24), (64, 64))])
+def test_the_crop_box_is_what_images_fit_cuts_out(model, picture):
+    """A ramp of rows and columns, fitted to the model, holds the values of the box's corners at its corners."""
+    from convscope.engine.images import fit
+
+    graph = cropping(model, 0.8)
+    rows, columns = np.indices(picture) / max(picture)
+    fitted = fit(np.stack([rows, columns, rows], axis=-1).astype(np.float32), graph, model) * max(picture)
+    top, left, bottom, right = crop_box(graph, picture)
+    found = [fitted[0, 0].mean(), fitted[1, :, 0].mean(), fitted[0, -1].mean(), fitted[1, :, -1].mean()]
+    assert np.abs(np.subtract(found, [top, left, bottom - 1, right - 1])).max() < 1.6
 
 
 def lesson(photograph: np.ndarray, heat: np.ndarray, alpha: float) -> np.ndarray:
