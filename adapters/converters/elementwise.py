@@ -1,0 +1,110 @@
+"""Element by element: arithmetic, comparison, logic, casts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+
+import torch
+from onnx import helper
+from torch import Tensor
+
+from .base import Converted, Converter, Function, Node, pointwise
+
+
+def _divide(a: Tensor, b: Tensor) -> Tensor:
+    if a.is_floating_point() or b.is_floating_point():
+        return torch.div(a, b)
+    return torch.div(a, b, rounding_mode="trunc")
+
+
+def _power(base: Tensor, exponent: Tensor) -> Tensor:
+    return torch.pow(base, exponent).to(base.dtype)
+
+
+def _modulo(node: Node) -> Converted:
+    function = torch.fmod if node.get("fmod", 0) else torch.remainder
+    return Converted(Function(function), node.inputs)
+
+
+def _variadic(function: Callable[[Tensor, Tensor], Tensor]) -> Converter:
+    return pointwise(lambda *inputs: reduce(function, inputs))
+
+
+def _mean(*inputs: Tensor) -> Tensor:
+    return reduce(torch.add, inputs) / len(inputs)
+
+
+def _is_infinite(node: Node) -> Converted:
+    positive, negative = node.get("detect_positive", 1), node.get("detect_negative", 1)
+
+    def function(x: Tensor) -> Tensor:
+        return (torch.isposinf(x) & bool(positive)) | (torch.isneginf(x) & bool(negative))
+
+    return Converted(Function(function), node.inputs)
+
+
+def _shift(node: Node) -> Converted:
+    left = node.get("direction") == "LEFT"
+    return Converted(Function(torch.bitwise_left_shift if left else torch.bitwise_right_shift), node.inputs)
+
+
+def _cast(node: Node) -> Converted:
+    target = _dtype(node, int(node.get("to")))
+
+    def function(x: Tensor) -> Tensor:
+        # a float64 twin (gradient checks) stays float64 through the model's casts to float
+        return x if x.is_floating_point() and target == torch.float32 else x.to(target)
+
+    return Converted(Function(function), node.inputs)
+
+
+def _dtype(node: Node, onnx_type: int) -> torch.dtype:
+    try:
+        return torch.from_numpy(_example(onnx_type)).dtype
+    except TypeError:
+        raise node.unsupported(f"cast to ONNX type {onnx_type} is not supported") from None
+
+
+def _example(onnx_type: int):  # type: ignore[no-untyped-def]
+    import numpy as np
+
+    return np.zeros(1, dtype=helper.tensor_dtype_to_np_dtype(onnx_type))
+
+
+def _cast_like(x: Tensor, like: Tensor) -> Tensor:
+    return x.to(like.dtype)
+
+
+def _dropout(node: Node) -> Converted:
+    """At inference the identity; the optional mask keeps everything."""
+    if len([o for o in node.outputs if o]) > 1:
+        return Converted(Function(lambda x: (x, torch.ones_like(x, dtype=torch.bool))), node.inputs[:1])
+    return Converted(Function(lambda x: x), node.inputs[:1])
+
+
+_SIMPLE: dict[str, Callable[..., Tensor]] = {
+    "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": _divide, "Pow": _power, "Abs": torch.abs,
+    "Neg": torch.neg, "Sqrt": torch.sqrt, "Exp": torch.exp, "Log": torch.log, "Reciprocal": torch.reciprocal,
+    "Floor": torch.floor, "Ceil": torch.ceil, "Round": torch.round, "Sign": torch.sign, "Sin": torch.sin,
+    "Cos": torch.cos, "Tan": torch.tan, "Asin": torch.asin, "Acos": torch.acos, "Atan": torch.atan,
+    "Sinh": torch.sinh, "Cosh": torch.cosh, "Asinh": torch.asinh, "Acosh": torch.acosh, "Atanh": torch.atanh,
+    "And": torch.logical_and, "Or": torch.logical_or, "Xor": torch.logical_xor, "Not": torch.logical_not,
+    "Equal": torch.eq, "Greater": torch.gt, "GreaterOrEqual": torch.ge, "Less": torch.lt,
+    "LessOrEqual": torch.le, "Where": torch.where, "IsNaN": torch.isnan, "Identity": lambda x: x,
+    "BitwiseAnd": torch.bitwise_and, "BitwiseOr": torch.bitwise_or, "BitwiseXor": torch.bitwise_xor,
+    "BitwiseNot": torch.bitwise_not, "CastLike": _cast_like,
+}  # fmt: skip
+
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    **{("", op): pointwise(function) for op, function in _SIMPLE.items()},
+    ("", "Sum"): _variadic(torch.add),
+    ("", "Max"): _variadic(torch.maximum),
+    ("", "Min"): _variadic(torch.minimum),
+    ("", "Mean"): pointwise(_mean),
+    ("", "Mod"): _modulo,
+    ("", "IsInf"): _is_infinite,
+    ("", "BitShift"): _shift,
+    ("", "Cast"): _cast,
+    ("", "Dropout"): _dropout,
+}

@@ -1,0 +1,172 @@
+"""Quantized models, with gradients: rounding passes the gradient straight through (Bengio et al. 2013).
+
+Quantized tensors are kept as floating tensors that hold whole numbers, so that a gradient can pass from
+Dequantize through Quantize to the image: d dequantize(quantize(x)) / dx = 1 where x was not clipped.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Converted, Converter, Function, Node
+from .conv import Window, pad_spatial
+
+_RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
+
+
+def _round(x: Tensor) -> Tensor:
+    """Round half to even; the gradient passes as if nothing were rounded."""
+    return x + (torch.round(x) - x).detach()
+
+
+def _per_axis(value: Tensor, x: Tensor, axis: int) -> Tensor:
+    """A scale or zero point, reshaped to broadcast along ``axis``."""
+    if value.ndim == 0 or value.numel() == 1:
+        return value.reshape(())
+    if value.ndim != 1:
+        raise NotImplementedError
+    return value.reshape(*(-1 if i == axis % x.ndim else 1 for i in range(x.ndim)))
+
+
+def _bounds(node: Node, position: int) -> tuple[int, int]:
+    zero = node.constant(position)
+    if zero is None:
+        if node.is_computed(position):
+            raise node.unsupported("a zero point that is computed while the model runs")
+        return _RANGES["uint8"]
+    if str(zero.dtype) not in _RANGES:
+        raise node.unsupported(f"quantization to {zero.dtype}")
+    return _RANGES[str(zero.dtype)]
+
+
+def _refuse_blocks(node: Node, position: int) -> None:
+    scale = node.constant(position)
+    if int(node.get("block_size", 0)) or (scale is not None and scale.ndim > 1):
+        raise node.unsupported("blocked quantization")
+
+
+def _quantize(node: Node) -> Converted:
+    _refuse_blocks(node, 1)
+    if not node.has(2) and int(node.get("output_dtype", 0)) not in (0, 2):
+        raise node.unsupported(f"quantization to ONNX type {node.get('output_dtype')}")
+    low, high = _bounds(node, 2)
+    axis = int(node.get("axis", 1))
+
+    def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+        scaled = _round(x / _per_axis(scale, x, axis))
+        return torch.clamp(scaled if zero is None else scaled + _per_axis(zero, x, axis).to(x.dtype), low, high)
+
+    return Converted(Function(run), node.inputs)
+
+
+def _dequantize(node: Node) -> Converted:
+    _refuse_blocks(node, 1)
+    axis = int(node.get("axis", 1))
+
+    def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+        values = x.to(scale.dtype)
+        centred = values if zero is None else values - _per_axis(zero, x, axis).to(scale.dtype)
+        return centred * _per_axis(scale, x, axis)
+
+    return Converted(Function(run), node.inputs)
+
+
+def _dynamic(node: Node) -> Converted:
+    def run(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+        scale = (high - low) / 255
+        safe = torch.where(scale == 0, torch.ones_like(scale), scale)
+        zero = torch.clamp(torch.round(-low / safe), 0, 255)
+        return torch.clamp(_round(x / safe) + zero, 0, 255), scale, zero
+
+    return Converted(Function(run), node.inputs)
+
+
+def _qlinear_conv(node: Node) -> Converted:
+    """Inputs: x, scale, zero, weight, scale, zero, scale of y, zero of y, bias (int32, scale = both scales)."""
+    weight = node.constant(3)
+    if weight is None:
+        raise node.unsupported("a weight that is computed while the model runs")
+    low, high = _bounds(node, 7)
+    window, groups = Window(node, weight.shape[2:]), int(node.get("group", 1))
+
+    def run(
+        x: Tensor,
+        xs: Tensor,
+        xz: Tensor,
+        w: Tensor,
+        ws: Tensor,
+        wz: Tensor,
+        ys: Tensor,
+        yz: Tensor,
+        b: Tensor | None = None,
+    ) -> Tensor:
+        kind = xs.dtype
+        real = x.to(kind) - xz.to(kind)
+        kernel = w.to(kind) - _per_axis(wz.to(kind), w, 0)
+        total = _window_conv(real, kernel, window, groups)
+        if b is not None:
+            total = total + b.to(kind).reshape(1, -1, *(1,) * (x.ndim - 2))
+        factor = xs * _per_axis(ws, total, 1) / ys
+        return torch.clamp(_round(total * factor) + yz.to(kind), low, high)
+
+    return Converted(Function(run), node.inputs)
+
+
+def _conv_integer(node: Node) -> Converted:
+    weight = node.constant(1)
+    if weight is None:
+        raise node.unsupported("a weight that is computed while the model runs")
+    window, groups = Window(node, weight.shape[2:]), int(node.get("group", 1))
+
+    def run(x: Tensor, w: Tensor, xz: Tensor | None = None, wz: Tensor | None = None) -> Tensor:
+        kind = x.dtype if x.is_floating_point() else torch.float32
+        real = x.to(kind) if xz is None else x.to(kind) - xz.to(kind)
+        kernel = w.to(kind) if wz is None else w.to(kind) - _per_axis(wz.to(kind), w, 0)
+        return _window_conv(real, kernel, window, groups)
+
+    return Converted(Function(run), node.inputs)
+
+
+def _window_conv(x: Tensor, kernel: Tensor, window: Window, groups: int) -> Tensor:
+    begins, ends = window.pads(x.shape[2:])
+    functions = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+    padded = pad_spatial(x, begins, ends)
+    return functions[x.ndim](padded, kernel, None, window.strides, 0, window.dilations, groups)
+
+
+def _qlinear_matmul(node: Node) -> Converted:
+    low, high = _bounds(node, 7)
+
+    def run(a: Tensor, as_: Tensor, az: Tensor, b: Tensor, bs: Tensor, bz: Tensor, ys: Tensor, yz: Tensor) -> Tensor:
+        kind = as_.dtype
+        total = torch.matmul(a.to(kind) - az.to(kind), b.to(kind) - bz.to(kind))
+        return torch.clamp(_round(total * (as_ * bs / ys)) + yz.to(kind), low, high)
+
+    parts = [node.constant(i) for i in (1, 2, 4, 5, 6, 7)]
+    if any(part is not None and part.size > 1 for part in parts):
+        raise node.unsupported("a matrix product quantized per row or column")
+    return Converted(Function(run), node.inputs)
+
+
+def _matmul_integer(node: Node) -> Converted:
+    def run(a: Tensor, b: Tensor, az: Tensor | None = None, bz: Tensor | None = None) -> Tensor:
+        kind = a.dtype if a.is_floating_point() else torch.float32
+        left = a.to(kind) if az is None else a.to(kind) - _per_axis(az.to(kind), a, -2)
+        right = b.to(kind) if bz is None else b.to(kind) - _per_axis(bz.to(kind), b, -1)
+        return torch.matmul(left, right)
+
+    return Converted(Function(run), node.inputs)
+
+
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "QuantizeLinear"): _quantize,
+    ("", "DequantizeLinear"): _dequantize,
+    ("", "DynamicQuantizeLinear"): _dynamic,
+    ("", "QLinearConv"): _qlinear_conv,
+    ("", "ConvInteger"): _conv_integer,
+    ("", "QLinearMatMul"): _qlinear_matmul,
+    ("", "MatMulInteger"): _matmul_integer,
+}

@@ -1,0 +1,104 @@
+"""ONNX Resize along one axis as a matrix: output = weights @ input, exactly as the specification says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class AxisRule:
+    """The attributes of Resize that matter along one axis, in ONNX's own words."""
+
+    mode: str
+    transform: str
+    nearest: str = "round_prefer_floor"
+    cubic: float = -0.75
+    exclude_outside: bool = False
+    antialias: bool = False
+
+
+def output_sizes(
+    before: Sequence[int], scales: Sequence[float] | None, sizes: Sequence[int] | None, policy: str
+) -> tuple[list[float], list[int]]:
+    """(scale, size) of every resized axis."""
+    if sizes:
+        ratios = [t / b for t, b in zip(sizes, before, strict=True)]
+        if policy == "stretch":
+            return ratios, list(sizes)
+        one = min(ratios) if policy == "not_larger" else max(ratios)
+        return [one] * len(ratios), [floor(one * b + 0.5) for b in before]
+    factors = list(scales or [1.0] * len(before))
+    return factors, [floor(b * f) for b, f in zip(before, factors, strict=True)]
+
+
+def axis_weights(
+    before: int, after: int, scale: float, rule: AxisRule, roi: tuple[float, float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix (after, before), float64, and which outputs lie beyond the region of interest (after,)."""
+    places = _source_places(before, after, scale, rule.transform, roi)
+    matrix = np.zeros((after, before))
+    if rule.mode == "nearest":
+        matrix[np.arange(after), _nearest(places, rule.nearest).clip(0, before - 1)] = 1.0
+    else:
+        stretch = min(scale, 1.0) if rule.antialias else 1.0
+        reach = (1 if rule.mode != "cubic" else 2) / stretch
+        for row, place in enumerate(places):
+            columns = np.arange(floor(place - reach) + 1, floor(place + reach) + 1)
+            values = _kernel((columns - place) * stretch, rule)
+            inside = (columns >= 0) & (columns < before)
+            if rule.exclude_outside or rule.antialias:
+                values = np.where(inside, values, 0.0)
+            total = values.sum()
+            if (rule.exclude_outside or rule.antialias) and total:
+                values = values / total
+            np.add.at(matrix[row], columns.clip(0, before - 1), values)
+    beyond = (places < 0) | (places > before - 1) if rule.transform == "tf_crop_and_resize" else np.zeros(after, bool)
+    return matrix, beyond
+
+
+def _source_places(
+    before: int, after: int, scale: float, transform: str, roi: tuple[float, float] | None
+) -> np.ndarray:
+    """Where each output position lies on the input axis."""
+    x = np.arange(after, dtype=np.float64)
+    if transform == "align_corners":
+        return x * (before - 1) / (after - 1) if after > 1 else np.zeros(after)
+    if transform == "asymmetric":
+        return x / scale
+    if transform == "pytorch_half_pixel":
+        return (x + 0.5) / scale - 0.5 if after > 1 else np.zeros(after)
+    if transform == "tf_half_pixel_for_nn":
+        return (x + 0.5) / scale
+    if transform == "tf_crop_and_resize":
+        start, end = roi or (0.0, 1.0)
+        if after > 1:
+            return start * (before - 1) + x * (end - start) * (before - 1) / (after - 1)
+        return np.full(after, 0.5 * (start + end) * (before - 1))
+    if transform == "half_pixel_symmetric":
+        adjustment = after / (scale * before)
+        return before / 2 * (1 - adjustment) + (x + 0.5) / scale - 0.5
+    return (x + 0.5) / scale - 0.5  # half_pixel
+
+
+def _nearest(places: np.ndarray, how: str) -> np.ndarray:
+    rounded = {
+        "round_prefer_floor": np.ceil(places - 0.5),
+        "round_prefer_ceil": np.floor(places + 0.5),
+        "floor": np.floor(places),
+        "ceil": np.ceil(places),
+    }[how]
+    return rounded.astype(np.int64)
+
+
+def _kernel(distance: np.ndarray, rule: AxisRule) -> np.ndarray:
+    d = np.abs(distance)
+    if rule.mode != "cubic":
+        return np.clip(1 - d, 0, None)
+    a = rule.cubic
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))

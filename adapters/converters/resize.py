@@ -1,0 +1,194 @@
+"""Padding, resizing and sampling.
+
+Resize is computed axis by axis: a matrix of weights per axis holds ONNX's definition exactly, for every mode
+and coordinate transformation; the common cases go through F.interpolate, which computes the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Converted, Converter, Function, Node
+from .resample import AxisRule, axis_weights, output_sizes
+
+
+def _pad(node: Node) -> Converted:
+    mode = str(node.get("mode", "constant"))
+    if mode not in ("constant", "reflect", "edge", "wrap"):
+        raise node.unsupported(f"padding mode '{mode}'")
+    attribute = node.get("pads", node.get("paddings"))
+    given = [int(p) for p in attribute] if attribute is not None else node.integers(1)
+    fill, axes = node.constant(2), node.integers(3)
+    value = float(node.get("value", 0.0)) if fill is None or fill.size == 0 else float(np.ravel(fill)[0])
+
+    def run(x: Tensor, pads: Tensor | None = None, filler: Tensor | None = None, along: Tensor | None = None) -> Tensor:
+        amounts = given if given is not None else [int(p) for p in pads.tolist()] if pads is not None else []
+        dims = axes if axes is not None else along.tolist() if along is not None else range(len(amounts) // 2)
+        content = float(filler.reshape(-1)[0]) if filler is not None and fill is None else value
+        return pad(x, amounts, [d % x.ndim for d in dims], mode, content)
+
+    if given is not None and not node.is_computed(2) and not node.is_computed(3):
+        return Converted(Function(run), node.inputs[:1])
+    return Converted(Function(run), node.inputs)
+
+
+def pad(x: Tensor, amounts: Sequence[int], axes: Sequence[int], mode: str, value: float = 0.0) -> Tensor:
+    """ONNX padding.
+
+    Args:
+        x: any rank.
+        amounts: begins of all ``axes``, then ends; negative values cut.
+        axes: non-negative axes.
+        mode: "constant", "reflect", "edge" or "wrap".
+        value: of the constant mode.
+    """
+    pairs = {axis: (amounts[i], amounts[i + len(axes)]) for i, axis in enumerate(axes)}
+    if mode == "constant":
+        flat = [n for axis in range(x.ndim - 1, -1, -1) for n in pairs.get(axis, (0, 0))]
+        return F.pad(x, flat, value=value) if x.dtype != torch.bool else F.pad(x.byte(), flat, value=value).bool()
+    for axis, (begin, end) in pairs.items():
+        if begin or end:
+            places = _places(x.shape[axis], begin, end, mode)
+            x = x.index_select(axis, torch.from_numpy(places).to(x.device))
+    return x
+
+
+def _places(size: int, begin: int, end: int, mode: str) -> np.ndarray:
+    """Which source position each padded position shows."""
+    wanted = np.arange(-begin, size + end)
+    if mode == "edge":
+        return wanted.clip(0, size - 1)
+    if mode == "wrap":
+        return wanted % size
+    period = max(2 * (size - 1), 1)
+    folded = np.abs(wanted) % period
+    return np.where(folded >= size, period - folded, folded)
+
+
+def _resize(node: Node) -> Converted:
+    if node.op == "Upsample" or node.opset < 11:
+        rule = AxisRule(mode=str(node.get("mode", "nearest")), transform="asymmetric", nearest="floor")
+        scale_at, size_at, roi_at = 1, -1, -1
+    else:
+        rule = AxisRule(
+            mode=str(node.get("mode", "nearest")),
+            transform=str(node.get("coordinate_transformation_mode", "half_pixel")),
+            nearest=str(node.get("nearest_mode", "round_prefer_floor")),
+            cubic=float(node.get("cubic_coeff_a", -0.75)),
+            exclude_outside=bool(node.get("exclude_outside", 0)),
+            antialias=bool(node.get("antialias", 0)),
+        )
+        scale_at, size_at, roi_at = 2, 3, 1
+    attribute = node.get("scales")
+    found = node.constant(scale_at)
+    scales = [float(s) for s in (attribute if attribute is not None else np.ravel(found) if found is not None else [])]
+    sizes = node.integers(size_at) if size_at > 0 else None
+    roi = node.constant(roi_at) if roi_at > 0 and rule.transform == "tf_crop_and_resize" else None
+    axes, policy = node.get("axes"), str(node.get("keep_aspect_ratio_policy", "stretch"))
+    outside = float(node.get("extrapolation_value", 0.0))
+    if rule.mode not in ("nearest", "linear", "cubic", "bilinear"):
+        raise node.unsupported(f"resize mode '{rule.mode}'")
+
+    def run(x: Tensor, *rest: Tensor | None) -> Tensor:
+        # a computed scale or size arrives as a tensor, in the order of the node's own inputs
+        later = dict(zip(range(1, len(rest) + 1), rest, strict=True))
+        by = scales or _values(later.get(scale_at))
+        to = sizes or (_values(later.get(size_at)) if size_at > 0 else None)
+        dims = [int(a) % x.ndim for a in axes] if axes is not None else list(range(x.ndim))
+        region = (
+            roi if roi is not None else _values(later.get(roi_at)) if rule.transform.startswith("tf_crop") else None
+        )
+        return resize(x, dims, by, [int(t) for t in to] if to else None, rule, policy, region, outside)
+
+    settled = bool(scales or sizes) and not node.is_computed(roi_at if roi_at > 0 else 99)
+    return Converted(Function(run), node.inputs[:1] if settled else node.inputs)
+
+
+def resize(
+    x: Tensor,
+    axes: Sequence[int],
+    scales: Sequence[float] | None,
+    sizes: Sequence[int] | None,
+    rule: AxisRule,
+    policy: str = "stretch",
+    roi: Sequence[float] | np.ndarray | None = None,
+    outside: float = 0.0,
+) -> Tensor:
+    """ONNX Resize along ``axes``, to ``sizes`` or by ``scales``."""
+    factors, targets = output_sizes([x.shape[a] for a in axes], scales, sizes, policy)
+    quick = _by_interpolate(x, axes, factors, targets, rule)
+    if quick is not None:
+        return quick
+    beyond: Tensor | None = None
+    for i, axis in enumerate(axes):
+        region = None if roi is None else (float(roi[i]), float(roi[i + len(axes)]))
+        if targets[i] == x.shape[axis] and factors[i] == 1.0 and region in (None, (0.0, 1.0)):
+            continue
+        weights, out = axis_weights(x.shape[axis], targets[i], factors[i], rule, region)
+        matrix = torch.from_numpy(weights).to(x.device, x.dtype)
+        x = torch.movedim(torch.matmul(torch.movedim(x, axis, -1), matrix.T), -1, axis)
+        if out.any():
+            line = torch.from_numpy(out).to(x.device).reshape(*(-1 if a == axis else 1 for a in range(x.ndim)))
+            beyond = line if beyond is None else beyond | line
+    return x if beyond is None else torch.where(beyond, torch.full_like(x, outside), x)
+
+
+def _by_interpolate(
+    x: Tensor, axes: Sequence[int], factors: Sequence[float], targets: Sequence[int], rule: AxisRule
+) -> Tensor | None:
+    """The common cases by torch's own kernels: (N, C, H, W), whole sizes, two transformations."""
+    spatial = [(a, f, t) for a, f, t in zip(axes, factors, targets, strict=True) if t != x.shape[a] or f != 1.0]
+    if x.ndim != 4 or rule.antialias or any(a < 2 for a, _, _ in spatial) or not x.is_floating_point():
+        return None
+    if any(abs(t / x.shape[a] - f) > 1e-6 for a, f, t in spatial):
+        return None
+    size = list(x.shape[2:])
+    for axis, _, target in spatial:
+        size[axis - 2] = target
+    whole = all(t % x.shape[a] == 0 for a, _, t in spatial)
+    if rule.mode == "nearest" and whole and rule.transform in ("asymmetric", "half_pixel", "pytorch_half_pixel"):
+        if rule.transform != "asymmetric" or rule.nearest == "floor":
+            return F.interpolate(x, size=size, mode="nearest")
+        return None
+    one = any(t == 1 for _, _, t in spatial)
+    if rule.mode in ("linear", "bilinear") and rule.transform == "align_corners" and not one:
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+    if rule.mode in ("linear", "bilinear") and rule.transform == "half_pixel" and not rule.exclude_outside:
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return None
+
+
+def _values(tensor: Tensor | None) -> list[float] | None:
+    return None if tensor is None or tensor.numel() == 0 else [float(v) for v in tensor.reshape(-1).tolist()]
+
+
+def _grid_sample(node: Node) -> Converted:
+    modes = {
+        "linear": "bilinear",
+        "cubic": "bicubic",
+        "bilinear": "bilinear",
+        "bicubic": "bicubic",
+        "nearest": "nearest",
+    }
+    mode = modes.get(str(node.get("mode", "bilinear")))
+    if mode is None:
+        raise node.unsupported(f"sampling mode '{node.get('mode')}'")
+    padding, corners = str(node.get("padding_mode", "zeros")), bool(node.get("align_corners", 0))
+
+    def run(x: Tensor, grid: Tensor) -> Tensor:
+        return F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=corners)
+
+    return Converted(Function(run), node.inputs)
+
+
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "Pad"): _pad,
+    ("", "Resize"): _resize,
+    ("", "Upsample"): _resize,
+    ("", "GridSample"): _grid_sample,
+}

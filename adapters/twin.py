@@ -1,0 +1,152 @@
+"""The torch twin: every node of the canonical graph as a torch module, tensors by their ONNX names.
+
+Each node is converted once for each precision and device, so that many truncated twins share their weights.
+Our converters win; onnx2torch stands behind them (`onnx2torch_bridge`) and could be dropped without touching
+anything else. The twin runs node by node in ONNX's order instead of as an fx graph: stock fx graphs are wired
+by node, which loses the names of tensors and mixes up nodes with several outputs, and names are the identity.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+from ..engine.devices import torch_device
+from ..engine.subgraph import nodes_between
+from ..engine.twin import Step, Twin
+from ..errors import UnsupportedOperator
+from .converters import CONVERTERS
+from .converters.base import Converted, Node
+from .folding import fold_into, is_foldable
+from .onnx2torch_bridge import stock_module
+
+
+class TwinFactory:
+    """Builds twins of one canonical model.
+
+    Args:
+        model: the canonical graph; kept, not copied.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = model
+        self._tensors = {t.name: t for t in model.graph.initializer}
+        self._arrays: dict[str, np.ndarray] = {}
+        self._opsets = {("" if e.domain == "ai.onnx" else e.domain): e.version for e in model.opset_import}
+        self._converted: dict[tuple[Any, ...], Converted] = {}
+
+    def __call__(
+        self,
+        outputs: tuple[str, ...],
+        inputs: tuple[str, ...],
+        *,
+        device: str = "cpu",
+        fold: bool = True,
+        dtype: torch.dtype | None = None,
+    ) -> Twin:
+        """A twin from ``inputs`` to ``outputs``; arguments as for `Graph.twin`.
+
+        Raises:
+            UnsupportedOperator: there is no converter for a node on the path.
+        """
+        place, kind = torch_device(device), dtype or torch.float32
+        nodes = nodes_between(self._model.graph, inputs, outputs)
+        folded = self._foldable(nodes, outputs) if fold else {}
+        steps: list[Step] = []
+        modules: dict[str, nn.Module] = {}
+        constants: dict[str, torch.Tensor] = {}
+        for index, node in enumerate(nodes):
+            if node.output[0] in folded.values():
+                continue  # a batch-norm that its convolution has taken in
+            norm = folded.get(node.output[0])
+            converted = self._module(node, norm, place, kind)
+            key = f"n{index}"
+            modules[key] = converted.module
+            results = (norm,) if norm is not None else tuple(node.output)
+            steps.append(Step(key, node.op_type, node.name, converted.inputs, results))
+            for name in converted.inputs:
+                if name in self._tensors and name not in inputs:
+                    constants[name] = self._constant_tensor(name, kind)
+        for name in outputs:
+            if name in self._tensors and name not in inputs:
+                constants[name] = self._constant_tensor(name, kind)
+        return Twin(steps, modules, constants, inputs, outputs).to(place)
+
+    def _foldable(self, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> dict[str, str]:
+        """Convolution's output -> batch-norm's output, where nothing else reads what lies between."""
+        reads = Counter(name for node in nodes for name in node.input)
+        norms = {n.input[0]: n for n in nodes if n.op_type == "BatchNormalization" and not n.domain}
+        found: dict[str, str] = {}
+        for node in nodes:
+            between = node.output[0]
+            norm = norms.get(between)
+            if norm is None or reads[between] != 1 or between in outputs:
+                continue
+            if is_foldable(node, norm, self._tensors.keys()):
+                found[between] = norm.output[0]
+        return found
+
+    def _module(self, node: onnx.NodeProto, norm: str | None, place: torch.device, kind: torch.dtype) -> Converted:
+        key = (node.output[0], norm, place, kind)
+        if key not in self._converted:
+            converted = self._convert(node)
+            if norm is not None:
+                after = next(n for n in self._model.graph.node if norm in n.output)
+                fold_into(converted.module, node, self._node(after))
+            module = converted.module.to(place)
+            module = module.to(kind) if kind != torch.float32 else module
+            self._converted[key] = Converted(module.eval().requires_grad_(False), converted.inputs)
+        return self._converted[key]
+
+    def _convert(self, node: onnx.NodeProto) -> Converted:
+        described = self._node(node)
+        converter = CONVERTERS.get((described.domain, node.op_type))
+        if converter is not None:
+            return converter(described)
+        stock = stock_module(node, self._model, described.opset)
+        if stock is not None:
+            return Converted(*stock)
+        raise described.unsupported("no converter")
+
+    def _node(self, node: onnx.NodeProto) -> Node:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        return Node(
+            op=node.op_type,
+            domain=domain,
+            opset=self._opsets.get(domain, 1),
+            name=node.name,
+            inputs=tuple(node.input),
+            outputs=tuple(node.output),
+            attributes={a.name: _attribute(a) for a in node.attribute},
+            constants=self._constant,
+        )
+
+    def _constant(self, name: str) -> np.ndarray | None:
+        if name not in self._tensors:
+            return None
+        if name not in self._arrays:
+            self._arrays[name] = numpy_helper.to_array(self._tensors[name])
+        return self._arrays[name]
+
+    def _constant_tensor(self, name: str, kind: torch.dtype) -> torch.Tensor:
+        try:
+            tensor = torch.from_numpy(np.array(self._constant(name)))
+        except TypeError:
+            raise UnsupportedOperator(f"tensor '{name[:80]}' has a data type that torch lacks") from None
+        return tensor.to(kind) if tensor.is_floating_point() else tensor
+
+
+def _attribute(entry: onnx.AttributeProto) -> Any:
+    value = helper.get_attribute_value(entry)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, list) and value and isinstance(value[0], bytes):
+        return [v.decode("utf-8", "replace") for v in value]
+    return value
