@@ -108,10 +108,12 @@ def plain_chollet(model: Whole, layer: int, unit: int, steps: int) -> np.ndarray
 
 
 def ours(graph: Graph, layer: Layer, units: list[int], preset: str, steps: int) -> list[np.ndarray]:
-    """Our pictures of units, one batch, without verdicts or further tries."""
+    """Our pictures of units, in batches as large as ``--batch auto``, without verdicts or further tries."""
     studio = Studio(graph, layer, settings(graph, preset_name=preset, size=SIDE, steps=steps), device="cpu")
-    jobs = [Job(("benchmark", unit), unit) for unit in units]
-    made = Batch(studio.network, studio.goal, studio.chosen.preset, jobs, (SIDE, SIDE), steps).run()
+    made = []
+    for first in range(0, len(units), studio.batch):
+        jobs = [Job(("benchmark", unit), unit) for unit in units[first : first + studio.batch]]
+        made += Batch(studio.network, studio.goal, studio.chosen.preset, jobs, (SIDE, SIDE), steps).run()
     return [one.pixels for one in made]
 
 
@@ -153,7 +155,7 @@ def macs_per_step(graph: Graph, layer: Layer) -> float:
 
 def speed(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: int, repeats: int) -> None:
     """Seconds per unit at equal size, transforms and steps."""
-    print(f"\nspeed: {steps} steps, ours {count} units a batch, median of {repeats}")
+    print(f"\nspeed: {steps} steps, ours {count} units, median of {repeats}")
     print("layer            lucent s/unit   ours s/unit   ratio   share of matmul")
     total = [0.0, 0.0]
     for layer in layers:
@@ -211,7 +213,7 @@ def mark(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: int
 
 def chollet(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: int, repeats: int) -> None:
     """Against a plain loop with a hook on the whole model."""
-    print(f"\nchollet: {steps} steps, ours {count} units a batch, median of {repeats}")
+    print(f"\nchollet: {steps} steps, ours {count} units, median of {repeats}")
     print("layer             plain s/unit   ours s/unit   ratio")
     total = [0.0, 0.0]
     for layer in layers:
