@@ -14,7 +14,7 @@ from ..layers import Layer
 from . import objectives
 from .loop import Batch, Job, OnStep, Outcome
 from .network import Network, before_activation, out_of_memory
-from .presets import Noise, Preset, Stage
+from .presets import PRESETS, Noise, Preset, Stage
 from .results import UnitResult
 from .settings import Settings
 from .shown import shown
@@ -50,6 +50,7 @@ class Try:
         before: maximize the tensor before the activation.
         photograph: start from the reference photograph that excites the unit most.
         loud: start from full-range noise and take twice the steps.
+        centre: maximize the middle of the map alone, by the default recipe: the strongest try.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Try:
     before: bool = False
     photograph: bool = False
     loud: bool = False
+    centre: bool = False
 
 
 _RECIPE = Try(0)
@@ -64,6 +66,7 @@ _PLAN = (
     Try(1, "pre-activation", before=True),
     Try(2, "a photograph's start", photograph=True),
     Try(3, "another start", before=True, loud=True),
+    Try(4, "the middle of its map", before=True, centre=True),
 )
 
 
@@ -159,7 +162,8 @@ class Studio:
         if other.before and not self._gated:
             return False
         silent = is_silent(made.start, made.end, self._gated)
-        return silent or (self.chosen.preset.insist and other.photograph and made.end < reference)
+        doubtful = self.chosen.preset.insist or made.how != ""
+        return silent or (doubtful and other.photograph and made.end < reference)
 
     def _attempt(self, units: list[int], how: Try, on_step: OnStep | None = None) -> dict[int, Made]:
         """Pictures of the units by one try."""
@@ -168,9 +172,11 @@ class Studio:
         c = self.chosen
         network, goal = (self._tap_before(), self._goal_before) if how.before else (self.network, self.goal)
         recipe = replace(c.preset, noise=Noise("uniform", 128, 127)) if how.loud else c.preset
+        if how.centre:
+            recipe, goal = self._strongest(), self._goal_centre
         key = (self.graph.sha256, self.layer.tensor, recipe.name, c.size, c.seed, how.number)
         jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
-        steps = 2 * c.steps if how.loud else c.steps
+        steps = recipe.steps if how.centre else 2 * c.steps if how.loud else c.steps
         batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0)
         outcomes = batch.run(on_step)
         pixels = np.stack([o.pixels for o in outcomes])
@@ -214,6 +220,16 @@ class Studio:
 
     def _goal_before(self, units: Units) -> objectives.Objective:
         return self._goal(units, self.gate)
+
+    def _goal_centre(self, units: Units) -> objectives.Objective:
+        if not self.layer.is_spatial:
+            return self._goal_before(units)
+        return objectives.neuron(self.layer, units, None, self.gate)
+
+    def _strongest(self) -> Preset:
+        """The default recipe, as far as this network can follow it."""
+        own = replace(self.chosen, preset=PRESETS["convscope"])
+        return adapted(self.network, own).preset
 
     def _tap_before(self) -> Network:
         if self._before is None:

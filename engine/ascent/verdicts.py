@@ -59,11 +59,11 @@ def verdict(start: float, end: float, reference: float, gated: bool, highest: fl
         start, end: activation of the start and of the final picture.
         reference: what photographs reach.
         gated: whether a ReLU or clip makes the tap.
-        highest: for a silent unit, the highest mean pre-activation that any start reached, where known.
+        highest: for a silent unit, the highest pre-activation (mean, or in the middle) that any try reached.
     """
     if is_silent(start, end, gated):
         if highest is not None:
-            return DEAD, f"stays at zero: its mean pre-activation got no higher than {highest:.3g} from any start"
+            return DEAD, f"stays at zero: its pre-activation got no higher than {highest:.3g} from any start"
         return DEAD, "no input changes it"
     if end >= reference:
         return OK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
