@@ -52,7 +52,9 @@ def _clip(node: Node) -> Converted:
     if low == 0.0 and high is None:
         return first_input(node, F.relu)
     if low is not None and high is not None and low < high:
-        return first_input(node, lambda x: F.hardtanh(x, low, high) if x.is_floating_point() else x.clamp(low, high))
+        return first_input(
+            node, lambda x: F.hardtanh(x, low, high) if x.is_floating_point() else x.clamp(low, high).to(x.dtype)
+        )
 
     def run(x: Tensor) -> Tensor:
         least = None if low is None else torch.tensor(low, dtype=x.dtype, device=x.device)
@@ -118,7 +120,7 @@ def _gelu(node: Node) -> Callable[[Tensor], Tensor]:
 
 
 def _swish(node: Node) -> Callable[[Tensor], Tensor]:
-    alpha = float(node.get("alpha", 1.0))
+    alpha = float(node.get("alpha", 1.702 if node.op == "QuickGelu" else 1.0))
     return lambda x: x * torch.sigmoid(alpha * x)
 
 
@@ -175,4 +177,5 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "LogSoftmax"): _along_axis(lambda x, axis: F.log_softmax(x, axis)),
     ("", "Hardmax"): _along_axis(_hardmax),
     ("com.microsoft", "Gelu"): _by(_gelu),
+    ("com.microsoft", "QuickGelu"): _by(_swish),
 }

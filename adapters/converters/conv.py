@@ -81,7 +81,7 @@ class Convolution(nn.Module):
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
     begins, ends = window.pads(x.shape[2:])
-    if begins != ends:
+    if begins != ends or min(begins) < 0:  # torch's kernels cannot crop
         x, begins = pad_spatial(x, begins, ends), [0] * len(begins)
     return _CONV[weight.ndim - 2](x, weight, bias, window.strides, begins, window.dilations, groups)
 

@@ -28,6 +28,8 @@ class BatchNorm(nn.Module):
 def _batch_norm(node: Node) -> Converted:
     if node.get("training_mode", 0) or len([o for o in node.outputs if o]) > 1:
         raise node.unsupported("batch-norm in training mode")
+    if not node.get("spatial", 1):  # opsets 7 and 8
+        raise node.unsupported("batch-norm with statistics per position (spatial=0)")
     if any(node.is_computed(i) for i in range(1, 5)):
         epsilon = float(node.get("epsilon", 1e-5))
 

@@ -10,10 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import UnsupportedOperator
 from .base import Converted, Converter, Function, Node
 from .conv import Window, pad_spatial
 
 _RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
+
+_BY_NUMBER = {0: "uint8", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}  # ONNX's numbers of data types
 
 
 def _round(x: Tensor) -> Tensor:
@@ -26,7 +29,7 @@ def _per_axis(value: Tensor, x: Tensor, axis: int) -> Tensor:
     if value.ndim == 0 or value.numel() == 1:
         return value.reshape(())
     if value.ndim != 1:
-        raise NotImplementedError
+        raise UnsupportedOperator("blocked quantization with scales that are computed while the model runs")
     return value.reshape(*(-1 if i == axis % x.ndim else 1 for i in range(x.ndim)))
 
 
@@ -35,7 +38,10 @@ def _bounds(node: Node, position: int) -> tuple[int, int]:
     if zero is None:
         if node.is_computed(position):
             raise node.unsupported("a zero point that is computed while the model runs")
-        return _RANGES["uint8"]
+        wanted = int(node.get("output_dtype", 0)) if node.op == "QuantizeLinear" else 0
+        if wanted not in _BY_NUMBER:
+            raise node.unsupported(f"quantization to ONNX type {wanted}")
+        return _RANGES[_BY_NUMBER[wanted]]
     if str(zero.dtype) not in _RANGES:
         raise node.unsupported(f"quantization to {zero.dtype}")
     return _RANGES[str(zero.dtype)]
@@ -49,8 +55,6 @@ def _refuse_blocks(node: Node, position: int) -> None:
 
 def _quantize(node: Node) -> Converted:
     _refuse_blocks(node, 1)
-    if not node.has(2) and int(node.get("output_dtype", 0)) not in (0, 2):
-        raise node.unsupported(f"quantization to ONNX type {node.get('output_dtype')}")
     low, high = _bounds(node, 2)
     axis = int(node.get("axis", 1))
 
@@ -63,6 +67,8 @@ def _quantize(node: Node) -> Converted:
 
 def _dequantize(node: Node) -> Converted:
     _refuse_blocks(node, 1)
+    if int(node.get("output_dtype", 0)) not in (0, 1):
+        raise node.unsupported("dequantization to another type than float")
     axis = int(node.get("axis", 1))
 
     def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
