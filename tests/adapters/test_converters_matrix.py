@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from convscope.errors import ConvscopeError, UnsupportedOperator
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
@@ -226,7 +227,7 @@ def expected(case: Case, opset: int, x: np.ndarray) -> dict[str, np.ndarray] | N
         outputs = [o.name for o in model.graph.output]
         try:
             return convscope.load(model, check=False).session(outputs).run(x)
-        except convscope.ConvscopeError:
+        except ConvscopeError:
             continue
     model = model_of(case, opset)
     try:
@@ -243,7 +244,7 @@ def outcome(case: Case, opset: int) -> str:
     graph = convscope.load(model, check=False)
     try:
         actual = graph.twin([o.name for o in model.graph.output])(torch.from_numpy(x))
-    except convscope.UnsupportedOperator:
+    except UnsupportedOperator:
         return "unsupported"
     wanted = expected(case, opset, x)
     if wanted is None:

@@ -1,0 +1,122 @@
+"""Gradients of the twin by finite differences in float64, at the points where they are easily wrong by value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import convscope
+import numpy as np
+import pytest
+import torch
+from onnx import helper
+
+from tests import tiny
+
+Weights = dict[str, np.ndarray]
+SHAPE = (1, 4, 5, 6)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).normal(0, 0.5, shape).astype(np.float32)
+
+
+W = {"w": normal(3, 4, 3, 3), "b": normal(3)}
+STATISTICS = {"s": normal(4) + 2, "b": normal(4), "m": normal(4), "v": normal(4) ** 2 + 0.5}
+
+POINTWISE = (
+    "Relu LeakyRelu Elu Selu Celu ThresholdedRelu HardSigmoid HardSwish "
+    "Sigmoid Tanh Softplus Softsign Erf Gelu Mish Softmax LogSoftmax"
+).split()
+
+SMOOTH: list[tuple[str, Weights, dict[str, Any]]] = [
+    ("Conv", W, {"pads": [1, 1, 1, 1]}),
+    ("Conv", W, {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+    ("Conv", {"w": normal(8, 1, 3, 3)}, {"group": 4, "pads": [0, 1, 2, 0], "dilations": [1, 2]}),
+    ("ConvTranspose", {"w": normal(4, 3, 3, 3), "b": normal(3)}, {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    ("ConvTranspose", {"w": normal(4, 3, 3, 3)}, {"pads": [0, 1, 1, 0], "output_padding": [0, 0]}),
+    ("MaxPool", {}, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    ("MaxPool", {}, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 1, 1]}),
+    ("AveragePool", {}, {"kernel_shape": [3, 3], "pads": [0, 1, 2, 1], "count_include_pad": 1}),
+    ("AveragePool", {}, {"kernel_shape": [2, 2], "dilations": [2, 1], "ceil_mode": 1}),
+    ("LpPool", {}, {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1, 0, 0, 1]}),
+    ("GlobalAveragePool", {}, {}),
+    ("GlobalMaxPool", {}, {}),
+    ("GlobalLpPool", {}, {"p": 3}),
+    ("BatchNormalization", STATISTICS, {}),
+    ("InstanceNormalization", {"s": STATISTICS["s"], "b": STATISTICS["b"]}, {}),
+    ("GroupNormalization", {"s": STATISTICS["s"], "b": STATISTICS["b"]}, {"num_groups": 2}),
+    ("LayerNormalization", {"s": normal(6), "b": normal(6)}, {}),
+    ("LRN", {}, {"size": 3, "alpha": 0.5}),
+    ("LpNormalization", {}, {"axis": 1}),
+    ("MeanVarianceNormalization", {}, {}),
+    ("PRelu", {"slope": normal(4, 1, 1)}, {}),
+    *((op, {}, {}) for op in POINTWISE),
+    ("Gelu", {}, {"approximate": "tanh"}),
+    ("Clip", {"low": np.array(-0.5, np.float32), "high": np.array(0.7, np.float32)}, {}),
+]
+
+
+def twin_of(op: str, weights: Weights, attributes: dict[str, Any], dtype: torch.dtype) -> Any:
+    node = helper.make_node(op, ["x", *weights], ["y"], **attributes)
+    graph = convscope.load(tiny.model([node], weights, ("N", *SHAPE[1:]), opset=21), check=False)
+    return graph.twin(["y"], dtype=dtype)
+
+
+@pytest.mark.parametrize(("op", "weights", "attributes"), SMOOTH, ids=lambda v: v if isinstance(v, str) else "")
+def test_gradient_equals_finite_differences(op: str, weights: Weights, attributes: dict[str, Any]) -> None:
+    twin = twin_of(op, weights, attributes, torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(SHAPE, generator=generator, dtype=torch.float64).requires_grad_()
+    assert twin.only(x).dtype == torch.float64
+    assert torch.autograd.gradcheck(twin.only, x, fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "weights", "expected"),
+    [
+        (["low", "high"], {"low": 0.0, "high": 6.0}, [0, 0, 1, 0, 0]),
+        (["low"], {"low": 0.0}, [0, 0, 1, 1, 1]),
+        (["low"], {"low": 3.0}, [0, 0, 0, 1, 1]),
+        (["", "high"], {"high": 6.0}, [1, 1, 1, 0, 0]),
+    ],
+)
+def test_clip_has_gradient_zero_at_its_bounds_as_relu6_has(
+    names: list[str], weights: dict[str, float], expected: list[int]
+) -> None:
+    node = helper.make_node("Clip", ["x", *names], ["y"])
+    arrays = {k: np.array(v, np.float32) for k, v in weights.items()}
+    graph = convscope.load(tiny.model([node], arrays, ("N", 1, 1, 5)), check=False)
+    x = torch.tensor([-1.0, 0.0, 3.0, 6.0, 7.0]).reshape(1, 1, 1, 5).requires_grad_()
+    (gradient,) = torch.autograd.grad(graph.twin(["y"]).only(x).sum(), x)
+    assert gradient.flatten().tolist() == expected
+
+
+def test_clip_with_computed_bounds_has_gradient_zero_at_them() -> None:
+    nodes = [
+        helper.make_node("ReduceMin", ["x"], ["low"], keepdims=0),
+        helper.make_node("ReduceMax", ["x"], ["high"], keepdims=0),
+        helper.make_node("Clip", ["x", "low", "high"], ["y"]),
+    ]
+    graph = convscope.load(tiny.model(nodes, {}, ("N", 1, 1, 3)), check=False)
+    x = torch.tensor([-1.0, 0.5, 2.0]).reshape(1, 1, 1, 3).requires_grad_()
+    (gradient,) = torch.autograd.grad(graph.twin(["y"]).only(x).sum(), x)
+    assert gradient.flatten().tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("op", "attributes"), [("LpPool", {"kernel_shape": [2, 2]}), ("GlobalLpPool", {})])
+def test_lp_pooling_of_zeros_has_a_finite_gradient(op: str, attributes: dict[str, Any]) -> None:
+    x = torch.zeros(SHAPE, requires_grad=True)
+    (gradient,) = torch.autograd.grad(twin_of(op, {}, attributes, torch.float32).only(x).sum(), x)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("size", [(5, 6), (16, 9), (23, 40)])
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_same_padding_follows_the_image_size(size: tuple[int, int], auto_pad: str) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], auto_pad=auto_pad, strides=[2, 3])
+    model = tiny.model([node], {"w": W["w"]}, ("N", 4, "H", "W"))
+    graph = convscope.load(model, check=False)
+    x = np.random.default_rng(0).normal(size=(2, 4, *size)).astype(np.float32)
+    wanted = graph.session(["y"]).run(x)["y"]
+    image = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(graph.twin(["y"]).only(image).numpy(), wanted, atol=1e-5)
