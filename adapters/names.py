@@ -76,7 +76,8 @@ def _adopt(nodes: Sequence[onnx.NodeProto], scopes: list[str], known: Mapping[st
         node = nodes[i]
         named = next((known[o] for o in node.output if o in known), None)
         following = next((leads[o] for o in node.output if o in leads), "")
-        nameless = bool(scopes[i]) or bool(_GENERIC.match(node.name))
+        # normalization's own nodes are called like their tensors
+        nameless = bool(scopes[i]) or bool(_GENERIC.match(node.name)) or node.name in node.output
         if named is None and nameless and scopes[i] not in real:
             adopted[i] = following
         target = named or following
