@@ -23,10 +23,25 @@ def normal(*shape: int) -> np.ndarray:
 W = {"w": normal(3, 4, 3, 3), "b": normal(3)}
 STATISTICS = {"s": normal(4) + 2, "b": normal(4), "m": normal(4), "v": normal(4) ** 2 + 0.5}
 
-POINTWISE = (
-    "Relu LeakyRelu Elu Selu Celu ThresholdedRelu HardSigmoid HardSwish "
-    "Sigmoid Tanh Softplus Softsign Erf Gelu Mish Softmax LogSoftmax"
-).split()
+POINTWISE = [
+    "Relu",
+    "LeakyRelu",
+    "Elu",
+    "Selu",
+    "Celu",
+    "ThresholdedRelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Sigmoid",
+    "Tanh",
+    "Softplus",
+    "Softsign",
+    "Erf",
+    "Gelu",
+    "Mish",
+    "Softmax",
+    "LogSoftmax",
+]
 
 SMOOTH: list[tuple[str, Weights, dict[str, Any]]] = [
     ("Conv", W, {"pads": [1, 1, 1, 1]}),
