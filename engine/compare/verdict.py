@@ -147,7 +147,7 @@ def compare(
     """
     told = progress or (lambda stage: None)
     told("aligning layers")
-    pairs = align(net_a := Network(a), net_b := Network(b))
+    pairs = whole = align(net_a := Network(a), net_b := Network(b))
     if layers is not None:
         wanted = {layer.tensor for layer in a.match(layers)}
         pairs = tuple(p for p in pairs if p.a.tensor in wanted)
@@ -155,7 +155,7 @@ def compare(
         raise UsageError(f"no layer of {a.name} has a counterpart in {b.name}: nothing can be compared")
     bench = Bench(net_a, net_b, pictures, device)
     x_a, x_b = bench.inputs()
-    judge = _Judge(bench, pairs, max_rel, confined=layers is not None)
+    judge = _Judge(bench, pairs, max_rel, whole if layers is not None else None)
     told("running the pictures through both")
     own = judge.differences(x_a, x_b)
     verdict, first, orders = judge.decide(own, x_a, x_b, told)
@@ -185,8 +185,10 @@ def _unpaired(network: Network, paired: set[int]) -> tuple[str, ...]:
 class _Judge:
     """The hypotheses in turn: identical, other preprocessing, permuted, different."""
 
-    def __init__(self, bench: Bench, pairs: tuple[Pair, ...], max_rel: float, confined: bool) -> None:
-        self.bench, self.pairs, self.max_rel, self.confined = bench, pairs, max_rel, confined
+    def __init__(self, bench: Bench, pairs: tuple[Pair, ...], max_rel: float, whole: tuple[Pair, ...] | None) -> None:
+        """``whole``: all pairs, where ``pairs`` are confined to some layers."""
+        self.bench, self.pairs, self.max_rel = bench, pairs, max_rel
+        self.confined, self.whole = whole is not None, whole or pairs
         self._static: dict[int, list[Cause]] = {}
 
     def differences(
@@ -215,7 +217,7 @@ class _Judge:
                 return PREPROCESSED, self._input(stem, own), {}
             if stem.causes and prepared is None and fed is not None and not np.array_equal(stem.x[:, ::-1], x_a):
                 prepared, own = stem, fed
-        orders = recover(self.bench.a, self.bench.b, self.pairs, self._shapes(x_a, x_b)) or {}
+        orders = recover(self.bench.a, self.bench.b, self.whole, self._shapes(x_a, x_b)) or {}
         if orders and self._equal(self._fed_in_order(x_a, x_b, prepared, orders)):
             return PERMUTED, self._first(own, x_a), orders
         first = self._first(own, x_a)
