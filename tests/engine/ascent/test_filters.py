@@ -220,3 +220,11 @@ def test_auto_batches_stay_where_bits_are_known_to_agree() -> None:
     from convscope.engine.ascent.settings import settings
 
     assert 1 <= Studio(graph, graph.layer("conv2"), settings(graph)).batch <= 16
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_makes_pictures_that_excite_the_unit_as_the_cpus_do() -> None:
+    graph = small()
+    cpu, gpu = (filters(graph, "conv2", 3, size=32, steps=60, device=d)[0] for d in ("cpu", "cuda"))
+    assert gpu.activation_end == pytest.approx(cpu.activation_end, rel=0.1)
