@@ -5,7 +5,20 @@ One file per family. They win over onnx2torch's own, 27 of which are silently wr
 
 from __future__ import annotations
 
-from . import activation, conv, elementwise, gather, matmul, norm, pool, quantize, reduce, resize, shape
+from . import (
+    activation,
+    conv,
+    elementwise,
+    gather,
+    matmul,
+    norm,
+    pool,
+    quantize,
+    quantize_microsoft,
+    reduce,
+    resize,
+    shape,
+)
 from .base import Converter
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
@@ -20,6 +33,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **gather.CONVERTERS,
     **resize.CONVERTERS,
     **quantize.CONVERTERS,
+    **quantize_microsoft.CONVERTERS,
 }
 
 __all__ = ["CONVERTERS"]

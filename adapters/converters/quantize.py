@@ -19,7 +19,7 @@ _RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16"
 _BY_NUMBER = {0: "uint8", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}  # ONNX's numbers of data types
 
 
-def _round(x: Tensor) -> Tensor:
+def round_straight_through(x: Tensor) -> Tensor:
     """Round half to even; the gradient passes as if nothing were rounded."""
     return x + (torch.round(x) - x).detach()
 
@@ -33,7 +33,8 @@ def _per_axis(value: Tensor, x: Tensor, axis: int) -> Tensor:
     return value.reshape(*(-1 if i == axis % x.ndim else 1 for i in range(x.ndim)))
 
 
-def _bounds(node: Node, position: int) -> tuple[int, int]:
+def value_range(node: Node, position: int) -> tuple[int, int]:
+    """(lowest, highest) value of the type of the zero point at this input; uint8 where there is none."""
     zero = node.constant(position)
     if zero is None:
         if node.is_computed(position):
@@ -55,11 +56,11 @@ def _refuse_blocks(node: Node, position: int) -> None:
 
 def _quantize(node: Node) -> Converted:
     _refuse_blocks(node, 1)
-    low, high = _bounds(node, 2)
+    low, high = value_range(node, 2)
     axis = int(node.get("axis", 1))
 
     def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
-        scaled = _round(x / _per_axis(scale, x, axis))
+        scaled = round_straight_through(x / _per_axis(scale, x, axis))
         return torch.clamp(scaled if zero is None else scaled + _per_axis(zero, x, axis).to(x.dtype), low, high)
 
     return Converted(Function(run), node.inputs)
@@ -85,7 +86,7 @@ def _dynamic(node: Node) -> Converted:
         scale = (high - low) / 255
         safe = torch.where(scale == 0, torch.ones_like(scale), scale)
         zero = torch.clamp(torch.round(-low / safe), 0, 255)
-        return torch.clamp(_round(x / safe) + zero, 0, 255), scale, zero
+        return torch.clamp(round_straight_through(x / safe) + zero, 0, 255), scale, zero
 
     return Converted(Function(run), node.inputs)
 
@@ -95,7 +96,7 @@ def _qlinear_conv(node: Node) -> Converted:
     weight = node.constant(3)
     if weight is None:
         raise node.unsupported("a weight that is computed while the model runs")
-    low, high = _bounds(node, 7)
+    low, high = value_range(node, 7)
     window, groups = Window(node, weight.shape[2:]), int(node.get("group", 1))
 
     def run(
@@ -116,7 +117,7 @@ def _qlinear_conv(node: Node) -> Converted:
         if b is not None:
             total = total + b.to(kind).reshape(1, -1, *(1,) * (x.ndim - 2))
         factor = xs * _per_axis(ws, total, 1) / ys
-        return torch.clamp(_round(total * factor) + yz.to(kind), low, high)
+        return torch.clamp(round_straight_through(total * factor) + yz.to(kind), low, high)
 
     return Converted(Function(run), node.inputs)
 
@@ -144,12 +145,12 @@ def _window_conv(x: Tensor, kernel: Tensor, window: Window, groups: int) -> Tens
 
 
 def _qlinear_matmul(node: Node) -> Converted:
-    low, high = _bounds(node, 7)
+    low, high = value_range(node, 7)
 
     def run(a: Tensor, as_: Tensor, az: Tensor, b: Tensor, bs: Tensor, bz: Tensor, ys: Tensor, yz: Tensor) -> Tensor:
         kind = as_.dtype
         total = torch.matmul(a.to(kind) - az.to(kind), b.to(kind) - bz.to(kind))
-        return torch.clamp(_round(total * (as_ * bs / ys)) + yz.to(kind), low, high)
+        return torch.clamp(round_straight_through(total * (as_ * bs / ys)) + yz.to(kind), low, high)
 
     parts = [node.constant(i) for i in (1, 2, 4, 5, 6, 7)]
     if any(part is not None and part.size > 1 for part in parts):

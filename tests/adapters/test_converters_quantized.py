@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import convscope
 import numpy as np
 import onnx
@@ -37,7 +39,9 @@ def weights_of(kind: type) -> np.ndarray:
 
 
 def compare(nodes: Nodes, weights: Weights, opset: int, tolerance: float = 1e-5) -> None:
-    graph = convscope.load(tiny.model(nodes, weights, ("N", 3, 8, 8), opset=opset), check=False)
+    model = tiny.model(nodes, weights, ("N", 3, 8, 8), opset=opset)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    graph = convscope.load(model, check=False)
     x = np.random.default_rng(0).normal(0, 1.5, (2, 3, 8, 8)).astype(np.float32)
     wanted = graph.session(["y"]).run(x)["y"]
     given = graph.twin(["y"])(torch.from_numpy(x))["y"].numpy().astype(np.float64)
@@ -115,6 +119,33 @@ def test_integer_and_qlinear_matrix_products() -> None:
     nodes[1:] = [
         helper.make_node("QLinearMatMul", ["q", "s", "z", "w", "ws", "wz", "ys", "z"], ["c"]),
         dequantized("c", scale="ys"),
+    ]
+    compare(nodes, weights, 13)
+
+
+RESULT = ["ys", "yz"]
+Q, R = ["q", "s", "z"], ["r", "s", "z"]
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes"),
+    [
+        ("QLinearAdd", [*Q, *R, *RESULT], {}),
+        ("QLinearMul", [*Q, *R, *RESULT], {}),
+        ("QLinearGlobalAveragePool", [*Q, *RESULT], {}),
+        ("QLinearLeakyRelu", [*Q, *RESULT], {"alpha": 0.2}),
+        ("QLinearSigmoid", [*Q, *RESULT], {}),
+        ("QLinearConcat", [*RESULT, *Q, *R], {"axis": 1}),
+    ],
+)
+def test_operators_of_onnx_runtimes_quantizer(op: str, inputs: list[str], attributes: dict[str, Any]) -> None:
+    weights: Weights = {**step(), "ys": number(0.013), "yz": number(120, np.uint8)}
+    nodes = [
+        quantized("x", into="q"),
+        helper.make_node("Cos", ["x"], ["cosine"]),
+        quantized("cosine", into="r"),
+        helper.make_node(op, inputs, ["c"], domain="com.microsoft", **attributes),
+        dequantized("c", scale="ys", zero="yz"),
     ]
     compare(nodes, weights, 13)
 
