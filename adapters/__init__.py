@@ -21,6 +21,7 @@ from .check import check_parity
 from .exported import Exported
 from .from_onnx import parse, read_onnx
 from .guess_preprocessing import companion, embedded
+from .metadata import stated_labels, stated_names
 from .normalize import Draft, normalize
 from .precheck import precheck
 from .sniff import sniff
@@ -94,6 +95,8 @@ def build_graph(
 ) -> Graph:
     """Normalizes an exported model and wraps it; no parity check. Arguments as for `load`."""
     opset = next(e.version for e in exported.model.opset_import if e.domain in ("", "ai.onnx"))
+    metadata = {p.key: p.value for p in exported.model.metadata_props}
+    exported = replace(exported, names={**stated_names(metadata), **exported.names})
     producer = exported.producer or _producer(exported.model)
     file_digest = _digest(path) if path else ""
     declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
@@ -121,7 +124,7 @@ def build_graph(
         ),
         sha256=digest,
         twin_factory=_LazyTwins(canonical),
-        labels=tuple(labels) if labels is not None else exported.labels,
+        labels=tuple(labels) if labels is not None else exported.labels or stated_labels(metadata),
         aliases=_aliases(exported, draft, layers),
         permuted=draft.permuted,
     )

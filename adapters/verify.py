@@ -216,13 +216,14 @@ def _as_declared(graph: Graph, info: Any, value: np.ndarray) -> np.ndarray:
 
 
 def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:
-    try:
-        from .from_keras import load_keras_model
-    except ImportError:
+    from .from_keras import import_keras
+    from .keras_files import inspect_h5, inspect_keras
+    from .keras_load import load_model
+
+    found_file = inspect_keras(path) if graph.source.format == "keras" else inspect_h5(path)
+    if found_file.config is None:  # weights alone: the network is code of the user
         return None, 0
-    model = load_keras_model(path)
-    if model is None:
-        return None, 0
+    model = load_model(import_keras(), path, found_file, False)
     x = feeds[graph.inputs[0].name]
     axes = graph.permuted.get(graph.inputs[0].name)
     value = model(x.transpose(np.argsort(axes)) if axes is not None else x)

@@ -1,0 +1,56 @@
+"""``convscope models``: the catalog."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .common import JsonOption, QuietOption, emit, emit_json, progress
+
+app = typer.Typer(no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A name of the catalog.", show_default=False)]
+
+
+@app.command("list")
+def list_models(as_json: JsonOption = False) -> None:
+    """List the catalog: names, licences, and whether the file is here."""
+    from dataclasses import asdict
+
+    from ..models.catalog import RECIPES, local_path
+
+    rows = [{**asdict(r), "path": str(local_path(r)), "present": local_path(r).exists()} for r in RECIPES]
+    if as_json:
+        emit_json({"models": rows})
+        return
+    for row in rows:
+        emit(f"{row['name']:<20} {'here' if row['present'] else '-':<5} {row['licence']:<11} {row['title']}")
+
+
+@app.command("path")
+def path(name: NameArgument, quiet: QuietOption = False) -> None:
+    """Print the path of a model's file, fetching or building it first where it is not here."""
+    emit(_fetched(name, quiet))
+
+
+@app.command("fetch")
+def fetch(name: NameArgument, quiet: QuietOption = False) -> None:
+    """Download or build a model's file; an interrupted download is continued."""
+    emit(_fetched(name, quiet))
+
+
+def _fetched(name: str, quiet: bool) -> str:
+    from ..models import catalog
+
+    recipe = catalog.find(name)
+    if catalog.local_path(recipe).exists():
+        return str(catalog.local_path(recipe))
+    with progress(None, f"fetching {name}", quiet) as bar:
+        seen = 0
+
+        def advance(done: int, total: int | None) -> None:
+            nonlocal seen
+            bar.advance(done - seen)
+            seen = done
+
+        return str(catalog.fetch(recipe, advance))

@@ -1,0 +1,73 @@
+"""Names of models: listed, found, and made or fetched on demand."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .download import Progress, cache_folder, download
+from .recipes import RECIPES, Recipe
+
+if TYPE_CHECKING:
+    from ..engine.graph import Graph
+
+
+def names() -> tuple[str, ...]:
+    """The catalog's names, in its order."""
+    return tuple(recipe.name for recipe in RECIPES)
+
+
+def find(name: str) -> Recipe:
+    """The recipe of a name; raises UsageError with the closest names."""
+    for recipe in RECIPES:
+        if recipe.name == name:
+            return recipe
+    close = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
+    hint = "closest: " + ", ".join(f"'{c}'" for c in close) if close else "list them: convscope models list"
+    raise UsageError(f"'{name}' is neither a model file nor a name of the catalog; {hint}")
+
+
+def local_path(recipe: Recipe) -> Path:
+    """Where the model's file is, or will be."""
+    return Path(__file__).parent / recipe.file if recipe.is_shipped else cache_folder() / recipe.file
+
+
+def fetch(recipe: Recipe, progress: Progress = lambda done, total: None) -> Path:
+    """The model's file, downloaded or built where it is not there yet.
+
+    Raises:
+        ConvscopeError: the network or a package that is needed is missing. RefusedInput: a wrong sum.
+    """
+    path = local_path(recipe)
+    if path.exists():
+        return path
+    if recipe.url:
+        return download(recipe.url, path, recipe.sha256, progress)
+    from . import builders
+
+    build: Callable[[Path, Progress], None] = getattr(builders, recipe.builder)
+    build(path, progress)
+    return path
+
+
+def resolve(model: str) -> Path | Recipe:
+    """The path of a model file, or the recipe of a name of the catalog."""
+    return Path(model) if Path(model).exists() else find(model)
+
+
+def load(recipe: Recipe, **options: Any) -> Graph:
+    """The graph of a catalog entry; options as for `convscope.load`, which win over the recipe's."""
+    from ..adapters import load as load_file
+    from ..engine.labels import load_labels
+
+    path = fetch(recipe)
+    if options.get("preprocessing") is None and recipe.preprocessing is not None:
+        options["preprocessing"] = recipe.preprocessing
+    if options.get("labels") is None and recipe.labels is not None:
+        options["labels"] = load_labels(recipe.labels)
+    if options.get("size") is None:
+        options["size"] = recipe.size
+    return load_file(path, **options)

@@ -1,0 +1,92 @@
+"""Downloads that resume, are verified, and leave nothing behind that was not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from ..errors import ConvscopeError, RefusedInput
+
+Progress = Callable[[int, int | None], None]
+_CHUNK = 2**18
+_LOCAL = {"localhost", "127.0.0.1", "::1"}
+
+
+def cache_folder() -> Path:
+    """Where models are kept: ``$CONVSCOPE_CACHE``, or the platform's own cache folder."""
+    if chosen := os.environ.get("CONVSCOPE_CACHE"):
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("convscope")
+
+
+def download(url: str, target: Path, sha256: str, progress: Progress = lambda done, total: None) -> Path:
+    """A verified file at ``target``.
+
+    What an interrupted download left in ``target.part`` is continued where the server allows it. The file
+    gets its final name only after its sum has been found right.
+
+    Args:
+        url: https, or http on this machine.
+        target: final path; returned at once where it exists (it was verified when it was written).
+        sha256: of the whole file, hex.
+        progress: called with (bytes so far, bytes in total or None).
+
+    Raises:
+        ConvscopeError: the server cannot be reached or refuses.
+        RefusedInput: the sum is wrong; nothing is left behind.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL):
+        raise RefusedInput(f"'{url}' is not fetched: only https is")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if not target.exists():
+            part = target.with_name(target.name + ".part")
+            _fetch(url, part, progress)
+            found = sha256_of(part)
+            if found != sha256:
+                part.unlink()
+                raise RefusedInput(f"'{url}' has the sha256 {found[:16]}..., expected {sha256[:16]}...; it was removed")
+            part.replace(target)
+    return target
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch(url: str, part: Path, progress: Progress) -> None:
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            if done and response.status != 206:
+                done = 0  # the server sends the whole file again
+            length = response.headers.get("Content-Length")
+            total = done + int(length) if length and length.isdigit() else None
+            with part.open("ab" if done else "wb") as file:
+                progress(done, total)
+                while chunk := response.read(_CHUNK):
+                    file.write(chunk)
+                    done += len(chunk)
+                    progress(done, total)
+            if total is not None and done < total:
+                raise ConvscopeError(f"'{url}' broke off after {done:,} of {total:,} bytes; the same command resumes")
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is left to send: the part is whole, or from another file
+            return
+        raise ConvscopeError(f"'{url}' cannot be fetched: HTTP {error.code} {error.reason}") from None
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", error)
+        raise ConvscopeError(f"'{url}' cannot be fetched: {reason}; the same command resumes") from None
