@@ -56,7 +56,11 @@ def _instance_norm(node: Node) -> Converted:
 def _layer_norm(node: Node) -> Converted:
     axis, epsilon = int(node.get("axis", -1)), float(node.get("epsilon", 1e-5))
 
-    def run(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    alone = not any(node.outputs[1:])
+
+    def run(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        if alone and scale.shape == x.shape[axis % x.ndim :] and (bias is None or bias.shape == scale.shape):
+            return F.layer_norm(x, scale.shape, scale, bias, epsilon)  # one kernel, and less kept for the gradient
         axes = tuple(range(axis % x.ndim, x.ndim))
         mean = x.mean(axes, keepdim=True)
         inverse = torch.rsqrt((x - mean).square().mean(axes, keepdim=True) + epsilon)
