@@ -52,7 +52,7 @@ def normalize(
     draft.drop_dead()
     infer(draft, chosen)
     remove_idle_nodes(draft)
-    to_channels_first(draft, layout)
+    to_channels_first(draft, layout, {draft.aliases.get(name, name) for name in keep})
     while free_batch(draft):
         infer(draft, chosen)
     settle_shape_vectors(draft)

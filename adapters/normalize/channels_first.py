@@ -11,7 +11,7 @@ Writing: ``perm`` always is the permutation with source = transpose(ours, perm).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 import onnx
@@ -22,17 +22,19 @@ from .draft import Draft, attribute, node_axes, set_attribute
 Perm = tuple[int, ...]
 
 
-def to_channels_first(draft: Draft, layout: str | None = None) -> None:
+def to_channels_first(draft: Draft, layout: str | None = None, keep: Set[str] = frozenset()) -> None:
     """Rewrites the draft in place; ``draft.shapes`` must be filled.
 
     Args:
         draft: the model.
         layout: the image input's layout, "NCHW" or "NHWC", or None to tell from the graph.
+        keep: tensors that the source names; the name goes to the channels-first tensor, also where an
+            operator further on needs the channels-last one.
     """
     if _is_channels_last(draft, layout):
-        _Pass(draft).run(flip_input=True)
+        _Pass(draft, keep).run(flip_input=True)
     elif any(n.op_type == "Transpose" for n in draft.nodes):
-        _Pass(draft).run(flip_input=False)
+        _Pass(draft, keep).run(flip_input=False)
 
 
 def last_perm(rank: int) -> Perm:
@@ -60,8 +62,9 @@ def _inverse(perm: Sequence[int]) -> Perm:
 class _Pass:
     """One walk over the nodes. ``moved[t] = (physical, perm)``: t = transpose(physical, perm)."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, keep: Set[str]) -> None:
         self.draft = draft
+        self.keep = keep
         self.moved: dict[str, tuple[str, Perm]] = {}
         self.emitted: dict[str, str] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -113,7 +116,8 @@ class _Pass:
             return name
         if name not in self.emitted:
             physical, perm = self.moved[name]
-            result = name if name != physical else self.draft.fresh(f"{name}/channels_last")
+            own = name == physical or (name in self.keep and perm == last_perm(len(perm)))
+            result = self.draft.fresh(f"{name}/channels_last") if own else name
             self.emit_transpose(physical, perm, result)
             self.emitted[name] = result
         return self.emitted[name]
