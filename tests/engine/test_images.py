@@ -1,0 +1,178 @@
+"""Pictures are converted exactly, whatever their mode, and hostile files are refused in one line."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import convscope
+import numpy as np
+import pytest
+from convscope.engine import images
+from convscope.errors import RefusedInput, UsageError
+from PIL import Image
+
+from tests import tiny
+
+GRADIENT = np.arange(12 * 20 * 3, dtype=np.uint8).reshape(12, 20, 3)
+
+
+def saved(folder: Path, image: Image.Image, name: str = "image.png", **options: object) -> Path:
+    path = folder / name
+    image.save(path, **options)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(RefusedInput) as caught:
+        images.read_image(path)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert path.name in line
+    return line
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.webp"])
+def test_lossless_formats_are_read_byte_for_byte(tmp_path: Path, name: str) -> None:
+    options = {"lossless": True} if name.endswith("webp") else {}
+    picture = images.read_image(saved(tmp_path, Image.fromarray(GRADIENT), name, **options))
+    np.testing.assert_array_equal(picture.pixels, GRADIENT.astype(np.float32) / np.float32(255))
+    assert picture.pixels.dtype == np.float32
+
+
+@pytest.mark.parametrize("value", [0, 1, 1000, 40000, 65535])
+def test_sixteen_bit_gray_keeps_its_value(tmp_path: Path, value: int) -> None:
+    path = saved(tmp_path, Image.fromarray(np.full((4, 5), value, np.uint16)))
+    picture = images.read_image(path)
+    np.testing.assert_allclose(picture.pixels, value / 65535, rtol=1e-6)
+    assert picture.pixels.shape == (4, 5, 3)
+
+
+def test_float_tiffs_are_taken_as_they_are_or_refused(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+    np.testing.assert_array_equal(
+        images.read_image(saved(tmp_path, Image.fromarray(values), "a.tif")).pixels[..., 1], values
+    )
+    for name, bad in (("nan.tif", np.nan), ("large.tif", 255.0), ("negative.tif", -0.1)):
+        assert "floating" in refused(saved(tmp_path, Image.fromarray(np.full((4, 5), bad, np.float32)), name))
+
+
+def test_palette_gray_bilevel_and_cmyk_become_their_colours(tmp_path: Path) -> None:
+    red = Image.new("RGB", (6, 4), (255, 0, 0))
+    for name, image in (
+        ("p.png", red.convert("P", palette=Image.Palette.ADAPTIVE)),
+        ("cmyk.tif", Image.new("CMYK", (6, 4), (0, 255, 255, 0))),
+    ):
+        np.testing.assert_allclose(
+            images.read_image(saved(tmp_path, image, name)).pixels, [[[1, 0, 0]] * 6] * 4, atol=0.01
+        )
+    for mode, value in (("L", 128), ("1", 1)):
+        picture = images.read_image(saved(tmp_path, Image.new(mode, (6, 4), value), f"{mode}.png"))
+        np.testing.assert_allclose(picture.pixels, 128 / 255 if mode == "L" else 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_shown_on_white_and_said(tmp_path: Path, mode: str) -> None:
+    colour = (0, 0, 0, 51) if mode == "RGBA" else (0, 51)
+    picture = images.read_image(saved(tmp_path, Image.new(mode, (3, 3), colour)))
+    np.testing.assert_allclose(picture.pixels, 0.8, atol=1e-6)
+    assert any("white" in note for note in picture.notes)
+
+
+def test_the_exif_rotation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = images.read_image(saved(tmp_path, Image.fromarray(GRADIENT), "a.png", exif=exif))
+    np.testing.assert_array_equal(picture.pixels, np.rot90(GRADIENT, -1).astype(np.float32) / np.float32(255))
+
+
+def test_an_animation_shows_its_first_frame_and_says_so(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (5, 5), c) for c in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    path = tmp_path / "a.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    picture = images.read_image(path)
+    np.testing.assert_allclose(picture.pixels, [[[1, 0, 0]] * 5] * 5, atol=0.01)
+    assert picture.notes == ("the first of 3 frames",)
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(65535, 65535), (20000, 6000), (2**31 - 1, 1)])
+def test_a_header_that_claims_too_many_pixels_is_refused(tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(width, height))
+    refused(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.tif"])
+def test_truncated_files_are_refused(tmp_path: Path, name: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    path = saved(tmp_path, Image.fromarray(noise), name)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"not a picture", b"<html></html>", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"P6 1 1 255 abc"]
+)
+def test_other_files_are_refused_even_where_pillow_could_open_them(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    refused(path)
+
+
+def test_missing_files_and_folders_are_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        images.read_image(tmp_path / "none.png")
+    with pytest.raises(UsageError, match="folder"):
+        images.read_image(tmp_path)
+
+
+def test_resizing_averages_what_it_shrinks_and_keeps_float_precision() -> None:
+    pixels = np.zeros((8, 8, 3), np.float32)
+    pixels[:, ::2] = 1
+    np.testing.assert_allclose(images.resize(pixels, (8, 2), "bilinear")[:, :, 0].mean(), 0.5, atol=1e-6)
+    assert images.resize(pixels, (8, 8)) is pixels
+    ramp = np.linspace(0, 1e-4, 16, dtype=np.float32).reshape(1, 16)
+    assert len(np.unique(images.resize(np.repeat(ramp, 4, 0), (2, 8)))) == 8  # 8-bit rounding would leave one
+
+
+def test_fit_squashes_or_crops_as_the_preprocessing_says() -> None:
+    graph = convscope.load(tiny.small_cnn(), check=False)
+    picture = np.zeros((20, 40, 3), np.float32)
+    picture[:, 10:30] = 1
+    assert images.fit(picture, graph, (16, 16)).mean() == pytest.approx(0.5, abs=0.05)
+    import dataclasses
+
+    crop = dataclasses.replace(graph, preprocessing=convscope.Preprocessing(resize="crop"))
+    assert images.fit(picture, crop, (16, 16)).min() > 0.9
+    assert images.model_input(picture, graph).shape == (1, 3, 16, 16)
+
+
+def test_a_stream_keeps_the_order_and_hands_over_errors(tmp_path: Path) -> None:
+    paths = [saved(tmp_path, Image.new("RGB", (4, 4), (i, 0, 0)), f"{i}.png") for i in range(9)]
+    paths[4].write_bytes(b"broken")
+    found = list(images.stream(paths, lambda p: round(float(p.pixels[0, 0, 0]) * 255), workers=3))
+    assert [path for path, _ in found] == paths
+    assert [v for _, v in found if not isinstance(v, RefusedInput)] == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert isinstance(found[4][1], RefusedInput)
+
+
+def test_folders_give_their_pictures_in_order(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.png", "a.JPG", "notes.txt", "sub/c.png"):
+        (tmp_path / name).write_bytes(b"")
+    assert [p.name for p in images.image_paths([tmp_path])] == ["a.JPG", "b.png", "c.png"]
+    with pytest.raises(UsageError, match="no pictures"):
+        images.image_paths([])

@@ -1,0 +1,85 @@
+"""Classes are found by any of their names, and outputs decoded as the model's head means them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import convscope
+import numpy as np
+import pytest
+from convscope.engine import labels
+from convscope.errors import RefusedInput, UsageError
+
+from tests import tiny
+
+NAMES = ("tench, Tinca tinca", "bald eagle, American eagle", "crane", "crane", "Egyptian cat")
+
+
+@pytest.fixture(scope="module")
+def graph() -> convscope.Graph:
+    return convscope.load(tiny.small_cnn(), labels=NAMES, check=False)
+
+
+@pytest.mark.parametrize(
+    "text", ["bald eagle", "Bald_Eagle", "american eagle", "BALD-EAGLE", "1", 1, "bald eagle, American eagle"]
+)
+def test_a_class_is_found_by_index_and_by_any_name(graph: convscope.Graph, text: str | int) -> None:
+    assert labels.find_class(graph, text) == 1
+    assert labels.class_name(graph, 1) == "bald eagle"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("bald eagel", "closest: 'bald eagle'"), ("5", "out of range"), (-1, "out of range"), ("crane", "2, 3")],
+)
+def test_unknown_ambiguous_and_impossible_classes_are_named(graph: convscope.Graph, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        labels.find_class(graph, text)
+
+
+def test_without_labels_only_an_index_will_do() -> None:
+    bare = convscope.load(tiny.small_cnn(), check=False)
+    assert labels.find_class(bare, "3") == 3
+    assert labels.class_name(bare, 3) == "class 3"
+    with pytest.raises(UsageError, match="no class names"):
+        labels.find_class(bare, "cat")
+
+
+def test_probabilities_are_the_softmax_of_the_logits_best_first(graph: convscope.Graph) -> None:
+    logits = np.array([1.0, 3.0, 2.0, 3.0, -1.0])
+    found = labels.predictions(graph, logits, top=3)
+    assert [p.index for p in found] == [1, 3, 2]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose([p.probability for p in found], expected[[1, 3, 2]])
+    assert found[0].logit == 3.0
+
+
+def test_imagenet_has_a_thousand_names_in_the_usual_order() -> None:
+    names = labels.load_labels("imagenet")
+    assert len(names) == 1000
+    assert names[0].startswith("tench")
+    assert names[22].startswith("bald eagle")
+    assert names[999].startswith("toilet tissue")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\nb\nc\n",
+        '["a", "b", "c"]',
+        '{"0": "a", "1": "b", "2": "c"}',
+        '{"0": ["n1", "a"], "1": ["n2", "b"], "2": ["n3", "c"]}',
+    ],
+)
+def test_label_files_are_lines_or_json(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labels"
+    path.write_text(text)
+    assert labels.load_labels(path) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("text", ['{"0": "a", "2": "b"}', "[1, 2]", "[", "", "\n\n"])
+def test_label_files_that_make_no_sense_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labels"
+    path.write_text(text)
+    with pytest.raises(RefusedInput):
+        labels.load_labels(path)
