@@ -100,17 +100,19 @@ def vgg16_onnx(weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> onnx.ModelPr
             tensors.append(numpy_helper.from_array(bias, f"{name}.bias"))
             before, inputs = f"{name}/Conv", [current, f"{name}.weight", f"{name}.bias"]
             nodes.append(helper.make_node("Conv", inputs, [before], before, pads=[1, 1, 1, 1], kernel_shape=[3, 3]))
-            nodes.append(helper.make_node("Relu", [before], [name], name))
+            nodes.append(helper.make_node("Relu", [before], [name], f"{name}/Relu"))
             current = name
         if block < len(VGG16):
             pool = f"block{block}_pool"
-            nodes.append(helper.make_node("MaxPool", [current], [pool], pool, kernel_shape=[2, 2], strides=[2, 2]))
+            nodes.append(
+                helper.make_node("MaxPool", [current], [pool], f"{pool}/MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+            )
             current = pool
     graph = helper.make_graph(
         nodes,
         "vgg16-hed",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, "H", "W"])],
-        [helper.make_tensor_value_info(current, TensorProto.FLOAT, ["N", 512, None, None])],
+        [helper.make_tensor_value_info(current, TensorProto.FLOAT, ["N", weights[-1][1].size, None, None])],
         tensors,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -122,8 +124,10 @@ def vgg16_keras(weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
 
     keras = import_keras()
     x = inputs = keras.Input((None, None, 3), name="input")
-    for block, (count, channels) in enumerate(VGG16, start=1):
+    found = iter(weights)
+    for block, (count, _) in enumerate(VGG16, start=1):
         for i in range(1, count + 1):
+            channels = next(found)[0].shape[3]
             conv = keras.layers.Conv2D(channels, 3, padding="same", activation="relu", name=f"block{block}_conv{i}")
             x = conv(x)
         if block < len(VGG16):
@@ -138,16 +142,16 @@ def vgg16_torch(weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
     import torch
 
     layers: list[Any] = []
-    found, before = iter(weights), 3
-    for block, (count, channels) in enumerate(VGG16, start=1):
+    found = iter(weights)
+    for block, (count, _) in enumerate(VGG16, start=1):
         for _ in range(count):
             kernel, bias = next(found)
+            before, channels = kernel.shape[2:]
             conv = torch.nn.Conv2d(before, channels, 3, padding=1)
             conv.load_state_dict(
                 {"weight": torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()), "bias": torch.from_numpy(bias.copy())}
             )
             layers += [conv, torch.nn.ReLU()]
-            before = channels
         if block < len(VGG16):
             layers.append(torch.nn.MaxPool2d(2))
     return torch.nn.Sequential(OrderedDict(features=torch.nn.Sequential(*layers))).eval()

@@ -1,0 +1,101 @@
+"""Downloads against a server on this machine: verified, resumed, and nothing left behind that is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from convscope.errors import ConvscopeError, RefusedInput
+from convscope.models.download import cache_folder, download
+
+DATA = np.random.default_rng(0).bytes(700_000)
+SUM = hashlib.sha256(DATA).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """``/file`` with ranges, ``/plain`` without, ``/cut`` breaks off half-way, everything else is missing."""
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.ranges.append(asked)  # type: ignore[attr-defined]
+        if self.path not in ("/file", "/plain", "/cut"):
+            self.send_error(404)
+            return
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.path == "/file" else 0
+        body = DATA[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if self.path == "/cut" else body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.ranges = []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def url(server: ThreadingHTTPServer, path: str) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}/{path}"
+
+
+def test_a_download_is_verified_reported_and_done_once(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    target = tmp_path / "deep" / "model.onnx"
+    for _ in range(2):
+        assert download(url(server, "file"), target, SUM, lambda *state: seen.append(state)) == target
+    assert target.read_bytes() == DATA
+    assert seen[-1] == (len(DATA), len(DATA))
+    assert len(server.ranges) == 1  # type: ignore[attr-defined]
+    assert not list(target.parent.glob("*.part"))
+
+
+@pytest.mark.parametrize("path", ["file", "plain"])
+def test_an_interrupted_download_is_continued(server: ThreadingHTTPServer, tmp_path: Path, path: str) -> None:
+    target = tmp_path / "model.onnx"
+    with pytest.raises(ConvscopeError, match="resumes"):
+        download(url(server, "cut"), target, SUM)
+    half = (tmp_path / "model.onnx.part").stat().st_size
+    assert 0 < half < len(DATA)
+    assert not target.exists()
+    download(url(server, path), target, SUM)
+    assert server.ranges[-1] == f"bytes={half}-"  # type: ignore[attr-defined]
+    assert target.read_bytes() == DATA
+
+
+def test_a_wrong_sum_leaves_nothing_behind(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    with pytest.raises(RefusedInput, match="sha256"):
+        download(url(server, "file"), tmp_path / "model.onnx", "0" * 64)
+    assert not [p for p in tmp_path.iterdir() if p.suffix != ".lock"]
+
+
+def test_a_missing_file_and_an_absent_server_are_one_line(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    with pytest.raises(ConvscopeError, match="HTTP 404"):
+        download(url(server, "none"), tmp_path / "a", SUM)
+    with pytest.raises(ConvscopeError, match="cannot be fetched"):
+        download("http://127.0.0.1:9/file", tmp_path / "a", SUM)
+
+
+@pytest.mark.parametrize("bad", ["http://example.com/model", "file:///etc/passwd", "ftp://127.0.0.1/model"])
+def test_only_https_leaves_this_machine(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(RefusedInput, match="only https"):
+        download(bad, tmp_path / "a", SUM)
+
+
+def test_the_cache_folder_is_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
