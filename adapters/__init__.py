@@ -21,7 +21,7 @@ from .check import check_parity
 from .exported import Exported
 from .from_onnx import parse, read_onnx
 from .guess_preprocessing import companion, embedded
-from .metadata import stated_labels, stated_names
+from .metadata import ALIASES_KEY, stated_labels, stated_names
 from .normalize import Draft, normalize
 from .precheck import precheck
 from .sniff import sniff
@@ -96,7 +96,11 @@ def build_graph(
     """Normalizes an exported model and wraps it; no parity check. Arguments as for `load`."""
     opset = next(e.version for e in exported.model.opset_import if e.domain in ("", "ai.onnx"))
     metadata = {p.key: p.value for p in exported.model.metadata_props}
-    exported = replace(exported, names={**stated_names(metadata), **exported.names})
+    exported = replace(
+        exported,
+        names={**stated_names(metadata), **exported.names},
+        aliases={**stated_names(metadata, ALIASES_KEY), **exported.aliases},
+    )
     producer = exported.producer or _producer(exported.model)
     file_digest = _digest(path) if path else ""
     declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)

@@ -8,6 +8,7 @@ from typing import Any
 
 LABELS_KEY = "convscope.labels"
 NAMES_KEY = "convscope.names"
+ALIASES_KEY = "convscope.aliases"
 _MAX = 2**24
 
 
@@ -19,9 +20,9 @@ def stated_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     return None
 
 
-def stated_names(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Tensor -> layer name."""
-    value = _parsed(metadata, NAMES_KEY)
+def stated_names(metadata: Mapping[str, str], key: str = NAMES_KEY) -> dict[str, str]:
+    """Tensor -> layer name; with ``ALIASES_KEY`` a further name -> tensor."""
+    value = _parsed(metadata, key)
     if isinstance(value, dict) and all(isinstance(v, str) and v for v in value.values()):
         return value
     return {}

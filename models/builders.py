@@ -7,7 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def efficientnet_lite0(target: Path, progress: Progress) -> None:
     preprocessing = Preprocessing(
         0, 255, (127.0,), (128.0,), size=(224, 224), resize="crop", crop=0.875, interpolation="bicubic", preset="custom"
     )
-    write_onnx(exported.model, target, preprocessing, load_labels("imagenet"), exported.names)
+    write_onnx(exported.model, target, preprocessing, load_labels("imagenet"), exported.names, exported.aliases)
     progress(1, 1)
 
 
@@ -61,7 +61,7 @@ def vgg16_hed(target: Path, progress: Progress) -> None:
     Input: BGR minus Caffe's ImageNet means, to the digits that the package itself subtracts.
     """
     progress(0, 1)
-    write_onnx(vgg16_onnx(hed_weights()), target, HED_INPUT, None, {})
+    write_onnx(vgg16_onnx(hed_weights()), target, HED_INPUT, None, {}, {})
     progress(1, 1)
 
 
@@ -162,14 +162,16 @@ def write_onnx(
     target: Path,
     preprocessing: Preprocessing,
     labels: Sequence[str] | None,
-    names: Any,
+    names: Mapping[str, str],
+    aliases: Mapping[str, str],
 ) -> None:
     """Writes the model with its preprocessing, labels and layer names as metadata; whole or not at all."""
     from ..adapters.guess_preprocessing import METADATA_KEY, to_metadata
-    from ..adapters.metadata import LABELS_KEY, NAMES_KEY
+    from ..adapters.metadata import ALIASES_KEY, LABELS_KEY, NAMES_KEY
     from ..engine.render.artifacts import write_bytes
 
     entries = {METADATA_KEY: to_metadata(preprocessing), NAMES_KEY: json.dumps(dict(names))}
+    entries[ALIASES_KEY] = json.dumps(dict(aliases))
     if labels is not None:
         entries[LABELS_KEY] = json.dumps(list(labels))
     for key, value in entries.items():

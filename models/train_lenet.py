@@ -72,7 +72,9 @@ def write(network: LeNet, target: Path) -> None:
     target.mkdir(exist_ok=True)
     example = torch.zeros(1, 1, 28, 28)
     exported = export_torch(network, example)
-    write_onnx(exported.model, target / "lenet.onnx", INPUT, [str(i) for i in range(10)], exported.names)
+    write_onnx(
+        exported.model, target / "lenet.onnx", INPUT, [str(i) for i in range(10)], exported.names, exported.aliases
+    )
     batch = torch.export.Dim("batch")
     program = torch.export.export(network, (torch.zeros(2, 1, 28, 28),), dynamic_shapes=({0: batch},))
     torch.export.save(program, target / "lenet.pt2")
