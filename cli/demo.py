@@ -55,7 +55,7 @@ STEPS = (
         "A dream",
         "A photograph, changed towards what the middle of the network sees in it.",
         "dream",
-        "*.png",
+        "dream.png",
         ("dream", MODEL, str(CAT), "--layer", "_blocks.7"),
     ),
     Step(
