@@ -1,0 +1,140 @@
+"""Activations of any layers for any number of images, on ONNX Runtime, in bounded memory.
+
+Images are decoded and preprocessed in threads while the session computes. Every batch has the same shape (the
+last one is filled up and cut), so that the session allocates once; its inputs and outputs are bound, and only
+the asked tensors leave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import RefusedInput
+from .graph import Graph
+from .images import Picture, model_input, stream
+from .layers import Layer
+from .session import Session
+
+Failure = Callable[[Path, RefusedInput], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Activations of a few images.
+
+    Attributes:
+        first: the number of the first image among those that could be read.
+        paths: one per image.
+        values: layer name -> (n, C, H, W) float32 (rank 2 layers: (n, C)).
+    """
+
+    first: int
+    paths: tuple[Path, ...]
+    values: dict[str, np.ndarray]
+
+
+def activations(
+    graph: Graph,
+    paths: Sequence[Path],
+    layers: Sequence[Layer],
+    *,
+    batch: int = 8,
+    size: tuple[int, int] | None = None,
+    device: str = "auto",
+    workers: int = 2,
+    failed: Failure = lambda path, error: None,
+) -> Iterator[Batch]:
+    """The layers' activations, batch by batch, in the order of the paths.
+
+    Args:
+        graph: the model.
+        paths: picture files.
+        layers: which; channels-last layers come channels-first.
+        batch: images per pass.
+        size: (height, width); default the graph's image size.
+        device: "auto", "cpu" or "cuda[:n]".
+        workers: decoding threads.
+        failed: called for every picture that cannot be read; it is then left out.
+
+    Raises:
+        RefusedInput: ONNX Runtime refuses the model.
+    """
+    tensors = list(dict.fromkeys(layer.tensor for layer in layers))
+    session = graph.session(tensors, device=device)
+    for first, names, values in run_batches(session, graph, paths, batch, size, workers, failed):
+        yield Batch(first, names, {la.name: np.asarray(la.channels_first(values[la.tensor])) for la in layers})
+
+
+def run_batches(
+    session: Session,
+    graph: Graph,
+    paths: Sequence[Path],
+    batch: int,
+    size: tuple[int, int] | None,
+    workers: int,
+    failed: Failure,
+) -> Iterator[tuple[int, tuple[Path, ...], dict[str, np.ndarray]]]:
+    """(number of the first image, paths, raw outputs by tensor name) of every batch."""
+
+    def prepare(picture: Picture) -> np.ndarray:
+        return model_input(picture, graph, size).astype(graph.inputs[0].dtype, copy=False)
+
+    bound = Bound(session, graph.inputs[0].name)
+    first = 0
+    for group in _groups(stream(paths, prepare, workers), batch, failed):
+        x = np.concatenate([value for _, value in group])
+        filled = np.concatenate([x, np.repeat(x[-1:], batch - len(x), axis=0)]) if len(x) < batch else x
+        values = bound.run(filled)
+        names = tuple(path for path, _ in group)
+        yield first, names, {name: value[: len(names)] for name, value in values.items()}
+        first += len(names)
+
+
+class Bound:
+    """A session with bound input and outputs: on CUDA they stay in device buffers until they are asked for.
+
+    Args:
+        session: of one image input.
+        input_name: what is fed.
+    """
+
+    def __init__(self, session: Session, input_name: str) -> None:
+        self.session = session
+        self.input_name = input_name
+        self.binding = session.ort.io_binding()
+        for name in session.output_names:
+            self.binding.bind_output(name)
+
+    def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs by name, arrays of the caller's own.
+
+        Raises:
+            RefusedInput: ONNX Runtime fails on the input.
+        """
+        from .session import first_line
+
+        self.binding.bind_cpu_input(self.input_name, np.ascontiguousarray(x))
+        try:
+            self.session.ort.run_with_iobinding(self.binding)
+        except Exception as error:  # ONNX Runtime raises many unrelated types
+            raise RefusedInput(f"ONNX Runtime failed on the model: {first_line(error)}") from error
+        return dict(zip(self.session.output_names, self.binding.copy_outputs_to_cpu(), strict=True))
+
+
+def _groups(items: Iterable[tuple[Path, Any]], batch: int, failed: Failure) -> Iterator[list[tuple[Path, np.ndarray]]]:
+    group: list[tuple[Path, np.ndarray]] = []
+    for path, value in items:
+        if isinstance(value, RefusedInput):
+            failed(path, value)
+            continue
+        group.append((path, value))
+        if len(group) == batch:
+            yield group
+            group = []
+    if group:
+        yield group
