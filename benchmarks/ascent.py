@@ -22,6 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +163,9 @@ def speed(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: in
         units = list(range(count))
         theirs, mine, rates = [], [], []
         for _ in range(repeats):
-            theirs.append(timed(lambda layer=layer: lucent_picture(model, layer.index, 0, steps))[0])
+            theirs.append(timed(partial(lucent_picture, model, layer.index, 0, steps))[0])
             rates.append(matmul_rate())
-            mine.append(timed(lambda layer=layer, units=units: ours(graph, layer, units, "lucid", steps))[0] / count)
+            mine.append(timed(partial(ours, graph, layer, units, "lucid", steps))[0] / count)
         a, b = statistics.median(theirs), statistics.median(mine)
         share = macs_per_step(graph, layer) * steps / b / statistics.median(rates)
         total[0] += a
@@ -182,7 +183,7 @@ def mark(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: int
         network = Network(graph, [layer.tensor], "cpu")
         units = list(range(count))
         seconds, goals = zip(
-            *(timed(lambda u=u, la=layer: lucent_picture(model, la.index, u, steps)) for u in units), strict=True
+            *(timed(partial(lucent_picture, model, layer.index, u, steps)) for u in units), strict=True
         )
         marks = [unseen(network, layer, u, p) for u, p in zip(units, goals, strict=True)]
         same = [
@@ -191,7 +192,7 @@ def mark(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: int
         reached: dict[int, tuple[int, float]] = {}
         best = [0.0] * count
         for n in (64, 96, 128, 192, 256, 384, 512):
-            took, made = timed(lambda n=n, la=layer, us=units: ours(graph, la, us, "convscope", n))
+            took, made = timed(partial(ours, graph, layer, units, "convscope", n))
             best = [unseen(network, layer, u, p) for u, p in zip(units, made, strict=True)]
             for k in range(count):
                 if k not in reached and best[k] >= marks[k]:
@@ -219,8 +220,8 @@ def chollet(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: 
     for layer in layers:
         theirs, mine = [], []
         for _ in range(repeats):
-            theirs.append(timed(lambda la=layer: plain_chollet(model, la.index, 0, steps))[0])
-            mine.append(timed(lambda la=layer: ours(graph, la, list(range(count)), "chollet", steps))[0] / count)
+            theirs.append(timed(partial(plain_chollet, model, layer.index, 0, steps))[0])
+            mine.append(timed(partial(ours, graph, layer, list(range(count)), "chollet", steps))[0] / count)
         a, b = statistics.median(theirs), statistics.median(mine)
         total[0] += a
         total[1] += b

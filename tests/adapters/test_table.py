@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import convscope
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from onnx import helper
 from tests import tiny
 
 
-def chain(*specs: dict[str, list[int] | int | str]) -> convscope.Graph:
+def chain(*specs: dict[str, Any]) -> convscope.Graph:
     """Convolutions with positive weights (so that no path cancels), each ``spec`` its attributes."""
     nodes, weights, tensor, channels = [], {}, "x", 1
     for i, spec in enumerate(specs):
@@ -40,7 +42,7 @@ def support(graph: convscope.Graph, layer: convscope.Layer, row: int, column: in
     return int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
 
 
-CHAINS = {
+CHAINS: dict[str, list[dict[str, Any]]] = {
     "one": [{}],
     "padded": [{"pads": [1, 1, 1, 1]}, {"pads": [1, 1, 1, 1]}],
     "strided": [{"strides": [2, 2], "pads": [1, 1, 1, 1]}, {"kernel": 5, "strides": [2, 2], "pads": [2, 2, 2, 2]}],

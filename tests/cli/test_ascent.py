@@ -43,7 +43,7 @@ def test_filters_writes_a_png_per_unit_the_grid_the_numbers_and_the_page(
     for unit in result["units"]:
         assert {"file", "status", "activation_start", "activation_end", "history"} <= set(unit)
         with Image.open(out / unit["file"]) as picture:
-            assert picture.size == (16, 16) and picture.text["layer"] == "conv2"
+            assert picture.size == (16, 16) and picture.info["layer"] == "conv2"
     with Image.open(out / "grid.png") as grid:
         assert grid.size == (34, 34)
     assert "default-src 'none'" in (out / "index.html").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import convscope
 import numpy as np
@@ -18,7 +19,7 @@ from tests import tiny
 GRADIENT = np.arange(12 * 20 * 3, dtype=np.uint8).reshape(12, 20, 3)
 
 
-def saved(folder: Path, image: Image.Image, name: str = "image.png", **options: object) -> Path:
+def saved(folder: Path, image: Image.Image, name: str = "image.png", **options: Any) -> Path:
     path = folder / name
     image.save(path, **options)
     return path

@@ -46,7 +46,7 @@ class _Map(torch.nn.Module):
         x = (pixels / 255 - mean[:, None, None]) / std[:, None, None]
         w = self.weights
         x = F.conv2d(x, w["conv1.weight"], w["conv1.bias"], padding=1)
-        x = F.batch_norm(x, *(w[f"bn1.{k}"] for k in ("running_mean", "running_var", "weight", "bias")))
+        x = F.batch_norm(x, w["bn1.running_mean"], w["bn1.running_var"], w["bn1.weight"], w["bn1.bias"])
         return F.conv2d(F.max_pool2d(F.relu(x), 2), w["conv2.weight"], w["conv2.bias"], padding=1)[:, UNIT]
 
 

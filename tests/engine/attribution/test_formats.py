@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from typing import Any
 
 import numpy as np
 import onnx
@@ -56,7 +57,10 @@ def graphs(trained) -> dict[str, convscope.Graph]:
     """The same weights by way of ONNX, Keras (channels last) and Torch."""
     net, x, _ = trained
     buffer = io.BytesIO()
-    torch.onnx.export(net, torch.from_numpy(x), buffer, dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"])
+    exported: Any = buffer  # the annotation forgets file objects
+    torch.onnx.export(
+        net, (torch.from_numpy(x),), exported, dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"]
+    )
     model = keras.Sequential([
         keras.layers.Input((16, 16, 1)),
         keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="first"),

@@ -81,7 +81,7 @@ def test_saved_files_hold_the_map_and_say_what_they_are(tmp_path):
     assert np.load(tmp_path / entry["values"]).shape == (3, 32, 32)
     with Image.open(tmp_path / entry["overlay"]) as picture:
         assert picture.size == (30, 20)
-        assert graph.sha256 in picture.text["convscope"] and picture.text["method"] == "saliency"
+        assert graph.sha256 in picture.info["convscope"] and picture.info["method"] == "saliency"
     assert entry["method"] == "saliency" and entry["index"] == 3
     html = page(
         graph, [page_entry("<cat>", pixels, [], [(entry, heat, over)], [])], command="convscope explain", total=1

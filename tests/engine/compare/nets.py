@@ -56,8 +56,8 @@ def vgg(values: dict[str, np.ndarray] | None = None, size: int | str = 18, **cha
     ops = {"relu2": change.pop("relu2", "Relu"), "pool1": change.pop("pool1", "MaxPool")}
     ops["pool2"] = change.pop("pool2", "AveragePool")
     for key, value in change.items():
-        node, _, name = key.partition("__")
-        options[node][name] = value
+        place, _, name = key.partition("__")
+        options[place][name] = value
 
     def node(op: str, inputs: list[str], name: str) -> onnx.NodeProto:
         return helper.make_node(op, inputs, [name], f"/{name}/{op}", **options.get(name, {}))

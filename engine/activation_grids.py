@@ -1,0 +1,46 @@
+"""Feature maps as pictures: one tile per unit, sixteen to a row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import UsageError
+from .render.colormaps import colorize
+from .render.grid import grid
+
+SCALES = ("lecture", "minmax", "shared")
+
+
+def channel_tiles(maps: np.ndarray, scale: str = "lecture") -> np.ndarray:
+    """Feature maps scaled to [0, 1].
+
+    Args:
+        maps: (C, H, W).
+        scale: "lecture" (each channel centred, divided by its standard deviation, times 64, plus 128, clipped
+            to a byte: Chollet 2017, Deep Learning with Python, section 5.4), "minmax" (each channel from its
+            least to its largest value) or "shared" (all channels by the same least and largest value).
+
+    Returns:
+        (C, H, W) float32; a constant channel is 128 / 255 by the lecture's rule, else 0.
+
+    Raises:
+        UsageError: an unknown scale.
+    """
+    values = np.nan_to_num(maps.astype(np.float64))
+    if scale == "lecture":
+        centred = values - values.mean(axis=(1, 2), keepdims=True)
+        spread = centred.std(axis=(1, 2), keepdims=True)
+        centred = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+        return (np.clip(centred * 64 + 128, 0, 255).astype(np.uint8) / np.float32(255)).astype(np.float32)
+    if scale not in SCALES:
+        raise UsageError(f"scale '{scale}' is unknown; choose one of {', '.join(SCALES)}")
+    axes = (1, 2) if scale == "minmax" else (0, 1, 2)
+    low, high = values.min(axis=axes, keepdims=True), values.max(axis=axes, keepdims=True)
+    span = np.where(high > low, high - low, 1.0)
+    return ((values - low) / span).astype(np.float32)
+
+
+def channel_grid(maps: np.ndarray, scale: str = "lecture", colormap: str = "viridis", per_row: int = 16) -> np.ndarray:
+    """(C, H, W) feature maps as one picture, (height, width, 3) in [0, 1]; other arguments as `channel_tiles`."""
+    tiles = [colorize(tile, colormap) for tile in channel_tiles(maps, scale)]
+    return grid(tiles, columns=min(per_row, len(tiles)), margin=1)

@@ -1,0 +1,170 @@
+"""For every unit the k images that excite it most.
+
+One total order decides everything: the larger value first, then the smaller image name. So the result does not
+depend on the order of the images, the batch size, the workers or the shards: keeping the best k of a union is
+associative, commutative and, since an image counts once, idempotent. NaN is never among the best; it is counted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from .layers import Layer
+from .reductions import output_name
+from .render.artifacts import write_bytes
+
+
+@dataclass(eq=False)
+class TopImages:
+    """The best k of each unit of one layer.
+
+    Attributes:
+        layer: the layer's name.
+        k: how many are kept.
+        identity: what the figures belong to (graph sha256, layer, size); states of another identity never mix.
+        done: names of the images that were seen.
+        values: (C, k) float32, descending; -inf where there are fewer than k images.
+        images: (C, k) names, "" where there is none.
+        places: (C, k) flat position of the maximum in the plane.
+        nans: (C,) images whose value was NaN.
+    """
+
+    layer: str
+    k: int
+    identity: str
+    done: set[str]
+    values: np.ndarray
+    images: np.ndarray
+    places: np.ndarray
+    nans: np.ndarray
+
+    @classmethod
+    def empty(cls, layer: Layer, k: int, identity: str) -> TopImages:
+        """Of no images yet."""
+        shape = (layer.channels or 0, k)
+        return cls(
+            layer.name,
+            k,
+            identity,
+            set(),
+            np.full(shape, -np.inf, np.float32),
+            np.full(shape, "", dtype=object),
+            np.zeros(shape, np.int64),
+            np.zeros(shape[0], np.int64),
+        )
+
+    def add(self, names: list[str], values: np.ndarray, places: np.ndarray) -> None:
+        """Adds images; those that were seen before are left out.
+
+        Args:
+            names: one per image.
+            values: (n, C) the unit's maximum in the image.
+            places: (n, C) where it is.
+        """
+        new = [i for i, name in enumerate(names) if name not in self.done and name not in names[:i]]
+        self.done.update(names[i] for i in new)
+        values, places = values[new], places[new]
+        self.nans += np.isnan(values).sum(axis=0)
+        shown = np.where(np.isnan(values), -np.inf, values)
+        column = np.array([names[i] for i in new], dtype=object)
+        column = np.broadcast_to(column[:, None], shown.shape)
+        usable = np.where(np.isnan(values), "", column)
+        self._keep(shown.T.astype(np.float32), usable.T, places.T)
+
+    def add_outputs(self, layer: Layer, names: list[str], outputs: dict[str, np.ndarray]) -> None:
+        """Adds a batch of `reductions.reduced_session`'s outputs."""
+        self.add(names, outputs[output_name(layer, "max")], outputs[output_name(layer, "argmax")])
+
+    def merge(self, other: TopImages) -> None:
+        """Adds another shard; in any order, with the same result. Images that both saw count once.
+
+        Raises:
+            UsageError: the other state belongs to another model, layer, size or k.
+        """
+        if (other.identity, other.k, other.layer) != (self.identity, self.k, self.layer):
+            raise UsageError(f"the shards of layer '{self.layer}' were made with another model, size or k")
+        both = self.done & other.done
+        if both:
+            keep = ~np.isin(other.images.astype(str), list(both))
+            values = np.where(keep, other.values, -np.inf)
+            images = np.where(keep, other.images, "")
+        else:
+            values, images = other.values, other.images
+        self.nans = self.nans + other.nans
+        self.done |= other.done
+        self._keep(values, images, other.places)
+
+    def _keep(self, values: np.ndarray, images: np.ndarray, places: np.ndarray) -> None:
+        all_values = np.concatenate([self.values, values], axis=1)
+        all_images = np.concatenate([self.images, images], axis=1)
+        all_places = np.concatenate([self.places, places], axis=1)
+        order = np.empty((len(all_values), self.k), np.int64)
+        for unit, (row, names) in enumerate(zip(all_values, all_images, strict=True)):
+            # an image whose value is -inf still beats an empty place, which has no name
+            order[unit] = np.lexsort((names.astype(str), names == "", -row))[: self.k]
+        rows = np.arange(len(order))[:, None]
+        self.values, self.images = all_values[rows, order], all_images[rows, order]
+        self.places = np.where(self.images == "", 0, all_places[rows, order])
+
+    def save(self, path: Path) -> None:
+        """Writes the state; the same state gives the same bytes, however it was reached."""
+        state = {
+            "layer": self.layer,
+            "k": self.k,
+            "identity": self.identity,
+            "done": sorted(self.done),
+            "values": [[None if v == -np.inf else float(v) for v in row] for row in self.values],
+            "images": self.images.tolist(),
+            "places": self.places.tolist(),
+            "nans": self.nans.tolist(),
+        }
+        write_bytes(path, json.dumps(state, ensure_ascii=True, separators=(",", ":")).encode())
+
+    @classmethod
+    def restore(cls, path: Path) -> TopImages:
+        """Reads a state; raises UsageError where the file holds none."""
+        try:
+            state = json.loads(path.read_bytes())
+            values = [[-np.inf if v is None else v for v in row] for row in state["values"]]
+            return cls(
+                state["layer"],
+                state["k"],
+                state["identity"],
+                set(state["done"]),
+                np.array(values, np.float32).reshape(-1, state["k"]),
+                np.array(state["images"], dtype=object).reshape(-1, state["k"]),
+                np.array(state["places"], np.int64).reshape(-1, state["k"]),
+                np.array(state["nans"], np.int64),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UsageError(f"'{path}' holds no state of convscope top; remove it") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Every unit's images, best first."""
+        return {
+            "layer": self.layer,
+            "images": len(self.done),
+            "units": [
+                {
+                    "unit": unit,
+                    "nan_images": int(self.nans[unit]),
+                    "top": [
+                        {"image": str(i), "value": float(v), "position": int(p)}
+                        for v, i, p in zip(*row, strict=True)
+                        if i
+                    ],
+                }
+                for unit, row in enumerate(zip(self.values, self.images, self.places, strict=True))
+            ],
+        }
+
+
+def shard_of(paths: list[Path], shard: tuple[int, int] | None) -> list[Path]:
+    """Every n-th path from the i-th on, for shard (i, n) counted from 1; all paths without a shard."""
+    return paths if shard is None else paths[shard[0] - 1 :: shard[1]]
