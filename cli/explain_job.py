@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PartlyDone, RefusedInput, UsageError
-from .common import emit, emit_json, progress, say
+from ..errors import RefusedInput, UsageError
+from .common import command_line, emit, emit_json, progress, say
+from .pictures import Skipped, unique
 
 if TYPE_CHECKING:
     from ..engine.attribution import Attribution, Batch, Method
@@ -33,9 +34,11 @@ class Job:
     quiet: bool
     images: list[dict[str, Any]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[dict[str, str]] = field(default_factory=list)
     ranked: list[list[Any]] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.skipped = Skipped(self.quiet)
 
 
 def run(job: Job, paths: Sequence[Path], batch: int, device: str) -> None:
@@ -58,9 +61,8 @@ def _batches(job: Job, paths: Sequence[Path], size: int, bar: Any) -> Iterator[l
     part = []
     for path, found in stream(paths, lambda picture: (picture, model_input(picture, job.graph))):
         if isinstance(found, RefusedInput):
-            say(f"skipped: {found}", job.quiet)
-            job.failed.append({"file": str(path), "error": str(found)})
-            bar.advance(1, failed=len(job.failed))
+            job.skipped(path, found)
+            bar.advance(1, failed=len(job.skipped.failed))
             continue
         picture, given = found
         for note in picture.notes:
@@ -144,7 +146,7 @@ def _write(
 ) -> None:
     from ..engine.attribution import report
 
-    folder = job.folder / _unique(path.stem, job.names)
+    folder = job.folder / unique(path.stem, job.names)
     saved = [report.save(job.graph, a, pixels, folder, job.style) for a in attributions]
     rows = [r.to_json() for r in ranked]
     entry: dict[str, Any] = {"file": str(path), "predictions": predictions, "maps": [s[0] for s in saved]}
@@ -161,21 +163,17 @@ def finish(job: Job, total: int, as_json: bool) -> None:
     Raises:
         RefusedInput: no picture could be read. PartlyDone: some could not.
     """
-    import shlex
-    import sys
-
     from ..engine.attribution import report
     from ..engine.render.artifacts import write_json, write_text
 
-    if not job.images:
-        raise RefusedInput(f"none of the {total} images could be read; the first: {job.failed[0]['error']}")
-    made_by = shlex.join(["convscope", *sys.argv[1:]])
+    job.skipped.refuse_all(total)
+    made_by = command_line()
     result = {
         "model": {"name": job.graph.name, "sha256": job.graph.sha256, "source": job.graph.source.path},
         "preprocessing": job.graph.preprocessing.to_json(),
         "command": made_by,
         "images": job.images,
-        "failed": job.failed,
+        "failed": job.skipped.failed,
     }
     write_json(job.folder / "result.json", {"schema_version": 1, **result})
     html = report.page(job.graph, job.entries, command=made_by, total=len(job.images))
@@ -188,8 +186,7 @@ def finish(job: Job, total: int, as_json: bool) -> None:
         if job.ranked:
             _show_ranking(job)
         emit(index)
-    if job.failed:
-        raise PartlyDone(f"{len(job.failed)} of {total} images could not be read; the others are done")
+    job.skipped.finish(total)
 
 
 def _show_ranking(job: Job) -> None:
@@ -236,12 +233,3 @@ def _show_ranking(job: Job) -> None:
         f"{len(job.ranked)} image{'s' if len(job.ranked) > 1 else ''}",
         job.quiet,
     )
-
-
-def _unique(stem: str, taken: set[str]) -> str:
-    """A folder name for a picture; a second picture of that name gets a number."""
-    name, number = stem, 2
-    while name.lower() in taken:
-        name, number = f"{stem}-{number}", number + 1
-    taken.add(name.lower())
-    return name

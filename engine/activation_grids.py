@@ -8,6 +8,7 @@ from ..errors import UsageError
 from .render.colormaps import colorize
 from .render.grid import grid
 
+_SQUARE = 12  # pixels of a dense unit
 SCALES = ("lecture", "minmax", "shared")
 
 
@@ -32,8 +33,7 @@ def channel_tiles(maps: np.ndarray, scale: str = "lecture") -> np.ndarray:
         spread = centred.std(axis=(1, 2), keepdims=True)
         centred = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
         return (np.clip(centred * 64 + 128, 0, 255).astype(np.uint8) / np.float32(255)).astype(np.float32)
-    if scale not in SCALES:
-        raise UsageError(f"scale '{scale}' is unknown; choose one of {', '.join(SCALES)}")
+    check_scale(scale)
     axes = (1, 2) if scale == "minmax" else (0, 1, 2)
     low, high = values.min(axis=axes, keepdims=True), values.max(axis=axes, keepdims=True)
     span = np.where(high > low, high - low, 1.0)
@@ -44,3 +44,30 @@ def channel_grid(maps: np.ndarray, scale: str = "lecture", colormap: str = "viri
     """(C, H, W) feature maps as one picture, (height, width, 3) in [0, 1]; other arguments as `channel_tiles`."""
     tiles = [colorize(tile, colormap) for tile in channel_tiles(maps, scale)]
     return grid(tiles, columns=min(per_row, len(tiles)), margin=1)
+
+
+def dense_grid(values: np.ndarray, scale: str = "lecture", colormap: str = "viridis", per_row: int = 16) -> np.ndarray:
+    """A layer without planes as one picture: a square per unit, all by one scale.
+
+    Args:
+        values: (C,) or (C, L), drawn one row per unit; other arguments as `channel_tiles` and `channel_grid`.
+
+    Returns:
+        (height, width, 3) float32 in [0, 1].
+    """
+    if values.ndim == 1:
+        rows = -(-len(values) // per_row)
+        laid = np.full(rows * per_row, np.nan)
+        laid[: len(values)] = channel_tiles(values[None, None], scale)[0, 0]
+        laid = laid.reshape(rows, per_row) if rows > 1 else laid[None, : len(values)]
+    else:
+        laid = channel_tiles(values.reshape(1, len(values), -1), scale)[0]
+    colours = colorize(laid, colormap)
+    colours[np.isnan(laid)] = 1.0
+    return colours.repeat(_SQUARE, axis=0).repeat(_SQUARE, axis=1)
+
+
+def check_scale(scale: str) -> None:
+    """Raises UsageError where there is no such scale."""
+    if scale not in SCALES:
+        raise UsageError(f"scale '{scale}' is unknown; choose one of {', '.join(SCALES)}")

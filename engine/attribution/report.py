@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..crops import seen_box
 from ..graph import Graph
 from ..render.artifacts import save_npy, save_png
 from ..render.colormaps import colorize
@@ -37,22 +38,9 @@ class Style:
     kind: str = "lecture"
 
 
-def crop_box(graph: Graph, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of the part of a picture of this size that the model sees, in its pixels."""
-    height, width = size
-    preprocessing = graph.preprocessing
-    if preprocessing.resize != "crop":
-        return 0, 0, height, width
-    rows, columns = graph.image_size
-    scale = max(rows / height, columns / width) / preprocessing.crop  # as `images.fit` resizes before it crops
-    seen = min(round(rows / scale), height), min(round(columns / scale), width)
-    top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
-    return top, left, top + seen[0], left + seen[1]
-
-
 def on_picture(graph: Graph, heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A heatmap of the model's input on the picture's own pixels (H, W); 0 where the model saw nothing."""
-    top, left, bottom, right = crop_box(graph, size)
+    top, left, bottom, right = seen_box(graph, size)
     placed = np.zeros(size, dtype=np.float32)
     placed[top:bottom, left:right] = resized(heatmap[None], (bottom - top, right - left))[0]
     return placed
@@ -72,7 +60,7 @@ def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Sty
         shown = np.clip(shown / max(float(np.percentile(shown, 99)), 1e-12), 0, 1)
     heat = on_picture(graph, shown, size)
     given = heat
-    whole = crop_box(graph, size) == (0, 0, *size)
+    whole = seen_box(graph, size) == (0, 0, *size)
     if style.kind == "lecture" and whole and attribution.values.ndim == 2 and len(attribution.layers) == 1:
         given = heatmaps(attribution.values[None], attribution.values.shape)[0]
     return colorize(heat, style.colormap), overlay(pixels, given, style.colormap, style.alpha, style.kind)

@@ -25,7 +25,7 @@ import numpy as np
 from ...errors import ConvscopeError, PartlyDone
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can tell
+NO_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can tell
 
 
 @contextmanager
@@ -165,7 +165,7 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> 
     """
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
-            member = zipfile.ZipInfo(name.replace("\0", "\N{REPLACEMENT CHARACTER}") + ".npy", _NO_DATE)
+            member = zipfile.ZipInfo(name.replace("\0", "\N{REPLACEMENT CHARACTER}") + ".npy", NO_DATE)
             with archive.open(member, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
     return Path(path)

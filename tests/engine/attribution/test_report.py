@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from convscope.engine.attribution import explain
-from convscope.engine.attribution.report import Style, crop_box, drawn, on_picture, page, page_entry, save
+from convscope.engine.attribution.report import Style, drawn, on_picture, page, page_entry, save
+from convscope.engine.crops import seen_box
 from convscope.engine.preprocessing import Preprocessing
 from PIL import Image
 
@@ -21,25 +22,25 @@ def cropping(size=(32, 32), crop=0.5):
 
 
 def test_a_squashed_picture_is_seen_whole():
-    assert crop_box(residual()[1], (50, 80)) == (0, 0, 50, 80)
+    assert seen_box(residual()[1], (50, 80)) == (0, 0, 50, 80)
 
 
 def test_a_centre_crop_is_where_the_model_looked():
     """Short side 40 stands for 32 / 0.5 = 64 pixels, of which the middle 32 are seen: 20 of 40."""
-    assert crop_box(cropping(), (40, 80)) == (10, 30, 30, 50)
+    assert seen_box(cropping(), (40, 80)) == (10, 30, 30, 50)
     placed = on_picture(cropping(), np.ones((32, 32), np.float32), (40, 80))
     assert placed[10:30, 30:50].all() and placed.sum() == 400
 
 
 @pytest.mark.parametrize(("model", "picture"), [((32, 32), (40, 80)), ((24, 32), (50, 40)), ((32, 24), (64, 64))])
-def test_the_crop_box_is_what_images_fit_cuts_out(model, picture):
+def test_the_seen_box_is_what_images_fit_cuts_out(model, picture):
     """A ramp of rows and columns, fitted to the model, holds the values of the box's corners at its corners."""
     from convscope.engine.images import fit
 
     graph = cropping(model, 0.8)
     rows, columns = np.indices(picture) / max(picture)
     fitted = fit(np.stack([rows, columns, rows], axis=-1).astype(np.float32), graph, model) * max(picture)
-    top, left, bottom, right = crop_box(graph, picture)
+    top, left, bottom, right = seen_box(graph, picture)
     found = [fitted[0, 0].mean(), fitted[1, :, 0].mean(), fitted[0, -1].mean(), fitted[1, :, -1].mean()]
     assert np.abs(np.subtract(found, [top, left, bottom - 1, right - 1])).max() < 1.6
 

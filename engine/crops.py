@@ -1,0 +1,69 @@
+"""Where a position of a layer lies in a picture, and the piece of the picture that it sees."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .graph import Graph
+from .images import resize
+from .layers import Layer
+
+Box = tuple[int, int, int, int]
+
+
+def seen_box(graph: Graph, size: tuple[int, int]) -> Box:
+    """(top, left, bottom, right) of the part of a picture of this size that the model sees, in its pixels."""
+    height, width = size
+    preprocessing = graph.preprocessing
+    if preprocessing.resize != "crop":
+        return 0, 0, height, width
+    rows, columns = graph.image_size
+    scale = max(rows / height, columns / width) / preprocessing.crop  # as `images.fit` resizes before it crops
+    seen = min(round(rows / scale), height), min(round(columns / scale), width)
+    top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
+    return top, left, top + seen[0], left + seen[1]
+
+
+def plane(layer: Layer) -> tuple[int, int]:
+    """(rows, columns) of a layer's feature maps at the graph's image size; (1, 1) where it has none."""
+    if not layer.is_spatial:
+        return 1, 1
+    rows, columns = (s or 1 for a, s in enumerate(layer.shape) if a not in (0, layer.channel_axis))
+    return rows, columns
+
+
+def input_box(graph: Graph, layer: Layer, row: int, column: int) -> Box:
+    """(top, left, bottom, right) of what a position sees, in pixels of the model's input, cut to the input.
+
+    A layer without a receptive field sees the whole input.
+    """
+    height, width = graph.image_size
+    box = layer.receptive_field.box(row, column) if layer.receptive_field is not None else None
+    if box is None:
+        return 0, 0, height, width
+    top, left = min(max(int(np.floor(box[0])), 0), height - 1), min(max(int(np.floor(box[1])), 0), width - 1)
+    bottom, right = min(int(np.ceil(box[2])), height), min(int(np.ceil(box[3])), width)
+    return top, left, max(bottom, top + 1), max(right, left + 1)
+
+
+def crop(graph: Graph, pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
+    """What ``box`` of the model's input shows, cut from the picture at its own resolution.
+
+    Args:
+        graph: its preprocessing says which part of the picture is the input.
+        pixels: (H, W, 3) in [0, 1].
+        box: as from `input_box`.
+        side: the longer side of the result.
+
+    Returns:
+        (rows, columns, 3) float32 in [0, 1] with the picture's own aspect; enlarged pixels stay square.
+    """
+    top, left, bottom, right = seen_box(graph, (pixels.shape[0], pixels.shape[1]))
+    rows, columns = (bottom - top) / graph.image_size[0], (right - left) / graph.image_size[1]
+    first_row, first_column = int(top + box[0] * rows), int(left + box[1] * columns)
+    last_row = max(round(top + box[2] * rows), first_row + 1)
+    last_column = max(round(left + box[3] * columns), first_column + 1)
+    piece = pixels[first_row:last_row, first_column:last_column]
+    scale = side / max(piece.shape[:2])
+    size = max(round(piece.shape[0] * scale), 1), max(round(piece.shape[1] * scale), 1)
+    return resize(piece, size, "nearest" if scale > 2 else "bilinear").clip(0, 1)
