@@ -11,8 +11,10 @@ from onnx import numpy_helper
 from ..errors import UsageError
 from .graph import Graph
 from .layers import Layer
+from .render.grid import grid
 
 _OPS = ("Conv", "ConvTranspose")
+_TILE, _SHEET = 48, 1800  # pixels: a filter's longer side, and a sheet's, at most where that is possible
 NEAR = 0.98  # cosine from which two filters count as near duplicates
 
 
@@ -118,3 +120,24 @@ def _stored(graph: Graph, layer: Layer) -> tuple[np.ndarray, np.ndarray | None] 
     weight = numpy_helper.to_array(tensors[node.input[1]])
     has_bias = len(node.input) > 2 and node.input[2] in tensors
     return weight, numpy_helper.to_array(tensors[node.input[2]]) if has_bias else None
+
+
+def filter_grid(pictures: np.ndarray, per_row: int = 16) -> np.ndarray:
+    """Filters on one sheet, each weight a square of whole pixels.
+
+    Args:
+        pictures: as from `filter_pictures`.
+        per_row: filters per row where each is one tile; else a row is one filter and a column one input channel.
+
+    Returns:
+        (height, width, 3) float32 in [0, 1].
+    """
+    count, tiles, height, width, _ = pictures.shape
+    columns = min(per_row, count) if tiles == 1 else tiles
+    rows = -(-count // columns) if tiles == 1 else count
+    fits = _SHEET // max(columns * (width + 1), rows * (height + 1))
+    enlarge = max(1, min(_TILE // max(height, width), fits))
+    large = pictures.repeat(enlarge, axis=2).repeat(enlarge, axis=3)
+    # the kernels of a 1 x 1 convolution are one matrix, and need no lines between its entries
+    margin = 0 if height == width == 1 else max(1, enlarge // 4)
+    return grid(list(large.reshape(-1, *large.shape[2:])), columns=columns, margin=margin)
