@@ -22,7 +22,7 @@ class Skipped:
 
     def refuse_all(self, total: int) -> None:
         """Raises RefusedInput where no picture of ``total`` could be read."""
-        if len(self.failed) == total:
+        if self.failed and len(self.failed) == total:
             raise RefusedInput(f"none of the {total} images could be read; the first: {self.failed[0]['error']}")
 
     def finish(self, total: int) -> None:

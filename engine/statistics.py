@@ -7,16 +7,24 @@ of floats: equal to rounding in another order.
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import UsageError
 from .layers import Layer
 from .reductions import output_name
+from .render.artifacts import save_npz
+from .render.colormaps import colorize
 
-EDGES = np.concatenate([[-np.inf], np.linspace(-8, 8, 33), [np.inf]])  # of the per-image maximum
+_POWERS = 2.0 ** np.arange(-6, 12.5, 0.5)  # half octaves: activations of some models stay below 1, of others reach 1000
+EDGES = np.concatenate([[-np.inf], -_POWERS[::-1], [0.0], _POWERS, [np.inf]])  # of the per-image maximum
 _UNIT = 2.0**-24
+_ARRAYS = ("cross", "largest", "active", "histogram", "nans")
 
 
 @dataclass(eq=False)
@@ -134,3 +142,62 @@ class UnitStatistics:
 def _whole(values: np.ndarray) -> np.ndarray:
     """Values as whole numbers of 2^-24, Python integers, whose sums are exact in any order."""
     return np.asarray(np.frompyfunc(int, 1, 1)(np.rint(values / _UNIT)), dtype=object)
+
+
+def save_states(path: Path, identity: str, done: Sequence[str], states: Sequence[UnitStatistics]) -> None:
+    """Writes the figures of several layers and the names of the images that they are of, in one file.
+
+    Args:
+        path: the final name, .npz.
+        identity: what the figures belong to; kept for `restore_states`.
+        done: names of the images.
+        states: one per layer.
+    """
+    arrays = {"identity": np.array(identity), "done": np.array(sorted(done), dtype=np.str_)}
+    for i, state in enumerate(states):
+        arrays[f"{i}/images"] = np.array(state.images)
+        arrays[f"{i}/sums"] = state.sums.astype(np.str_)  # Python integers may be too long for any other type
+        arrays |= {f"{i}/{name}": getattr(state, name) for name in _ARRAYS}
+    save_npz(path, arrays)
+
+
+def restore_states(path: Path, identity: str, layers: Sequence[Layer]) -> tuple[set[str], list[UnitStatistics]]:
+    """The images and figures that `save_states` wrote.
+
+    Raises:
+        UsageError: the file holds none, or those of something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if str(archive["identity"]) != identity:
+                raise UsageError(
+                    f"'{path}' was made with another model, preprocessing, size or layers; "
+                    "choose another -o, or --force"
+                )
+            states = [
+                UnitStatistics(
+                    layer,
+                    int(archive[f"{i}/images"]),
+                    np.frompyfunc(int, 1, 1)(archive[f"{i}/sums"]),
+                    **{name: archive[f"{i}/{name}"] for name in _ARRAYS},
+                )
+                for i, layer in enumerate(layers)
+            ]
+            return set(archive["done"].tolist()), states
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile):
+        raise UsageError(f"'{path}' holds no state of convscope stats; remove it") from None
+
+
+def histogram_picture(state: UnitStatistics) -> tuple[np.ndarray, tuple[float, float]]:
+    """A layer's histograms as one picture: a row per unit by descending mean maximum, a column per bin in use.
+
+    Returns:
+        ((height, width, 3) float32 in [0, 1], (lower edge of the first column, upper edge of the last)); the
+        brightness is the square root of the share of the images.
+    """
+    order = np.argsort(-state.sums[1].astype(np.float64), kind="stable")
+    used = np.flatnonzero(state.histogram.any(axis=0))
+    first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
+    shares = np.sqrt(state.histogram[order, first : last + 1] / max(state.images, 1))
+    tall, wide = max(1, min(8, 480 // len(shares))), max(1, 480 // shares.shape[1])
+    return colorize(shares, "magma").repeat(tall, axis=0).repeat(wide, axis=1), (EDGES[first], EDGES[last + 1])

@@ -1,0 +1,58 @@
+"""One pass over pictures with per-unit reductions, that can stop anywhere and go on later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UsageError
+from .activations import Failure, run_batches
+from .graph import Graph
+from .layers import Layer
+from .reductions import reduced_session
+
+
+def identity(graph: Graph, layer: Layer) -> str:
+    """What figures of a layer belong to: the model, its preprocessing, its input size and the layer, as a digest."""
+    words = [graph.sha256, graph.preprocessing.to_json(), list(graph.image_size), layer.tensor]
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+
+
+def picture_names(paths: Sequence[Path], folders: Sequence[Path]) -> dict[str, Path]:
+    """Name -> path of every picture: below the folder where one folder was named, so that it can move; else as given.
+
+    Raises:
+        UsageError: two pictures have one name.
+    """
+    base = folders[0] if len(folders) == 1 and folders[0].is_dir() else None
+    names: dict[str, Path] = {}
+    for path in paths:
+        name = (Path(os.path.relpath(path, base)) if base else path).as_posix()
+        if name in names:
+            raise UsageError(f"image '{path}' is named twice")
+        names[name] = path
+    return names
+
+
+def reduced_batches(
+    graph: Graph,
+    layers: Sequence[Layer],
+    pictures: dict[str, Path],
+    *,
+    batch: int,
+    device: str,
+    failed: Failure,
+) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
+    """(names, outputs of `reductions.reduced_session`) of every batch of pictures."""
+    if not pictures:
+        return
+    session = reduced_session(graph, layers, device=device)
+    named = {path: name for name, path in pictures.items()}
+    # the batch keeps its shape whatever is left to do: a kernel may round differently for another shape
+    for _, paths, outputs in run_batches(session, graph, list(pictures.values()), batch, None, 2, failed):
+        yield [named[path] for path in paths], outputs

@@ -1,0 +1,79 @@
+"""The best images of each unit as pictures: crops at the receptive field, and the rows of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import RefusedInput
+from .crops import crop, input_box, plane
+from .graph import Graph
+from .images import Picture, stream
+from .layers import Layer
+from .render.artifacts import to_uint8
+from .topk import TopImages
+
+TILE = 96  # pixels, the longer side of a crop
+
+
+def rows(graph: Graph, layer: Layer, found: TopImages, units: Sequence[int]) -> list[dict[str, Any]]:
+    """Units with their images, best first, for ``result.json``.
+
+    Each image has its value, the row and column of the maximum in the feature map, and the box (top, left, bottom,
+    right) that it sees, in pixels of the model's input.
+    """
+    width = plane(layer)[1]
+    listed = []
+    for unit in units:
+        best = []
+        for value, name, place in zip(found.values[unit], found.images[unit], found.places[unit], strict=True):
+            if name:
+                row, column = divmod(int(place), width)
+                box = list(input_box(graph, layer, row, column))
+                best.append({"image": str(name), "value": float(value), "row": row, "column": column, "box": box})
+        listed.append({"unit": int(unit), "nan_images": int(found.nans[unit]), "top": best})
+    return listed
+
+
+def strips(
+    graph: Graph,
+    units: Sequence[Mapping[str, Any]],
+    pictures: Mapping[str, Path],
+    advance: Callable[[], None] = lambda: None,
+) -> dict[int, np.ndarray]:
+    """Unit -> its crops side by side, (TILE, n * (TILE + 2) - 2, 3) uint8, white around those that are not square.
+
+    Args:
+        graph: its preprocessing says which part of a picture the model saw.
+        units: as from `rows`.
+        pictures: name -> file; each is decoded once.
+        advance: called after every picture.
+
+    Raises:
+        RefusedInput: a picture that was read before cannot be read any more.
+    """
+    wanted: dict[str, list[tuple[int, int, tuple[int, int, int, int]]]] = {}
+    sheets: dict[int, np.ndarray] = {}
+    for unit in units:
+        count = len(unit["top"])
+        if count:
+            sheets[unit["unit"]] = np.full((TILE, count * (TILE + 2) - 2, 3), 255, np.uint8)
+        for rank, best in enumerate(unit["top"]):
+            wanted.setdefault(best["image"], []).append((unit["unit"], rank, tuple(best["box"])))
+    by_path = {pictures[name]: places for name, places in wanted.items()}
+
+    def cut(picture: Picture) -> list[tuple[int, int, np.ndarray]]:
+        places = by_path[Path(picture.path)]
+        return [(unit, rank, to_uint8(crop(graph, picture.pixels, box, TILE))) for unit, rank, box in places]
+
+    for _, pieces in stream(list(by_path), cut):
+        if isinstance(pieces, RefusedInput):
+            raise pieces
+        for number, rank, piece in pieces:
+            top, left = (TILE - piece.shape[0]) // 2, rank * (TILE + 2) + (TILE - piece.shape[1]) // 2
+            sheets[number][top : top + piece.shape[0], left : left + piece.shape[1]] = piece
+        advance()
+    return sheets
