@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _FACE = {
     "load": ".adapters",
+    "activations": ".engine.activations",
     "explain": ".engine.attribution",
     "filters": ".engine.ascent.filters",
     "maximize": ".engine.ascent.maximize",

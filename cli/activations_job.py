@@ -15,7 +15,7 @@ from .pictures import Skipped, unique
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..engine.activation_store import Store
+    from ..engine.render.array_store import Store
     from ..engine.activations import Batch
     from ..engine.graph import Graph
     from ..engine.layers import Layer
@@ -83,7 +83,7 @@ def run(job: Job, paths: Sequence[Path], batch: int, device: str, as_json: bool)
     Raises:
         RefusedInput: no picture could be read. PartlyDone: some could not.
     """
-    from ..engine.activation_store import open_store
+    from ..engine.render.array_store import open_store
     from ..engine.activations import activations
 
     skipped = Skipped(job.quiet)

@@ -8,7 +8,7 @@ import typer
 
 from .common import JsonOption, QuietOption, emit, emit_json, progress
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="List, fetch and locate the models of the catalog.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A name of the catalog.", show_default=False)]
 
 

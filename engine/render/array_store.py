@@ -18,8 +18,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from ..errors import UsageError
-from .render.artifacts import NO_DATE, atomic
+from ...errors import UsageError
+from .artifacts import NO_DATE, atomic
 
 FORMATS = ("npz", "zarr")
 
