@@ -15,10 +15,10 @@ from .pictures import Skipped, unique
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..engine.render.array_store import Store
     from ..engine.activations import Batch
     from ..engine.graph import Graph
     from ..engine.layers import Layer
+    from ..engine.render.array_store import Store
 
 PAGE_IMAGES = 12  # a page holds its pictures inside; more would be slow to open
 EXACT = 640  # pixels
@@ -83,8 +83,8 @@ def run(job: Job, paths: Sequence[Path], batch: int, device: str, as_json: bool)
     Raises:
         RefusedInput: no picture could be read. PartlyDone: some could not.
     """
-    from ..engine.render.array_store import open_store
     from ..engine.activations import activations
+    from ..engine.render.array_store import open_store
 
     skipped = Skipped(job.quiet)
     kept = _kept_units(job)
