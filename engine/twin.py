@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..errors import UnsupportedOperator
+
 # A rule replaces the computation of every node of one operator: it gets the node's module and its inputs
 # and returns its output(s). Guided backprop, redirected ReLU and DeepLIFT are rules.
 Rule = Callable[..., Tensor]
@@ -63,6 +65,9 @@ class Twin(nn.Module):
 
         Returns:
             One entry per output name, in that order, in the ONNX tensors' own shapes.
+
+        Raises:
+            UnsupportedOperator: torch cannot compute a node on its data type.
         """
         values: dict[str, Tensor] = {}
         if isinstance(x, Mapping):
@@ -75,7 +80,10 @@ class Twin(nn.Module):
             arguments = [values[name] if name else None for name in step.inputs]
             module = self.nodes[step.key]
             rule = rules.get(step.op) if rules else None
-            result = rule(module, *arguments) if rule else module(*arguments)
+            try:
+                result = rule(module, *arguments) if rule else module(*arguments)
+            except NotImplementedError as error:  # a data type that torch's kernel lacks (uint16, uint32, uint64)
+                raise UnsupportedOperator(f"operator {step.op} (node '{step.node[:80]}'): {error}") from error
             if len(step.outputs) == 1:
                 values[step.outputs[0]] = result[0] if isinstance(result, (tuple, list)) else result
             else:

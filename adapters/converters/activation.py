@@ -53,7 +53,7 @@ def _clip(node: Node) -> Converted:
         return first_input(node, F.relu)
     if low is not None and high is not None and low < high:
         return first_input(
-            node, lambda x: F.hardtanh(x, low, high) if x.is_floating_point() else x.clamp(low, high).to(x.dtype)
+            node, lambda x: F.hardtanh(x, low, high) if x.is_floating_point() else x.clamp(int(low), int(high))
         )
 
     def run(x: Tensor) -> Tensor:

@@ -78,6 +78,9 @@ def _cast_like(x: Tensor, like: Tensor) -> Tensor:
 
 def _dropout(node: Node) -> Converted:
     """At inference the identity; the optional mask keeps everything."""
+    training, ratio = node.constant(2), node.constant(1)
+    if node.is_computed(2) or (training is not None and training.any() and (ratio is None or ratio.any())):
+        raise node.unsupported("dropout in training mode")
     if len([o for o in node.outputs if o]) > 1:
         return Converted(Function(lambda x: (x, torch.ones_like(x, dtype=torch.bool))), node.inputs[:1])
     return Converted(Function(lambda x: x), node.inputs[:1])

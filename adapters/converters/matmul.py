@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Converted, Converter, Function, Node, parameter
+from .base import Converted, Converter, Function, Node, parameter, pointwise
 
 
 class Linear(nn.Module):
@@ -64,4 +64,5 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "MatMul"): _matmul,
     ("", "Gemm"): _gemm,
     ("", "Einsum"): _einsum,
+    ("", "Det"): pointwise(torch.linalg.det),
 }

@@ -19,11 +19,11 @@ def _reducer(function: Reduction) -> Converter:
         keep, idle = bool(node.get("keepdims", 1)), bool(node.get("noop_with_empty_axes", 0))
 
         def run(x: Tensor, computed: Tensor | None = None) -> Tensor:
-            chosen = given if computed is None else [int(a) for a in computed.tolist()]
-            if not chosen and idle:
+            chosen = given if computed is None else [int(a) for a in computed.reshape(-1).tolist()]
+            if (not chosen and idle) or not x.ndim:
                 return function(x.unsqueeze(0), (0,), False) if function in _NOT_IDLE else x
             dims = tuple(a % x.ndim for a in chosen) if chosen else tuple(range(x.ndim))
-            return function(x, dims, keep) if dims else x
+            return function(x, dims, keep)
 
         return Converted(Function(run), node.inputs if node.is_computed(1) else node.inputs[:1])
 
@@ -50,7 +50,7 @@ def _restore(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 def _extreme(function: Callable[..., Tensor], empty: float) -> Reduction:
     def run(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
         if x.dtype == torch.bool:
-            return function(x.to(torch.uint8), dims, keepdim=keep).bool()
+            return run(x.to(torch.float32), dims, keep) > 0
         if x.numel() == 0:
             return torch.sum(x, dims, keepdim=keep) + empty
         return function(x, dims, keepdim=keep)
@@ -121,8 +121,10 @@ def _cumulative_sum(node: Node) -> Converted:
     def run(x: Tensor, computed: Tensor | None = None) -> Tensor:
         dim = axis[0] if axis else int(computed.reshape(-1)[0]) if computed is not None else 0
         source = x.flip(dim) if reverse else x
+        if exclusive:  # shifted by one place, since subtracting would leave rounding errors and inf - inf
+            first = torch.zeros_like(source.narrow(dim, 0, 1))
+            source = torch.cat([first, source.narrow(dim, 0, x.shape[dim] - 1)], dim)
         total = torch.cumsum(source, dim).to(x.dtype)
-        total = total - source if exclusive else total
         return total.flip(dim) if reverse else total
 
     return Converted(Function(run), node.inputs if axis is None else node.inputs[:1])

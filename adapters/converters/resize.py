@@ -138,6 +138,13 @@ def resize(
     return x if beyond is None else torch.where(beyond, torch.full_like(x, outside), x)
 
 
+# (transformation, rounding) by which enlarging k times repeats every value k times
+_REPEATS = {
+    ("asymmetric", "floor"),
+    *((t, r) for t in ("half_pixel", "pytorch_half_pixel") for r in ("round_prefer_floor", "round_prefer_ceil")),
+}
+
+
 def _by_interpolate(
     x: Tensor, axes: Sequence[int], factors: Sequence[float], targets: Sequence[int], rule: AxisRule
 ) -> Tensor | None:
@@ -151,10 +158,8 @@ def _by_interpolate(
     for axis, _, target in spatial:
         size[axis - 2] = target
     whole = all(t % x.shape[a] == 0 for a, _, t in spatial)
-    if rule.mode == "nearest" and whole and rule.transform in ("asymmetric", "half_pixel", "pytorch_half_pixel"):
-        if rule.transform != "asymmetric" or rule.nearest == "floor":
-            return F.interpolate(x, size=size, mode="nearest")
-        return None
+    if rule.mode == "nearest" and whole and (rule.transform, rule.nearest) in _REPEATS:
+        return F.interpolate(x, size=size, mode="nearest")
     one = any(t == 1 for _, _, t in spatial)
     if rule.mode in ("linear", "bilinear") and rule.transform == "align_corners" and not one:
         return F.interpolate(x, size=size, mode="bilinear", align_corners=True)

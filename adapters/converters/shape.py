@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 import torch
@@ -142,8 +143,10 @@ def _cut(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[i
 
 
 def _backwards(start: int, end: int, step: int, size: int) -> tuple[int, int, int]:
-    """ONNX's bounds for a negative step: start clamps to the last value, end to just before the first."""
-    low = min(start + size if start < 0 else start, size - 1)
+    """ONNX's bounds for a negative step: start clamps to [0, size - 1], end to just before the first."""
+    if not size:
+        return 0, 0, step
+    low = max(min(start + size if start < 0 else start, size - 1), 0)
     high = end + size if -size <= end < 0 else end
     return low, max(high, -1), step
 
@@ -184,7 +187,8 @@ def _constant_of_shape(node: Node) -> Converted:
 
 def _range(node: Node) -> Converted:
     def run(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
-        return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype, device=start.device)
+        count = max(ceil((limit.item() - start.item()) / delta.item()), 0)
+        return start + torch.arange(count, dtype=start.dtype, device=start.device) * delta
 
     return Converted(Function(run), node.inputs)
 
@@ -203,12 +207,13 @@ def _depth_to_space(node: Node) -> Converted:
 
 
 def _space_to_depth(node: Node) -> Converted:
-    block = int(node.get("blocksize"))
+    block, columns = int(node.get("blocksize")), node.get("mode", "DCR") == "CRD"
 
     def run(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         parts = x.reshape(n, c, h // block, block, w // block, block)
-        return parts.permute(0, 3, 5, 1, 2, 4).reshape(n, c * block**2, h // block, w // block)
+        order = (0, 1, 3, 5, 2, 4) if columns else (0, 3, 5, 1, 2, 4)
+        return parts.permute(order).reshape(n, c * block**2, h // block, w // block)
 
     return first_input(node, run)
 
