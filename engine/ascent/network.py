@@ -18,6 +18,8 @@ from ..twin import Rule, Twin
 
 # Operators that hold back a gradient: where their input is out of range, nothing pulls it back.
 GATES = ("Relu", "Clip", "ThresholdedRelu")
+# Operators whose values are signed, and whose mean over a map says little (see `objectives.excitation`).
+_SIGNED = ("Conv", "ConvTranspose", "BatchNormalization", "Add", "Sub")
 
 
 class Network:
@@ -82,6 +84,19 @@ def before_activation(graph: Graph, layer: Layer) -> str | None:
         if layer.tensor in node.output:
             return node.input[0] if node.op_type in GATES else None
     return None
+
+
+def is_signed(graph: Graph, layer: Layer) -> bool:
+    """Whether the layer's maps are values before an activation."""
+    return layer.is_spatial and any(
+        node.op_type in _SIGNED for node in graph.model.graph.node if layer.tensor in node.output
+    )
+
+
+def feeds_gate(graph: Graph, layer: Layer) -> bool:
+    """Whether gates (ReLU, Clip) are all that reads the layer: what they hold back has no effect."""
+    readers = [node.op_type for node in graph.model.graph.node if layer.tensor in node.input]
+    return bool(readers) and all(reader in GATES for reader in readers)
 
 
 def unit_layer(graph: Graph, layer: Layer | str | int) -> Layer:

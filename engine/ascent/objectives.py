@@ -69,6 +69,26 @@ def channel(layer: Layer, units: int | Sequence[int], tensor: str | None = None)
     return Objective((name,), lambda v: _mean(_pick(layer, v[name], units)), f"{layer.name}[{_words(units)}]")
 
 
+def excitation(layer: Layer, units: int | Sequence[int]) -> Objective:
+    """The mean over all positions of a unit's positive part; of all its values where none is positive.
+
+    At a layer of signed values (a convolution before its activation) the plain mean says little: a blank picture
+    that inhibits a unit nowhere has a higher one than a picture that excites it at some positions and inhibits it
+    at others, and an edge filter's mean is about zero on any picture.
+
+    Args:
+        layer: where the unit is.
+        units: one unit for every picture, or one per picture.
+    """
+
+    def value(values: Tensors) -> Tensor:
+        maps = _pick(layer, values[layer.tensor], units).flatten(1)
+        excited = (maps > 0).any(1, keepdim=True)
+        return torch.where(excited, maps.clamp_min(0), maps).mean(1)
+
+    return Objective((layer.tensor,), value, f"{layer.name}[{_words(units)}] where positive")
+
+
 def neuron(
     layer: Layer, units: int | Sequence[int], position: tuple[int, ...] | None = None, tensor: str | None = None
 ) -> Objective:

@@ -71,6 +71,7 @@ class Preset:
             of the same number before; 0 never stops.
         gain: see ``patience``.
         insist: give a weak unit a second chance, from the photograph that excites it most.
+        rectify: at a layer of signed values maximize a unit's positive part (`objectives.excitation`).
     """
 
     name: str
@@ -92,6 +93,7 @@ class Preset:
     patience: int = 0
     gain: float = 0.005
     insist: bool = False
+    rectify: bool = False
 
     def parameterization(self, channels: int, size: tuple[int, int], origin: np.ndarray) -> Parameterization:
         """The map from parameters to pictures.
@@ -156,6 +158,7 @@ _OURS = Preset(
     patience=64,
     gain=0.0,
     insist=True,
+    rectify=True,
 )
 
 _ALL = (

@@ -1,8 +1,9 @@
 """Random numbers that belong to one picture, whatever else is computed beside it.
 
-Every picture draws its start noise and its transforms from a stream of its own, keyed by what the picture is a
-function of (graph, unit, preset, size, seed). Batch-mates, batch size and order of work cannot change it. Philox
-is counter-based and gives the same numbers on every platform.
+Every picture draws its start noise and its transforms from a stream of its own, keyed by unit, preset, size and seed.
+Batch-mates, batch size and order of work cannot change it, and neither can the file's format: one network's ONNX and
+Keras files begin alike, so that their pictures can be compared. Philox is counter-based and gives the same numbers on
+every platform.
 """
 
 from __future__ import annotations

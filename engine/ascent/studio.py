@@ -13,7 +13,7 @@ from ..graph import Graph
 from ..layers import Layer
 from . import objectives
 from .loop import Batch, Job, OnStep, Outcome
-from .network import Network, before_activation, out_of_memory
+from .network import Network, before_activation, feeds_gate, is_signed, out_of_memory
 from .presets import PRESETS, Noise, Preset, Stage
 from .results import UnitResult
 from .settings import Settings
@@ -112,6 +112,9 @@ class Studio:
         self._neuron = (wants_neuron or position is not None) and layer.is_spatial
         self._position, self._device = position, device
         self.gate = before_activation(graph, layer)
+        self._signed = not self._neuron and is_signed(graph, layer)
+        if self._signed and feeds_gate(graph, layer):
+            self.gate = layer.tensor
         self.network = Network(graph, [layer.tensor], device)
         self.chosen = chosen = adapted(self.network, chosen)
         self._before: Network | None = None
@@ -122,7 +125,7 @@ class Studio:
     def make(self, units: Units, progress: OnProgress | None = None) -> Iterator[UnitResult]:
         """The units' results, each as soon as its batch is finished."""
         missing = [u for u in units if u not in self._references]
-        found = photographs(self.network, self.goal, missing, self._photos)
+        found = photographs(self.network, self.measure, missing, self._photos)
         self._references.update(zip(missing, found, strict=True))
         done, total = 0, len(units)
         while done < total:
@@ -144,7 +147,11 @@ class Studio:
 
     def goal(self, units: Units) -> objectives.Objective:
         """The objective for the units of a batch."""
-        return self._goal(units, None)
+        return self.measure(units) if self.chosen.preset.rectify else self._goal(units, None)
+
+    def measure(self, units: Units) -> objectives.Objective:
+        """What pictures are judged by: the objective, but at a layer of signed values the positive part."""
+        return objectives.excitation(self.layer, units) if self._signed else self._goal(units, None)
 
     def _finished(self, units: list[int], on_step: OnStep) -> list[UnitResult]:
         made = self._attempt(units, _RECIPE, on_step)
@@ -174,14 +181,14 @@ class Studio:
         recipe = replace(c.preset, noise=Noise("uniform", 128, 127)) if how.loud else c.preset
         if how.centre:
             recipe, goal = self._strongest(), self._goal_centre
-        key = (self.graph.sha256, self.layer.tensor, recipe.name, c.size, c.seed, how.number)
+        key = (recipe.name, c.size, c.seed, how.number)
         jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
         steps = recipe.steps if how.centre else 2 * c.steps if how.loud else c.steps
         batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0)
         outcomes = batch.run(on_step)
         pixels = np.stack([o.pixels for o in outcomes])
-        ends = activations(self.network, self.goal, units, pixels)
-        starts = activations(self.network, self.goal, units, np.stack([o.start for o in outcomes]))
+        ends = activations(self.network, self.measure, units, pixels)
+        starts = activations(self.network, self.measure, units, np.stack([o.start for o in outcomes]))
         heights = activations(network, goal, units, pixels) if how.before else [None] * len(units)
         rows = zip(units, outcomes, starts, ends, heights, strict=True)
         return {u: Made(o, float(s), float(e), how.name, None if h is None else float(h)) for u, o, s, e, h in rows}
