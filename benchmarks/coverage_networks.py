@@ -14,11 +14,20 @@ import numpy as np
 
 SIDES = (64, 96, 128, 160, 192, 224, 240, 256, 288, 299, 320, 331, 384)  # image sizes to try, the smallest first
 
-KERAS = (
-    "VGG16", "VGG19", "ResNet50", "ResNet101V2", "MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large",
-    "DenseNet121", "InceptionV3", "InceptionResNetV2", "Xception", "EfficientNetB0", "EfficientNetV2B0",
-    "ConvNeXtTiny", "NASNetMobile",
+KERAS = (  # every network of keras.applications; the small ones first
+    "MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "VGG16", "VGG19", "ResNet50", "ResNet50V2",
+    "DenseNet121", "InceptionV3", "Xception", "EfficientNetB0", "EfficientNetV2B0", "NASNetMobile", "ConvNeXtTiny",
+    "ResNet101", "ResNet101V2", "InceptionResNetV2", "DenseNet169", "DenseNet201", "EfficientNetB1",
+    "EfficientNetB2", "EfficientNetB3", "EfficientNetB4", "EfficientNetV2B1", "EfficientNetV2B2",
+    "EfficientNetV2B3", "EfficientNetV2S", "ResNet152", "ResNet152V2", "ConvNeXtSmall", "EfficientNetB5",
+    "EfficientNetB6", "EfficientNetB7", "NASNetLarge", "EfficientNetV2M", "ConvNeXtBase", "EfficientNetV2L",
+    "ConvNeXtLarge", "ConvNeXtXLarge",
 )  # fmt: skip
+# NASNetMobile and NASNetLarge refuse the torch backend by name; the network behind them does not.
+_NASNET = {
+    "NASNetMobile": {"penultimate_filters": 1056, "num_blocks": 4, "stem_block_filters": 32, "skip_reduction": False},
+    "NASNetLarge": {"penultimate_filters": 4032, "num_blocks": 6, "stem_block_filters": 96, "skip_reduction": True},
+}
 KERAS_SIDES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # their smallest; 64 for the others
 
 # timm's modules by what their networks are made of. Attention and MLP families are out of scope and not swept.
@@ -120,12 +129,11 @@ def keras_network(keras: Any, name: str) -> tuple[Any, int]:
     """An application with lively random weights, and its image side."""
     keras.utils.set_random_seed(0)
     side = KERAS_SIDES.get(name, 64)
-    if name == "NASNetMobile":  # the function of that name refuses the torch backend, the network does not
+    if name in _NASNET:
         from keras.src.applications.nasnet import NASNet
 
-        side = 224
-        model = NASNet(input_shape=(224, 224, 3), penultimate_filters=1056, num_blocks=4, stem_block_filters=32,
-                       skip_reduction=False, filter_multiplier=2, weights=None, default_size=224)  # fmt: skip
+        shape = {"input_shape": (side, side, 3), "default_size": side, "classes": 100}
+        model = NASNet(**shape, **_NASNET[name], filter_multiplier=2, weights=None)
     else:
         model = getattr(keras.applications, name)(weights=None, input_shape=(side, side, 3), classes=100)
     rng = np.random.default_rng(1)
