@@ -13,6 +13,7 @@ from .channels_first import to_channels_first
 from .cleanup import remove_idle_nodes
 from .constants import constants_to_weights, fold_constants, to_float32
 from .draft import Draft
+from .flatten import fold_flatten_order
 from .fuse import fuse
 from .shapes import image_shape, infer
 
@@ -63,6 +64,7 @@ def normalize(
     draft.settle_aliases()
     infer(draft, chosen)
     fuse(draft, {draft.aliases.get(name, name) for name in keep})
+    fold_flatten_order(draft)
     draft.sort()
     draft.drop_dead()
     draft.settle_aliases()

@@ -393,7 +393,7 @@ def _reshape(walk: _Pass, node: onnx.NodeProto) -> bool:
     return True
 
 
-_UNARY = (
+ONE_BY_ONE = (  # operators of one tensor that work on each value by itself
     "Abs", "Cast", "Ceil", "Celu", "Clip", "Cos", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
     "HardSwish", "Identity", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu",
     "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh", "ThresholdedRelu",
@@ -407,7 +407,7 @@ _REDUCTIONS = (
     "ReduceSum", "ReduceSumSquare", "Squeeze",
 )  # fmt: skip
 _HANDLERS: dict[str, Callable[[_Pass, onnx.NodeProto], bool]] = {
-    **dict.fromkeys(_UNARY, _unary),
+    **dict.fromkeys(ONE_BY_ONE, _unary),
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(_REDUCTIONS, _reduce),
     "Concat": _along_axis(None),
