@@ -160,24 +160,26 @@ def _unit_command(result: Mapping[str, Any], command: str) -> str:
         words = shlex.split(command)
     except ValueError:  # not quoted as a shell would take it
         words = []
+    asks = "--class" if "maximize" in words[:2] else "--units"
     if words:
-        words = _without(words, ("--units", "-u", "--out", "-o", "--columns"), ("--live", "--force"))
+        words = _without(words, {"--units": "-u", "--class": "-c", "--out": "-o"}, ("--live", "--force"))
     else:
         words = ["convscope", "filters", _model(result), "--layer", str(result["layer"])]
         for flag in ("preset", "size", "steps", "seed"):
             if isinstance(result.get(flag), int | str):
                 words += [f"--{flag}", str(result[flag])]
-    return f"{shlex.join(words)} --units "
+    return f"{shlex.join(words)} {asks} "
 
 
-def _without(words: Sequence[str], valued: Sequence[str], flags: Sequence[str]) -> list[str]:
+def _without(words: Sequence[str], valued: Mapping[str, str], flags: Sequence[str]) -> list[str]:
+    """The words without some options, whose values may be a word of their own or attached: -u3, --units=3."""
     kept: list[str] = []
     skip = False
     for word in words:
-        if skip or word in flags or word.split("=")[0] in valued:
-            skip = word in valued and not skip
-            continue
-        kept.append(word)
+        attached = word.split("=")[0] in valued or word.startswith(tuple(valued.values()))
+        if not (skip or word in flags or attached):
+            kept.append(word)
+        skip = not skip and (word in valued or word in valued.values())
     return kept
 
 

@@ -108,3 +108,23 @@ def test_command_of_a_unit_keeps_the_options_of_the_whole() -> None:
     assert match is not None
     command = json.loads(match.group(1))["command"]
     assert command == "convscope filters m.onnx -l conv1 --preset lucid --mean 1,2,3 --units "
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (
+            "convscope filters m.h5 --preprocessing raw --no-check -l c -u0-3 -oout --start=noise",
+            "convscope filters m.h5 --preprocessing raw --no-check -l c --start=noise --units ",
+        ),
+        (
+            "convscope maximize m.pt --arch a:B --trust --class=3,4 --mean 1,2,3 --units=9 --labels l.txt",
+            "convscope maximize m.pt --arch a:B --trust --mean 1,2,3 --labels l.txt --class ",
+        ),
+        ("convscope maximize m.onnx -c 'bald eagle' --size 64", "convscope maximize m.onnx --size 64 --class "),
+    ],
+)
+def test_the_command_of_one_unit_opens_the_model_as_the_whole_command_did(made: str, expected: str) -> None:
+    text = gallery.filters_page({"model": "m", "layer": "conv1", "units": []}, {}, command=made)
+    match = re.search(r'id="data">(.*?)</script>', text, re.S)
+    assert match is not None and json.loads(match.group(1))["command"] == expected
