@@ -41,8 +41,9 @@ def check_parity(
         ParityError: the first wrong tensor, by name, with the operator that computes it.
     """
     x = random_inputs(graph, size or graph.image_size, batch, seed)
-    differences = list(compare_executors(graph, x))
-    for difference in differences:
+    differences: list[TensorDifference] = []
+    for difference in compare_executors(graph, x):
+        differences.append(difference)
         if not difference.rel <= tolerance:
             node = next(n for n in graph.model.graph.node if difference.tensor in n.output)
             raise ParityError(
@@ -58,19 +59,47 @@ def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[Tensor
     Raises:
         RefusedInput: an executor cannot run the image (a fixed head refuses another size, say).
     """
-    import torch
-
     names = [n for node in graph.model.graph.node for n in node.output if n]
     feeds = {k: v for k, v in x.items() if k in {i.name for i in graph.model.graph.input}}
     expected = graph.session(names, device="cpu").run(feeds)
-    twin = graph.twin(names, fold=False)
+    found, failure = _twin_values(graph, names, feeds)
+    for name in names[: len(found)]:
+        yield TensorDifference(name, relative_difference(found[name], expected[name]))
+    if failure is not None:
+        raise RefusedInput(
+            f"{graph.name}: the twin cannot run this image: {first_line(failure)} (at tensor '{names[len(found)][:80]}')"
+        ) from failure
+
+
+_TORCH_ERRORS = (RuntimeError, IndexError, ValueError, TypeError)
+
+
+def _twin_values(
+    graph: Graph, names: list[str], feeds: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], Exception | None]:
+    """The twin's tensors; where one cannot be computed, all before it (one of those may be wrong) and the error."""
     try:
-        with torch.no_grad():
-            found = twin({k: torch.from_numpy(v) for k, v in feeds.items()})
-    except (RuntimeError, IndexError, ValueError, TypeError) as error:
-        raise RefusedInput(f"{graph.name}: the twin cannot run this image: {first_line(error)}") from error
-    for name in names:
-        yield TensorDifference(name, relative_difference(found[name].cpu().numpy(), expected[name]))
+        return _run_twin(graph, names, feeds), None
+    except _TORCH_ERRORS as error:
+        failure: Exception = error
+    runs, fails = 0, len(names)  # how many tensors are known to run, and are known not to
+    while fails - runs > 1:
+        middle = (runs + fails) // 2
+        try:
+            _run_twin(graph, names[:middle], feeds)
+            runs = middle
+        except _TORCH_ERRORS as error:
+            fails, failure = middle, error
+    return (_run_twin(graph, names[:runs], feeds) if runs else {}), failure
+
+
+def _run_twin(graph: Graph, names: list[str], feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    import torch
+
+    twin = graph.twin(names, fold=False)
+    with torch.no_grad():
+        found = twin({k: torch.from_numpy(v) for k, v in feeds.items()})
+    return {name: value.cpu().numpy() for name, value in found.items()}
 
 
 def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
