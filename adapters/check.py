@@ -66,8 +66,9 @@ def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[Tensor
     for name in names[: len(found)]:
         yield TensorDifference(name, relative_difference(found[name], expected[name]))
     if failure is not None:
+        where = names[len(found)][:80]
         raise RefusedInput(
-            f"{graph.name}: the twin cannot run this image: {first_line(failure)} (at tensor '{names[len(found)][:80]}')"
+            f"{graph.name}: the twin cannot run this image: {first_line(failure)} (at tensor '{where}')"
         ) from failure
 
 
