@@ -21,6 +21,7 @@ from .nets import small
 
 SIZE = 24
 LAYER, UNIT = "conv2", 3
+MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None] * 255
 
 
 def _one(name: str, steps: int = 1) -> tuple[np.ndarray, np.ndarray, torch.nn.Module]:
@@ -58,6 +59,12 @@ def _gradient(network: torch.nn.Module, pixels: np.ndarray, centre: bool = False
     return x.detach()[0], gradient[0]
 
 
+def _yosinskis_blur(pixels: np.ndarray, deviation: float) -> np.ndarray:
+    from scipy import ndimage
+
+    return np.asarray(ndimage.gaussian_filter(pixels, (0, deviation, deviation)))
+
+
 def test_one_chollet_step_is_its_formula() -> None:
     start, end, network = _one("chollet")
     assert start.min() >= 118 and start.max() <= 138
@@ -80,14 +87,42 @@ def test_one_jacobgil_step_is_its_formula() -> None:
 
 def test_one_yosinski_step_is_the_toolboxs() -> None:
     start, end, network = _one("yosinski-c", steps=2)
-    mean = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None] * 255
-    begun = np.clip(start, 0, 255)
-    x, g = _gradient(network, begun, centre=True)
-    from scipy import ndimage
+    x, g = _gradient(network, np.clip(start, 0, 255), centre=True)
+    moved = _yosinskis_blur(((x + 100 * g).numpy() - MEAN) * (1 - 1e-4), 1.0)
+    np.testing.assert_allclose(end, np.clip(moved + MEAN, 0, 255), rtol=1e-4, atol=1e-2)
 
-    moved = ((x + 100 * g).numpy() - mean) * (1 - 1e-4)
-    blurred = ndimage.gaussian_filter(moved, (0, 1, 1)) + mean
-    np.testing.assert_allclose(end, np.clip(blurred, 0, 255), rtol=1e-4, atol=1e-2)
+
+def test_one_yosinski_step_of_row_a_is_the_toolboxs() -> None:
+    """The rate that forecasts a gain of 2, at most 100; blur 0.5; the half of the pixels with small norm to zero."""
+    start, end, network = _one("yosinski-a", steps=2)
+    x, g = _gradient(network, np.clip(start, 0, 255), centre=True)
+    rate = min(100.0, 2 / float(g.square().sum()))
+    moved = _yosinskis_blur((x + rate * g).numpy() - MEAN, 0.5)
+    norm = np.sqrt((moved**2).sum(0))
+    kept = moved * (norm >= np.percentile(norm, 50))
+    assert 0.4 < (kept == 0).mean() < 0.6
+    np.testing.assert_allclose(end, np.clip(kept + MEAN, 0, 255), rtol=1e-4, atol=1e-2)
+
+
+def test_one_yosinski_step_of_row_b_is_the_toolboxs() -> None:
+    """Rate 100; a decay of 0.3; the fifth of the pixels with the smallest norm to zero."""
+    start, end, network = _one("yosinski-b", steps=2)
+    x, g = _gradient(network, np.clip(start, 0, 255), centre=True)
+    moved = ((x + 100 * g).numpy() - MEAN) * 0.7
+    norm = np.sqrt((moved**2).sum(0))
+    kept = moved * (norm >= np.percentile(norm, 20))
+    np.testing.assert_allclose(end, np.clip(kept + MEAN, 0, 255), rtol=1e-4, atol=1e-2)
+
+
+def test_one_yosinski_step_of_row_d_is_the_toolboxs() -> None:
+    """The rate that forecasts a gain of 2; blur 0.5; the 90 % of the pixels that contribute least to zero."""
+    start, end, network = _one("yosinski-d", steps=2)
+    x, g = _gradient(network, np.clip(start, 0, 255), centre=True)
+    rate = min(1e8, 2 / float(g.square().sum()))
+    moved = _yosinskis_blur((x + rate * g).numpy() - MEAN, 0.5)
+    contribution = np.abs((moved * g.numpy()).sum(0))
+    kept = moved * (contribution >= np.percentile(contribution, 90))
+    np.testing.assert_allclose(end, np.clip(kept + MEAN, 0, 255), rtol=1e-4, atol=1e-2)
 
 
 def test_the_numbers_of_the_sources() -> None:
