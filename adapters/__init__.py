@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .check import check_parity
 from .exported import Exported
 from .from_onnx import parse, read_onnx
 from .guess_preprocessing import companion, embedded
-from .metadata import ALIASES_KEY, stated_labels, stated_names
+from .metadata import ALIASES_KEY, companion_labels, stated_labels, stated_names
 from .normalize import Draft, normalize
 from .precheck import precheck
 from .sniff import sniff
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
+_MAX_CHECKED = 2**29  # values of all tensors of one image: 2 GiB in each executor
+_GROWN = 16  # a tensor with so many values per channel and pixel of the picture is no feature map of it
 
 
 def load(
@@ -72,7 +75,9 @@ def load(
         path: Path | None = Path(source)
         assert path is not None
         kind = sniff(path)
-        exported = _from_file(path, kind, arch, trust, example_input, size)
+        beside = companion(path) if size is None else None
+        stated = size or (beside.size if beside else None)
+        exported = _from_file(path, kind, arch, trust, example_input, stated)
     else:
         path = None
         kind, exported = _from_object(source, example_input)
@@ -128,7 +133,7 @@ def build_graph(
         ),
         sha256=digest,
         twin_factory=_LazyTwins(canonical),
-        labels=tuple(labels) if labels is not None else exported.labels or stated_labels(metadata),
+        labels=tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft),
         aliases=_aliases(exported, draft, layers),
         permuted=draft.permuted,
     )
@@ -198,6 +203,16 @@ def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: 
     return found or Preprocessing()
 
 
+def _labels(
+    exported: Exported, metadata: dict[str, str], path: Path | None, canonical: onnx.ModelProto, draft: Draft
+) -> tuple[str, ...] | None:
+    """What the source, the file or its companion says."""
+    if found := exported.labels or stated_labels(metadata):
+        return found
+    shape = draft.shapes.get(canonical.graph.output[0].name, ())
+    return companion_labels(path, shape[1] if len(shape) > 1 else None) if path else None
+
+
 def _layout(declared: str | None) -> str | None:
     if declared not in (None, "NCHW", "NHWC"):
         raise UsageError(f"layout '{declared}' is unknown; use NCHW or NHWC")
@@ -262,3 +277,21 @@ def _self_check(graph: Graph) -> None:
         except RefusedInput:
             pass  # the head refuses so small an image
     check_parity(graph, batch=1 if fixed else 2)
+
+
+def _check_cost(graph: Graph, fixed: bool) -> None:
+    """Refuses the check where one image would fill the memory: absurd sizes, doubling chains, giant pads.
+
+    On a small image only those tensors count that are far larger than the picture, since others shrink with it.
+    """
+    height, width = graph.image_size
+    total = 0
+    for layer in graph.layers:
+        values = prod(side or 1 for side in layer.shape)
+        if fixed or values > _GROWN * height * width * (layer.channels or 1):
+            total += values
+    if total > _MAX_CHECKED:
+        raise UnsafeFile(
+            f"one image of {height} x {width} makes {total:,} values in this network; "
+            f"the check takes at most {_MAX_CHECKED:,}: pass --no-check if you know where the file is from"
+        )

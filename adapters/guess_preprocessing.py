@@ -37,7 +37,7 @@ class _Unfit(ValueError):
 def companion(path: Path) -> Preprocessing | None:
     """What ``config.json`` or ``preprocessor_config.json`` in the model's folder says, or None."""
     for name in ("preprocessor_config.json", "config.json"):
-        config = _read_json(path.parent / name)
+        config = read_json(path.parent / name)
         if config is not None and (found := from_config(config)) is not None:
             return replace(found, found="companion")
     return None
@@ -82,6 +82,7 @@ def _from_timm(config: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(
         mean=_numbers(config["mean"]),
         std=_numbers(config["std"], positive=True),
+        order="GRAY" if size is not None and size[0] == 1 else "RGB",
         size=_size(size[1:]) if size is not None else None,
         resize="squash" if config.get("crop_mode") == "squash" else "crop",
         crop=_fraction(config.get("crop_pct", 0.875)),
@@ -159,7 +160,8 @@ def _from_plain(texts: Mapping[str, str]) -> Preprocessing | None:
     return replace(_from_timm(config), resize="squash", crop=1.0)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A small JSON object from a stranger, or None."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:

@@ -1,10 +1,13 @@
-"""Class names and layer names that an ONNX file states about itself, in convscope's own metadata keys."""
+"""Class names and layer names: in convscope's own metadata keys of an ONNX file, or in the file beside the model."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from .guess_preprocessing import read_json
 
 LABELS_KEY = "convscope.labels"
 NAMES_KEY = "convscope.names"
@@ -18,6 +21,23 @@ def stated_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
         return tuple(value)
     return None
+
+
+def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
+    """Class names that ``config.json`` in the model's folder states, or None.
+
+    Read are timm's ``label_names`` and Hugging Face's ``id2label``. A list that does not have one name for each
+    of the model's ``classes`` belongs to another model and is ignored.
+    """
+    config = read_json(path.parent / "config.json") or {}
+    inner = config.get("pretrained_cfg")
+    names = config.get("label_names") or (inner.get("label_names") if isinstance(inner, dict) else None)
+    table = config.get("id2label")
+    if names is None and isinstance(table, dict):
+        names = [table.get(str(i)) for i in range(len(table))]
+    if not isinstance(names, list) or len(names) != classes or not all(isinstance(n, str) and n for n in names):
+        return None
+    return None if all(n == f"LABEL_{i}" for i, n in enumerate(names)) else tuple(names)  # HF's placeholders
 
 
 def stated_names(metadata: Mapping[str, str], key: str = NAMES_KEY) -> dict[str, str]:

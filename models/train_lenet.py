@@ -7,6 +7,7 @@ without it scikit-learn's 1,797 small digits are used, scaled up.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from .lenet import LeNet, build_lenet, keras_weights
 
 TARGET = Path(__file__).parent / "lenet"
 INPUT = Preprocessing(order="GRAY", size=(28, 28), preset="custom", found="family")
+LABELS = [str(digit) for digit in range(10)]
 HELD_OUT = 0.1
 EPOCHS, BATCH, RATE, SEED = 4, 64, 2e-3, 0
 
@@ -72,9 +74,7 @@ def write(network: LeNet, target: Path) -> None:
     target.mkdir(exist_ok=True)
     example = torch.zeros(1, 1, 28, 28)
     exported = export_torch(network, example)
-    write_onnx(
-        exported.model, target / "lenet.onnx", INPUT, [str(i) for i in range(10)], exported.names, exported.aliases
-    )
+    write_onnx(exported.model, target / "lenet.onnx", INPUT, LABELS, exported.names, exported.aliases)
     batch = torch.export.Dim("batch")
     program = torch.export.export(network, (torch.zeros(2, 1, 28, 28),), dynamic_shapes=({0: batch},))
     torch.export.save(program, target / "lenet.pt2")
@@ -83,6 +83,15 @@ def write(network: LeNet, target: Path) -> None:
     model.set_weights(keras_weights(network))
     model.save(target / "lenet.keras")
     model.save(target / "lenet.h5")
+    write_companion(target)
+
+
+def write_companion(target: Path) -> None:
+    """``config.json`` in timm's form: the input and the classes, which only the ONNX file can hold itself."""
+    cfg = {"input_size": [1, *(INPUT.size or ())], "mean": INPUT.mean, "std": INPUT.std, "crop_mode": "squash"}
+    cfg |= {"crop_pct": INPUT.crop, "interpolation": INPUT.interpolation}
+    config = {"architecture": "lenet", "num_classes": 10, "label_names": LABELS, "pretrained_cfg": cfg}
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from convscope.adapters.guess_preprocessing import METADATA_KEY, companion, embedded, from_config, to_metadata
+from convscope.adapters.metadata import companion_labels
 from convscope.engine.preprocessing import preset
 from onnx import ModelProto, helper
 
@@ -113,3 +114,28 @@ def test_no_statement_gives_none(tmp_path: Path) -> None:
     assert embedded(model()) is None
     assert companion(tmp_path / "model.onnx") is None
     assert from_config({"architectures": ["ResNetForImageClassification"]}) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"label_names": ["cat", "dog"]}, ("cat", "dog")),
+        ({"pretrained_cfg": {"label_names": ["cat", "dog"]}}, ("cat", "dog")),
+        ({"id2label": {"1": "dog", "0": "cat"}}, ("cat", "dog")),
+        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, None),
+        ({"label_names": ["cat", "dog", "bird"]}, None),
+        ({"label_names": ["cat", 7]}, None),
+        ({"id2label": {"0": "cat", "7": "dog"}}, None),
+        ({"id2label": 3, "label_names": None, "pretrained_cfg": []}, None),
+    ],
+)
+def test_class_names_beside_the_model_are_taken_where_they_fit_it(
+    config: dict[str, Any], expected: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert companion_labels(tmp_path / "model.pt2", 2) == expected
+
+
+def test_one_input_channel_means_gray() -> None:
+    found = from_config({"mean": [0.1], "std": [0.3], "input_size": [1, 28, 28]})
+    assert found is not None and (found.order, found.size) == ("GRAY", (28, 28))
