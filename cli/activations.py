@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from .common import (
+    BatchOption,
     DeviceOption,
+    ImagesArgument,
     JsonOption,
     ModelArgument,
     OutOption,
@@ -18,9 +20,6 @@ from .common import (
     open_model,
 )
 
-ImagesArgument = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
-]
 LayersOption = Annotated[
     str | None,
     typer.Option(
@@ -40,7 +39,6 @@ SaveOption = Annotated[
     str | None, typer.Option("--save", metavar="npz|zarr", help="Also save the arrays, keyed by layer name.")
 ]
 GridsOption = Annotated[bool, typer.Option("--grids/--no-grids", help="Write the pictures (default).")]
-BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")]
 
 
 @loading_options

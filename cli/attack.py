@@ -9,6 +9,7 @@ import typer
 
 from ..errors import UsageError
 from .common import (
+    BatchOption,
     DeviceOption,
     JsonOption,
     ModelArgument,
@@ -42,7 +43,6 @@ StepsOption = Annotated[int, typer.Option("--steps", min=1, help="Steps of pgd."
 PopulationOption = Annotated[int, typer.Option("--population", min=5, help="Candidates of a generation.")]
 IterationsOption = Annotated[int, typer.Option("--iterations", min=1, help="Generations at most.")]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="Predictions to report.")]
-BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")]
 
 
 @loading_options

@@ -20,8 +20,10 @@ from .loading import loading_options, open_model
 from .progress import progress
 
 __all__ = [
+    "BatchOption",
     "DeviceOption",
     "ForceOption",
+    "ImagesArgument",
     "JsonOption",
     "LayerOption",
     "ModelArgument",
@@ -49,6 +51,9 @@ ModelArgument = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A model file, or a name of the catalog.", show_default=False),
 ]
+ImagesArgument = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
+]
 LayerOption = Annotated[
     str | None,
     typer.Option("--layer", "-l", metavar="LAYER", help="Name, tensor, index or glob; see convscope info."),
@@ -58,6 +63,7 @@ UnitsOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]

@@ -10,7 +10,9 @@ import typer
 
 from ..errors import UsageError
 from .common import (
+    BatchOption,
     DeviceOption,
+    ImagesArgument,
     JsonOption,
     LayerOption,
     ModelArgument,
@@ -22,9 +24,6 @@ from .common import (
 )
 from .explain_job import Job, finish, run
 
-ImagesArgument = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
-]
 MethodOption = Annotated[
     str, typer.Option("--method", "-m", metavar="NAME,...", help="gradcam, layercam, integratedgradients, ... or all.")
 ]
@@ -50,7 +49,6 @@ BoxOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A method's own option, like steps=100.")
 ]
-BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="Predictions to report.")]
 
 

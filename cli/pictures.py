@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import PartlyDone, RefusedInput
 from .common import say
+
+SECONDS_BETWEEN_SAVES = 20.0
+
+
+@contextmanager
+def kept(save: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], None]]:
+    """Yields what to call after each batch; it saves now and then, and at the end, however the block ends."""
+    saved = clock()
+
+    def tick() -> None:
+        nonlocal saved
+        if clock() - saved >= SECONDS_BETWEEN_SAVES:
+            save()
+            saved = clock()
+
+    try:
+        yield tick
+    finally:
+        save()
 
 
 class Skipped:

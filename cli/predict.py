@@ -9,6 +9,7 @@ import typer
 
 from .common import (
     DeviceOption,
+    ImagesArgument,
     JsonOption,
     ModelArgument,
     QuietOption,
@@ -21,9 +22,6 @@ from .common import (
     say,
 )
 
-ImagesArgument = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them.", show_default=False)
-]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes of each picture.")]
 BATCH = 16
 

@@ -9,8 +9,10 @@ import typer
 
 from ..errors import UsageError
 from .common import (
+    BatchOption,
     DeviceOption,
     ForceOption,
+    ImagesArgument,
     JsonOption,
     ModelArgument,
     OutOption,
@@ -23,7 +25,7 @@ from .common import (
     progress,
     say,
 )
-from .pictures import Skipped
+from .pictures import Skipped, kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,22 +35,15 @@ if TYPE_CHECKING:
     from ..engine.render.gallery import Item
     from ..engine.statistics import UnitStatistics
 
-FolderArgument = Annotated[
-    list[Path],
-    typer.Argument(metavar="IMAGE_FOLDER...", help="A folder of pictures, or pictures.", show_default=False),
-]
 LayersOption = Annotated[
     str | None, typer.Option("--layer", "-l", metavar="LAYER,...", help="Names and globs; default every feature map.")
 ]
-BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")]
-
-SECONDS_BETWEEN_SAVES = 20.0
 
 
 @loading_options
 def command(
     model: ModelArgument,
-    images: FolderArgument,
+    images: ImagesArgument,
     layer: LayersOption = None,
     batch: BatchOption = 8,
     out: OutOption = None,
@@ -91,7 +86,6 @@ def _measure(
 ) -> Sequence[UnitStatistics]:
     """The layers' figures over the pictures; however it ends, what was seen is kept in ``file``."""
     import hashlib
-    import time
 
     from ..engine.folder_pass import identity, reduced_batches
     from ..engine.statistics import UnitStatistics, restore_states, save_states
@@ -105,20 +99,18 @@ def _measure(
             raise UsageError(f"'{gone[0]}' was measured by an earlier run and is gone; --force starts again")
         say(f"{len(done)} of {len(pictures)} images are done already", skipped.quiet)
     todo = {name: path for name, path in pictures.items() if name not in done}
-    saved = time.monotonic()
-    try:
-        with progress(len(todo), "measuring", skipped.quiet, unit="images") as bar:
-            for names, outputs in reduced_batches(graph, layers, todo, batch=batch, device=device, failed=skipped):
-                for state in states:
-                    state.add(outputs)
-                done.update(names)
-                bar.advance(len(names), failed=len(skipped.failed))
-                if time.monotonic() - saved >= SECONDS_BETWEEN_SAVES:
-                    save_states(file, whose, sorted(done), states)
-                    saved = time.monotonic()
-    finally:
+
+    def save() -> None:
         if done:
             save_states(file, whose, sorted(done), states)
+
+    with kept(save) as tick, progress(len(todo), "measuring", skipped.quiet, unit="images") as bar:
+        for names, outputs in reduced_batches(graph, layers, todo, batch=batch, device=device, failed=skipped):
+            for state in states:
+                state.add(outputs)
+            done.update(names)
+            bar.advance(len(names), failed=len(skipped.failed))
+            tick()
     return states
 
 

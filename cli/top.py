@@ -9,8 +9,10 @@ import typer
 
 from ..errors import UsageError
 from .common import (
+    BatchOption,
     DeviceOption,
     ForceOption,
+    ImagesArgument,
     JsonOption,
     ModelArgument,
     OutOption,
@@ -20,10 +22,6 @@ from .common import (
     open_model,
 )
 
-FolderArgument = Annotated[
-    list[Path],
-    typer.Argument(metavar="IMAGE_FOLDER...", help="A folder of pictures, or pictures.", show_default=False),
-]
 LayersOption = Annotated[
     str, typer.Option("--layer", "-l", metavar="LAYER,...", help="Names and globs; see convscope info.")
 ]
@@ -32,13 +30,12 @@ ShardOption = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="Only every N-th picture, from the I-th on; a run without merges."),
 ]
-BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")]
 
 
 @loading_options
 def command(
     model: ModelArgument,
-    images: FolderArgument,
+    images: ImagesArgument,
     layer: LayersOption,
     units: UnitsOption = "all",
     k: CountOption = 9,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from .common import command_line, emit, emit_json, parse_units, progress, say
-from .pictures import Skipped, unique
+from .pictures import Skipped, kept, unique
 
 if TYPE_CHECKING:
     from ..engine.graph import Graph
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..engine.topk import TopImages
 
 PAGE_UNITS = 1024  # a page holds its pictures inside; more would be slow to open
-SECONDS_BETWEEN_SAVES = 20.0
 
 
 @dataclass(frozen=True)
@@ -107,29 +106,19 @@ def _see(
     skipped: Skipped,
 ) -> None:
     """One pass over the pictures; however it ends, what was seen is kept."""
-    import time
-
     from ..engine.folder_pass import reduced_batches
 
     def save() -> None:
         for layer, state in zip(job.layers, states, strict=True):
-            state.save(job.state(layer, shard))
+            if state.done:
+                state.save(job.state(layer, shard))
 
-    saved = time.monotonic()
-    try:
-        with progress(len(todo), "looking", job.quiet, unit="images") as bar:
-            for names, outputs in reduced_batches(
-                job.graph, job.layers, todo, batch=batch, device=device, failed=skipped
-            ):
-                for layer, state in zip(job.layers, states, strict=True):
-                    state.add_outputs(layer, names, outputs)
-                bar.advance(len(names), failed=len(skipped.failed))
-                if time.monotonic() - saved >= SECONDS_BETWEEN_SAVES:
-                    save()
-                    saved = time.monotonic()
-    finally:
-        if any(state.done for state in states):
-            save()
+    with kept(save) as tick, progress(len(todo), "looking", job.quiet, unit="images") as bar:
+        for names, outputs in reduced_batches(job.graph, job.layers, todo, batch=batch, device=device, failed=skipped):
+            for layer, state in zip(job.layers, states, strict=True):
+                state.add_outputs(layer, names, outputs)
+            bar.advance(len(names), failed=len(skipped.failed))
+            tick()
 
 
 def _shard_done(job: Job, states: Sequence[TopImages], shard: tuple[int, int], skipped: Skipped, as_json: bool) -> None:

@@ -17,13 +17,6 @@ FAST = ["--steps", "2", "--size", "16", "--no-check", "--preprocessing", "torch"
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "small.onnx"
-    onnx.save(small_cnn(), path)
-    return str(path)
-
-
-@pytest.fixture
 def photo(tmp_path: Path) -> str:
     pytest.importorskip("convscope.engine.images")
     path = tmp_path / "photo.png"

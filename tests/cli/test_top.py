@@ -8,22 +8,12 @@ from pathlib import Path
 
 import convscope
 import numpy as np
-import onnx
 import pytest
 from convscope.cli.main import run
 from convscope.engine.images import model_input, read_image
 from PIL import Image
 
-from ..tiny import small_cnn
-
 FAST = ["--no-check", "--preprocessing", "torch", "--device", "cpu", "--image-size", "16", "--batch", "3"]
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "small.onnx"
-    onnx.save(small_cnn(), path)
-    return str(path)
 
 
 @pytest.fixture

@@ -18,13 +18,6 @@ from ..tiny import small_cnn
 FAST = ["--no-check", "--preprocessing", "torch"]
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "small.onnx"
-    onnx.save(small_cnn(), path)
-    return str(path)
-
-
 def test_every_convolution_has_a_sheet_its_numbers_and_its_array(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
