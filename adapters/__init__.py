@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
 from .exported import Exported
 from .from_onnx import parse, read_onnx
+from .guard import blamed_on, check_cost
 from .guess_preprocessing import companion, embedded
 from .metadata import ALIASES_KEY, companion_labels, stated_labels, stated_names
 from .normalize import Draft, normalize
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
-_MAX_CHECKED = 2**29  # values of all tensors of one image: 2 GiB in each executor
-_GROWN = 16  # a tensor with so many values per channel and pixel of the picture is no feature map of it
 
 
 def load(
@@ -71,20 +69,19 @@ def load(
         UsageError: no such file, a wrong flag. RefusedInput: hostile, corrupt or unsupported input.
         ParityError: the executors disagree; the message names the first wrong tensor.
     """
-    if isinstance(source, (str, os.PathLike)):
-        path: Path | None = Path(source)
-        assert path is not None
-        kind = sniff(path)
-        beside = companion(path) if size is None else None
-        stated = size or (beside.size if beside else None)
-        exported = _from_file(path, kind, arch, trust, example_input, stated)
-    else:
-        path = None
-        kind, exported = _from_object(source, example_input)
-    chosen = _preprocessing(preprocessing, exported, path)
-    graph = build_graph(exported, kind, path, chosen, labels, size=size, layout=layout)
-    if check:
-        _self_check(graph)
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    with blamed_on(path):
+        if path is not None:
+            kind = sniff(path)
+            beside = companion(path) if size is None else None
+            stated = size or (beside.size if beside else None)
+            exported = _from_file(path, kind, arch, trust, example_input, stated)
+        else:
+            kind, exported = _from_object(source, example_input)
+        chosen = _preprocessing(preprocessing, exported, path)
+        graph = build_graph(exported, kind, path, chosen, labels, size=size, layout=layout)
+        if check:
+            _self_check(graph)
     return graph
 
 
@@ -268,6 +265,7 @@ def _self_check(graph: Graph) -> None:
     """On a small image where the head allows it; a fixed head needs the full one."""
     spec = graph.inputs[0].shape
     fixed = len(spec) == 4 and (spec[2] is not None or spec[3] is not None)
+    check_cost(graph, fixed)
     if not fixed:
         try:
             check_parity(graph, size=(_CHECK_SIZE, _CHECK_SIZE))
@@ -277,21 +275,3 @@ def _self_check(graph: Graph) -> None:
         except RefusedInput:
             pass  # the head refuses so small an image
     check_parity(graph, batch=1 if fixed else 2)
-
-
-def _check_cost(graph: Graph, fixed: bool) -> None:
-    """Refuses the check where one image would fill the memory: absurd sizes, doubling chains, giant pads.
-
-    On a small image only those tensors count that are far larger than the picture, since others shrink with it.
-    """
-    height, width = graph.image_size
-    total = 0
-    for layer in graph.layers:
-        values = prod(side or 1 for side in layer.shape)
-        if fixed or values > _GROWN * height * width * (layer.channels or 1):
-            total += values
-    if total > _MAX_CHECKED:
-        raise UnsafeFile(
-            f"one image of {height} x {width} makes {total:,} values in this network; "
-            f"the check takes at most {_MAX_CHECKED:,}: pass --no-check if you know where the file is from"
-        )

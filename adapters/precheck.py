@@ -14,10 +14,11 @@ from onnx import AttributeProto, TensorProto
 
 from ..errors import RefusedInput, UnsafeFile
 
-MAX_NODES = 200_000
+MAX_NODES = 20_000  # the deepest networks have some 5,000; this many still load in about 20 seconds
 MAX_NAME = 10_000
 MAX_DEPTH = 16
 MAX_TENSOR_BYTES = 2**32
+MAX_SPARSITY, FREE_BYTES = 100, 2**26  # a sparse tensor may grow so many times, or to so many bytes
 OLDEST_OPSET = 7
 DOMAINS = {"", "ai.onnx", "com.microsoft", "ai.onnx.ml"}
 
@@ -54,6 +55,7 @@ def precheck(model: onnx.ModelProto, where: str) -> None:
     _check_opsets(model, where)
     _check_functions(model, where)
     _check_tensors(model, where)
+    _check_sparse(model.graph, where)
     _check_wiring(model.graph, where)
     if not model.graph.output:
         raise RefusedInput(f"{where}: the graph has no output")
@@ -170,6 +172,17 @@ def _check_tensors(model: onnx.ModelProto, where: str) -> None:
             raise RefusedInput(
                 f"{where}: tensor '{name}' of shape {list(tensor.dims)[:8]} holds {stored} instead of {expected} "
                 "values or bytes; the file is corrupt"
+            )
+
+
+def _check_sparse(graph: onnx.GraphProto, where: str) -> None:
+    """Sparse tensors are made dense: refused where a few bytes would become very many."""
+    for sparse in graph.sparse_initializer:
+        stored = len(sparse.values.raw_data) + 4 * prod(sparse.values.dims)
+        dense = prod(max(dim, 0) for dim in sparse.dims) * max(item_bits(sparse.values.data_type), 8) // 8
+        if dense > FREE_BYTES + MAX_SPARSITY * stored:
+            raise UnsafeFile(
+                f"{where}: sparse tensor '{sparse.values.name[:80]}' of shape {list(sparse.dims)[:8]} is absurdly large"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,18 @@ import onnx
 
 from ..errors import RefusedInput
 from .devices import session_providers
+
+
+def import_runtime() -> Any:
+    """ONNX Runtime with its telemetry off.
+
+    Its wheels keep a device number and a log of models in the user's home, and send it, unless this is set
+    before the first import.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 class Session:
@@ -25,8 +38,7 @@ class Session:
     def __init__(
         self, model: onnx.ModelProto, device: str = "auto", threads: int | None = None, optimize: bool = True
     ) -> None:
-        import onnxruntime as ort
-
+        ort = import_runtime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
         if threads is not None:

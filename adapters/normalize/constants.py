@@ -18,6 +18,8 @@ from .draft import Draft, attribute, reads
 
 MAX_FOLDED_ELEMENTS = 2**26  # 256 MiB of float32; weights that are stored as such are not folded results
 
+_REFOLDED = 4  # times that all weights together may be folded anew: cast, transposed, reshaped, dequantized
+
 # Results never larger than the inputs together, or than a few numbers.
 _BOUNDED = {
     "Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Cos",
@@ -53,6 +55,8 @@ def fold_constants(draft: Draft) -> None:
     """Computes every node that reads constants alone, and shapes that are known."""
     kept: list[onnx.NodeProto] = []
     outputs = {o.name for o in draft.outputs}
+    if draft.fold_budget is None:
+        draft.fold_budget = MAX_FOLDED_ELEMENTS + _REFOLDED * sum(prod(t.dims) for t in draft.tensors.values())
     for node in draft.nodes:
         values = _foldable(draft, node)
         results = None if values is None or outputs & set(node.output) else _evaluate(draft, node, values)
@@ -62,6 +66,7 @@ def fold_constants(draft: Draft) -> None:
         for name, value in zip(node.output, results, strict=False):
             if name:
                 draft.set_constant(name, value)
+                draft.fold_budget -= value.size
     draft.nodes = kept
 
 
@@ -84,7 +89,7 @@ def _foldable(draft: Draft, node: onnx.NodeProto) -> list[np.ndarray | None] | N
         return None
     values = [draft.constant(name) if name else None for name in node.input]
     size = _result_size(node, values)
-    if size > MAX_FOLDED_ELEMENTS:
+    if size > min(MAX_FOLDED_ELEMENTS, draft.fold_budget or 0):
         if node.op_type in _GROWING:
             raise UnsafeFile(
                 f"node '{node.name[:60]}' ({node.op_type}) would make {size:,} values out of constants; "

@@ -40,6 +40,7 @@ class Draft:
     shapes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    fold_budget: int | None = None  # values that folding may still make; set by its first call
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _fresh: int = 0
 
