@@ -20,7 +20,7 @@ from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
 from .exported import Exported
 from .from_onnx import parse, read_onnx
-from .guard import blamed_on, check_cost
+from .guard import MAX_CHECKED, blamed_on, check_values, refuse_check
 from .guess_preprocessing import companion, embedded
 from .metadata import ALIASES_KEY, companion_labels, stated_labels, stated_names
 from .normalize import Draft, normalize
@@ -262,16 +262,23 @@ def _digest(path: Path) -> str:
 
 
 def _self_check(graph: Graph) -> None:
-    """On a small image where the head allows it; a fixed head needs the full one."""
+    """On a small image where the head allows it or the own size is too large; a fixed head needs the full one.
+
+    Raises:
+        UnsafeFile: an image makes more values than the check takes.
+    """
     spec = graph.inputs[0].shape
     fixed = len(spec) == 4 and (spec[2] is not None or spec[3] is not None)
-    check_cost(graph, fixed)
-    if not fixed:
+    small = (_CHECK_SIZE, _CHECK_SIZE)
+    affordable = check_values(graph) <= MAX_CHECKED
+    if not (fixed and affordable) and check_values(graph, small) <= MAX_CHECKED:
         try:
-            check_parity(graph, size=(_CHECK_SIZE, _CHECK_SIZE))
+            check_parity(graph, size=small)
             return
         except ParityError:
             raise
         except RefusedInput:
             pass  # the head refuses so small an image
+    if not affordable:
+        raise refuse_check(graph)
     check_parity(graph, batch=1 if fixed else 2)

@@ -11,6 +11,7 @@ from ..engine.graph import Graph
 from ..engine.session import first_line
 from ..errors import ParityError, RefusedInput
 
+_PIECE = 2**20  # values compared at once
 TOLERANCE = 1e-3  # float32 over hundreds of layers stays below 1e-4; a wrong import is far above
 
 
@@ -64,10 +65,11 @@ def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[Tensor
     feeds = {k: v for k, v in x.items() if k in {i.name for i in graph.model.graph.input}}
     expected = graph.session(names, device="cpu").run(feeds)
     found, failure = _twin_values(graph, names, feeds)
-    for name in names[: len(found)]:
-        yield TensorDifference(name, relative_difference(found[name], expected[name]))
+    compared = names[: len(found)]
+    for name in compared:
+        yield TensorDifference(name, relative_difference(found.pop(name), expected.pop(name)))
     if failure is not None:
-        where = names[len(found)][:80]
+        where = names[len(compared)][:80]
         raise RefusedInput(
             f"{graph.name}: the twin cannot run this image: {first_line(failure)} (at tensor '{where}')"
         ) from failure
@@ -108,16 +110,19 @@ def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
     """max |found - expected| / max |expected|; infinite where shapes or the places of NaN differ."""
     if found.shape != expected.shape:
         return float("inf")
-    if expected.size == 0:
-        return 0.0
-    a, b = found.astype(np.float64), expected.astype(np.float64)
-    if not np.array_equal(np.isnan(a), np.isnan(b)):
-        return float("inf")
-    same = (a == b) | np.isnan(b)
-    gap = np.where(same, 0.0, np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b)))
-    finite = b[np.isfinite(b)]
-    scale = float(np.abs(finite).max()) if finite.size else 0.0
-    return float(gap.max() / max(scale, 1e-6))
+    gap = scale = 0.0
+    flat, other = found.reshape(-1), expected.reshape(-1)
+    for start in range(0, flat.size, _PIECE):  # in pieces: float64 copies of a whole tensor are many times its size
+        a = flat[start : start + _PIECE].astype(np.float64)
+        b = other[start : start + _PIECE].astype(np.float64)
+        missing = np.isnan(b)
+        if not np.array_equal(np.isnan(a), missing):
+            return float("inf")
+        same = (a == b) | missing
+        gap = max(gap, float(np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b)).max()))
+        finite = b[np.isfinite(b)]
+        scale = max(scale, float(np.abs(finite).max()) if finite.size else 0.0)
+    return gap / max(scale, 1e-6)
 
 
 def random_inputs(graph: Graph, size: tuple[int, int], batch: int, seed: int) -> dict[str, np.ndarray]:

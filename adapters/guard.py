@@ -11,7 +11,7 @@ from ..engine.graph import Graph
 from ..engine.session import first_line
 from ..errors import ConvscopeError, RefusedInput, UnsafeFile
 
-MAX_CHECKED = 2**29  # values of all tensors of one image: 2 GiB in each executor
+MAX_CHECKED = 2**28  # values of all tensors of one image: 1 GiB in each executor
 _GROWN = 16  # a tensor with so many values per channel and pixel of the picture is no feature map of it
 
 
@@ -39,25 +39,28 @@ def blamed_on(path: Path | None) -> Iterator[None]:
         ) from error
 
 
-def check_cost(graph: Graph, fixed: bool) -> None:
-    """Refuses the parity check where one image would fill the memory: absurd sizes, doubling chains, giant pads.
+def check_values(graph: Graph, size: tuple[int, int] | None = None) -> int:
+    """How many values all tensors of one image have, from the layer table.
 
     Args:
-        graph: with the shapes of one image in its layer table.
-        fixed: whether the check runs at the graph's own image size. On a small image only those tensors count
-            that are far larger than the picture, since the others shrink with it.
-
-    Raises:
-        UnsafeFile: with the number of values, and the way past the check.
+        graph: with the shapes of one image of its own size.
+        size: (height, width) of another image. Tensors are taken to grow and shrink with it, but those that are
+            far larger than the picture, a giant pad say, do not shrink.
     """
     height, width = graph.image_size
-    total = 0
+    scale = 1.0 if size is None else size[0] * size[1] / (height * width)
+    total = 0.0
     for layer in graph.layers:
         values = prod(side or 1 for side in layer.shape)
-        if fixed or values > _GROWN * height * width * (layer.channels or 1):
-            total += values
-    if total > MAX_CHECKED:
-        raise UnsafeFile(
-            f"one image of {height} x {width} makes {total:,} values in this network; the check takes at most "
-            f"{MAX_CHECKED:,}: pass --no-check if you know where the file is from"
-        )
+        is_grown = values > _GROWN * height * width * (layer.channels or 1)
+        total += values * (max(scale, 1.0) if is_grown else scale)
+    return int(total)
+
+
+def refuse_check(graph: Graph) -> UnsafeFile:
+    """The refusal of a graph that is too large to be checked."""
+    height, width = graph.image_size
+    return UnsafeFile(
+        f"one image of {height} x {width} makes {check_values(graph):,} values in this network; the check takes at "
+        f"most {MAX_CHECKED:,}: pass --no-check if you know where the file is from"
+    )
