@@ -11,7 +11,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class AxisRule:
-    """The attributes of Resize that matter along one axis, in ONNX's own words."""
+    """The attributes of Resize that matter along one axis, in ONNX's own words.
+
+    ``nearest`` may also be "simple", ONNX Runtime's rounding where the operator has no attribute for it (Upsample, and
+    Resize before opset 11, whose text leaves it open): up where the image shrinks, down otherwise.
+    """
 
     mode: str
     transform: str
@@ -43,11 +47,12 @@ def axis_weights(
     places = _source_places(before, after, scale, rule.transform, roi)
     matrix = np.zeros((after, before))
     if rule.mode == "nearest":
-        matrix[np.arange(after), _nearest(places, rule.nearest).clip(0, before - 1)] = 1.0
+        how = ("ceil" if scale < 1 else "floor") if rule.nearest == "simple" else rule.nearest
+        matrix[np.arange(after), _nearest(places, how).clip(0, before - 1)] = 1.0
     else:
         stretch = min(scale, 1.0) if rule.antialias else 1.0
         reach = (1 if rule.mode != "cubic" else 2) / stretch
-        for row, place in enumerate(places):
+        for row, place in enumerate(places.astype(np.float64)):
             columns = np.arange(floor(place - reach) + 1, floor(place + reach) + 1)
             values = _kernel((columns - place) * stretch, rule)
             inside = (columns >= 0) & (columns < before)
@@ -64,25 +69,26 @@ def axis_weights(
 def _source_places(
     before: int, after: int, scale: float, transform: str, roi: tuple[float, float] | None
 ) -> np.ndarray:
-    """Where each output position lies on the input axis."""
-    x = np.arange(after, dtype=np.float64)
+    """Where each output position lies on the input axis; in float32, as ONNX Runtime, whose rounding decides ties."""
+    x, factor, half = np.arange(after, dtype=np.float32), np.float32(scale), np.float32(0.5)
+    last = np.float32(before - 1)
     if transform == "align_corners":
-        return x * (before - 1) / (after - 1) if after > 1 else np.zeros(after)
+        return x * last / np.float32(after - 1) if after > 1 else np.zeros_like(x)
     if transform == "asymmetric":
-        return x / scale
+        return x / factor
     if transform == "pytorch_half_pixel":
-        return (x + 0.5) / scale - 0.5 if after > 1 else np.zeros(after)
+        return (x + half) / factor - half if after > 1 else np.zeros_like(x)
     if transform == "tf_half_pixel_for_nn":
-        return (x + 0.5) / scale
+        return (x + half) / factor
     if transform == "tf_crop_and_resize":
-        start, end = roi or (0.0, 1.0)
+        start, end = (np.float32(bound) for bound in roi or (0.0, 1.0))
         if after > 1:
-            return start * (before - 1) + x * (end - start) * (before - 1) / (after - 1)
-        return np.full(after, 0.5 * (start + end) * (before - 1))
+            return start * last + x * (end - start) * last / np.float32(after - 1)
+        return np.full(after, half * (start + end) * last)
     if transform == "half_pixel_symmetric":
-        adjustment = after / (scale * before)
-        return before / 2 * (1 - adjustment) + (x + 0.5) / scale - 0.5
-    return (x + 0.5) / scale - 0.5  # half_pixel
+        adjustment = np.float32(after) / (factor * np.float32(before))
+        return np.float32(before) / 2 * (1 - adjustment) + (x + half) / factor - half
+    return (x + half) / factor - half  # half_pixel
 
 
 def _nearest(places: np.ndarray, how: str) -> np.ndarray:

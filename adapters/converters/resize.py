@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import UnsupportedOperator
 from .base import Converted, Converter, Function, Node
 from .resample import AxisRule, axis_weights, output_sizes
 
@@ -72,7 +73,7 @@ def _places(size: int, begin: int, end: int, mode: str) -> np.ndarray:
 
 def _resize(node: Node) -> Converted:
     if node.op == "Upsample" or node.opset < 11:
-        rule = AxisRule(mode=str(node.get("mode", "nearest")), transform="asymmetric", nearest="floor")
+        rule = AxisRule(mode=str(node.get("mode", "nearest")), transform="asymmetric", nearest="simple")
         scale_at, size_at, roi_at = 1, -1, -1
     else:
         rule = AxisRule(
@@ -119,15 +120,28 @@ def resize(
     roi: Sequence[float] | np.ndarray | None = None,
     outside: float = 0.0,
 ) -> Tensor:
-    """ONNX Resize along ``axes``, to ``sizes`` or by ``scales``."""
-    factors, targets = output_sizes([x.shape[a] for a in axes], scales, sizes, policy)
+    """ONNX Resize along ``axes``, to ``sizes`` or by ``scales``.
+
+    Raises:
+        UnsupportedOperator: a region that cuts an axis which keeps its size.
+    """
+    before = [x.shape[a] for a in axes]
+    factors, targets = output_sizes(before, scales, sizes, policy)
+    regions = [None if roi is None else (float(roi[i]), float(roi[i + len(axes)])) for i in range(len(axes))]
+    for size, target, region in zip(before, targets, regions, strict=True):
+        if size == target and region not in (None, (0.0, 1.0)):
+            raise UnsupportedOperator(
+                "operator Resize: tf_crop_and_resize with a region that cuts an axis which keeps its size; "
+                "ONNX cuts there, ONNX Runtime does not"
+            )
+    if targets == before:
+        return x  # as ONNX Runtime, also where a scale such as 1.1 was rounded away
     quick = _by_interpolate(x, axes, factors, targets, rule)
     if quick is not None:
         return quick
     beyond: Tensor | None = None
-    for i, axis in enumerate(axes):
-        region = None if roi is None else (float(roi[i]), float(roi[i + len(axes)]))
-        if targets[i] == x.shape[axis] and factors[i] == 1.0 and region in (None, (0.0, 1.0)):
+    for i, (axis, region) in enumerate(zip(axes, regions, strict=True)):
+        if targets[i] == x.shape[axis] and factors[i] == 1.0:
             continue
         weights, out = axis_weights(x.shape[axis], targets[i], factors[i], rule, region)
         matrix = torch.from_numpy(weights).to(x.device, x.dtype)
@@ -141,6 +155,7 @@ def resize(
 # (transformation, rounding) by which enlarging k times repeats every value k times
 _REPEATS = {
     ("asymmetric", "floor"),
+    ("asymmetric", "simple"),
     *((t, r) for t in ("half_pixel", "pytorch_half_pixel") for r in ("round_prefer_floor", "round_prefer_ceil")),
 }
 
