@@ -12,6 +12,7 @@ from ..engine.session import first_line
 from ..errors import ConvscopeError, RefusedInput, UnsafeFile
 
 MAX_CHECKED = 2**28  # values of all tensors of one image: 1 GiB in each executor
+_INPUT_COPIES = 4  # an input is drawn, normalized, cast and fed
 _GROWN = 16  # a tensor with so many values per channel and pixel of the picture is no feature map of it
 
 
@@ -49,7 +50,8 @@ def check_values(graph: Graph, size: tuple[int, int] | None = None) -> int:
     """
     height, width = graph.image_size
     scale = 1.0 if size is None else size[0] * size[1] / (height * width)
-    total = 0.0
+    total: float = sum(_INPUT_COPIES * prod(side or 1 for side in spec.shape) for spec in graph.inputs[1:])
+    total += _INPUT_COPIES * scale * (graph.channels * height * width)
     for layer in graph.layers:
         values = prod(side or 1 for side in layer.shape)
         is_grown = values > _GROWN * height * width * (layer.channels or 1)
