@@ -15,7 +15,7 @@ def _gather(node: Node) -> Converted:
         dim = axis % x.ndim
         wrapped = torch.where(indices < 0, indices + x.shape[dim], indices).to(torch.int64)
         found = x.index_select(dim, wrapped.reshape(-1))
-        return found.reshape(*x.shape[:dim], *indices.shape, *x.shape[dim + 1 :])
+        return found.reshape((*x.shape[:dim], *indices.shape, *x.shape[dim + 1 :]))
 
     if constant is not None and constant.size == 1 and constant.ndim == 0:
         place = int(constant)
@@ -42,7 +42,7 @@ def _gather_nd(node: Node) -> Converted:
         places = indices.reshape(flat.shape[0], -1, depth).to(torch.int64)
         row = torch.arange(flat.shape[0], device=x.device)[:, None].expand(places.shape[:2])
         found = flat[(row, *places.unbind(-1))]
-        return found.reshape(*shared, *indices.shape[batch:-1], *x.shape[batch + depth :])
+        return found.reshape((*shared, *indices.shape[batch:-1], *x.shape[batch + depth :]))
 
     return Converted(Function(run), node.inputs)
 

@@ -142,11 +142,16 @@ def _cut(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[i
     return x
 
 
+_FARTHEST = (2**31 - 1, 2**63 - 1)  # ONNX Runtime takes these for "as far as it goes" in both directions
+
+
 def _backwards(start: int, end: int, step: int, size: int) -> tuple[int, int, int]:
     """ONNX's bounds for a negative step: start clamps to [0, size - 1], end to just before the first."""
     if not size:
         return 0, 0, step
     low = max(min(start + size if start < 0 else start, size - 1), 0)
+    if end in _FARTHEST:
+        return low, -1, step
     high = end + size if -size <= end < 0 else end
     return low, max(high, -1), step
 

@@ -152,6 +152,7 @@ def to_float32(draft: Draft) -> None:
     found = {t.data_type for t in draft.tensors.values()} | {
         i.type.tensor_type.elem_type for i in (*draft.inputs, *draft.outputs)
     }
+    found |= {attribute(n, "to") for n in draft.nodes if n.op_type == "Cast"}  # mixed precision casts inside
     if not found & wide:
         return
     for name, tensor in list(draft.tensors.items()):
