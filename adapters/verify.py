@@ -19,6 +19,7 @@ from .check import compare_executors, random_inputs, relative_difference
 
 MAX_REL = 1e-3  # forward, float32, hundreds of layers
 MAX_GRADIENT_REL = 1e-4  # float64 against central differences
+_ROUNDING = 64 * 2.0**-53  # what a difference of two nearby float64 results may be by rounding alone, relative
 PHOTOS = Path(__file__).parent.parent / "engine" / "photos"
 
 
@@ -113,8 +114,8 @@ def gradient_difference(graph: Graph, feeds: dict[str, np.ndarray], seed: int = 
     """The directional derivative by autograd against central differences, both in float64.
 
     f is a random weighting of the logits. The best of several step widths counts, since wide steps cross
-    kinks of ReLU and narrow ones drown in rounding. None where the logits do not depend on the image
-    smoothly at all (both derivatives are zero).
+    kinks of ReLU and narrow ones drown in rounding. None where every step drowns in it: the logits do not
+    depend on the image, as in an untrained network whose signal dies out on the way.
     """
     import torch
 
@@ -129,16 +130,16 @@ def gradient_difference(graph: Graph, feeds: dict[str, np.ndarray], seed: int = 
     # along the gradient itself the derivative is largest, a random part makes the test see every pixel
     direction = gradient / gradient.norm().clamp_min(1e-300) + 0.5 * _unit(x.shape, generator)
     slope = float((gradient * direction).sum())
-    best = float("inf")
+    differences = []
     with torch.no_grad():
         for exponent in range(2, 8):
             step = 10.0**-exponent * direction
             ahead, behind = (float((twin({**fixed, name: x + s})[graph.logits] * weights).sum()) for s in (step, -step))
             central = (ahead - behind) / (2 * 10.0**-exponent)
-            if slope == 0 and central == 0:
-                return None
-            best = min(best, abs(central - slope) / max(abs(slope), abs(central)))
-    return best
+            larger = max(abs(slope), abs(central))
+            if larger > _ROUNDING * max(abs(ahead), abs(behind)) / 10.0**-exponent:
+                differences.append(abs(central - slope) / larger)
+    return min(differences, default=None)
 
 
 def batch_difference(graph: Graph, size: tuple[int, int], seed: int) -> float:

@@ -54,11 +54,17 @@ def command(
         emit("ok" if result.ok else "DIFFERENT")
         emit(f"tensors compared     {result.tensors_compared} of {result.tensors_total} ({', '.join(result.images)})")
         emit(f"worst tensor         {result.worst['tensor']}: {result.worst['rel']:.2g} relative")
-        emit(f"gradient             {_number(result.gradient_rel)} (float64 against central differences)")
+        emit(f"gradient             {_gradient(result.gradient_rel)}")
         emit(f"batch 3 against 1    {result.batch_rel:.2g}")
         emit(f"source               {_number(result.source_rel)} ({result.source_tensors} tensors)")
     if not result.ok:
         raise typer.Exit(1)
+
+
+def _gradient(value: float | None) -> str:
+    if value is None:
+        return "none: the logits do not depend on the picture beyond rounding"
+    return f"{value:.2g} (float64 against central differences)"
 
 
 def _number(value: float | None) -> str:

@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 
 import convscope
+import numpy as np
 import onnx
 import pytest
+import torch
 from convscope.adapters.twin import TwinFactory
 from convscope.adapters.verify import verify
 from convscope.cli.main import run
@@ -40,6 +42,25 @@ def test_a_small_network_is_verified_with_its_gradient(tmp_path: Path, capsys: p
     assert found["tensors_compared"] == found["tensors_total"] == 10
     assert found["gradient_rel"] < 1e-6
     assert found["source_rel"] < 1e-5
+
+
+def test_a_network_whose_signal_dies_out_has_no_gradient_to_verify() -> None:
+    model = tiny.small_cnn()
+    for tensor in model.graph.initializer:
+        if tensor.name == "conv1.weight":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1e-18), tensor.name))
+    result = verify(convscope.load(model, check=False), batch=1)
+    assert result.gradient_rel is None
+    assert result.ok
+
+
+def test_a_gradient_that_is_not_the_derivative_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = convscope.load(tiny.small_cnn(), check=False)
+    honest = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kwargs: [1.01 * g for g in honest(*args, **kwargs)])
+    result = verify(graph, batch=1)
+    assert result.gradient_rel is not None and result.gradient_rel > 1e-3
+    assert not result.ok
 
 
 def test_a_doctored_twin_fails_the_verification() -> None:
