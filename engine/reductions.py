@@ -1,7 +1,10 @@
 """Per-unit reductions inside the graph: a 512 x 28 x 28 tensor never leaves the session when 512 maxima will do.
 
-For every layer these are appended to the submodel as ONNX nodes and become its outputs, each (N, C):
-mean, max, the flat position of the max in the plane, the share of zeros, and the mean of squares.
+For every layer these are appended to the submodel as ONNX nodes and become its outputs, each (N, C): mean,
+variance, min, max, the flat position of the max in the plane, and the share of zeros. ONNX Runtime's ReduceMax
+and ReduceMin lose a NaN that is not the first value, and its mean never does: min and max are NaN where the mean
+is. The variance is that of the values minus their mean: a mean of squares would leave nothing but rounding of a
+unit that varies little about a large mean.
 """
 
 from __future__ import annotations
@@ -17,12 +20,14 @@ from .graph import Graph
 from .layers import Layer
 from .session import Session
 
-STATISTICS = ("mean", "max", "argmax", "zeros", "square")
+STATISTICS = ("mean", "variance", "min", "max", "argmax", "zeros")
 
 
-def reduced_session(graph: Graph, layers: Sequence[Layer], *, device: str = "auto") -> Session:
+def reduced_session(
+    graph: Graph, layers: Sequence[Layer], *, statistics: Sequence[str] = STATISTICS, device: str = "auto"
+) -> Session:
     """A session whose outputs are ``output_name(layer, statistic)`` for every layer and statistic."""
-    return Session(with_reductions(graph, layers), device)
+    return Session(with_reductions(graph, layers, statistics), device)
 
 
 def output_name(layer: Layer, statistic: str) -> str:
@@ -30,51 +35,71 @@ def output_name(layer: Layer, statistic: str) -> str:
     return f"convscope/{layer.index}/{statistic}"
 
 
-def with_reductions(graph: Graph, layers: Sequence[Layer]) -> onnx.ModelProto:
+def with_reductions(graph: Graph, layers: Sequence[Layer], statistics: Sequence[str] = STATISTICS) -> onnx.ModelProto:
     """The model cut at the layers, with the reductions in place of the layers as its outputs."""
     model = graph.submodel(list(dict.fromkeys(layer.tensor for layer in layers)))
     opset = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
     del model.graph.output[:]
     for layer in layers:
-        model.graph.node.extend(_nodes(model.graph, layer, opset))
-        for statistic in STATISTICS:
+        _Planes(model.graph, layer, opset).reduce(statistics)
+        for statistic in statistics:
             kind = TensorProto.INT64 if statistic == "argmax" else TensorProto.FLOAT
             model.graph.output.append(helper.make_tensor_value_info(output_name(layer, statistic), kind, None))
     return model
 
 
-def _nodes(graph: onnx.GraphProto, layer: Layer, opset: int) -> list[onnx.NodeProto]:
-    prefix = f"convscope/{layer.index}"
-    nodes: list[onnx.NodeProto] = []
+class _Planes:
+    """Appends a layer's reductions to a graph; ``flat`` is the layer as (N, C, places), float32.
 
-    def constant(name: str, value: np.ndarray) -> str:
-        graph.initializer.append(numpy_helper.from_array(value, f"{prefix}/{name}"))
-        return f"{prefix}/{name}"
+    Args:
+        graph: is changed.
+        layer: one of its tensors; rank 2 layers have one place.
+        opset: of the model: reductions take their axes as an input from 18 on.
+    """
 
-    def add(op: str, inputs: list[str], result: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(op, inputs, [result], result, **attributes))
-        return result
+    def __init__(self, graph: onnx.GraphProto, layer: Layer, opset: int) -> None:
+        self.graph, self.opset = graph, opset
+        self.prefix = f"convscope/{layer.index}"
+        source, rank, axis = layer.tensor, len(layer.shape), layer.channel_axis
+        if axis not in (None, 1):
+            order = [0, axis, *(a for a in range(1, rank) if a != axis)]
+            source = self.add("Transpose", [source], "channels_first", perm=order)
+        source = self.add("Cast", [source], "float", to=TensorProto.FLOAT)
+        self.flat = self.add("Reshape", [source, self.constant("flat_shape", np.array([0, 0, -1]))], "flat")
 
-    rank, axis = len(layer.shape), layer.channel_axis
-    source = layer.tensor
-    if axis not in (None, 1):
-        order = [0, axis, *(a for a in range(1, rank) if a != axis)]
-        source = add("Transpose", [source], f"{prefix}/channels_first", perm=order)
-    # (N, C, places): rank 2 layers have one place
-    flat = add("Reshape", [source, constant("flat", np.array([0, 0, -1]))], f"{prefix}/flat_values")
-    zero = add("Equal", [flat, constant("zero", np.array(0, np.float32))], f"{prefix}/is_zero")
-    share = add("Cast", [zero], f"{prefix}/is_zero_float", to=TensorProto.FLOAT)
-    squares = add("Mul", [flat, flat], f"{prefix}/squares")
+    def reduce(self, statistics: Sequence[str]) -> None:
+        """Appends the nodes of these statistics."""
+        mean = self.over_places("ReduceMean", self.flat, "mean")
+        unknown = self.add("IsNaN", [mean], "unknown")
+        for name, op in (("min", "ReduceMin"), ("max", "ReduceMax")):
+            if name in statistics:
+                found = self.over_places(op, self.flat, f"{name}_of_numbers")
+                self.add("Where", [unknown, mean, found], name)
+        if "argmax" in statistics:
+            self.add("ArgMax", [self.flat], "argmax", axis=2, keepdims=0)
+        if "zeros" in statistics:
+            zero = self.add("Equal", [self.flat, self.constant("zero", np.array(0, np.float32))], "is_zero")
+            share = self.add("Cast", [zero], "is_zero_float", to=TensorProto.FLOAT)
+            self.over_places("ReduceMean", share, "zeros")
+        if "variance" in statistics:
+            middle = self.add("Reshape", [mean, self.constant("mean_shape", np.array([0, 0, 1]))], "mean_per_plane")
+            centred = self.add("Sub", [self.flat, middle], "centred")
+            self.over_places("ReduceMean", self.add("Mul", [centred, centred], "squares"), "variance")
 
-    def reduce(op: str, name: str, result: str) -> None:
-        if opset >= 18:
-            add(op, [name, constant(f"axes_{result}", np.array([2]))], f"{prefix}/{result}", keepdims=0)
-        else:
-            add(op, [name], f"{prefix}/{result}", axes=[2], keepdims=0)
+    def over_places(self, op: str, source: str, result: str) -> str:
+        """A reduction over the last axis."""
+        if self.opset >= 18:
+            axes = self.constant(f"axes_{result}", np.array([2]))
+            return self.add(op, [source, axes], result, keepdims=0)
+        return self.add(op, [source], result, axes=[2], keepdims=0)
 
-    reduce("ReduceMean", flat, "mean")
-    reduce("ReduceMax", flat, "max")
-    reduce("ReduceMean", share, "zeros")
-    reduce("ReduceMean", squares, "square")
-    add("ArgMax", [flat], f"{prefix}/argmax", axis=2, keepdims=0)
-    return nodes
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """A new weight."""
+        self.graph.initializer.append(numpy_helper.from_array(value, f"{self.prefix}/{name}"))
+        return f"{self.prefix}/{name}"
+
+    def add(self, op: str, inputs: list[str], result: str, **attributes: Any) -> str:
+        """A new node; returns its output's full name."""
+        name = f"{self.prefix}/{result}"
+        self.graph.node.append(helper.make_node(op, inputs, [name], name, **attributes))
+        return name

@@ -1,8 +1,8 @@
 """Statistics of every unit over a set of images, that do not depend on the order of the images.
 
-Sums of floats depend on the order of adding, so every image's figure is rounded to a whole number of 2^-24
-and added as an integer, exactly. Counts and histograms are integers by nature. Only the correlations are sums
-of floats: equal to rounding in another order.
+Sums of floats depend on the order of adding, so every image's figure is taken as the whole number of 2^-149 that
+a float32 is, and added as an integer, exactly. Counts and histograms are integers by nature. Only the products
+of two units, for the correlations, are sums of floats: equal to rounding in another order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from .render.colormaps import colorize
 
 _POWERS = 2.0 ** np.arange(-6, 12.5, 0.5)  # half octaves: activations of some models stay below 1, of others reach 1000
 EDGES = np.concatenate([[-np.inf], -_POWERS[::-1], [0.0], _POWERS, [np.inf]])  # of the per-image maximum
-_UNIT = 2.0**-24
-_ARRAYS = ("cross", "largest", "active", "histogram", "nans")
+_WHOLE = 2.0**149  # a float32 times this is a whole number
+_STILL = 1e-6  # units whose images' means spread less than this, relative to their mean, show rounding only
+_ARRAYS = ("cross", "largest", "active", "always", "histogram", "nans")
+_SUMS = ("mean", "max", "zeros", "variance")
 
 
 @dataclass(eq=False)
@@ -33,13 +36,15 @@ class UnitStatistics:
 
     Attributes:
         layer: which.
-        images: how many were added (images with NaN in a unit count there as ``nans``).
-        sums: (4, C) exact sums of mean, max, zero share and mean square, in 2^-24, Python integers.
+        images: how many were added, those with NaN in a unit among them.
+        sums: (5, C) sums over a unit's images without NaN of mean, max, zero share and variance, in 2^-149, and of
+            the mean's square, in 2^-298: exact, Python integers.
         cross: (C, C) float64 sums of products of the units' means.
         largest: (C,) largest value of any image.
         active: (C,) images in which the unit was above zero anywhere.
+        always: (C,) images in which it was above zero everywhere.
         histogram: (C, bins) counts of the per-image maximum between `EDGES`.
-        nans: (C,) images whose figure was NaN.
+        nans: (C,) images whose figure was NaN or infinite; the unit's other figures leave them out.
     """
 
     layer: Layer
@@ -48,6 +53,7 @@ class UnitStatistics:
     cross: np.ndarray
     largest: np.ndarray
     active: np.ndarray
+    always: np.ndarray
     histogram: np.ndarray
     nans: np.ndarray
 
@@ -58,9 +64,10 @@ class UnitStatistics:
         return cls(
             layer,
             0,
-            np.zeros((4, count), dtype=object),
+            np.zeros((len(_SUMS) + 1, count), dtype=object),
             np.zeros((count, count)),
             np.full(count, -np.inf),
+            np.zeros(count, np.int64),
             np.zeros(count, np.int64),
             np.zeros((count, len(EDGES) - 1), np.int64),
             np.zeros(count, np.int64),
@@ -68,17 +75,19 @@ class UnitStatistics:
 
     def add(self, outputs: dict[str, np.ndarray]) -> None:
         """Adds a batch of `reductions.reduced_session`'s outputs."""
-        names = ("mean", "max", "zeros", "square")
-        mean, most, zeros, square = (outputs[output_name(self.layer, n)].astype(np.float64) for n in names)
-        bad = np.logical_not(np.isfinite(np.stack([mean, most, zeros, square])).all(axis=0))
-        self.nans += bad.sum(axis=0)
-        clean = [np.where(bad, 0.0, v) for v in (mean, most, zeros, square)]
-        self.sums += np.stack([_whole(v).sum(axis=0) for v in clean])
-        self.cross += clean[0].T @ clean[0]
+        values = {n: outputs[output_name(self.layer, n)].astype(np.float64) for n in (*_SUMS, "min")}
+        bad = ~np.isfinite(np.stack(list(values.values()))).all(axis=0)
+        mean, most, zeros, variance, least = (np.where(bad, 0.0, v) for v in values.values())
+        exact = [_whole(v) for v in (mean, most, zeros, variance)]
+        self.sums += np.stack([v.sum(axis=0) for v in (*exact, exact[0] ** 2)])
+        self.cross += mean.T @ mean
         self.largest = np.maximum(self.largest, np.where(bad, -np.inf, most).max(axis=0))
         self.active += ((most > 0) & ~bad).sum(axis=0)
-        for unit, counts in enumerate(self.histogram):
-            counts += np.histogram(most[:, unit][~bad[:, unit]], EDGES)[0]
+        self.always += ((least > 0) & ~bad).sum(axis=0)
+        places = np.searchsorted(EDGES, most, side="right") - 1 + np.arange(len(self.histogram)) * (len(EDGES) - 1)
+        counts = np.bincount(places[~bad], minlength=self.histogram.size)
+        self.histogram += counts.reshape(self.histogram.shape)
+        self.nans += bad.sum(axis=0)
         self.images += len(mean)
 
     def merge(self, other: UnitStatistics) -> None:
@@ -86,32 +95,36 @@ class UnitStatistics:
         self.images += other.images
         self.sums, self.cross = self.sums + other.sums, self.cross + other.cross
         self.largest = np.maximum(self.largest, other.largest)
-        self.active, self.histogram = self.active + other.active, self.histogram + other.histogram
-        self.nans = self.nans + other.nans
+        self.active, self.always = self.active + other.active, self.always + other.always
+        self.histogram, self.nans = self.histogram + other.histogram, self.nans + other.nans
 
     def correlation(self) -> np.ndarray:
-        """(C, C) correlation of the units' per-image means over the images; 0 for constant units."""
-        n = max(self.images, 1)
-        means = self._mean(0)
-        covariance = self.cross / n - np.outer(means, means)
-        spread = np.sqrt(np.clip(np.diag(covariance), 0, None))
-        scale = np.outer(spread, spread)
-        usable = scale > 1e-12
-        return np.where(usable, covariance / np.where(usable, scale, 1), 0.0).clip(-1, 1)
+        """(C, C) correlation of the units' per-image means over the images.
+
+        0 for units that do not change from image to image, and for those with a NaN in any image.
+        """
+        means, spread = self._mean(0), self._spread()
+        covariance = self.cross / max(self.images, 1) - np.outer(means, means)
+        usable = (self.nans == 0) & (spread > _STILL * np.abs(means)) & (spread > 0)
+        pairs = np.outer(usable, usable)
+        scale = np.where(pairs, np.outer(spread, spread), 1.0)
+        return np.where(pairs, covariance / scale, 0.0).clip(-1, 1)
 
     def to_json(self, pairs: int = 20) -> dict[str, Any]:
-        """Every unit's figures, the dead and always-on units, and the most correlated pairs."""
-        n = max(self.images, 1)
-        mean, most, zeros, square = (self._mean(i) for i in range(4))
-        deviation = np.sqrt(np.clip(square - mean**2, 0, None))
-        share = self.active / n
+        """Every unit's figures, dead and always-on units, and the most correlated pairs; NaN where nothing is known."""
+        seen = self.images - self.nans
+        known = seen > 0
+        mean, most, zeros, variance = (np.where(known, self._mean(i), np.nan) for i in range(len(_SUMS)))
+        deviation = np.sqrt(variance + self._spread() ** 2)
+        largest = np.where(known, self.largest, np.nan)
+        share = np.where(known, self.active / np.maximum(seen, 1), np.nan)
         units = [
             {
                 "unit": u,
                 "mean": mean[u],
                 "std": deviation[u],
                 "mean_max": most[u],
-                "max": self.largest[u],
+                "max": largest[u],
                 "sparsity": zeros[u],
                 "active_share": share[u],
                 "nan_images": int(self.nans[u]),
@@ -124,13 +137,22 @@ class UnitStatistics:
             "images": self.images,
             "histogram_edges": EDGES.tolist(),
             "units": units,
-            "dead": np.flatnonzero(share == 0).tolist() if self.images else [],
-            "always_on": np.flatnonzero((share == 1) & (zeros == 0)).tolist() if self.images else [],
+            "dead": np.flatnonzero(known & (self.active == 0)).tolist(),
+            "always_on": np.flatnonzero(known & (self.always == seen)).tolist(),
             "correlated": self._correlated(pairs),
         }
 
     def _mean(self, row: int) -> np.ndarray:
-        return self.sums[row].astype(np.float64) * _UNIT / max(self.images, 1)
+        """(C,) mean of a figure over the unit's images; 0 where there is none."""
+        return self.sums[row].astype(np.float64) / _WHOLE / np.maximum(self.images - self.nans, 1)
+
+    def _spread(self) -> np.ndarray:
+        """(C,) standard deviation of the images' means, from exact sums: 0 only where all are equal."""
+        seen = np.maximum(self.images - self.nans, 1).astype(object)
+        ratios = np.array(
+            [float(Fraction(v, n * n)) for v, n in zip(seen * self.sums[4] - self.sums[0] ** 2, seen, strict=True)]
+        )
+        return np.sqrt(ratios) / _WHOLE
 
     def _correlated(self, pairs: int) -> list[dict[str, Any]]:
         matrix = np.triu(self.correlation(), 1)
@@ -140,8 +162,8 @@ class UnitStatistics:
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
-    """Values as whole numbers of 2^-24, Python integers, whose sums are exact in any order."""
-    return np.asarray(np.frompyfunc(int, 1, 1)(np.rint(values / _UNIT)), dtype=object)
+    """Values of float32 as whole numbers of 2^-149, Python integers, whose sums are exact in any order."""
+    return np.asarray(np.frompyfunc(int, 1, 1)(values * _WHOLE), dtype=object)
 
 
 def save_states(path: Path, identity: str, done: Sequence[str], states: Sequence[UnitStatistics]) -> None:
@@ -156,7 +178,7 @@ def save_states(path: Path, identity: str, done: Sequence[str], states: Sequence
     arrays = {"identity": np.array(identity), "done": np.array(sorted(done), dtype=np.str_)}
     for i, state in enumerate(states):
         arrays[f"{i}/images"] = np.array(state.images)
-        arrays[f"{i}/sums"] = state.sums.astype(np.str_)  # Python integers may be too long for any other type
+        arrays[f"{i}/exact"] = state.sums.astype(np.str_)  # Python integers may be too long for any other type
         arrays |= {f"{i}/{name}": getattr(state, name) for name in _ARRAYS}
     save_npz(path, arrays)
 
@@ -178,7 +200,7 @@ def restore_states(path: Path, identity: str, layers: Sequence[Layer]) -> tuple[
                 UnitStatistics(
                     layer,
                     int(archive[f"{i}/images"]),
-                    np.frompyfunc(int, 1, 1)(archive[f"{i}/sums"]),
+                    np.frompyfunc(int, 1, 1)(archive[f"{i}/exact"]),
                     **{name: archive[f"{i}/{name}"] for name in _ARRAYS},
                 )
                 for i, layer in enumerate(layers)

@@ -109,7 +109,7 @@ def test_every_layer_equals_kerass_intermediate_model(name: str, pictures: list[
     agree(graph, pictures, expected)
 
 
-def hooked(network: torch.nn.Module, x: np.ndarray, kinds: tuple[type, ...]) -> dict[str, np.ndarray]:
+def hooked(network: torch.nn.Module, x: np.ndarray, kinds: tuple[type[torch.nn.Module], ...]) -> dict[str, np.ndarray]:
     """Outputs of all modules of these kinds, by forward hooks; copied before an in-place module changes them."""
     kept: dict[str, np.ndarray] = {}
 
