@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import onnx
 import torch
@@ -33,19 +34,30 @@ class Marker:
             return output
         count = self._calls[name]
         self._calls[name] += 1
-        return _Mark.apply(output, f"{name}_{count}" if count else name)
+        return _operator()(output, f"{name}_{count}" if count else name)
 
 
-class _Mark(torch.autograd.Function):
-    """Copies its input; exported as ``convscope::Mark`` carrying the module's name."""
+@cache
+def _operator() -> Callable[[Tensor, str], Tensor]:
+    """``convscope::mark`` copies its input; the tracing exporter writes it as ``convscope::Mark`` with the name.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, name: str) -> Tensor:  # noqa: ARG004
-        return x.clone()
+    An operator of the dispatcher, since the tracer spends on every autograd function a time that grows with the
+    graph traced so far: a third of an EfficientNetB7's whole import.
+    """
+    library = torch.library.Library(MARK_DOMAIN, "FRAGMENT")
+    library.define("mark(Tensor x, str name) -> Tensor")
+    for key in ("CompositeExplicitAutograd", "Autograd"):
+        library.impl("mark", lambda x, name: x.clone(), key)  # noqa: ARG005
+    _kept.append(library)
+    torch.onnx.register_custom_op_symbolic(f"{MARK_DOMAIN}::mark", _symbolic, 9)
+    return cast("Callable[[Tensor, str], Tensor]", torch.ops.convscope.mark)
 
-    @staticmethod
-    def symbolic(g: Any, x: Any, name: str) -> Any:
-        return g.op(f"{MARK_DOMAIN}::Mark", x, name_s=name).setType(x.type())
+
+_kept: list[torch.library.Library] = []  # a library withdraws its operators when it is collected
+
+
+def _symbolic(g: Any, x: Any, name: Any) -> Any:
+    return g.op(f"{MARK_DOMAIN}::Mark", x, name_s=name.node().s("value")).setType(x.type())
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,7 @@ class Draft:
     fold_budget: int | None = None  # values that folding may still make; set by its first call
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _fresh: int = 0
+    _taken: Set[str] = frozenset()
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> Draft:
@@ -85,11 +86,12 @@ class Draft:
 
     def fresh(self, stem: str) -> str:
         """A tensor name that nothing else has."""
-        taken = self.tensors.keys() | self.types.keys() | {o for n in self.nodes for o in n.output}
+        if self._fresh == 0:  # the passes give no names of this form but by this method
+            self._taken = self.tensors.keys() | self.types.keys() | {o for n in self.nodes for o in n.output}
         while True:
             self._fresh += 1
             name = f"{stem}__{self._fresh}"
-            if name not in taken:
+            if name not in self._taken:
                 return name
 
     def consumers(self) -> Counter[str]:
