@@ -75,7 +75,8 @@ def _source_places(
     if transform == "align_corners":
         return x * last / np.float32(after - 1) if after > 1 else np.zeros_like(x)
     if transform == "asymmetric":
-        return x / factor
+        exact = factor == np.float32(after / before)  # the scale comes from a whole size
+        return x * np.float32(before / after) if exact else x * (np.float32(1) / factor)
     if transform == "pytorch_half_pixel":
         return (x + half) / factor - half if after > 1 else np.zeros_like(x)
     if transform == "tf_half_pixel_for_nn":

@@ -141,8 +141,8 @@ def resize(
         return quick
     beyond: Tensor | None = None
     for i, (axis, region) in enumerate(zip(axes, regions, strict=True)):
-        if targets[i] == x.shape[axis] and factors[i] == 1.0:
-            continue
+        if targets[i] == x.shape[axis] and (factors[i] == 1.0 or rule.antialias):
+            continue  # with antialiasing ONNX Runtime leaves every axis alone that keeps its size
         weights, out = axis_weights(x.shape[axis], targets[i], factors[i], rule, region)
         matrix = torch.from_numpy(weights).to(x.device, x.dtype)
         x = torch.movedim(torch.matmul(torch.movedim(x, axis, -1), matrix.T), -1, axis)
