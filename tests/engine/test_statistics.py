@@ -1,0 +1,177 @@
+"""Statistics of units: equal to NumPy on the whole activations, exact in any order, NaN left out and counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import convscope
+import numpy as np
+import pytest
+from convscope.engine.reductions import reduced_session
+from convscope.engine.statistics import EDGES, UnitStatistics, histogram_picture, restore_states, save_states
+from convscope.errors import UsageError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from onnx import helper
+
+from tests import tiny
+
+UNITS = 4
+
+
+def passing_through(units: int = UNITS) -> convscope.Graph:
+    """A model whose layer ``y`` is its input: what is fed is what is measured."""
+    node = helper.make_node("Identity", ["x"], ["t"])
+    return convscope.load(
+        tiny.model([node, helper.make_node("Neg", ["t"], ["n"]), helper.make_node("Neg", ["n"], ["y"])], {},
+                   ("N", units, None, None)), check=False,
+    )  # fmt: skip
+
+
+GRAPH = passing_through()
+LAYER = GRAPH.layer("y")
+SESSION = reduced_session(GRAPH, [LAYER], device="cpu")
+
+
+def measured(maps: np.ndarray, batch: int = 3) -> UnitStatistics:
+    """Statistics of (N, C, H, W) maps, through the reductions in the graph."""
+    found = UnitStatistics.empty(LAYER)
+    for i in range(0, len(maps), batch):
+        found.add(SESSION.run(maps[i : i + batch]))
+    return found
+
+
+def brute_force(maps: np.ndarray) -> list[dict[str, Any]]:
+    """The same in float64 over all values; images with NaN in a unit are left out there."""
+    figures, bins = [], list(zip(EDGES, EDGES[1:], strict=False))
+    for unit in range(maps.shape[1]):
+        every = maps[:, unit].reshape(len(maps), -1).astype(np.float64)
+        v = every[np.isfinite(every).all(axis=1)]
+        if not len(v):
+            continue
+        figures.append(
+            {"unit": unit, "mean": v.mean(), "std": v.std(), "mean_max": v.max(1).mean(), "max": v.max(),
+             "sparsity": (v == 0).mean(), "active_share": (v > 0).any(1).mean(), "nan_images": len(every) - len(v),
+             "histogram": [int(((v.max(1) >= a) & (v.max(1) < b)).sum()) for a, b in bins]}
+        )  # fmt: skip
+    return figures
+
+
+def random_maps(images: int = 11, seed: int = 0) -> np.ndarray:
+    """Unit 0: any sign; 1: rectified; 2: dead; 3: above zero everywhere."""
+    maps = np.random.default_rng(seed).normal(0, 3, (images, UNITS, 6, 5)).astype(np.float32)
+    maps[:, 1] = np.maximum(maps[:, 1], 0)
+    maps[:, 2] = 0
+    maps[:, 3] = np.abs(maps[:, 3]) + 0.01
+    return maps
+
+
+def assert_equal_figures(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.keys() == theirs.keys()
+        for key, value in theirs.items():
+            assert mine[key] == pytest.approx(value, rel=1e-5, abs=1e-12), (mine["unit"], key)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_every_figure_equals_brute_force_at_any_scale(scale: float) -> None:
+    maps = random_maps() * np.float32(scale)
+    result = measured(maps).to_json()
+    assert_equal_figures(result["units"], brute_force(maps))
+    assert (result["images"], result["histogram_edges"]) == (11, EDGES.tolist())
+    assert (result["dead"], result["always_on"]) == ([2], [3])
+
+
+def test_a_unit_that_varies_little_about_a_large_mean_keeps_its_deviation() -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.normal(1000, 0.05, (9, UNITS, 8, 8)).astype(np.float32)
+    maps[:, 1] = 1000  # and one that does not vary has none
+    units = measured(maps).to_json()["units"]
+    assert units[0]["std"] == pytest.approx(maps[:, 0].astype(np.float64).std(), rel=1e-2)
+    assert units[1]["std"] == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays.arrays(np.float32, (7, UNITS, 2, 3), elements=st.floats(-1e6, 1e6, width=32)),
+    st.permutations(range(7)), st.integers(1, 7), st.integers(0, 7),
+)  # fmt: skip
+def test_order_batches_and_shards_do_not_matter_to_the_last_bit(
+    maps: np.ndarray, order: list[int], batch: int, cut: int
+) -> None:
+    whole = measured(maps, 7)
+    merged, second = measured(maps[order[:cut]], batch), measured(maps[order[cut:]], batch)
+    merged.merge(second)
+    assert np.array_equal(merged.sums, whole.sums) and merged.images == 7
+    for name in ("largest", "active", "always", "histogram", "nans"):
+        assert np.array_equal(getattr(merged, name), getattr(whole, name))
+    np.testing.assert_allclose(merged.cross, whole.cross, rtol=1e-9, atol=1e-3)
+    assert_equal_figures(merged.to_json()["units"], whole.to_json()["units"])
+
+
+@pytest.mark.parametrize("place", [0, 1, 29])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_images_with_nan_or_infinity_anywhere_are_left_out_and_counted(place: int, value: float) -> None:
+    maps = random_maps()
+    maps[4].reshape(UNITS, -1)[1, place] = value
+    maps[:, 0, 0, 0] = value  # never a number: nothing is known, and it is not dead
+    result = measured(maps).to_json()
+    unknown = result["units"][0]
+    assert unknown["nan_images"] == 11 and np.isnan([unknown["mean"], unknown["std"], unknown["max"]]).all()
+    assert result["dead"] == [2]
+    assert_equal_figures(result["units"][1:], brute_force(maps))
+
+
+def test_correlation_equals_numpy_and_knows_constant_units() -> None:
+    maps = random_maps(30)
+    maps[:, 0] = 3 * maps[:, 1] + 1
+    result = measured(maps)
+    means = maps.astype(np.float64).mean((2, 3))
+    expected = np.zeros((UNITS, UNITS))
+    alive = [0, 1, 3]
+    expected[np.ix_(alive, alive)] = np.corrcoef(means[:, alive].T)
+    np.testing.assert_allclose(result.correlation(), expected, atol=1e-5)
+    best = result.to_json()["correlated"][0]
+    assert (best["a"], best["b"]) == (0, 1) and best["correlation"] == pytest.approx(1, abs=1e-5)
+    maps[3, 1, 0, 0] = np.nan
+    assert not measured(maps).correlation()[1].any()
+    assert measured(random_maps(30) * np.float32(1e-7)).correlation()[0, 1] == pytest.approx(
+        measured(random_maps(30)).correlation()[0, 1], abs=1e-4
+    )
+
+
+def test_saved_figures_come_back_and_go_on(tmp_path: Path) -> None:
+    maps = random_maps()
+    half = measured(maps[:5])
+    save_states(tmp_path / "s.npz", "id", ["b", "a"], [half])
+    first = (tmp_path / "s.npz").read_bytes()
+    done, (restored,) = restore_states(tmp_path / "s.npz", "id", [LAYER])
+    assert done == {"a", "b"}
+    save_states(tmp_path / "s.npz", "id", sorted(done), [restored])
+    assert (tmp_path / "s.npz").read_bytes() == first
+    restored.merge(measured(maps[5:]))
+    assert np.array_equal(restored.sums, measured(maps).sums)
+    assert_equal_figures(restored.to_json()["units"], brute_force(maps))
+    with pytest.raises(UsageError, match="another model"):
+        restore_states(tmp_path / "s.npz", "other", [LAYER])
+    (tmp_path / "s.npz").write_bytes(first[:100])
+    with pytest.raises(UsageError, match="holds no state"):
+        restore_states(tmp_path / "s.npz", "id", [LAYER])
+
+
+def test_no_images_know_nothing() -> None:
+    result = UnitStatistics.empty(LAYER).to_json()
+    assert (result["images"], result["dead"], result["always_on"], result["correlated"]) == (0, [], [], [])
+    assert np.isnan(result["units"][0]["mean"])
+
+
+def test_the_histogram_picture_shows_the_share_of_the_images_by_descending_mean_maximum() -> None:
+    maps = np.zeros((4, UNITS, 2, 2), np.float32)
+    maps[:, 1] = 3.0  # all four images in one bin
+    maps[0, 3] = 3.0
+    picture, (low, high) = histogram_picture(measured(maps))
+    assert (low, high) == (0.0, pytest.approx(2**2)) and picture.shape[2] == 3
+    brightness = picture.sum(axis=2)[:: picture.shape[0] // UNITS, -1]
+    assert brightness[0] == brightness.max() > brightness[1] > brightness[2] == brightness[3]
