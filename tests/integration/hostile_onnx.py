@@ -266,3 +266,16 @@ def renamed(name: str) -> Edit:
 
 def zipped(folder: Path) -> Path:
     return raw(gzip.compress(tiny.small_cnn().SerializeToString()))(folder)
+
+
+def sparse_weight(*shape: int) -> Edit:
+    """A sparse tensor of one value, whose sum is added to the picture."""
+
+    def edit(found: onnx.ModelProto) -> None:
+        value = helper.make_tensor("sparse", TensorProto.FLOAT, [1], [1.0])
+        index = helper.make_tensor("sparse.index", TensorProto.INT64, [1, len(shape)], [0] * len(shape))
+        found.graph.sparse_initializer.append(helper.make_sparse_tensor(value, index, shape))
+        add = helper.make_node("Add", ["x", "total"], ["z"])
+        before_conv1(helper.make_node("ReduceSum", ["sparse"], ["total"], keepdims=0), add)(found)
+
+    return edit

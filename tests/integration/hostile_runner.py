@@ -55,8 +55,9 @@ def convscope(arguments: Sequence[str], folder: Path) -> Ended:
     environment = {
         **os.environ, "OMP_NUM_THREADS": "1", "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"),
         "CONVSCOPE_CACHE": str(folder / "home" / "cache"), "PYTHONDONTWRITEBYTECODE": "1",
-        # Keras and torch make folders of their own in the home when they are imported, whatever the file
+        # Keras, torch and matplotlib make folders of their own in the home when they are imported, whatever the file
         "KERAS_HOME": str(logs / "keras"), "TORCHINDUCTOR_CACHE_DIR": str(logs / "inductor"),
+        "XDG_CACHE_HOME": str(logs / "cache"), "MPLCONFIGDIR": str(logs / "matplotlib"),
     }  # fmt: skip
     before = listing(folder)
     command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(LIMIT_BYTES), str(logs / "state")]
