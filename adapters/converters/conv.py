@@ -129,9 +129,11 @@ def _convolve_transposed(x: Tensor, weight: Tensor, bias: Tensor | None, node: N
         )
         totals = [f + e - int(w) for f, e, w in zip(full, extra, sizes, strict=True)]
         upper = window.auto == "SAME_UPPER"
-        halves = [t // 2 for t in totals]
-        begins = halves if upper else [t - h for t, h in zip(totals, halves, strict=True)]
-        ends = [t - b for t, b in zip(totals, begins, strict=True)]
+        if wanted is None:  # a kernel narrower than its stride: ONNX Runtime adds nothing to reach input x stride
+            totals = [max(t, 0) for t in totals]
+        halves = [max(t, 0) // 2 for t in totals]
+        begins = halves if upper else [max(t, 0) - h for t, h in zip(totals, halves, strict=True)]
+        ends = [t - b for t, b in zip(totals, begins, strict=True)]  # what output_shape asks beyond is added at the end
     groups = int(node.get("group", 1))
     if (
         begins == ends

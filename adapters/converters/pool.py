@@ -26,7 +26,12 @@ def _window(node: Node) -> Window:
     kernel = node.get("kernel_shape")
     if kernel is None or len(kernel) not in _MAX:
         raise node.unsupported("1 to 3 spatial axes are supported")
-    return Window(node, kernel)
+    window = Window(node, kernel)
+    if window.auto.startswith("SAME") and any(s - r > 1 for s, r in zip(window.strides, window.reach, strict=True)):
+        raise node.unsupported(
+            "SAME padding with a stride two or more beyond the kernel; ONNX Runtime cuts or fails there"
+        )
+    return window
 
 
 def _is_direct(window: Window, begins: Sequence[int], ends: Sequence[int]) -> bool:

@@ -57,6 +57,12 @@ EDGES: dict[str, tuple[str, Inputs, dict[str, Any], int]] = {
     "nearest, half a pixel, rounded up": ("Resize", [X, None, floats(1, 1, 2, 2)], {"nearest_mode": "ceil"}, 18),
     "nearest in opset 10, to a smaller size": ("Resize", [X, floats(1, 1, 0.6, 0.6)], {}, 10),
     "a scale that is rounded away": ("Resize", [X, None, floats(1, 1, 1.1, 1.2)], {"mode": "linear"}, 18),
+    "a transposed convolution with gaps": (
+        "ConvTranspose", [X, np.ones((1, 2, 1, 2), np.float32)], {"strides": [3, 3], "auto_pad": "SAME_UPPER"}, 11,
+    ),
+    "a transposed convolution with gaps up to a size": (
+        "ConvTranspose", [X, np.ones((1, 2, 1, 1), np.float32)], {"strides": [3, 3], "output_shape": [9, 12]}, 11,
+    ),
     "antialiasing at the border": ("Resize", [X, None, floats(1, 1, 0.5, 0.6)], {"mode": "linear", "antialias": 1}, 18),
 }  # fmt: skip
 
@@ -83,6 +89,9 @@ def test_space_to_depth_in_the_order_of_opset_28() -> None:
 REFUSED: dict[str, tuple[str, Inputs, dict[str, Any], int, str]] = {
     "dropout that trains": ("Dropout", [X, number(0.5), np.array(True)], {}, 13, "training"),
     "arithmetic that torch lacks": ("Add", [X.astype(np.uint16), X.astype(np.uint16)], {}, 14, "UInt16"),
+    "a pool that skips pixels": (
+        "MaxPool", [X], {"kernel_shape": [1, 1], "strides": [3, 3], "auto_pad": "SAME_UPPER"}, 12, "SAME padding",
+    ),
     "a cut without a resize": (
         "Resize", [X, floats(0, 0, 0.2, 0, 1, 1, 0.8, 1), floats(1, 1, 1, 2)],
         {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}, 13, "keeps its size",

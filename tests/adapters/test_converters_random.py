@@ -1,4 +1,4 @@
-"""Random forms of the operators that index, cut, reduce and resize, in both executors."""
+"""Random forms of the operators that slide windows, index, cut, reduce and resize, in both executors."""
 
 from __future__ import annotations
 
@@ -105,7 +105,27 @@ def paddings(rng: Rng) -> Iterator[Form]:
         yield "Pad", [x, some, None, signed], {"mode": mode}, 1, max(opset, 18)
 
 
-FAMILIES = (slices, gathers, reductions, resizes, paddings)
+def windows(rng: Rng) -> Iterator[Form]:
+    rank, groups = int(rng.integers(1, 4)), int(rng.integers(1, 3))
+    kernel, strides, dilations = ([int(n) for n in rng.integers(1, most, rank)] for most in (4, 4, 3))
+    x = normal(rng, 2, 2 * groups, *(int(n) for n in rng.integers(7, 11, rank)))
+    common: dict[str, Any] = {"strides": strides, "dilations": dilations}
+    pads = [int(rng.integers(0, n)) for n in (*kernel, *kernel)]
+    same = str(rng.choice(["SAME_UPPER", "SAME_LOWER"]))
+    weight, turned = normal(rng, 3 * groups, 2, *kernel), normal(rng, 2 * groups, 3, *kernel)
+    yield "Conv", [x, weight], {**common, "group": groups, "pads": pads}, 1, 11
+    yield "Conv", [x, weight, normal(rng, 3 * groups)], {"strides": strides, "group": groups, "auto_pad": same}, 1, 22
+    yield "ConvTranspose", [x, turned], {**common, "group": groups, "pads": pads}, 1, 11
+    sizes = {"output_shape": [n * stride for n, stride in zip(x.shape[2:], strides, strict=True)]}
+    how = sizes if rng.random() < 0.5 else {"auto_pad": same}
+    yield "ConvTranspose", [x, turned, normal(rng, 3 * groups)], {**common, "group": groups, **how}, 1, 22
+    pool = {"kernel_shape": kernel, "strides": strides, "pads": pads, "ceil_mode": int(rng.integers(0, 2))}
+    yield "MaxPool", [x], {**pool, "dilations": dilations}, 2, 12
+    yield "AveragePool", [x], {**pool, "count_include_pad": int(rng.integers(0, 2)), "dilations": dilations}, 1, 19
+    yield "LpPool", [x], {"kernel_shape": kernel, "strides": strides, "pads": pads, "p": int(rng.integers(1, 4))}, 1, 11
+
+
+FAMILIES = (slices, gathers, reductions, resizes, paddings, windows)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
