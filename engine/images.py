@@ -6,7 +6,6 @@ A picture is RGB, float32, (H, W, 3), in [0, 1]. Every conversion is done here a
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -62,11 +61,9 @@ def read_image(path: str | Path) -> Picture:
         what = "is a folder" if file.is_dir() else "does not exist"
         raise UsageError(f"image '{path}' {what}; name a picture file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # odd metadata; the pixels decide
-            with Image.open(file, formats=FORMATS) as image:
-                return _decode(image, str(path))
+        # No warning filters: they belong to the process, and this runs in threads. The size is checked below.
+        with Image.open(file, formats=FORMATS) as image:
+            return _decode(image, str(path))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RefusedInput(f"image '{path}' claims more than {MAX_PIXELS:,} pixels; scale it down first") from None
     except UnidentifiedImageError:
@@ -85,11 +82,21 @@ def _decode(image: Image.Image, path: str) -> Picture:
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         notes.append(f"the first of {frames} frames")
+    if not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+        _reduced(image, notes)
     image.load()
     if image.getexif().get(0x0112, 1) not in (0, 1):
         image = ImageOps.exif_transpose(image)
         notes.append("rotated as its EXIF orientation says")
     return Picture(_to_rgb(image, path, notes), path, tuple(notes))
+
+
+def _reduced(image: Image.Image, notes: list[str]) -> None:
+    """Pillow keeps the upper byte of 16-bit colours, but not of the colour that stands for transparent."""
+    notes.append("16 bits per channel read as 8")
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
 
 
 def _to_rgb(image: Image.Image, path: str, notes: list[str]) -> np.ndarray:
@@ -111,7 +118,12 @@ def _deep(image: Image.Image, path: str, notes: list[str]) -> np.ndarray:
     if image.mode == "I" and values.size and (values.min() < 0 or values.max() > 65535):
         raise RefusedInput(f"image '{path}' has 32-bit values outside 0 to 65535; convert it to 8 or 16 bits")
     notes.append("16-bit gray")
-    return (values / 65535).astype(np.float32)
+    pixels = (values / 65535).astype(np.float32)
+    transparent = values == image.info.get("transparency", -1)
+    if transparent.any():
+        pixels[transparent] = 1
+        notes.append("transparent parts shown on white")
+    return pixels
 
 
 def _floats(values: np.ndarray, path: str) -> np.ndarray:
@@ -213,12 +225,18 @@ def stream(
 ) -> Iterator[tuple[Path, T | RefusedInput]]:
     """Decodes and prepares in threads, in order, at most ``2 * workers`` pictures ahead.
 
-    A broken picture yields its error instead of a result, so that one file does not end the job.
+    A broken or vanished picture yields its error instead of a result, so that one file does not end the job.
     """
 
     def one(path: Path) -> Any:
         try:
-            return prepare(read_image(path))
+            picture = read_image(path)
+        except UsageError as error:  # it was there when the job began
+            return RefusedInput(str(error))
+        except RefusedInput as error:
+            return error
+        try:
+            return prepare(picture)
         except RefusedInput as error:
             return error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,65 @@ def test_folders_give_their_pictures_in_order(tmp_path: Path) -> None:
     assert [p.name for p in images.image_paths([tmp_path])] == ["a.JPG", "b.png", "c.png"]
     with pytest.raises(UsageError, match="no pictures"):
         images.image_paths([])
+
+
+def test_a_vanished_picture_is_an_entry_of_the_stream_and_a_wrong_model_still_ends_it(tmp_path: Path) -> None:
+    paths = [saved(tmp_path, Image.new("RGB", (4, 4)), f"{i}.png") for i in range(3)]
+    paths[1].unlink()
+    found = [value for _, value in images.stream(paths, lambda picture: picture.pixels.shape)]
+    assert [isinstance(value, RefusedInput) for value in found] == [False, True, False]
+    assert "does not exist" in str(found[1])
+
+    def unfit(picture: images.Picture) -> None:
+        raise UsageError("the model takes 5 channels")
+
+    with pytest.raises(UsageError, match="5 channels"):
+        list(images.stream(paths[:1], unfit))
+
+
+def test_threads_that_read_pictures_leave_the_warning_filters_alone(tmp_path: Path) -> None:
+    paths = [saved(tmp_path, Image.new("RGB", (4, 4)), f"{i}.png") for i in range(40)]
+    (tmp_path / "bomb.png").write_bytes(png_header(10000, 9000))
+    before = list(warnings.filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        inside = list(warnings.filters)
+        found = []
+        for _, value in images.stream([*paths, tmp_path / "bomb.png"], lambda p: p.path, workers=8):
+            assert warnings.filters == inside
+            found.append(value)
+    assert isinstance(found[-1], RefusedInput) and "pixels" in str(found[-1])
+    assert warnings.filters == before
+
+
+def png_16(kind: int, values: np.ndarray, transparent: bytes = b"") -> bytes:
+    """A 16-bit PNG of one row; ``kind`` is PNG's colour type, ``transparent`` its tRNS chunk."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", len(values), 1, 16, kind, 0, 0, 0)
+    rows = zlib.compress(b"\0" + values.astype(">u2").tobytes())
+    parts = [chunk(b"IHDR", header), chunk(b"tRNS", transparent) if transparent else b"", chunk(b"IDAT", rows)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def test_sixteen_bit_gray_with_a_transparent_value_shows_it_on_white_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "gray.png"
+    path.write_bytes(png_16(0, np.array([1000, 40000, 40001]), struct.pack(">H", 40000)))
+    picture = images.read_image(path)
+    np.testing.assert_allclose(picture.pixels[0, :, 0], [1000 / 65535, 1, 40001 / 65535], rtol=1e-6)
+    assert picture.notes == ("16-bit gray", "transparent parts shown on white")
+
+
+@pytest.mark.parametrize("kind", [2, 4, 6])
+def test_sixteen_bit_colours_are_said_to_be_read_as_eight(tmp_path: Path, kind: int) -> None:
+    channels = {2: 3, 4: 2, 6: 4}[kind]
+    values = np.repeat(np.array([[1000], [40000], [65535]]), channels, axis=1)
+    transparent = struct.pack(">HHH", 40000, 40000, 40000) if kind == 2 else b""
+    path = tmp_path / "deep.png"
+    path.write_bytes(png_16(kind, values, transparent))
+    picture = images.read_image(path)
+    assert picture.notes == ("16 bits per channel read as 8", "transparent parts shown on white")
+    if kind == 2:
+        np.testing.assert_allclose(picture.pixels[0, :, 0], [3 / 255, 1, 1], atol=1e-6)
