@@ -72,6 +72,8 @@ def weights_into(path: Path, found: KerasFile, arch: str) -> Any:
 def _bounded_weights(keras: Any, path: Path, stored: int) -> Iterator[None]:
     """While it is open, layers cannot declare more weights than the file holds: they are refused unallocated."""
     plain = keras.layers.Layer.add_weight
+    i = keras.initializers
+    drawn = (i.VarianceScaling, i.RandomNormal, i.RandomUniform, i.TruncatedNormal, i.Orthogonal)
     declared = 0
 
     def add_weight(self: Any, shape: Any = None, *arguments: Any, **options: Any) -> Any:
@@ -83,6 +85,8 @@ def _bounded_weights(keras: Any, path: Path, stored: int) -> Iterator[None]:
                 f"{path}: layer '{str(self.name)[:60]}' declares weights of shape {sizes}, but the file holds only "
                 f"{stored:,} bytes"
             )
+        if isinstance(keras.initializers.get(options.get("initializer")), drawn):
+            options["initializer"] = "zeros"  # the file's values come in their place; drawing them takes long
         return plain(self, shape, *arguments, **options)
 
     keras.layers.Layer.add_weight = add_weight

@@ -187,7 +187,7 @@ def _free_batch(model: onnx.ModelProto) -> None:
 
 
 def _require_equal(model: onnx.ModelProto, inputs: tuple[Tensor, ...], expected: Sequence[np.ndarray]) -> None:
-    session = Session(model, device="cpu")
+    session = Session(model, device="cpu", optimize=False)  # one run does not repay the optimization
     feeds = {n: t.detach().cpu().numpy() for n, t in zip(session.input_names, inputs, strict=False)}
     results = list(session.run({n: feeds[n] for n in session.input_names}).values())
     if len(results) != len(expected):

@@ -8,13 +8,16 @@ docs/coverage.md from what is there.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +39,9 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=240, metavar="SECONDS", help="per network")
     parser.add_argument("--until", type=float, default=float("inf"), metavar="SECONDS", help="for the whole sweep")
     parser.add_argument("--retry", action="store_true", help="again what is not equal")
-    parser.add_argument("--wrap", default="", help="a command before each measurement, such as 'flock FILE'")
     parser.add_argument("--report", action="store_true", help="only write docs/coverage.md")
-    parser.add_argument("--one", nargs=3, metavar=("SOURCE", "GROUP", "NAME"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(_measure_quietly(Case(*arguments.one))))
-    elif arguments.report:
+    if arguments.report:
         write_report(read_results(arguments.results))
     else:
         sweep(arguments)
@@ -52,6 +51,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     """Measures every case that has no result yet."""
     deadline = time.monotonic() + arguments.until
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    _prepare(arguments.sources)
     done = read_results(arguments.results)
     for case in cases(arguments.sources):
         known = done.get((case.source, case.name))
@@ -60,10 +60,25 @@ def sweep(arguments: argparse.Namespace) -> None:
         if time.monotonic() > deadline:
             print("time is up; the same command goes on", file=sys.stderr)
             return
-        result = run_apart(case, arguments.limit, arguments.wrap.split())
+        result = run_apart(case, arguments.limit)
         with arguments.results.open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(f"{case.source} {case.name}: {result['status']} {result.get('why', '')}", file=sys.stderr, flush=True)
+
+
+def _prepare(sources: Iterable[str]) -> None:
+    """Imports once what every measurement needs; they are forked from here."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    warnings.simplefilter("ignore")
+    if not {"timm", "torchvision"}.isdisjoint(sources):
+        from tests.torchvision_schemas import declare
+
+        declare()
+        import timm  # noqa: F401
+    if "keras" in sources:
+        import keras  # noqa: F401
+    import onnxruntime  # noqa: F401
+    from convscope.adapters import from_torch, twin  # noqa: F401
 
 
 def cases(sources: Iterable[str]) -> Iterator[Case]:
@@ -76,26 +91,35 @@ def cases(sources: Iterable[str]) -> Iterator[Case]:
 
             yield from (Case("light", "onnx light graphs", name) for name in NAMES)
         else:
-            from tests.torchvision_schemas import declare
-
-            declare()
             yield from timm_cases() if source == "timm" else torchvision_cases()
 
 
-def run_apart(case: Case, limit: float, wrap: list[str]) -> dict[str, Any]:
-    """One measurement in a process of its own."""
-    command = [*wrap, "timeout", str(limit), sys.executable, "-W", "ignore", "-m", "benchmarks.coverage"]
-    command += ["--one", case.source, case.group, case.name]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KERAS_BACKEND": "torch"}
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False)
-    lines = finished.stdout.strip().splitlines()
+def run_apart(case: Case, limit: float) -> dict[str, Any]:
+    """One measurement in a process of its own, forked from this one, which has imported everything already."""
+    fork = multiprocessing.get_context("fork")
+    receiver, sender = fork.Pipe(duplex=False)
+    process = fork.Process(target=_measure_into, args=(case, sender))
+    process.start()
+    sender.close()
     base = {"source": case.source, "group": case.group, "name": case.name}
-    if finished.returncode == 124:
-        return {**base, "status": "failed", "why": f"not done after {limit:.0f} s"}
-    if finished.returncode or not lines:
-        tail = (finished.stderr.strip().splitlines() or [""])[-1][:200]
-        return {**base, "status": "failed", "why": f"the process ended with {finished.returncode}: {tail}"}
-    return {**base, **json.loads(lines[-1])}
+    try:
+        if not receiver.poll(limit):
+            return {**base, "status": "failed", "why": f"not done after {limit:.0f} s"}
+        return {**base, **receiver.recv()}
+    except EOFError:
+        process.join()
+        return {**base, "status": "failed", "why": f"the process ended with {process.exitcode}"}
+    finally:
+        process.kill()
+        process.join()
+
+
+def _measure_into(case: Case, sender: Connection) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        sender.send(measure(case))
 
 
 def read_results(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -148,17 +172,6 @@ def _row(result: dict[str, Any]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _measure_quietly(case: Case) -> dict[str, Any]:
-    import torch
-
-    torch.set_num_threads(1)
-    if case.source in ("timm", "torchvision"):
-        from tests.torchvision_schemas import declare
-
-        declare()
-    return measure(case)
 
 
 if __name__ == "__main__":
