@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -42,19 +45,17 @@ def download(url: str, target: Path, sha256: str, progress: Progress = lambda do
 
     Raises:
         ConvscopeError: the server cannot be reached or refuses.
-        RefusedInput: the sum is wrong; nothing is left behind.
+        RefusedInput: the sum is wrong, or the server leads elsewhere than to https; nothing is left behind.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL):
+    if not _is_allowed(url):
         raise RefusedInput(f"'{url}' is not fetched: only https is")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    with _locked(target):
         if not target.exists():
             part = target.with_name(target.name + ".part")
             _fetch(url, part, progress)
             found = sha256_of(part)
             if found != sha256:
-                part.unlink()
+                part.unlink(missing_ok=True)
                 raise RefusedInput(f"'{url}' has the sha256 {found[:16]}..., expected {sha256[:16]}...; it was removed")
             part.replace(target)
     return target
@@ -66,11 +67,42 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _is_allowed(url: str) -> bool:
+    """https anywhere, http on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """One process at a time; the lock file is removed while it is held, since filelock then knows a stale one."""
+    lock = target.with_name(target.name + ".lock")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows lets nobody remove an open file; filelock does it there itself
+                    lock.unlink()
+    except OSError as error:
+        raise ConvscopeError(f"'{target}' cannot be written: {error.strerror or error}") from None
+
+
+class _OnlyAllowed(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https alone: whoever sits between must not turn the download into plain http."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not _is_allowed(newurl):
+            raise RefusedInput(f"'{req.full_url}' leads to '{newurl}', which is not fetched: only https is")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _fetch(url: str, part: Path, progress: Progress) -> None:
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.build_opener(_OnlyAllowed).open(request, timeout=60) as response:
             if done and response.status != 206:
                 done = 0  # the server sends the whole file again
             length = response.headers.get("Content-Length")
@@ -87,6 +119,6 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
         if error.code == 416:  # nothing is left to send: the part is whole, or from another file
             return
         raise ConvscopeError(f"'{url}' cannot be fetched: HTTP {error.code} {error.reason}") from None
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
-        raise ConvscopeError(f"'{url}' cannot be fetched: {reason}; the same command resumes") from None
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors too
+        reason = str(getattr(error, "reason", "") or error) or type(error).__name__
+        raise ConvscopeError(f"'{url}' cannot be fetched: {reason[:200]}; the same command resumes") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,26 @@ SUM = hashlib.sha256(DATA).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """``/file`` with ranges, ``/plain`` without, ``/cut`` breaks off half-way, everything else is missing."""
+    """``/file`` with ranges, ``/plain`` without, ``/cut`` breaks off half-way, everything else is missing.
+
+    ``/away`` leads to http elsewhere, ``/here`` to ``/file``; ``/babble`` speaks no HTTP, ``/chunks`` breaks off
+    without having said how long it is.
+    """
 
     def do_GET(self) -> None:
         asked = self.headers.get("Range")
         self.server.ranges.append(asked)  # type: ignore[attr-defined]
+        if self.path in ("/away", "/here"):
+            self.send_response(302)
+            self.send_header("Location", "http://example.com/model" if self.path == "/away" else "/file")
+            self.end_headers()
+            return
+        if self.path == "/babble":
+            self.wfile.write(b"\x00\x01 no status line\r\n")
+            return
+        if self.path == "/chunks":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\nonly this")
+            return
         if self.path not in ("/file", "/plain", "/cut"):
             self.send_error(404)
             return
@@ -80,7 +96,37 @@ def test_an_interrupted_download_is_continued(server: ThreadingHTTPServer, tmp_p
 def test_a_wrong_sum_leaves_nothing_behind(server: ThreadingHTTPServer, tmp_path: Path) -> None:
     with pytest.raises(RefusedInput, match="sha256"):
         download(url(server, "file"), tmp_path / "model.onnx", "0" * 64)
-    assert not [p for p in tmp_path.iterdir() if p.suffix != ".lock"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_redirect_to_plain_http_is_refused_and_others_are_followed(
+    server: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    with pytest.raises(RefusedInput, match="leads to 'http://example.com/model'"):
+        download(url(server, "away"), tmp_path / "model.onnx", SUM)
+    assert not list(tmp_path.iterdir())
+    assert download(url(server, "here"), tmp_path / "model.onnx", SUM).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("path", ["babble", "chunks"])
+def test_a_server_that_breaks_http_is_one_line(server: ThreadingHTTPServer, tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConvscopeError, match="cannot be fetched") as caught:
+        download(url(server, path), tmp_path / "model.onnx", SUM)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 300
+
+
+def test_a_place_that_cannot_be_written_is_one_line(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConvscopeError, match="cannot be written"):
+        download(url(server, "file"), tmp_path / "file" / "model.onnx", SUM)
+
+
+def test_two_at_once_fetch_once(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    target = tmp_path / "model.onnx"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: download(url(server, "file"), target, SUM), range(4)))
+    assert len(server.ranges) == 1  # type: ignore[attr-defined]
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
 def test_a_missing_file_and_an_absent_server_are_one_line(server: ThreadingHTTPServer, tmp_path: Path) -> None:
