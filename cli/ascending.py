@@ -32,6 +32,14 @@ PresetOption = Annotated[
     ),
 ]
 StepsOption = Annotated[int | None, typer.Option("--steps", metavar="N", help="Default the preset's own number.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="auto|float32",
+        help="auto computes gradients in bfloat16 where the processor is faster in it, but for the classic presets.",
+    ),
+]
 BatchOption = Annotated[str, typer.Option("--batch", metavar="N|auto", help="Pictures computed at once.")]
 LiveOption = Annotated[bool, typer.Option("--live", help="Show the pictures while they are made.")]
 StripOption = Annotated[int, typer.Option("--strip", min=0, max=64, metavar="N", help="Keep N pictures on the way.")]
@@ -89,11 +97,15 @@ class Page:
         graph, chosen: what the pictures are a function of.
         album: the folder.
         layer: its name.
+        precision: what gradients are computed in.
         classes: the units are classes.
     """
 
-    def __init__(self, graph: Graph, chosen: Settings, album: Album, layer: str, classes: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, chosen: Settings, album: Album, layer: str, precision: str, classes: bool = False
+    ) -> None:
         self.graph, self.chosen, self.album, self.layer, self.classes = graph, chosen, album, layer, classes
+        self.precision = precision
         self.title = f"{graph.name} {layer}"
 
     def named(self, results: Iterator[UnitResult]) -> Iterator[UnitResult]:
@@ -112,7 +124,7 @@ class Page:
         """What ``result.json`` says."""
         from ..engine.ascent.filters import gathered
 
-        head = gathered(self.graph, self.layer, self.chosen, []).to_json()
+        head = gathered(self.graph, self.layer, self.chosen, [], self.precision).to_json()
         head["model"] = self.graph.source.path or self.graph.name
         rows = [{k: v for k, v in self.album.records[u].items() if k != "strip"} for u in units]
         return {**head, "units": rows, "grid": "grid.png", "command": command_line()}

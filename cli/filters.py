@@ -10,6 +10,7 @@ from .ascending import (
     BatchOption,
     LiveOption,
     Page,
+    PrecisionOption,
     PresetOption,
     StepsOption,
     StripOption,
@@ -65,6 +66,7 @@ def command(
     neuron: NeuronOption = None,
     batch: BatchOption = "auto",
     strip: StripOption = 0,
+    precision: PrecisionOption = "auto",
     live: LiveOption = False,
     force: ForceOption = False,
     out: OutOption = None,
@@ -100,10 +102,15 @@ def command(
         noise=_noise(noise, noise_mean, noise_std),
         strip=strip,
     )
-    studio = Studio(graph, found, chosen, device=device, batch=batch, neuron=neuron)
-    key = identity(graph, found.tensor, studio.chosen, {"neuron": neuron, "device": studio.network.device.type})
+    studio = Studio(graph, found, chosen, device=device, batch=batch, neuron=neuron, precision=precision)
+    key = identity(
+        graph,
+        found.tensor,
+        studio.chosen,
+        {"neuron": neuron, "device": studio.network.device.type, "gradients": studio.precision},
+    )
     album = Album(folder_for(graph, out, "filters"), key, labels(graph, found.name, studio.chosen), force)
-    page = Page(graph, studio.chosen, album, found.name)
+    page = Page(graph, studio.chosen, album, found.name, studio.precision)
     make_all(studio, album, asked.indices, page, live=live, quiet=quiet, kind="units")
     kept = list(asked.indices) if asked.top is None else strongest(album.records, asked.indices, asked.top)
     page.finish(kept, as_json=as_json, quiet=quiet)

@@ -10,6 +10,7 @@ from .ascending import (
     BatchOption,
     LiveOption,
     Page,
+    PrecisionOption,
     PresetOption,
     StepsOption,
     StripOption,
@@ -56,6 +57,7 @@ def command(
     seed: SeedOption = 0,
     batch: BatchOption = "auto",
     strip: StripOption = 0,
+    precision: PrecisionOption = "auto",
     live: LiveOption = False,
     force: ForceOption = False,
     out: OutOption = None,
@@ -79,10 +81,12 @@ def command(
     layer = logits_layer(graph)
     indices, top = _classes(graph, wanted, layer.channels or 0)
     chosen = class_settings(graph, preset_name=preset, size=size, steps=steps, seed=seed, strip=strip)
-    studio = Studio(graph, layer, chosen, device=device, batch=batch)
-    key = identity(graph, layer.tensor, studio.chosen, {"device": studio.network.device.type})
+    studio = Studio(graph, layer, chosen, device=device, batch=batch, precision=precision)
+    key = identity(
+        graph, layer.tensor, studio.chosen, {"device": studio.network.device.type, "gradients": studio.precision}
+    )
     album = Album(folder_for(graph, out, "classes"), key, labels(graph, layer.name, studio.chosen), force)
-    page = Page(graph, studio.chosen, album, layer.name, classes=True)
+    page = Page(graph, studio.chosen, album, layer.name, studio.precision, classes=True)
     make_all(studio, album, indices, page, live=live, quiet=quiet, kind="classes")
     kept = indices if top is None else strongest(album.records, indices, top)
     page.finish(kept, as_json=as_json, quiet=quiet)

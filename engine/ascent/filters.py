@@ -34,6 +34,7 @@ def filters(
     position: tuple[int, int] | None = None,
     neuron: bool | None = None,
     photos: np.ndarray | None = None,
+    precision: str = "auto",
     progress: OnProgress | None = None,
 ) -> AscentResult:
     """What each unit of a layer responds to most: pictures made by gradient ascent.
@@ -58,6 +59,7 @@ def filters(
         position: maximize the unit at this (row, column) only.
         neuron: maximize one position (True) or the mean (False); default as the preset says.
         photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
+        precision: "auto" or "float32", as for `Studio`.
         progress: called after every step.
 
     Returns:
@@ -72,9 +74,19 @@ def filters(
         graph, preset_name=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, strip=strip
     )
     wanted = checked_units(found, units)
-    studio = Studio(graph, found, chosen, device=device, batch=batch, photos=photos, position=position, neuron=neuron)
+    studio = Studio(
+        graph,
+        found,
+        chosen,
+        device=device,
+        batch=batch,
+        photos=photos,
+        position=position,
+        neuron=neuron,
+        precision=precision,
+    )
     made = list(studio.make(wanted, progress))
-    return gathered(graph, found.name, studio.chosen, keep(made, top))
+    return gathered(graph, found.name, studio.chosen, keep(made, top), studio.precision)
 
 
 def keep(units: Sequence[UnitResult], top: int | None) -> list[UnitResult]:
@@ -92,8 +104,8 @@ def strongest(records: Mapping[int, Mapping[str, Any]], units: Sequence[int], to
     return sorted(living, key=lambda u: (-records[u]["activation_end"], u))[:top]
 
 
-def gathered(graph: Graph, layer: str, chosen: Settings, units: Sequence[UnitResult]) -> AscentResult:
-    """The result object for finished units."""
+def gathered(graph: Graph, layer: str, chosen: Settings, units: Sequence[UnitResult], precision: str) -> AscentResult:
+    """The result object for finished units, their gradients computed in ``precision``."""
     return AscentResult(
         model=graph.name,
         layer=layer,
@@ -101,6 +113,6 @@ def gathered(graph: Graph, layer: str, chosen: Settings, units: Sequence[UnitRes
         size=chosen.size,
         steps=chosen.steps,
         seed=chosen.seed,
-        provenance=provenance(graph, chosen),
+        provenance={**provenance(graph, chosen), "gradients": precision},
         units=tuple(units),
     )

@@ -50,6 +50,7 @@ def maximize(
     batch: int | str = "auto",
     device: str = "auto",
     strip: int = 0,
+    precision: str = "auto",
     progress: OnProgress | None = None,
 ) -> AscentResult:
     """Pictures that raise the logits of classes most.
@@ -57,8 +58,8 @@ def maximize(
     Args:
         graph: from `convscope.load`.
         classes: indices or names (as in ``graph.labels``).
-        preset, size, steps, seed, batch, device, strip, progress: as for `filters`; the size is by default the
-            model's own.
+        preset, size, steps, seed, batch, device, strip, precision, progress: as for `filters`; the size is by
+            default the model's own.
 
     Raises:
         UsageError: an unknown class (close matches are named), or a model without classes.
@@ -67,9 +68,9 @@ def maximize(
     indices = [find(graph, c) for c in wanted]
     chosen = class_settings(graph, preset_name=preset, size=size, steps=steps, seed=seed, strip=strip)
     layer = logits_layer(graph)
-    studio = Studio(graph, layer, chosen, device=device, batch=batch)
+    studio = Studio(graph, layer, chosen, device=device, batch=batch, precision=precision)
     made = named(graph, studio.make(checked_units(layer, indices), progress))
-    return gathered(graph, layer.name, studio.chosen, list(made))
+    return gathered(graph, layer.name, studio.chosen, list(made), studio.precision)
 
 
 def find(graph: Graph, wanted: int | str) -> int:

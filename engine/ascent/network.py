@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import RefusedInput, UsageError
-from ..devices import torch_device
+from ..devices import fast_bfloat16, torch_device
 from ..graph import Graph
 from ..layers import Layer
 from ..twin import Rule, Twin
@@ -29,16 +29,16 @@ class Network:
         graph: the model.
         tensors: names of the tensors to tap; the network is cut behind the last of them.
         device: "auto", "cpu" or "cuda[:n]".
-        reduced: on CUDA devices with bfloat16 arithmetic, compute the network in it.
+        reduced: where a gradient is asked for and the device has instructions for it, compute in bfloat16.
     """
 
-    def __init__(self, graph: Graph, tensors: Sequence[str], device: str = "auto", reduced: bool = True) -> None:
+    def __init__(self, graph: Graph, tensors: Sequence[str], device: str = "auto", reduced: bool = False) -> None:
         self.graph, self.tensors = graph, tuple(dict.fromkeys(tensors))
         self.device = torch_device(device)
         twin: Twin = graph.twin(self.tensors, device=str(self.device))
         self.twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels = graph.channels
-        self._reduced = reduced and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.reduced = reduced and fast_bfloat16(self.device)
 
     def __call__(self, pictures: Tensor, redirect: bool = False) -> dict[str, Tensor]:
         """The tapped tensors for pictures (N, C, H, W) in [0, 1].
@@ -53,10 +53,14 @@ class Network:
         x = self.graph.preprocessing.normalize(pictures).contiguous(memory_format=torch.channels_last)
         try:
             with self._precision():
-                return self.twin(x, {**_alone(len(pictures)), **(_REDIRECTED if redirect else {})})
+                tapped = self.twin(x, {**_alone(len(pictures)), **(_REDIRECTED if redirect else {})})
+            return {name: value.float() for name, value in tapped.items()}
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
+            if self.reduced and "BFloat16" in str(error):  # an operator without such a kernel
+                self.reduced = False
+                return self(pictures, redirect)
             height, width = pictures.shape[-2:]
             raise UsageError(
                 f"{self.graph.name} cannot compute '{self.tensors[-1]}' from a {height}x{width} picture "
@@ -75,7 +79,9 @@ class Network:
         return self.graph.preprocessing.denormalize(zero).reshape(-1) * 255
 
     def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cuda", torch.bfloat16) if self._reduced else nullcontext()
+        """bfloat16 for gradients; what is measured without one is measured in float32."""
+        reduced = self.reduced and torch.is_grad_enabled()
+        return torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext()
 
 
 def before_activation(graph: Graph, layer: Layer) -> str | None:

@@ -143,7 +143,7 @@ def ascend(
         >>> pictures = ascend(graph, different, count=4)
     """
     chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed)
-    network = Network(graph, objective.tensors, device)
+    network = Network(graph, objective.tensors, device, not chosen.preset.exact)
     chosen = adapted(network, replace(chosen, preset=replace(chosen.preset, patience=0)))
     outcomes = _run(network, lambda _: objective, chosen, count, objective.label, progress)
     return [shown(o.pixels, chosen.preset.show, network.origin()) for o in outcomes]
@@ -174,7 +174,7 @@ def _single(
         reason=f"{objective.label}: from {start:.3g} to {end:.3g}",
         strip=tuple(shown(one, chosen.preset.show, origin) for one in outcome.strip),
     )
-    return gathered(network.graph, layer.name, chosen, [unit])
+    return gathered(network.graph, layer.name, chosen, [unit], "float32")
 
 
 def _run(

@@ -93,6 +93,8 @@ class Studio:
         photos: photographs (N, C, H, W) in [0, 1] to judge by, instead of the shipped ones.
         position: for neuron objectives, (row, column).
         neuron: maximize one position (True) or the mean (False); None leaves it to the preset.
+        precision: "auto" computes gradients in bfloat16 where the device is faster in it and the preset allows it;
+            "float32" never does.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Studio:
         photos: np.ndarray | None = None,
         position: tuple[int, int] | None = None,
         neuron: bool | None = None,
+        precision: str = "auto",
     ) -> None:
         self.graph, self.layer = graph, layer
         wants_neuron = chosen.preset.objective == "neuron" if neuron is None else neuron
@@ -115,7 +118,8 @@ class Studio:
         self._signed = not self._neuron and is_signed(graph, layer)
         if self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
-        self.network = Network(graph, [layer.tensor], device)
+        self._reduced = reduced_precision(precision) and not chosen.preset.exact
+        self.network = Network(graph, [layer.tensor], device, self._reduced)
         self.chosen = chosen = adapted(self.network, chosen)
         self._before: Network | None = None
         self._photos = reference_pictures(graph.channels, chosen.size) if photos is None else photos
@@ -217,6 +221,11 @@ class Studio:
         )
 
     @property
+    def precision(self) -> str:
+        """What gradients are computed in."""
+        return "bfloat16" if self.network.reduced else "float32"
+
+    @property
     def _gated(self) -> bool:
         return self.gate is not None
 
@@ -241,7 +250,7 @@ class Studio:
     def _tap_before(self) -> Network:
         if self._before is None:
             assert self.gate is not None
-            self._before = Network(self.graph, [self.gate], self._device)
+            self._before = Network(self.graph, [self.gate], self._device, self._reduced)
         return self._before
 
 
@@ -283,6 +292,13 @@ def _fits(network: Network, recipe: Preset, size: tuple[int, int]) -> bool:
         return False
 
 
+def reduced_precision(precision: str) -> bool:
+    """Whether gradients may be computed in bfloat16; raises UsageError for an unknown word."""
+    if precision not in ("auto", "float32"):
+        raise UsageError(f"precision '{precision}' is unknown; choose auto or float32")
+    return precision == "auto"
+
+
 def batch_size(batch: int | str, graph: Graph, layer: Layer, chosen: Settings, network: Network) -> int:
     """Pictures at once: as given; on a GPU what fits in half of its free memory; on a CPU what stays fast.
 
@@ -300,7 +316,10 @@ def batch_size(batch: int | str, graph: Graph, layer: Layer, chosen: Settings, n
         return count
     height, width = graph.image_size
     scale = 1.2 * chosen.size[0] * chosen.size[1] / max(height * width, 1) * chosen.preset.transform.views
-    sizes = [4 * scale * float(np.prod([s or 1 for s in la.shape])) for la in graph.layers[: layer.index + 1]]
+    sizes = [
+        (2 if network.reduced else 4) * scale * float(np.prod([s or 1 for s in la.shape]))
+        for la in graph.layers[: layer.index + 1]
+    ]
     if network.device.type == "cuda":
         free = torch.cuda.mem_get_info(network.device)[0]
         return int(np.clip(0.5 * free / max(3 * sum(sizes), 1.0), 1, 256))
