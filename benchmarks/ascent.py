@@ -4,13 +4,15 @@
 
 Each comparison alternates the two sides in one run and prints the ratio of their medians:
 
-* ``speed``: equal picture (128), network input (140), transforms and steps: lucent's render_vis on a torch copy of the
-  network against our `lucid` preset, seconds per unit;
+* ``speed``: equal picture, network input (12 pixels more), transforms and steps: lucent's render_vis on a torch copy of
+  the network against our `lucid` preset, seconds per unit;
 * ``mark``: the time that our default takes to the activation (mean over 64 unseen transforms) that lucent reaches
   with ``--mark`` steps, and the activation of our `lucid` preset relative to lucent's;
 * ``chollet``: the recipe as a plain torch loop with a hook on the whole network against our `chollet` preset.
 
-The machine's matrix-multiply rate is measured beside them; ``share`` is what part of it our loop's convolutions use.
+With one thread (OMP_NUM_THREADS=1) the processor's time is taken, which other processes change little; with more, the
+clock on the wall. The float32 matrix-multiply rate is measured beside the comparisons; ``share`` is what part of it
+our loop's convolutions use in float32. "As shipped" computes gradients in bfloat16 where the processor is faster in it.
 lucent knows torch modules only, so the model must be a chain of convolutions, ReLUs and max-poolings (VGG's trunk).
 """
 
@@ -42,7 +44,8 @@ from torch import nn
 
 from tests.torchvision_schemas import declare
 
-SIDE, INPUT, UNSEEN = 128, 140, 64
+MARGIN, UNSEEN = 12, 64  # pixels that the transforms leave around the picture; views that judge
+TRIED = (64, 96, 128, 192, 256, 384, 512)  # steps
 
 
 def chain(graph: Graph) -> nn.Sequential:
@@ -74,30 +77,30 @@ class Whole(nn.Module):
         return self.net(self.graph.preprocessing.normalize(x))  # type: ignore[no-any-return]
 
 
-def lucent_picture(model: Whole, layer: int, unit: int, steps: int) -> np.ndarray:
+def lucent_picture(model: Whole, layer: int, unit: int, side: int, steps: int) -> np.ndarray:
     """lucent's picture of a unit, (C, H, W) in [0, 1], its network input as large as ours."""
     from lucent.optvis import param, render
 
     images = render.render_vis(
         model,
         f"net_{layer}:{unit}",
-        lambda: param.image(SIDE),
+        lambda: param.image(side),
         thresholds=(steps,),
         preprocess=False,
         progress=False,
         show_image=False,
-        fixed_image_size=INPUT,
+        fixed_image_size=side + MARGIN,
     )
     for module in model.modules():  # lucent never removes its hooks
         module._forward_hooks.clear()
     return np.ascontiguousarray(images[-1][0].transpose(2, 0, 1))
 
 
-def plain_chollet(model: Whole, layer: int, unit: int, steps: int) -> np.ndarray:
+def plain_chollet(model: Whole, layer: int, unit: int, side: int, steps: int) -> np.ndarray:
     """The classic recipe with a hook on the whole network, one unit."""
     kept: dict[str, torch.Tensor] = {}
     hook = model.net[layer].register_forward_hook(lambda _m, _i, out: kept.update(out=out))
-    x = (torch.rand(1, 3, SIDE, SIDE) - 0.5) * 20 + 128
+    x = (torch.rand(1, 3, side, side) - 0.5) * 20 + 128
     for _ in range(steps):
         x.requires_grad_()
         model(x / 255)
@@ -108,123 +111,122 @@ def plain_chollet(model: Whole, layer: int, unit: int, steps: int) -> np.ndarray
     return x[0].numpy() / 255
 
 
-def ours(graph: Graph, layer: Layer, units: list[int], preset: str, steps: int) -> list[np.ndarray]:
+def ours(
+    graph: Graph, layer: Layer, units: list[int], preset: str, side: int, steps: int, precision: str = "auto"
+) -> list[np.ndarray]:
     """Our pictures of units, in batches as large as ``--batch auto``, without verdicts or further tries."""
-    studio = Studio(graph, layer, settings(graph, preset_name=preset, size=SIDE, steps=steps), device="cpu")
+    chosen = settings(graph, preset_name=preset, size=side, steps=steps)
+    studio = Studio(graph, layer, chosen, device="cpu", precision=precision)
     made = []
     for first in range(0, len(units), studio.batch):
         jobs = [Job(("benchmark", unit), unit) for unit in units[first : first + studio.batch]]
-        made += Batch(studio.network, studio.goal, studio.chosen.preset, jobs, (SIDE, SIDE), steps).run()
+        made += Batch(studio.network, studio.goal, studio.chosen.preset, jobs, (side, side), steps).run()
     return [one.pixels for one in made]
 
 
 def unseen(network: Network, layer: Layer, unit: int, picture: np.ndarray) -> float:
     """The unit's mean activation over 64 transforms that no ascent saw."""
-    robust, values = Robust(), []
+    robust, values, side = Robust(), [], picture.shape[-1]
     rows = robust.draw(np.random.default_rng(2**31 - 1), UNSEEN)
     with torch.no_grad():
         for first in range(0, UNSEEN, 16):
             views = torch.from_numpy(picture)[None].repeat(16, 1, 1, 1)
-            tapped = network(robust(views, rows[first : first + 16], SIDE))
+            tapped = network(robust(views, rows[first : first + 16], side))
             values += channel(layer, unit)(tapped).tolist()
     return float(np.mean(values))
+
+
+def now() -> float:
+    """Seconds: of this process's processor where it has one thread, otherwise on the wall."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def matmul_rate(size: int = 1024, seconds: float = 0.5) -> float:
     """Multiply-adds per second of a large matrix product."""
     a, b = torch.rand(size, size), torch.rand(size, size)
-    count, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < seconds:
+    count, begun = 0, now()
+    while now() - begun < seconds:
         a @ b
         count += 1
-    return count * size**3 / (time.perf_counter() - begun)
+    return count * size**3 / (now() - begun)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds and result."""
-    begun = time.perf_counter()
+    begun = now()
     result = work()
-    return time.perf_counter() - begun, result
+    return now() - begun, result
 
 
-def macs_per_step(graph: Graph, layer: Layer) -> float:
-    """Multiply-adds of one forward and one input-gradient pass at the network input's size."""
+def macs_per_step(graph: Graph, layer: Layer, side: int) -> float:
+    """Multiply-adds of one forward and one input-gradient pass for a picture of that side."""
     height, width = graph.image_size
     forward = sum(la.macs for la in graph.layers[: layer.index + 1])
-    return 2 * forward * INPUT * INPUT / (height * width)
+    return 2 * forward * (side + MARGIN) ** 2 / (height * width)
 
 
-def speed(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: int, repeats: int) -> None:
+def speed(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int, count: int, repeats: int) -> None:
     """Seconds per unit at equal size, transforms and steps."""
-    print(f"\nspeed: {steps} steps, ours {count} units, median of {repeats}")
-    print("layer            lucent s/unit   ours s/unit   ratio   share of matmul")
-    total = [0.0, 0.0]
+    print(f"\nspeed: {side} pixels, {steps} steps, ours {count} units, median of {repeats}")
+    print("layer            lucent s/unit   float32   ratio   share of matmul   as shipped   ratio")
+    total = np.zeros(3)
     for layer in layers:
-        units = list(range(count))
-        theirs, mine, rates = [], [], []
+        units, taken, rates = list(range(count)), [], []
         for _ in range(repeats):
-            theirs.append(timed(partial(lucent_picture, model, layer.index, 0, steps))[0])
+            theirs = timed(partial(lucent_picture, model, layer.index, 0, side, steps))[0]
             rates.append(matmul_rate())
-            mine.append(timed(partial(ours, graph, layer, units, "lucid", steps))[0] / count)
-        a, b = statistics.median(theirs), statistics.median(mine)
-        share = macs_per_step(graph, layer) * steps / b / statistics.median(rates)
-        total[0] += a
-        total[1] += b
-        print(f"{layer.name:16s} {a:13.2f} {b:13.2f} {a / b:7.2f} {share:12.0%}", flush=True)
-    print(f"{'all, one each':16s} {total[0]:13.2f} {total[1]:13.2f} {total[0] / total[1]:7.2f}")
+            mine = [
+                timed(partial(ours, graph, layer, units, "lucid", side, steps, precision))[0] / count
+                for precision in ("float32", "auto")
+            ]
+            taken.append((theirs, *mine))
+        a, b, c = np.median(taken, axis=0)
+        total += (a, b, c)
+        share = macs_per_step(graph, layer, side) * steps / b / statistics.median(rates)
+        print(f"{layer.name:16s} {a:13.2f} {b:9.2f} {a / b:7.2f} {share:17.0%} {c:12.2f} {a / c:7.2f}", flush=True)
+    a, b, c = total
+    print(f"{'all, one each':16s} {a:13.2f} {b:9.2f} {a / b:7.2f} {'':17s} {c:12.2f} {a / c:7.2f}")
 
 
-def mark(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: int) -> None:
+def mark(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int, count: int) -> None:
     """Time to lucent's activation, and the activation at equal steps."""
-    print(f"\nmark: lucent's {steps} steps; activation is the mean over {UNSEEN} unseen transforms")
-    print("layer            unit   lucent      lucid/lucent  default/lucent   steps to mark   time ratio")
+    print(f"\nmark: {side} pixels, lucent's {steps} steps; activation is the mean over {UNSEEN} unseen transforms")
+    print("layer            unit   lucent   lucid/lucent   ours/lucent   steps to mark   time ratio")
     ratios, equal = [], []
     for layer in layers:
         network = Network(graph, [layer.tensor], "cpu")
-        units = list(range(count))
-        seconds, goals = zip(
-            *(timed(partial(lucent_picture, model, layer.index, u, steps)) for u in units), strict=True
-        )
-        marks = [unseen(network, layer, u, p) for u, p in zip(units, goals, strict=True)]
-        same = [
-            unseen(network, layer, u, p) for u, p in zip(units, ours(graph, layer, units, "lucid", steps), strict=True)
-        ]
-        reached: dict[int, tuple[int, float]] = {}
-        best = [0.0] * count
-        for n in (64, 96, 128, 192, 256, 384, 512):
-            took, made = timed(partial(ours, graph, layer, units, "convscope", n))
-            best = [unseen(network, layer, u, p) for u, p in zip(units, made, strict=True)]
-            for k in range(count):
-                if k not in reached and best[k] >= marks[k]:
-                    reached[k] = (n, took / count)
-            if len(reached) == count:
-                break
-        for k in units:
-            ratio = seconds[k] / reached[k][1] if k in reached else 0.0
-            ratios.append(ratio)
-            equal.append(same[k] / max(marks[k], 1e-9))
-            after = str(reached[k][0]) if k in reached else "not reached"
+        for unit in range(count):
+            seconds, goal = timed(partial(lucent_picture, model, layer.index, unit, side, steps))
+            level = max(unseen(network, layer, unit, goal), 1e-9)
+            equal.append(unseen(network, layer, unit, ours(graph, layer, [unit], "lucid", side, steps)[0]) / level)
+            after, reached, took = "not reached", 0.0, 0.0
+            for n in TRIED:
+                took, made = timed(partial(ours, graph, layer, [unit, unit], "convscope", side, n))
+                reached = unseen(network, layer, unit, made[0])
+                if reached >= level:
+                    after = str(n)
+                    break
+            ratios.append(seconds / (took / 2) if after.isdigit() else 0.0)
             print(
-                f"{layer.name:16s} {k:4d} {marks[k]:8.3g} {equal[-1]:12.2f} {best[k] / max(marks[k], 1e-9):14.2f}"
-                f" {after:>15s} {ratio:12.1f}",
+                f"{layer.name:16s} {unit:4d} {level:8.3g} {equal[-1]:14.2f} {reached / level:13.2f}"
+                f" {after:>15s} {ratios[-1]:12.1f}",
                 flush=True,
             )
     print(f"median: lucid/lucent {statistics.median(equal):.2f}, time ratio {statistics.median(ratios):.1f}")
 
 
-def chollet(graph: Graph, model: Whole, layers: list[Layer], steps: int, count: int, repeats: int) -> None:
+def chollet(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int, count: int, repeats: int) -> None:
     """Against a plain loop with a hook on the whole model."""
-    print(f"\nchollet: {steps} steps, ours {count} units, median of {repeats}")
+    print(f"\nchollet: {side} pixels, {steps} steps, ours {count} units, median of {repeats}")
     print("layer             plain s/unit   ours s/unit   ratio")
-    total = [0.0, 0.0]
+    total = np.zeros(2)
     for layer in layers:
-        theirs, mine = [], []
+        units, taken = list(range(count)), []
         for _ in range(repeats):
-            theirs.append(timed(partial(plain_chollet, model, layer.index, 0, steps))[0])
-            mine.append(timed(partial(ours, graph, layer, list(range(count)), "chollet", steps))[0] / count)
-        a, b = statistics.median(theirs), statistics.median(mine)
-        total[0] += a
-        total[1] += b
+            theirs = timed(partial(plain_chollet, model, layer.index, 0, side, steps))[0]
+            taken.append((theirs, timed(partial(ours, graph, layer, units, "chollet", side, steps))[0] / count))
+        a, b = np.median(taken, axis=0)
+        total += (a, b)
         print(f"{layer.name:16s} {a:13.2f} {b:13.2f} {a / b:7.2f}", flush=True)
     print(f"{'all, one each':16s} {total[0]:13.2f} {total[1]:13.2f} {total[0] / total[1]:7.2f}")
 
@@ -235,6 +237,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="vgg16-hed", help="an ONNX file or a name of the catalog")
     parser.add_argument("--layers", help="commas; default every ReLU behind a convolution")
     parser.add_argument("--only", default="speed,mark,chollet")
+    parser.add_argument("--side", type=int, default=128, help="of the pictures")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--mark", type=int, default=512)
     parser.add_argument("--mark-layers", help="for mark alone; default the same layers")
@@ -252,12 +255,12 @@ def main() -> None:
         f"convscope {convscope.__version__}, {graph.name} {graph.sha256[:12]}, matmul {matmul_rate() / 1e9:.0f} GMAC/s"
     )
     if "speed" in asked.only:
-        speed(graph, model, layers, asked.steps, asked.units, asked.repeats)
+        speed(graph, model, layers, asked.side, asked.steps, asked.units, asked.repeats)
     if "chollet" in asked.only:
-        chollet(graph, model, layers, asked.steps, asked.units, asked.repeats)
+        chollet(graph, model, layers, asked.side, asked.steps, asked.units, asked.repeats)
     if "mark" in asked.only:
         chosen = list(graph.match(asked.mark_layers)) if asked.mark_layers else layers
-        mark(graph, model, chosen, asked.mark, asked.mark_units)
+        mark(graph, model, chosen, asked.side, asked.mark, asked.mark_units)
 
 
 def _opened(model: str, preprocessing: str) -> Graph:
