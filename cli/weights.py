@@ -118,7 +118,7 @@ def _sheet(
 ) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
     """Writes a layer's sheet; returns its entry for result.json, its card for the page, and its weights."""
     from ..engine.render.artifacts import save_png
-    from ..engine.weights import filter_grid, filter_pictures, kernel, near_duplicates, numbers
+    from ..engine.weights import filter_grid, filter_pictures, kernel, near_duplicates, notes, numbers
 
     weight, bias = kernel(graph, layer)
     found = numbers(weight, bias)
@@ -135,6 +135,7 @@ def _sheet(
     entry = {
         "layer": layer.name,
         "shape": list(weight.shape),
+        "notes": list(notes(graph, layer)),
         "file": file,
         "filters": [found[u].to_json() for u in chosen],
         "near_duplicates": [{"a": a, "b": b, "cosine": s} for a, b, s in pairs],
@@ -152,6 +153,7 @@ def _card(entry: dict[str, Any], picture: np.ndarray) -> dict[str, Any]:
         "file": entry["file"],
         "filters": entry["shape"][0],
         "inputs": entry["shape"][1],
+        "notes": entry["notes"],
         "kernel": " x ".join(map(str, entry["shape"][2:])),
         "zero": sum(n == 0 for n in norms),
         "norms": norms,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import numpy_helper
 
 from ..errors import UsageError
@@ -13,7 +16,8 @@ from .graph import Graph
 from .layers import Layer
 from .render.grid import grid
 
-_OPS = ("Conv", "ConvTranspose")
+_OPS = ("Conv", "ConvTranspose", "QLinearConv")
+_FOLDED = re.compile(r"onnx::Conv_\d+")  # torch's exporter so names the weights that it made of weights and batch-norm
 _TILE, _SHEET = 48, 1800  # pixels: a filter's longer side, and a sheet's, at most where that is possible
 NEAR = 0.98  # cosine from which two filters count as near duplicates
 
@@ -27,7 +31,9 @@ class FilterNumbers:
         norm: Euclidean length of the kernel.
         mean, largest: of the kernel's values; largest by absolute value.
         bias: 0 where there is none.
-        nearest, similarity: the unit whose kernel is most alike, by absolute cosine, and that cosine.
+        nearest, similarity: the unit whose kernel is most alike, by absolute cosine, and that cosine; None and 0
+            for a lone filter, and for kernels of one value, which are all alike. Kernels of different groups are
+            compared as well: they may be alike in what they do, but see other channels.
     """
 
     unit: int
@@ -43,9 +49,19 @@ class FilterNumbers:
         return asdict(self)
 
 
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """A convolution's constants as float32, (out, in / groups, kh, kw) and (out,), and what was done to them."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    notes: tuple[str, ...]
+
+
 def convolutions(graph: Graph) -> tuple[Layer, ...]:
     """The layers whose filters are constants of two spatial axes."""
-    return tuple(la for la in graph.layers if la.op in _OPS and _stored(graph, la) is not None)
+    reader = _Reader(graph)
+    return tuple(la for la in graph.layers if reader.read(la) is not None)
 
 
 def kernel(graph: Graph, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -54,14 +70,26 @@ def kernel(graph: Graph, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UsageError: the layer is not a convolution, or its weights are computed.
     """
-    stored = _stored(graph, layer)
+    stored = _read(graph, layer)
+    return stored.weight, stored.bias
+
+
+def notes(graph: Graph, layer: Layer) -> tuple[str, ...]:
+    """What to know of a convolution's weights: that they are quantized, or hold a batch-norm.
+
+    Raises:
+        UsageError: as `kernel`.
+    """
+    return _read(graph, layer).notes
+
+
+def _read(graph: Graph, layer: Layer) -> _Stored:
+    stored = _Reader(graph).read(layer)
     if stored is None:
-        names = [la.name for la in convolutions(graph)][:3]
-        raise UsageError(f"layer '{layer.name}' ({layer.op}) has no filters; convolutions are: {', '.join(names)}, ...")
-    weight, bias = stored
-    if layer.op == "ConvTranspose":
-        weight = weight.swapaxes(0, 1)
-    return weight, np.zeros(len(weight), np.float32) if bias is None else bias
+        names = ", ".join(la.name for la in convolutions(graph)[:3])
+        hint = f"convolutions are: {names}, ..." if names else f"{graph.name} stores none of two spatial axes"
+        raise UsageError(f"layer '{layer.name}' ({layer.op}) has no filters; {hint}")
+    return stored
 
 
 def filter_pictures(weight: np.ndarray, scale: str = "filter") -> np.ndarray:
@@ -81,8 +109,9 @@ def filter_pictures(weight: np.ndarray, scale: str = "filter") -> np.ndarray:
     if scale not in ("filter", "layer"):
         raise UsageError(f"scale '{scale}' is unknown; choose filter or layer")
     axes = (1, 2, 3) if scale == "filter" else (0, 1, 2, 3)
-    low, high = weight.min(axis=axes, keepdims=True), weight.max(axis=axes, keepdims=True)
-    shown = (weight - low) / np.where(high > low, high - low, 1)
+    values = np.nan_to_num(weight.astype(np.float64))  # the span of float32 values may be no float32
+    low, high = values.min(axis=axes, keepdims=True), values.max(axis=axes, keepdims=True)
+    shown = ((values - low) / np.where(high > low, high - low, 1)).astype(np.float32)
     if weight.shape[1] == 3:
         return shown.transpose(0, 2, 3, 1)[:, None]
     return np.repeat(shown[..., None], 3, axis=-1)
@@ -97,7 +126,7 @@ def numbers(weight: np.ndarray, bias: np.ndarray) -> list[FilterNumbers]:
     np.fill_diagonal(alike, -1)
     found = []
     for i, row in enumerate(flat):
-        other = int(alike[i].argmax()) if len(flat) > 1 else None
+        other = int(alike[i].argmax()) if min(flat.shape) > 1 else None
         similarity = float(alike[i, other]) if other is not None else 0.0
         largest = float(row[np.abs(row).argmax()])
         found.append(FilterNumbers(i, float(lengths[i]), float(row.mean()), largest, float(bias[i]), other, similarity))
@@ -105,21 +134,95 @@ def numbers(weight: np.ndarray, bias: np.ndarray) -> list[FilterNumbers]:
 
 
 def near_duplicates(found: list[FilterNumbers]) -> list[tuple[int, int, float]]:
-    """Pairs of filters (first, second, cosine) that are alike from `NEAR` on, each once."""
+    """Pairs of a filter and its nearest (first, second, cosine) that are alike from `NEAR` on, each pair once."""
     pairs = {(min(f.unit, f.nearest), max(f.unit, f.nearest)): f.similarity for f in found if f.nearest is not None}
     return [(a, b, s) for (a, b), s in sorted(pairs.items()) if s >= NEAR]
 
 
-def _stored(graph: Graph, layer: Layer) -> tuple[np.ndarray, np.ndarray | None] | None:
-    node = next((n for n in graph.model.graph.node if layer.tensor in n.output), None)
-    if node is None or node.op_type not in _OPS:
-        return None
-    tensors = {t.name: t for t in graph.model.graph.initializer}
-    if node.input[1] not in tensors or len(tensors[node.input[1]].dims) != 4:
-        return None
-    weight = numpy_helper.to_array(tensors[node.input[1]])
-    has_bias = len(node.input) > 2 and node.input[2] in tensors
-    return weight, numpy_helper.to_array(tensors[node.input[2]]) if has_bias else None
+class _Reader:
+    """Finds the constants of convolutions, also behind DequantizeLinear and in QLinearConv.
+
+    Args:
+        graph: whose.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.producers = {name: node for node in graph.model.graph.node for name in node.output}
+        self.tensors = {t.name: t for t in graph.model.graph.initializer}
+
+    def read(self, layer: Layer) -> _Stored | None:
+        """A layer's constants, or None where it is no convolution of two spatial axes or they are computed."""
+        node = self.producers.get(layer.tensor)
+        if node is not None and node.op_type == "DequantizeLinear":  # the layer is what comes out of a QLinearConv
+            inner = self.producers.get(node.input[0])
+            node = inner if inner is not None and inner.op_type == "QLinearConv" else None
+        if node is None or node.op_type not in _OPS:
+            return None
+        at = 3 if node.op_type == "QLinearConv" else 1
+        if len(self._shape(node.input[at])) != 4:
+            return None
+        values = self._quantized(node.input[3:6]) if at == 3 else self._constant(node.input[1])
+        if values is None:
+            return None
+        weight = _outputs_first(values, node) if node.op_type == "ConvTranspose" else values
+        return _Stored(weight.astype(np.float32), self._bias(node, len(weight)), self._notes(node, at))
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        node = self.producers.get(name)
+        source = node.input[0] if node is not None and node.op_type == "DequantizeLinear" else name
+        return tuple(self.tensors[source].dims) if source in self.tensors else ()
+
+    def _constant(self, name: str) -> np.ndarray | None:
+        if name in self.tensors:
+            return numpy_helper.to_array(self.tensors[name])
+        node = self.producers.get(name)
+        if node is None or node.op_type != "DequantizeLinear":
+            return None
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        return self._quantized(node.input, axis)
+
+    def _quantized(self, names: Sequence[str], axis: int = 0) -> np.ndarray | None:
+        """(values - zero point) * scale of constants; None where one is computed, or the scale is per block."""
+        if any(name and name not in self.tensors for name in names):
+            return None
+        arrays = [numpy_helper.to_array(self.tensors[name]).astype(np.float64) for name in names if name]
+        values, scale, *zero = arrays
+        if scale.size > 1 and (scale.ndim != 1 or axis >= values.ndim or scale.size != values.shape[axis]):
+            return None
+        shape = [1] * values.ndim
+        if scale.size > 1:
+            shape[axis] = -1
+        return (values - (zero[0].reshape(shape) if zero else 0)) * scale.reshape(shape)
+
+    def _bias(self, node: onnx.NodeProto, count: int) -> np.ndarray:
+        at = 8 if node.op_type == "QLinearConv" else 2
+        name = node.input[at] if len(node.input) > at else ""
+        values = None
+        if at == 8 and name in self.tensors and node.input[1] in self.tensors:  # int32 in steps of input times weight
+            step, scale = (numpy_helper.to_array(self.tensors[node.input[i]]).astype(np.float64) for i in (1, 4))
+            values = numpy_helper.to_array(self.tensors[name]) * step * scale
+        elif at == 2 and name:
+            values = self._constant(name)
+        return np.zeros(count, np.float32) if values is None else values.astype(np.float32)
+
+    def _notes(self, node: onnx.NodeProto, at: int) -> tuple[str, ...]:
+        name = node.input[at]
+        if name not in self.tensors:
+            name = self.producers[name].input[0]
+        kind = numpy_helper.to_array(self.tensors[name]).dtype
+        found = []
+        if kind.kind != "f":
+            found.append(f"quantized to {kind}; shown as the numbers that they stand for")
+        if _FOLDED.fullmatch(name):
+            found.append("the exporter folded a batch-norm into them")
+        return tuple(found)
+
+
+def _outputs_first(weight: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
+    """A transposed convolution's (in, out / groups, kh, kw) as (out, in / groups, kh, kw)."""
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    parts = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
+    return parts.reshape(-1, *parts.shape[2:])
 
 
 def filter_grid(pictures: np.ndarray, per_row: int = 16) -> np.ndarray:
