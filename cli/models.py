@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,23 +29,34 @@ def list_models(as_json: JsonOption = False) -> None:
 
 
 @app.command("path")
-def path(name: NameArgument, quiet: QuietOption = False) -> None:
+def path(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Print the path of a model's file, fetching or building it first where it is not here."""
-    emit(_fetched(name, quiet))
+    _report(name, as_json, quiet)
 
 
 @app.command("fetch")
-def fetch(name: NameArgument, quiet: QuietOption = False) -> None:
+def fetch(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Download or build a model's file; an interrupted download is continued."""
-    emit(_fetched(name, quiet))
+    _report(name, as_json, quiet)
 
 
-def _fetched(name: str, quiet: bool) -> str:
+def _report(name: str, as_json: bool, quiet: bool) -> None:
+    """The path as one line, or with the file's size and sum as JSON."""
+    found = _fetched(name, quiet)
+    if not as_json:
+        emit(found)
+        return
+    from ..models.download import sha256_of
+
+    emit_json({"name": name, "path": str(found), "bytes": found.stat().st_size, "sha256": sha256_of(found)})
+
+
+def _fetched(name: str, quiet: bool) -> Path:
     from ..models import catalog
 
     recipe = catalog.find(name)
     if catalog.local_path(recipe).exists():
-        return str(catalog.local_path(recipe))
+        return catalog.local_path(recipe)
     with progress(None, f"fetching {name}", quiet) as bar:
         seen = 0
 
@@ -53,4 +65,4 @@ def _fetched(name: str, quiet: bool) -> str:
             bar.advance(done - seen)
             seen = done
 
-        return str(catalog.fetch(recipe, advance))
+        return catalog.fetch(recipe, advance)

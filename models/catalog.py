@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import ConvscopeError, UsageError
 from .download import Progress, cache_folder, download
 from .recipes import RECIPES, Recipe
 
@@ -31,19 +31,27 @@ def find(name: str) -> Recipe:
 
 
 def local_path(recipe: Recipe) -> Path:
-    """Where the model's file is, or will be."""
-    return Path(__file__).parent / recipe.file if recipe.is_shipped else cache_folder() / recipe.file
+    """Where the model's file is, or will be.
+
+    What is built here lies in a folder of its recipe's version, so that a changed recipe builds again.
+    """
+    if recipe.is_shipped:
+        return Path(__file__).parent / recipe.file
+    return cache_folder() / (f"built-{recipe.version}" if recipe.builder else "") / recipe.file
 
 
 def fetch(recipe: Recipe, progress: Progress = lambda done, total: None) -> Path:
     """The model's file, downloaded or built where it is not there yet.
 
     Raises:
-        ConvscopeError: the network or a package that is needed is missing. RefusedInput: a wrong sum.
+        ConvscopeError: the network, a package that is needed, or a file of the installation is missing.
+        RefusedInput: a wrong sum.
     """
     path = local_path(recipe)
     if path.exists():
         return path
+    if recipe.is_shipped:
+        raise ConvscopeError(f"'{recipe.name}' should have come with convscope, but {path} is missing; reinstall it")
     if recipe.url:
         return download(recipe.url, path, recipe.sha256, progress)
     from . import builders

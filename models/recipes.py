@@ -30,6 +30,7 @@ class Recipe:
         labels: "imagenet", or None where the file states its own or has none.
         builder: name of the function in `models.builders` that writes the file; "" for others.
         size: (height, width) the model is meant for.
+        version: of the builder; a higher one has files that an older convscope built built anew.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Recipe:
     labels: str | None = None
     builder: str = ""
     size: tuple[int, int] = (224, 224)
+    version: int = 1
 
     @property
     def is_shipped(self) -> bool:

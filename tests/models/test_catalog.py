@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import convscope
 import numpy as np
 import pytest
-from convscope.errors import UsageError
+from convscope.cli.main import run
+from convscope.errors import ConvscopeError, UsageError
 from convscope.models import catalog
 from convscope.models.builders import VGG16, vgg16_onnx, vgg16_torch
 from convscope.models.recipes import RECIPES
@@ -67,3 +71,42 @@ def test_the_vgg16_trunk_is_the_same_network_as_onnx_and_torch() -> None:
     expected = vgg16_torch(weights)(torch.from_numpy(x)).detach().numpy()
     found = graph.session([graph.outputs[0].name], device="cpu").run(x)[graph.outputs[0].name]
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_changed_recipe_builds_its_file_anew_and_an_unchanged_one_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path))
+    built: list[Path] = []
+
+    def build(target: Path, progress: object) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"built")
+        built.append(target)
+
+    monkeypatch.setattr("convscope.models.builders.vgg16_hed", build)
+    recipe = catalog.find("vgg16-hed")
+    assert catalog.fetch(recipe) == catalog.fetch(recipe)
+    newer = catalog.fetch(replace(recipe, version=recipe.version + 1))
+    assert built == [catalog.local_path(recipe), newer]
+    assert newer.name == "vgg16-hed.onnx"  # the graph's name, whatever the version
+
+
+def test_a_shipped_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = replace(catalog.find("lenet"), file="lenet/gone.onnx")
+    with pytest.raises(ConvscopeError, match=r"gone\.onnx is missing; reinstall"):
+        catalog.fetch(gone)
+
+
+@pytest.mark.parametrize("command", ["path", "fetch"])
+def test_the_path_of_a_model_is_one_line_or_one_object(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = catalog.local_path(catalog.find("lenet"))
+    assert run(["models", command, "lenet"]) == 0
+    assert capsys.readouterr().out == f"{expected}\n"
+    assert run(["models", command, "lenet", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    digest = hashlib.sha256(expected.read_bytes()).hexdigest()
+    size = expected.stat().st_size
+    assert found == {"schema_version": 1, "name": "lenet", "path": str(expected), "bytes": size, "sha256": digest}
+    assert run(["models", command, "lennet", "--json"]) == 2
+    assert capsys.readouterr().out == ""
