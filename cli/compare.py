@@ -24,6 +24,7 @@ from .common import (
 if TYPE_CHECKING:
     from ..engine.compare.difference import Pictures
     from ..engine.compare.verdict import Comparison
+    from ..engine.graph import Graph
 
 FirstArgument = Annotated[str, typer.Argument(metavar="A", help="A model file, or a name of the catalog.")]
 SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")]
@@ -86,6 +87,10 @@ def command(
     second = {**options, **{k: v for k, v in (("preprocessing", preprocessing_b), ("arch", arch_b)) if v is not None}}
     graph_b = open_model(b, quiet=quiet, **second)
     given: dict[str, Any] = {"pictures": _pictures(images, quiet)} if images else {}
+
+    def told(stage: str) -> None:
+        say(f"comparing: {stage}", quiet)
+
     result = compare(
         graph_a,
         graph_b,
@@ -93,7 +98,7 @@ def command(
         layers=layers,
         similarity=similarity,
         device=device,
-        progress=lambda stage: say(f"comparing: {stage}", quiet),
+        progress=told,
         **given,
     )
     for note in result.notes:
@@ -102,9 +107,10 @@ def command(
     page = None
     if out is not None:
         from ..engine.compare.page import write
+        from ..engine.compare.side_by_side import rows
 
         ascent = {"preset": preset, "size": size, "steps": steps, "seed": seed, "device": device}
-        seen = _side_by_side(graph_a, graph_b, result, pictures, ascent, quiet) if match else []
+        seen = rows(graph_a, graph_b, result, count=pictures, options=ascent, progress=told, **given) if match else []
         page = write(out, (graph_a, graph_b), result, record, seen, command_line())
     if as_json:
         emit_json(record)
@@ -117,31 +123,33 @@ def command(
 
 
 def _pictures(paths: list[str], quiet: bool) -> Pictures:
-    """The user's images, fitted as each model's preprocessing says."""
-    from ..engine.images import fit, image_paths, read_image
+    """The user's images, fitted as each model's preprocessing says; only the fitted ones stay in memory."""
+    from ..engine.images import fit, image_paths, stream
     from ..errors import RefusedInput
 
-    read = []
-    for path in image_paths([Path(p) for p in paths]):
-        try:
-            read.append(read_image(path).pixels)
-        except RefusedInput as error:
-            say(f"left out: {error}", quiet)
-    if not read:
-        raise RefusedInput(f"no image could be read from {', '.join(paths)}")
+    files = image_paths([Path(p) for p in paths])
+    kept: dict[tuple[Any, ...], Any] = {}
 
-    def fitted(graph: Any, size: tuple[int, int]) -> Any:
+    def fitted(graph: Graph, size: tuple[int, int]) -> Any:
         import numpy as np
 
-        return np.stack([fit(pixels, graph, size) for pixels in read])
+        p = graph.preprocessing
+        key = (graph.channels, size, p.resize, p.crop, p.interpolation)
+        if key in kept:
+            return kept[key]
+        rows = []
+        for path, found in stream(list(files), lambda picture: fit(picture.pixels, graph, size)):
+            if isinstance(found, RefusedInput):
+                say(f"left out: {found}", quiet)
+                files.remove(path)
+            else:
+                rows.append(found)
+        if not rows:
+            raise RefusedInput(f"no image could be read from {', '.join(paths)}")
+        kept[key] = np.stack(rows)
+        return kept[key]
 
     return fitted
-
-
-def _side_by_side(a: Any, b: Any, result: Comparison, count: int, ascent: dict[str, Any], quiet: bool) -> list[Any]:
-    from ..engine.compare.side_by_side import rows
-
-    return rows(a, b, result, count=count, options=ascent, progress=lambda stage: say(f"comparing: {stage}", quiet))
 
 
 def _print(result: Comparison) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph
+from .difference import Pictures
 from .statistics import LayerStatistics
 from .steps import Step
 from .verdict import Comparison, reference
@@ -49,6 +50,7 @@ def rows(
     count: int,
     options: Mapping[str, Any],
     progress: Callable[[str], Any],
+    pictures: Pictures = reference,
 ) -> list[Row]:
     """The best agreeing ``count`` units of every measured convolution, sorted by agreement.
 
@@ -58,6 +60,7 @@ def rows(
         count: units per layer.
         options: for `ascent.filters`: preset, size, steps, seed, device.
         progress: called with the name of each layer.
+        pictures: those that the models were compared on; the top pictures are among them.
     """
     found: list[Row] = []
     for index, measured in result.statistics.items():
@@ -65,17 +68,23 @@ def rows(
         if pair.a.kind != "convolution" or pair.b.kind != "convolution":
             continue
         progress(f"pictures of {pair.a.name}")
-        found += _layer(a, b, pair.a, pair.b, measured, count, options)
+        found += _layer((a, b), (pair.a, pair.b), measured, count, options, pictures)
     return sorted(found, key=lambda row: -row.score)
 
 
 def _layer(
-    a: Graph, b: Graph, one: Step, two: Step, measured: LayerStatistics, count: int, options: Mapping[str, Any]
+    graphs: tuple[Graph, Graph],
+    steps: tuple[Step, Step],
+    measured: LayerStatistics,
+    count: int,
+    options: Mapping[str, Any],
+    pictures: Pictures,
 ) -> list[Row]:
-    matching = measured.matching
+    (a, b), (one, two), matching = graphs, steps, measured.matching
     units = [[int(u) for u in side[:count]] for side in (matching.a, matching.b)]
-    made = [_pictures(g, s, u, options) for g, s, u in ((a, one, units[0]), (b, two, units[1]))]
-    tops = [_top(g, s, u) for g, s, u in ((a, one, units[0]), (b, two, units[1]))]
+    sides = list(zip(graphs, steps, units, strict=True))
+    made = [_pictures(graph, step, chosen, options) for graph, step, chosen in sides]
+    tops = [_top(graph, step, chosen, pictures) for graph, step, chosen in sides]
     return [
         Row(
             one.name,
@@ -98,18 +107,18 @@ def _pictures(graph: Graph, step: Step, units: list[int], options: Mapping[str, 
     return [u.image for u in filters(graph, step.tensor, units, **options).units]
 
 
-def _top(graph: Graph, step: Step, units: list[int]) -> list[tuple[np.ndarray, ...]]:
-    """The reference pictures that excite each unit most, by its largest activation."""
-    pictures = reference(graph, graph.image_size)
-    x = graph.preprocessing.normalize(pictures).astype(np.float32)
+def _top(graph: Graph, step: Step, units: list[int], pictures: Pictures) -> list[tuple[np.ndarray, ...]]:
+    """The pictures that excite each unit most, by its largest activation."""
+    shown = pictures(graph, graph.image_size)
     session = graph.session([step.tensor], device="cpu")
     layer = graph.layer(step.tensor)
     peaks = []
-    for row in x:
-        values = layer.channels_first(session.run(row[None])[step.tensor])
+    for picture in shown:
+        row = graph.preprocessing.normalize(picture[None]).astype(np.float32)
+        values = layer.channels_first(session.run(row)[step.tensor])
         peaks.append(values.reshape(values.shape[1], -1).max(axis=1)[units])
     order = np.argsort(-np.stack(peaks), axis=0)[:_TOP]
-    return [tuple(pictures[k].transpose(1, 2, 0) for k in order[:, i]) for i in range(len(units))]
+    return [tuple(shown[k].transpose(1, 2, 0) for k in order[:, i]) for i in range(len(units))]
 
 
 def _kernel(graph: Graph, step: Step, unit: int) -> np.ndarray | None:

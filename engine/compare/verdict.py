@@ -161,6 +161,7 @@ def compare(
     verdict, first, orders = judge.decide(own, x_a, x_b, told)
     told("matching units")
     statistics, matrix = measure(bench, pairs, x_a, x_b, full=similarity)
+    unseen = judge.unseen() if verdict == IDENTICAL else ""
     return Comparison(
         verdict=verdict,
         max_rel=max_rel,
@@ -173,7 +174,7 @@ def compare(
         permutations={p.a.name: order for p in pairs if (order := moved(orders, p.b)) is not None},
         only_a=_unpaired(net_a, {id(p.a) for p in pairs}) if layers is None else (),
         only_b=_unpaired(net_b, {id(p.b) for p in pairs}) if layers is None else (),
-        notes=(bench.note,) if bench.note else (),
+        notes=tuple(note for note in (bench.note, unseen) if note),
         images=len(x_a),
     )
 
@@ -231,6 +232,16 @@ class _Judge:
             before = self._skipped(i)
             self._static[i] = causes(self.pairs[i], *before)
         return self._static[i]
+
+    def unseen(self) -> str:
+        """One line on settings and weights that differ although all results agree, or ""."""
+        differing = [i for i in range(len(self.pairs)) if self.static(i)]
+        if not differing:
+            return ""
+        first, more = differing[0], len(differing) - 1
+        others = f"; {more} more differ" if more else ""
+        where, cause = self.pairs[first].a.name, self.static(first)[0].text
+        return f"within the bound on these pictures, but at {where}: {cause}{others}"
 
     def _equal(self, rel: Sequence[float]) -> bool:
         return all(r <= self.max_rel for r in rel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,38 @@ def test_the_page_shows_matched_units_in_a_browser(page: Path) -> None:
     assert "equal up to permutation" in html
     said = driven(page, "return [...document.querySelectorAll('.pair .big')].filter(i => i.complete).length + ''")
     assert int(said) == 12
+
+
+def test_the_page_takes_its_photographs_from_the_users_folder(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from convscope.engine.render.artifacts import save_png
+
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for i, colour in enumerate(np.eye(3)):
+        save_png(folder / f"{i}.png", np.broadcast_to(colour, (40, 40, 3)) * np.linspace(0.2, 1, 40)[:, None, None])
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    few = ["--pictures", "1", "--size", "32", "--steps", "1", "--match", "--images", str(folder)]
+    flags = [flag for flag in FLAGS if flag != "--quiet"]
+    assert run(["compare", files["a"], files["same"], *flags, *few, "-o", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err.count("broken.png") == 1
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert result["images"] == 3
+    html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    tops = re.search(r'"top":.*?\]', html)
+    assert tops is not None
+    shown = set(re.findall(r'"(data:image/[^"]+)"', tops[0]))
+    assert len(shown) == 3  # all of the user's three, and none of ours
+
+
+def test_a_float16_copy_is_different_and_within_a_loose_bound_still_said(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = {k: v.astype(np.float16).astype(np.float32) for k, v in weights().items()}
+    onnx.save(vgg(half), str(tmp_path / "half.onnx"))
+    pair = [files["a"], str(tmp_path / "half.onnx"), "--preprocessing", "caffe", "--no-check"]
+    assert run(["compare", *pair]) == 1
+    assert "rounded to float16" in capsys.readouterr().out
+    assert run(["compare", *pair, "--max-rel", "1e-2"]) == 0
+    assert "within the bound on these pictures, but at" in capsys.readouterr().err
