@@ -13,6 +13,7 @@ from ..graph import Graph
 from ..layers import Layer
 from . import objectives
 from .filters import gathered
+from .fitting import adapted
 from .loop import Batch, Goal, Job, Outcome
 from .network import Network, check_finite, unit_layer
 from .objectives import Objective
@@ -22,7 +23,7 @@ from .results import DEAD, OK, WEAK, AscentResult, UnitResult
 from .settings import Settings, checked_units, settings
 from .shown import shown
 from .steps import Adam
-from .studio import OnProgress, Progress, adapted
+from .studio import OnProgress, Progress
 from .verdicts import activations
 
 INVERSION = Preset(
