@@ -127,6 +127,7 @@ def build_graph(
             producer=producer,
             opset=opset,
             notes=(*exported.notes, *draft.notes),
+            name=exported.name,
         ),
         sha256=digest,
         twin_factory=_LazyTwins(canonical),
@@ -179,13 +180,13 @@ def _from_object(source: Any, example_input: Any) -> tuple[str, Exported]:
     if "keras" in root:
         from .from_keras import export_keras
 
-        return "keras", export_keras(source)
+        return "keras", replace(export_keras(source), name=str(source.name))
     if "torch" in root:
         from .from_torch import export_torch
 
         if example_input is None:
             raise UsageError("a live torch module needs example_input, a float tensor of shape (1, C, H, W)")
-        return "torch", export_torch(source, example_input)
+        return "torch", replace(export_torch(source, example_input), name=type(source).__name__)
     raise UsageError(
         f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module or a keras.Model"
     )

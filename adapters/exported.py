@@ -24,6 +24,7 @@ class Exported:
         notes: one line each, for the user: what was assumed, left out or tried in vain.
         aliases: further names of the source -> the tensor they mean: a torch container that ends where its
             last module ends (``layer4`` and ``layer4.1`` for the output of ``layer4.1.relu_1``), a dropout.
+        name: of a live object, see `Source`.
     """
 
     model: onnx.ModelProto
@@ -33,3 +34,4 @@ class Exported:
     producer: str = ""
     notes: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""

@@ -70,10 +70,12 @@ class Graph:
 
     @property
     def name(self) -> str:
-        """A short name for titles: the file's stem, or the ONNX graph's name."""
+        """A short name for titles: the file's stem, the live object's own name, or the ONNX graph's."""
         from pathlib import Path
 
-        return Path(self.source.path).stem if self.source.path else (self.model.graph.name or "model")
+        return (
+            Path(self.source.path).stem if self.source.path else (self.source.name or self.model.graph.name or "model")
+        )
 
     @property
     def channels(self) -> int:
@@ -101,10 +103,14 @@ class Graph:
     def layer(self, key: str | int) -> Layer:
         """One layer, by human name, tensor name, node name or index.
 
+        A number as text is first a layer's own name (``2`` of a torch Sequential), then an index, as the table
+        shows both; only a number beyond the table is a tensor's or node's name (old exporters number tensors).
+        An int is always an index; negative ones count from the end.
+
         Raises:
             UsageError: no such layer; the closest names are in the message.
         """
-        if isinstance(key, int) or (key.lstrip("-").isdigit() and key not in self._by_name):
+        if isinstance(key, int) or (_is_number(key) and not self._is_named(key)):
             index = int(key)
             if not -len(self.layers) <= index < len(self.layers):
                 raise UsageError(f"layer {index} is out of range: {self.name} has {len(self.layers)} layers")
@@ -118,6 +124,13 @@ class Graph:
             f"layer '{key}' is not in {self.name} ({len(self.layers)} layers); {hint}"
             f"list them: convscope info {self.source.path or 'MODEL'}"
         )
+
+    def _is_named(self, number: str) -> bool:
+        """Whether a number as text is a name, not an index."""
+        if any(layer.name == number for layer in self.layers):
+            return True
+        in_table = -len(self.layers) <= int(number) < len(self.layers)
+        return not in_table and (number in self._by_name or number in self.aliases)
 
     def match(self, patterns: str | Sequence[str]) -> tuple[Layer, ...]:
         """Layers by comma-separated names and globs (``block5_conv*,predictions``), in table order."""
@@ -234,6 +247,10 @@ class Graph:
 
     def _leads_to_logits(self, layer: Layer) -> bool:
         return layer.tensor in self._ancestors_of_logits
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 10
 
 
 _HEADS = ("Softmax", "LogSoftmax", "Sigmoid")

@@ -96,6 +96,7 @@ class Source:
         producer: what wrote it, with its version.
         opset: of the ONNX that was normalized.
         notes: what was assumed or left out, one sentence each, for the user to read.
+        name: what a live object calls itself: a torch module's class, a Keras model's name.
     """
 
     path: str | None
@@ -104,3 +105,4 @@ class Source:
     producer: str
     opset: int
     notes: tuple[str, ...] = ()
+    name: str = ""
