@@ -8,6 +8,7 @@ from __future__ import annotations
 from . import (
     activation,
     conv,
+    deform,
     elementwise,
     gather,
     matmul,
@@ -25,6 +26,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **elementwise.CONVERTERS,
     **activation.CONVERTERS,
     **conv.CONVERTERS,
+    **deform.CONVERTERS,
     **pool.CONVERTERS,
     **norm.CONVERTERS,
     **matmul.CONVERTERS,

@@ -98,6 +98,16 @@ def _one_hot(node: Node) -> Converted:
     return Converted(Function(run), node.inputs)
 
 
+def _compress(node: Node) -> Converted:
+    axis = node.get("axis")
+
+    def run(x: Tensor, condition: Tensor) -> Tensor:
+        source, dim = (x.reshape(-1), 0) if axis is None else (x, int(axis))
+        return source.index_select(dim, torch.nonzero(condition).reshape(-1))
+
+    return Converted(Function(run), node.inputs)
+
+
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Gather"): _gather,
     ("", "GatherElements"): _gather_elements,
@@ -106,4 +116,5 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "ScatterElements"): _scatter_elements,
     ("", "ScatterND"): _scatter_nd,
     ("", "OneHot"): _one_hot,
+    ("", "Compress"): _compress,
 }

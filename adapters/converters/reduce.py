@@ -114,20 +114,23 @@ def _arg(largest: bool) -> Converter:
     return convert
 
 
-def _cumulative_sum(node: Node) -> Converted:
-    axis = node.integers(1)
-    exclusive, reverse = bool(node.get("exclusive", 0)), bool(node.get("reverse", 0))
+def _cumulative(function: Callable[..., Tensor], start: float) -> Converter:
+    def convert(node: Node) -> Converted:
+        axis = node.integers(1)
+        exclusive, reverse = bool(node.get("exclusive", 0)), bool(node.get("reverse", 0))
 
-    def run(x: Tensor, computed: Tensor | None = None) -> Tensor:
-        dim = axis[0] if axis else int(computed.reshape(-1)[0]) if computed is not None else 0
-        source = x.flip(dim) if reverse else x
-        if exclusive:  # shifted by one place, since subtracting would leave rounding errors and inf - inf
-            first = torch.zeros_like(source.narrow(dim, 0, 1))
-            source = torch.cat([first, source.narrow(dim, 0, x.shape[dim] - 1)], dim)
-        total = torch.cumsum(source, dim).to(x.dtype)
-        return total.flip(dim) if reverse else total
+        def run(x: Tensor, computed: Tensor | None = None) -> Tensor:
+            dim = axis[0] if axis else int(computed.reshape(-1)[0]) if computed is not None else 0
+            source = x.flip(dim) if reverse else x
+            if exclusive:  # shifted by one place, since undoing the last step would leave rounding errors
+                first = torch.full_like(source.narrow(dim, 0, 1), start)
+                source = torch.cat([first, source.narrow(dim, 0, x.shape[dim] - 1)], dim)
+            total = function(source, dim).to(x.dtype)
+            return total.flip(dim) if reverse else total
 
-    return Converted(Function(run), node.inputs if axis is None else node.inputs[:1])
+        return Converted(Function(run), node.inputs if axis is None else node.inputs[:1])
+
+    return convert
 
 
 def _top_k(node: Node) -> Converted:
@@ -156,7 +159,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "ReduceLogSumExp"): _reducer(_log_sum_exp),
     ("", "ArgMax"): _arg(True),
     ("", "ArgMin"): _arg(False),
-    ("", "CumSum"): _cumulative_sum,
+    ("", "CumSum"): _cumulative(torch.cumsum, 0),
+    ("", "CumProd"): _cumulative(torch.cumprod, 1),
     ("", "TopK"): _top_k,
     ("", "NonZero"): lambda node: Converted(Function(lambda x: torch.nonzero(x).T), node.inputs),
 }

@@ -206,9 +206,31 @@ def _grid_sample(node: Node) -> Converted:
     return Converted(Function(run), node.inputs)
 
 
+def _affine_grid(node: Node) -> Converted:
+    corners, size = bool(node.get("align_corners", 0)), node.integers(1)
+    if size is None:
+        raise node.unsupported("a size that is computed while the model runs")
+    return Converted(Function(lambda theta: F.affine_grid(theta, size, align_corners=corners)), node.inputs[:1])
+
+
+def _center_crop_pad(node: Node) -> Converted:
+    axes, constant = node.get("axes"), node.integers(1)
+
+    def run(x: Tensor, shape: Tensor | None = None) -> Tensor:
+        wanted = constant if shape is None else [int(n) for n in shape.tolist()]
+        dims = [int(a) % x.ndim for a in axes] if axes is not None else list(range(x.ndim))
+        more = [n - x.shape[a] for n, a in zip(wanted or [], dims, strict=True)]
+        halves = [m // 2 if m > 0 else -(-m // 2) for m in more]  # what is odd is added or cut at the end
+        return pad(x, [*halves, *(m - h for m, h in zip(more, halves, strict=True))], dims, "constant")
+
+    return Converted(Function(run), node.inputs if constant is None else node.inputs[:1])
+
+
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Pad"): _pad,
     ("", "Resize"): _resize,
     ("", "Upsample"): _resize,
     ("", "GridSample"): _grid_sample,
+    ("", "AffineGrid"): _affine_grid,
+    ("", "CenterCropPad"): _center_crop_pad,
 }

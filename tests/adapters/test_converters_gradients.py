@@ -70,10 +70,41 @@ SMOOTH: list[tuple[str, Weights, dict[str, Any]]] = [
     ("Clip", {"low": np.array(-0.5, np.float32), "high": np.array(0.7, np.float32)}, {}),
 ]
 
+SMOOTH += [
+    ("DeformConv", {"w": normal(3, 4, 2, 2), "o": normal(1, 8, 4, 5) / 3}, {}),
+    ("Resize", {"": normal(0), "scales": np.array([1, 1, 2, 1.5], np.float32)}, {"mode": "linear"}),
+    ("Resize", {"": normal(0), "scales": np.array([1, 1, 0.6, 1.5], np.float32)}, {"mode": "cubic"}),
+    ("Resize", {"": normal(0), "scales": np.array([1, 1, 0.6, 2], np.float32)}, {"mode": "linear", "antialias": 1}),
+    ("Resize", {"": normal(0), "scales": np.array([1, 1, 2, 2], np.float32)}, {"mode": "nearest"}),
+    ("Pad", {"p": np.array([0, 0, 1, 2, 0, 0, 2, -1])}, {}),
+    ("Pad", {"p": np.array([0, 0, 1, 2, 0, 0, 2, 1])}, {"mode": "reflect"}),
+    ("CenterCropPad", {"s": np.array([7, 3])}, {"axes": [2, 3]}),
+    ("GridSample", {"g": normal(1, 3, 3, 2)}, {}),
+    ("Slice", {"a": np.array([-1]), "b": np.array([-9]), "c": np.array([2]), "d": np.array([-2])}, {}),
+    ("Gather", {"i": np.array([1, -1, 1])}, {"axis": 2}),
+    (
+        "ScatterElements",
+        {"i": np.zeros((1, 1, 2, 3), np.int64), "u": normal(1, 1, 2, 3)},
+        {"axis": 1, "reduction": "add"},
+    ),
+    ("Einsum", {"w": normal(4, 3)}, {"equation": "nchw,ck->nkwh"}),
+    ("MatMul", {"w": normal(6, 2)}, {}),
+    ("CumSum", {"a": np.array(2)}, {"exclusive": 1, "reverse": 1}),
+    ("CumProd", {"a": np.array(3)}, {}),
+    *((f"Reduce{op}", {"a": np.array([1, -1])}, {}) for op in ("Mean", "Sum", "Max", "Min", "Prod", "L1", "L2")),
+    ("ReduceLogSumExp", {"a": np.array([2])}, {"keepdims": 0}),
+    ("DepthToSpace", {}, {"blocksize": 2, "mode": "CRD"}),
+    ("Transpose", {}, {"perm": [0, 2, 3, 1]}),
+    ("Expand", {"s": np.array([3, 1, 1, 1, 1])}, {}),
+    ("Trilu", {}, {"upper": 0}),
+]
+
 
 def twin_of(op: str, weights: Weights, attributes: dict[str, Any], dtype: torch.dtype) -> Any:
     node = helper.make_node(op, ["x", *weights], ["y"], **attributes)
-    graph = convscope.load(tiny.model([node], weights, ("N", *SHAPE[1:]), opset=21), check=False)
+    opset = 26 if op == "CumProd" else 21
+    weights = {name: value for name, value in weights.items() if name}  # "" leaves an input out
+    graph = convscope.load(tiny.model([node], weights, ("N", *SHAPE[1:]), opset=opset), check=False)
     return graph.twin(["y"], dtype=dtype)
 
 
