@@ -91,7 +91,7 @@ def cases(sources: Iterable[str]) -> Iterator[Case]:
 
             yield from (Case("light", "onnx light graphs", name) for name in NAMES)
         else:
-            yield from timm_cases() if source == "timm" else torchvision_cases()
+            yield from timm_cases(RESULTS.parent) if source == "timm" else torchvision_cases()
 
 
 def run_apart(case: Case, limit: float) -> dict[str, Any]:

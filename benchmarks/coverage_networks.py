@@ -6,8 +6,10 @@ Weights are random (seeded); batch-norm gets the statistics of what arrives, and
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,8 +65,21 @@ class Case:
     name: str
 
 
-def timm_cases() -> list[Case]:
-    """The smallest variant of every family of every convolutional and hybrid timm module."""
+def timm_cases(cache: Path) -> list[Case]:
+    """The smallest variant of every family of every convolutional and hybrid timm module.
+
+    Args:
+        cache: where the list is kept, since it takes over a minute to count the parameters of a thousand networks.
+    """
+    import timm
+
+    path = cache / f"timm-{timm.__version__}.json"
+    if not path.exists():
+        path.write_text(json.dumps([astuple(case) for case in _smallest_variants()]))
+    return [Case(*entry) for entry in json.loads(path.read_text())]
+
+
+def _smallest_variants() -> list[Case]:
     import timm
     import torch
     from timm.models import _registry
