@@ -26,7 +26,7 @@ def rows(graph: Graph, layer: Layer, found: TopImages, units: Sequence[int]) -> 
     right) that it sees, in pixels of the model's input.
     """
     width = plane(layer)[1]
-    listed = []
+    listed, nans = [], found.nans
     for unit in units:
         best = []
         for value, name, place in zip(found.values[unit], found.images[unit], found.places[unit], strict=True):
@@ -34,7 +34,7 @@ def rows(graph: Graph, layer: Layer, found: TopImages, units: Sequence[int]) -> 
                 row, column = divmod(int(place), width)
                 box = list(input_box(graph, layer, row, column))
                 best.append({"image": str(name), "value": float(value), "row": row, "column": column, "box": box})
-        listed.append({"unit": int(unit), "nan_images": int(found.nans[unit]), "top": best})
+        listed.append({"unit": int(unit), "nan_images": int(nans[unit]), "top": best})
     return listed
 
 

@@ -32,7 +32,8 @@ class TopImages:
         values: (C, k) float32, descending; -inf where there are fewer than k images.
         images: (C, k) names, "" where there is none.
         places: (C, k) flat position of the maximum in the plane.
-        nans: (C,) images whose value was NaN.
+        unknown: name -> for each unit a bit, packed, whether its value was NaN; only images that have any. By
+            name, since two states may hold the same image, which counts once.
     """
 
     layer: str
@@ -42,7 +43,7 @@ class TopImages:
     values: np.ndarray
     images: np.ndarray
     places: np.ndarray
-    nans: np.ndarray
+    unknown: dict[str, bytes]
 
     @classmethod
     def empty(cls, layer: Layer, k: int, identity: str) -> TopImages:
@@ -56,8 +57,16 @@ class TopImages:
             np.full(shape, -np.inf, np.float32),
             np.full(shape, "", dtype=object),
             np.zeros(shape, np.int64),
-            np.zeros(shape[0], np.int64),
+            {},
         )
+
+    @property
+    def nans(self) -> np.ndarray:
+        """(C,) images whose value was NaN."""
+        counts = np.zeros(len(self.values), np.int64)
+        for bits in self.unknown.values():
+            counts += np.unpackbits(np.frombuffer(bits, np.uint8), count=len(counts))
+        return counts
 
     def add(self, names: list[str], values: np.ndarray, places: np.ndarray) -> None:
         """Adds images; those that were seen before are left out.
@@ -70,7 +79,9 @@ class TopImages:
         new = [i for i, name in enumerate(names) if name not in self.done and name not in names[:i]]
         self.done.update(names[i] for i in new)
         values, places = values[new], places[new]
-        self.nans += np.isnan(values).sum(axis=0)
+        self.unknown |= {
+            names[i]: np.packbits(np.isnan(v)).tobytes() for i, v in zip(new, values, strict=True) if np.isnan(v).any()
+        }
         shown = np.where(np.isnan(values), -np.inf, values)
         column = np.array([names[i] for i in new], dtype=object)
         column = np.broadcast_to(column[:, None], shown.shape)
@@ -96,21 +107,23 @@ class TopImages:
             images = np.where(keep, other.images, "")
         else:
             values, images = other.values, other.images
-        self.nans = self.nans + other.nans
+        self.unknown |= other.unknown
         self.done |= other.done
         self._keep(values, images, other.places)
 
     def _keep(self, values: np.ndarray, images: np.ndarray, places: np.ndarray) -> None:
-        all_values = np.concatenate([self.values, values], axis=1)
-        all_images = np.concatenate([self.images, images], axis=1)
-        all_places = np.concatenate([self.places, places], axis=1)
-        order = np.empty((len(all_values), self.k), np.int64)
-        for unit, (row, names) in enumerate(zip(all_values, all_images, strict=True)):
+        # after the first few images most batches change few units: none where all is less than the least kept
+        units = np.flatnonzero((values >= self.values[:, -1:]).any(axis=1))
+        all_values = np.concatenate([self.values[units], values[units]], axis=1)
+        all_images = np.concatenate([self.images[units], images[units]], axis=1)
+        all_places = np.concatenate([self.places[units], places[units]], axis=1)
+        order = np.empty((len(units), self.k), np.int64)
+        for row, (mine, names) in enumerate(zip(all_values, all_images, strict=True)):
             # an image whose value is -inf still beats an empty place, which has no name
-            order[unit] = np.lexsort((names.astype(str), names == "", -row))[: self.k]
-        rows = np.arange(len(order))[:, None]
-        self.values, self.images = all_values[rows, order], all_images[rows, order]
-        self.places = np.where(self.images == "", 0, all_places[rows, order])
+            order[row] = np.lexsort((names.astype(str), names == "", -mine))[: self.k]
+        rows = np.arange(len(units))[:, None]
+        self.values[units], self.images[units] = all_values[rows, order], all_images[rows, order]
+        self.places[units] = np.where(self.images[units] == "", 0, all_places[rows, order])
 
     def save(self, path: Path) -> None:
         """Writes the state; the same state gives the same bytes, however it was reached."""
@@ -122,7 +135,7 @@ class TopImages:
             "values": [[None if v == -np.inf else float(v) for v in row] for row in self.values],
             "images": self.images.tolist(),
             "places": self.places.tolist(),
-            "nans": self.nans.tolist(),
+            "unknown": {name: self.unknown[name].hex() for name in sorted(self.unknown)},
         }
         write_bytes(path, json.dumps(state, ensure_ascii=True, separators=(",", ":")).encode())
 
@@ -140,20 +153,21 @@ class TopImages:
                 np.array(values, np.float32).reshape(-1, state["k"]),
                 np.array(state["images"], dtype=object).reshape(-1, state["k"]),
                 np.array(state["places"], np.int64).reshape(-1, state["k"]),
-                np.array(state["nans"], np.int64),
+                {name: bytes.fromhex(bits) for name, bits in state["unknown"].items()},
             )
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UsageError(f"'{path}' holds no state of convscope top; remove it") from None
 
     def to_json(self) -> dict[str, Any]:
         """Every unit's images, best first."""
+        nans = self.nans
         return {
             "layer": self.layer,
             "images": len(self.done),
             "units": [
                 {
                     "unit": unit,
-                    "nan_images": int(self.nans[unit]),
+                    "nan_images": int(nans[unit]),
                     "top": [
                         {"image": str(i), "value": float(v), "position": int(p)}
                         for v, i, p in zip(*row, strict=True)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import convscope
 import numpy as np
 import pytest
+from convscope.engine.reductions import reduced_session
 from convscope.engine.topk import TopImages, shard_of
 from convscope.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from tests import tiny
 
@@ -78,6 +85,85 @@ def test_a_stopped_search_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     left = [i for i, name in enumerate(names) if name not in resumed.done]
     resumed.add([names[i] for i in left], values[left], places[left])
     assert saved(resumed, tmp_path / "resumed") == whole
+
+
+def test_two_states_that_saw_the_same_images_count_them_once(tmp_path: Path) -> None:
+    names, values, places = figures(30, 3)
+    whole = saved(state(names, values, places), tmp_path / "whole")
+    first, second = state(names[:20], values[:20], places[:20]), state(names[5:], values[5:], places[5:])
+    for one, other in ((first, second), (second, first)):
+        merged = TopImages.empty(LAYER, 4, "id")
+        for part in (one, other, one):
+            merged.merge(part)
+        assert saved(merged, tmp_path / "merged") == whole
+
+
+def test_an_error_in_the_middle_of_a_batch_loses_nothing_of_what_was_saved(tmp_path: Path) -> None:
+    names, values, places = figures(30, 4)
+    whole = saved(state(names, values, places), tmp_path / "whole")
+    found = TopImages.empty(LAYER, 4, "id")
+    with pytest.raises(KeyboardInterrupt):
+        for i in range(0, 30, 5):
+            found.add(names[i : i + 5], values[i : i + 5], places[i : i + 5])
+            if i == 15:
+                raise KeyboardInterrupt
+            found.save(tmp_path / "state")
+    resumed = TopImages.restore(tmp_path / "state")
+    assert len(resumed.done) == 15
+    resumed.add(names, values, places)
+    assert saved(resumed, tmp_path / "resumed") == whole
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.engine.test_topk import LAYER, TopImages, figures
+names, values, places = figures(400, 5)
+found = TopImages.empty(LAYER, 4, "id")
+for i in range(400):
+    found.add(names[i : i + 1], values[i : i + 1], places[i : i + 1])
+    found.save(Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_search_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    names, values, places = figures(400, 5)
+    whole = saved(state(names, values, places), tmp_path / "whole")
+    kept, root = tmp_path / "killed" / "state.json", Path(__file__).parents[2]
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", CHILD, str(kept)], env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    end = time.monotonic() + 60
+    while not (kept.exists() and len(TopImages.restore(kept).done) > 20) and time.monotonic() < end:
+        assert child.poll() is None
+    child.send_signal(signal.SIGKILL)  # it saves after every image: most likely in the middle of one
+    assert child.wait(30) == -signal.SIGKILL
+    resumed = TopImages.restore(kept)
+    assert 20 < len(resumed.done) < 400
+    left = [i for i, name in enumerate(names) if name not in resumed.done]
+    resumed.add([names[i] for i in left], values[left], places[left])
+    assert saved(resumed, tmp_path / "resumed") == whole
+
+
+def test_a_real_pass_equals_brute_force_with_nan_anywhere_in_a_plane() -> None:
+    node = helper.make_node("Relu", ["x"], ["y"], "/relu/Relu")
+    graph = convscope.load(tiny.model([node], {}, ("N", 6, None, None)), check=False)
+    layer = graph.layers[0]
+    rng = np.random.default_rng(0)
+    maps = rng.integers(-2, 5, (40, 6, 5, 7)).astype(np.float32)
+    maps[rng.random(maps.shape) < 0.01] = np.nan
+    session, found = reduced_session(graph, [layer], device="cpu"), TopImages.empty(layer, 5, "id")
+    names = [f"{i:02d}" for i in rng.permutation(40)]
+    for i in range(0, 40, 8):
+        found.add_outputs(layer, names[i : i + 8], session.run(maps[i : i + 8]))
+    planes = np.maximum(maps, 0).reshape(40, 6, -1)
+    for unit in range(6):
+        best = sorted((-p[unit].max(), n, p[unit].argmax()) for p, n in zip(planes, names, strict=True)
+                      if not np.isnan(p[unit]).any())[:5]  # fmt: skip
+        assert [
+            (-v, n, p) for v, n, p in zip(found.values[unit], found.images[unit], found.places[unit], strict=True)
+        ] == best
+        assert found.nans[unit] == np.isnan(planes[:, unit]).any(axis=1).sum() > 0
 
 
 def test_states_of_another_model_do_not_mix_and_rubbish_is_refused(tmp_path: Path) -> None:
