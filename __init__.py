@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _FACE = {
     "load": ".adapters",
     "activations": ".engine.activations",
+    "compare": ".engine.compare",
     "explain": ".engine.attribution",
     "filters": ".engine.ascent.filters",
     "maximize": ".engine.ascent.maximize",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,9 +21,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..engine.compare.difference import Pictures
     from ..engine.compare.verdict import Comparison
-    from ..engine.graph import Graph
 
 FirstArgument = Annotated[str, typer.Argument(metavar="A", help="A model file, or a name of the catalog.")]
 SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")]
@@ -81,12 +78,15 @@ def command(
     Exit code 0 for identical, 1 for every other verdict. --arch and --preprocessing go to both models unless
     --arch-b and --preprocessing-b say otherwise.
     """
+    from ..engine.compare.pictures import from_files
     from ..engine.compare.verdict import IDENTICAL, compare
 
+    given: dict[str, Any] = {}
+    if images:
+        given["pictures"] = from_files(images, lambda error: say(f"left out: {error}", quiet))
     graph_a = open_model(a, quiet=quiet, **options)
     second = {**options, **{k: v for k, v in (("preprocessing", preprocessing_b), ("arch", arch_b)) if v is not None}}
     graph_b = open_model(b, quiet=quiet, **second)
-    given: dict[str, Any] = {"pictures": _pictures(images, quiet)} if images else {}
 
     def told(stage: str) -> None:
         say(f"comparing: {stage}", quiet)
@@ -120,36 +120,6 @@ def command(
             emit(page)
     if result.verdict != IDENTICAL:
         raise typer.Exit(1)
-
-
-def _pictures(paths: list[str], quiet: bool) -> Pictures:
-    """The user's images, fitted as each model's preprocessing says; only the fitted ones stay in memory."""
-    from ..engine.images import fit, image_paths, stream
-    from ..errors import RefusedInput
-
-    files = image_paths([Path(p) for p in paths])
-    kept: dict[tuple[Any, ...], Any] = {}
-
-    def fitted(graph: Graph, size: tuple[int, int]) -> Any:
-        import numpy as np
-
-        p = graph.preprocessing
-        key = (graph.channels, size, p.resize, p.crop, p.interpolation)
-        if key in kept:
-            return kept[key]
-        rows = []
-        for path, found in stream(list(files), lambda picture: fit(picture.pixels, graph, size)):
-            if isinstance(found, RefusedInput):
-                say(f"left out: {found}", quiet)
-                files.remove(path)
-            else:
-                rows.append(found)
-        if not rows:
-            raise RefusedInput(f"no image could be read from {', '.join(paths)}")
-        kept[key] = np.stack(rows)
-        return kept[key]
-
-    return fitted
 
 
 def _print(result: Comparison) -> None:

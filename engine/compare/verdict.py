@@ -14,6 +14,7 @@ from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences
 from .permutation import moved, recover
+from .pictures import Paths, as_pictures, reference
 from .repair import proven
 from .statistics import LayerStatistics, measure
 from .stem import Stem, stems
@@ -113,18 +114,11 @@ class Comparison:
         return {"a": [p.a.name for p in names], "b": [p.b.name for p in names], "values": self.cka_matrix.tolist()}
 
 
-def reference(graph: Graph, size: tuple[int, int]) -> np.ndarray:
-    """The shipped crops of photographs, (16, C, H, W) in [0, 1]."""
-    from ..ascent.spectrum import reference_pictures
-
-    return reference_pictures(graph.channels, size)
-
-
 def compare(
     a: Graph,
     b: Graph,
     *,
-    pictures: Pictures = reference,
+    pictures: Pictures | Paths = reference,
     max_rel: float = MAX_REL,
     layers: str | Sequence[str] | None = None,
     similarity: bool = False,
@@ -135,7 +129,8 @@ def compare(
 
     Args:
         a, b: from `convscope.load`, of any format and size.
-        pictures: gives the same pictures for either model: (N, C, H, W) in [0, 1] for a size.
+        pictures: what both look at: image files or folders, or a function that gives the same pictures for
+            either model, (N, C, H, W) in [0, 1] for a size; default the 16 shipped ones.
         max_rel: largest difference, relative to a layer's largest value, that counts as equal.
         layers: of A by names and globs; the table and the first difference are confined to these.
         similarity: also SVCCA, PWCCA, Procrustes and the matrix of CKA between all layers.
@@ -143,7 +138,12 @@ def compare(
         progress: called with the name of each stage.
 
     Raises:
-        UsageError: no layer of one stands for a layer of the other; an unknown layer.
+        UsageError: no layer of one stands for a layer of the other; an unknown layer or file.
+        RefusedInput: none of the pictures can be read.
+
+    Example:
+        >>> convscope.compare(convscope.load("model.keras"), convscope.load("model.onnx")).verdict
+        'identical'
     """
     told = progress or (lambda stage: None)
     told("aligning layers")
@@ -153,7 +153,7 @@ def compare(
         pairs = tuple(p for p in pairs if p.a.tensor in wanted)
     if not pairs:
         raise UsageError(f"no layer of {a.name} has a counterpart in {b.name}: nothing can be compared")
-    bench = Bench(net_a, net_b, pictures, device)
+    bench = Bench(net_a, net_b, as_pictures(pictures), device)
     x_a, x_b = bench.inputs()
     judge = _Judge(bench, pairs, max_rel, whole if layers is not None else None)
     told("running the pictures through both")
