@@ -1,7 +1,7 @@
 """Which operators does the twin compute, and are they right? ``python -m benchmarks.operators``.
 
-Runs ONNX's node tests of every operator that occurs in CNNs and the operator x opset matrix, prints both and writes
-them into docs/operators.md. Exit code 1 where anything is wrong.
+Runs ONNX's node tests of every operator that occurs in CNNs, the operator x opset matrix, random forms of single nodes
+and the planted faults, prints the results and writes them into docs/operators.md. Exit code 1 where anything is wrong.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import convscope
+import numpy as np
 import onnx
 import onnxruntime
 import torch
 
 from tests.adapters.test_converters_matrix import CASES, NEWEST
 from tests.adapters.test_converters_matrix import outcome as matrix_outcome
+from tests.adapters.test_converters_random import FAMILIES as RANDOM_FAMILIES
+from tests.adapters.test_planted_faults import FAULTS, named_tensor, network
 from tests.node_tests import FAMILIES, FORMS, outcomes
+from tests.single_node import difference
 
 PAGE = Path(__file__).parents[1] / "docs" / "operators.md"
 _BEGIN, _END = "<!-- measured -->", "<!-- /measured -->"
@@ -30,13 +35,15 @@ def main() -> None:
     torch.set_num_threads(1)
     counts, reasons, others = node_test_counts()
     matrix = matrix_counts()
-    lines = [*_versions(), *_summary(counts), *_tables(counts), *_refusals(reasons), *_others(others), *_matrix(matrix)]
+    random, differences = random_counts()
+    lines = [*_versions(), *_summary(counts), *_tables(counts), *_refusals(reasons), *_others(others)]
+    lines += [*_matrix(matrix), *_random(random, differences), *_faults()]
     text = "\n".join(lines)
     print(text)
     before, _, rest = PAGE.read_text().partition(_BEGIN)
     PAGE.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{rest.partition(_END)[2]}")
     wrong = any(c["wrong"] for form in counts.values() for c in form.values())
-    sys.exit(1 if wrong or any(c["wrong"] for c in matrix.values()) else 0)
+    sys.exit(1 if wrong or differences or any(c["wrong"] for c in matrix.values()) else 0)
 
 
 def node_test_counts() -> tuple[Counts, Counter[str], dict[str, set[str]]]:
@@ -70,6 +77,20 @@ def matrix_counts() -> dict[str, Counter[str]]:
             found = matrix_outcome(case, opset)
             counts[case.op][found if found in ("equal", "unsupported", "no oracle") else "wrong"] += 1
     return counts
+
+
+def random_counts(seeds: int = 5, rounds: int = 60) -> tuple[Counter[str], list[str]]:
+    """Operator -> random forms that were compared with ONNX Runtime; and what differs."""
+    counts: Counter[str] = Counter()
+    differences: list[str] = []
+    for seed in range(seeds):
+        rng = np.random.default_rng(100 + seed)  # other seeds than the tests'
+        for family in RANDOM_FAMILIES:
+            for op, inputs, attributes, outputs, opset in (form for _ in range(rounds) for form in family(rng)):
+                counts[op] += 1
+                found = difference(op, inputs, attributes, outputs, opset, computed=bool(rng.random() < 0.5))
+                differences += [found] if found else []
+    return counts, differences
 
 
 def _versions() -> list[str]:
@@ -130,6 +151,24 @@ def _matrix(counts: dict[str, Counter[str]]) -> Iterator[str]:
     for op, found in counts.items():
         cells = " | ".join(str(found[kind]) for kind in ("equal", "unsupported", "wrong", "no oracle"))
         yield f"| {op} | {found.total()} | {cells} |"
+    yield ""
+
+
+def _random(counts: Counter[str], differences: list[str]) -> Iterator[str]:
+    yield from ("## Random forms", "")
+    yield f"**{counts.total()} random single nodes, {len(differences)} differ from ONNX Runtime**:"
+    yield ", ".join(f"{op} {count}" for op, count in sorted(counts.items())) + "."
+    yield from ("", *(f"- {text}" for text in differences))
+
+
+def _faults() -> Iterator[str]:
+    graph = convscope.load(network())
+    named = {fault: named_tensor(graph, edit) for fault, (_, edit) in FAULTS.items()}
+    right = sum(named[fault] == tensor for fault, (tensor, _) in FAULTS.items())
+    yield from ("## Planted faults", "")
+    yield f"**The first wrong tensor named {right} of {len(FAULTS)} times**, in {len(graph.layers)} layers."
+    yield from ("", "| fault | planted at | named |", "|---|---|---|")
+    yield from (f"| {fault} | {tensor} | {named[fault]} |" for fault, (tensor, _) in FAULTS.items())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from math import prod, sqrt
 from typing import Any
@@ -162,12 +163,20 @@ def with_doctored_twin(graph: Graph, edit: Edit) -> Graph:
     return dataclasses.replace(graph, twin_factory=TwinFactory(doctored))
 
 
+def named_tensor(graph: Graph, edit: Edit) -> str | None:
+    """The tensor that the check names as the first wrong one; None where it finds nothing wrong."""
+    try:
+        check_parity(with_doctored_twin(graph, edit))
+    except ParityError as error:
+        found = re.search(r"part at tensor '([^']*)'", str(error))
+        return found.group(1) if found else str(error)
+    return None
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_first_wrong_tensor_is_named(graph: Graph, fault: str) -> None:
     tensor, edit = FAULTS[fault]
-    with pytest.raises(ParityError, match=f"part at tensor '{tensor}' ") as caught:
-        check_parity(with_doctored_twin(graph, edit))
-    assert "\n" not in str(caught.value)
+    assert named_tensor(graph, edit) == tensor
 
 
 def test_a_tensor_that_the_twin_cannot_compute_at_all_is_named(graph: Graph) -> None:
