@@ -131,6 +131,26 @@ def good_safetensors(folder: Path) -> Path:
     return folder / "model.safetensors"
 
 
+def pt2(extra: dict[str, bytes] | None = None, change: Callable[[str, bytes], bytes] = same) -> Build:
+    """The shipped torch.export archive with members changed or added."""
+
+    def make(folder: Path) -> Path:
+        rezip(LENET / "lenet.pt2", folder / "model.pt2", change, extra)
+        return folder / "model.pt2"
+
+    return make
+
+
+def wide_weights(name: str, data: bytes) -> bytes:
+    """The archive's weights are said to be 2^20 wide on every axis."""
+    if not name.endswith("model_weights_config.json"):
+        return data
+    config = json.loads(data)
+    for entry in config["config"].values():
+        entry["tensor_meta"]["sizes"] = [{"as_int": 2**20} for _ in entry["tensor_meta"]["sizes"]]
+    return json.dumps(config).encode()
+
+
 # --- Keras ---------------------------------------------------------------------------------------------------
 
 

@@ -124,6 +124,8 @@ TORCH = {
     "compressed record": Case(a.archive(a.same, compression=8), "weights.pt", a.ARCH),
     "member ..": Case(a.archive(a.same, {"../outside": b"x"}), "weights.pt", a.ARCH),
     "truncated .pt": Case(a.cut(a.weights(), 0.7), "weights.pt", a.ARCH),
+    "pt2 with compiled code": Case(a.pt2({"lenet/data/aotinductor/model/model.so": b"\x7fELF"}), "lenet.pt2"),
+    "pt2 weights of 2^40": Case(a.pt2(change=a.wide_weights), "lenet.pt2"),
     "safetensors header 2^60": Case(a.safetensors({}, 2**60), "weights.safetensors", a.ARCH),
     "safetensors beyond its end": Case(a.safetensors(_tensor([2**40], 2**42)), "weights.safetensors", a.ARCH),
     "safetensors overlap": Case(
@@ -176,6 +178,10 @@ HARMLESS = {
     "absurd metadata": Case(
         o.model(o.metadata(convscope__preprocessing={"size": [10**9, -1], "mean": [1e308]}, convscope__labels=[[]]))
     ),
+    "deep config.json": Case(o.beside_it("config.json", b'{"pretrained_cfg":' + b"[" * 10**5)),
+    "pipe config.json": Case(o.beside_it("config.json", None)),
+    "absurd config.json": Case(o.beside_it("preprocessor_config.json", b'{"image_mean": [1e999], "size": 1000000000}')),
+    "lenet.pt2": Case(a.pt2()),
     "weights.pt": Case(a.weights(), options=a.ARCH),
     "old weights.pt": Case(a.weights(new=False), options=a.ARCH),
     "weights.onnx": Case(a.weights("model.onnx"), options=a.ARCH),

@@ -279,3 +279,16 @@ def sparse_weight(*shape: int) -> Edit:
         before_conv1(helper.make_node("ReduceSum", ["sparse"], ["total"], keepdims=0), add)(found)
 
     return edit
+
+
+def beside_it(name: str, data: bytes | None) -> Build:
+    """The small network with a companion file; None makes it a pipe, whose reader waits for ever."""
+
+    def build(folder: Path) -> Path:
+        if data is None:
+            os.mkfifo(folder / name)
+        else:
+            (folder / name).write_bytes(data)
+        return model(unchanged)(folder)
+
+    return build

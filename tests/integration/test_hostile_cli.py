@@ -65,6 +65,13 @@ def test_a_harmless_twin_loads(name: str, harmless: Results) -> None:
     assert ended.appeared == ()
 
 
+def test_a_whole_import_with_its_check_writes_nothing(tmp_path: Path) -> None:
+    """ONNX Runtime would keep a device number and a log of models in the home, and send it."""
+    _, ended = run_all({"small.onnx": HARMLESS["small.onnx"]}, tmp_path)["small.onnx"]
+    assert (ended.code, ended.appeared) == (0, ())
+    assert ended.peak <= PEAK_BYTES
+
+
 def test_every_hostile_file_has_its_twin() -> None:
     assert {case.twin for case in HOSTILE.values()} <= HARMLESS.keys()
     assert len(HOSTILE) >= 70
