@@ -6,9 +6,11 @@ depends on the image and is worked out at run time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -158,9 +160,32 @@ def _conv_transpose(node: Node) -> Converted:
     return Converted(Function(run), node.inputs)
 
 
+def _col2im(node: Node) -> Converted:
+    """Blocks added up where they overlap: a transposed convolution whose kernel sets each value at its own place."""
+
+    def run(x: Tensor, image: Tensor, block: Tensor) -> Tensor:
+        sizes, kernel = [int(n) for n in image.tolist()], [int(n) for n in block.tolist()]
+        _check_rank(node, len(kernel))
+        window, taps = Window(node, kernel), math.prod(kernel)
+        padded = [n + b + e for n, b, e in zip(sizes, window.begins, window.ends, strict=True)]
+        counts = [(n - r) // s + 1 for n, r, s in zip(padded, window.reach, window.strides, strict=True)]
+        rest = [(n - r) % s for n, r, s in zip(padded, window.reach, window.strides, strict=True)]
+        single = torch.eye(taps, dtype=x.dtype, device=x.device).reshape(taps, 1, *kernel)
+        turned = _TRANSPOSED[len(kernel)]
+        y = turned(x.reshape(-1, taps, *counts), single, None, window.strides, 0, 0, 1, window.dilations)
+        y = pad_spatial(y, [-b for b in window.begins], [r - e for r, e in zip(rest, window.ends, strict=True)])
+        return y.reshape(x.shape[0], -1, *sizes)
+
+    return Converted(Function(run), node.inputs)
+
+
 def _check_rank(node: Node, rank: int) -> None:
     if rank not in _CONV:
         raise node.unsupported(f"{rank} spatial axes; 1 to 3 are supported")
 
 
-CONVERTERS: dict[tuple[str, str], Converter] = {("", "Conv"): _conv, ("", "ConvTranspose"): _conv_transpose}
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "Conv"): _conv,
+    ("", "ConvTranspose"): _conv_transpose,
+    ("", "Col2Im"): _col2im,
+}

@@ -105,6 +105,13 @@ def paddings(rng: Rng) -> Iterator[Form]:
         yield "Pad", [x, some, None, signed], {"mode": mode}, 1, max(opset, 18)
 
 
+def _positions(image: tuple[int, ...], kernel: list[int], common: dict[str, list[int]], pads: list[int]) -> int:
+    """How many places a window has on an image."""
+    ends = pads[len(image) :]
+    lines = zip(image, kernel, common["strides"], common["dilations"], pads, ends, strict=False)
+    return int(np.prod([(n + b + e - (k - 1) * d - 1) // s + 1 for n, k, s, d, b, e in lines]))
+
+
 def windows(rng: Rng) -> Iterator[Form]:
     rank, groups = int(rng.integers(1, 4)), int(rng.integers(1, 3))
     kernel, strides, dilations = ([int(n) for n in rng.integers(1, most, rank)] for most in (4, 4, 3))
@@ -119,6 +126,9 @@ def windows(rng: Rng) -> Iterator[Form]:
     sizes = {"output_shape": [n * stride for n, stride in zip(x.shape[2:], strides, strict=True)]}
     how = sizes if rng.random() < 0.5 else {"auto_pad": same}
     yield "ConvTranspose", [x, turned, normal(rng, 3 * groups)], {**common, "group": groups, **how}, 1, 22
+    if rank == 2:
+        blocks = normal(rng, 2, 3 * kernel[0] * kernel[1], _positions(x.shape[2:], kernel, common, pads))
+        yield "Col2Im", [blocks, whole(*x.shape[2:]), whole(*kernel)], {**common, "pads": pads}, 1, 18
     pool = {"kernel_shape": kernel, "strides": strides, "pads": pads, "ceil_mode": int(rng.integers(0, 2))}
     yield "MaxPool", [x], {**pool, "dilations": dilations}, 2, 12
     yield "AveragePool", [x], {**pool, "count_include_pad": int(rng.integers(0, 2)), "dilations": dilations}, 1, 19

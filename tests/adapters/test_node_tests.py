@@ -12,7 +12,7 @@ from tests.node_tests import FORMS, NodeTest, outcomes
 MEASURED = """
 Abs:1 Acos:2 Acosh:2 Add:5 AffineGrid:4 And:8 ArgMax:16 ArgMin:16 Asin:2 Asinh:2 Atan:2 Atanh:2 AveragePool:20
 BatchNormalization:2 BitShift:22 BitwiseAnd:4 BitwiseNot:2 BitwiseOr:4 BitwiseXor:4 Cast:12 CastLike:6 Ceil:2
-Celu:2 CenterCropPad:6 Clip:12 Compress:4 Concat:12 Constant:1 ConstantOfShape:3 Conv:6 ConvInteger:2
+Celu:2 CenterCropPad:6 Clip:12 Col2Im:5 Compress:4 Concat:12 Constant:1 ConstantOfShape:3 Conv:6 ConvInteger:2
 ConvTranspose:11 Cos:2 Cosh:2 CumProd:9 CumSum:9 DeformConv:4 DepthToSpace:2 DequantizeLinear:4 Det:2 Div:7
 Dropout:8 DynamicQuantizeLinear:3 Einsum:6 Elu:3 Equal:8 Erf:1 Exp:2 Expand:2 EyeLike:3 Flatten:9 Floor:2
 Gather:4 GatherElements:3 GatherND:3 Gelu:4 Gemm:11 GlobalAveragePool:2 GlobalMaxPool:2 Greater:5
