@@ -96,7 +96,10 @@ def run_batches(
 
 
 class Bound:
-    """A session with bound input and outputs: on CUDA they stay in device buffers until they are asked for.
+    """A session with bound input and outputs, which gives its outputs away without copying them.
+
+    The outputs are bound anew for every run: ONNX Runtime then takes memory for them from its pool, and they are
+    views of it, which goes back to the pool with the last array. On CUDA that memory is the host's.
 
     Args:
         session: of one image input.
@@ -107,8 +110,6 @@ class Bound:
         self.session = session
         self.input_name = input_name
         self.binding = session.ort.io_binding()
-        for name in session.output_names:
-            self.binding.bind_output(name)
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """The outputs by name, arrays of the caller's own.
@@ -118,12 +119,17 @@ class Bound:
         """
         from .session import first_line
 
+        self.binding.clear_binding_outputs()
+        for name in self.session.output_names:
+            self.binding.bind_output(name)
         self.binding.bind_cpu_input(self.input_name, np.ascontiguousarray(x))
         try:
             self.session.ort.run_with_iobinding(self.binding)
         except Exception as error:  # ONNX Runtime raises many unrelated types
             raise RefusedInput(f"ONNX Runtime failed on the model: {first_line(error)}") from error
-        return dict(zip(self.session.output_names, self.binding.copy_outputs_to_cpu(), strict=True))
+        values = {n: v.numpy() for n, v in zip(self.session.output_names, self.binding.get_outputs(), strict=True)}
+        self.binding.clear_binding_outputs()
+        return values
 
 
 def _groups(items: Iterable[tuple[Path, Any]], batch: int, failed: Failure) -> Iterator[list[tuple[Path, np.ndarray]]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import struct
+import zlib
 from pathlib import Path
 
 import convscope
 import numpy as np
 import pytest
-import torch
 from convscope.engine.activations import activations
-from convscope.engine.images import model_input, read_image
+from convscope.engine.images import image_paths, model_input, read_image
 from convscope.engine.reductions import STATISTICS, output_name, reduced_session
 from onnx import helper
 from PIL import Image
@@ -57,9 +59,16 @@ def test_a_broken_picture_is_reported_and_left_out(graph: convscope.Graph, folde
     assert [p for b in found for p in b.paths] == [p for p in folder if p != folder[2]]
 
 
-def test_batches_do_not_share_memory(graph: convscope.Graph, folder: list[Path]) -> None:
-    found = list(activations(graph, folder, [graph.layer("conv1")], batch=2, device="cpu"))
-    assert not np.array_equal(found[0].values["conv1"], found[1].values["conv1"])
+def test_a_batch_keeps_its_values_while_later_ones_are_computed_and_after_the_session_is_gone(
+    graph: convscope.Graph, folder: list[Path]
+) -> None:
+    kept, copies = [], []
+    for found in activations(graph, folder, [graph.layer("conv1")], batch=2, device="cpu"):
+        kept.append(found.values["conv1"])
+        copies.append(found.values["conv1"].copy())
+    gc.collect()
+    assert len(kept) == 4 and not any(np.shares_memory(kept[0], other) for other in kept[1:])
+    assert all(np.array_equal(a, b) for a, b in zip(kept, copies, strict=True))
 
 
 @pytest.mark.parametrize("opset", [11, 17, 18])
@@ -94,28 +103,59 @@ def test_a_channels_last_layer_is_reduced_along_its_channels() -> None:
     np.testing.assert_allclose(found[output_name(layer, "max")], values.max((1, 2)), atol=1e-6)
 
 
-def test_activations_equal_torch_hooks_and_keras_intermediate_models(folder: list[Path], tmp_path: Path) -> None:
-    from convscope.adapters.from_keras import import_keras
+def mixed_folder(folder: Path) -> dict[str, str]:
+    """Pictures as folders have them, written to ``folder``; returns what is said of those that cannot be read."""
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "good.png")
+    Image.fromarray(pixels).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(rng.integers(0, 65535, (30, 40), dtype=np.uint16)).save(folder / "deep.png")
+    Image.fromarray(pixels[:1, :1]).save(folder / "tiny.png")
+    frames = [Image.fromarray(np.roll(pixels, i, 0)) for i in range(3)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    good = (folder / "good.png").read_bytes()
+    (folder / "broken.png").write_bytes(good[:100])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.png").write_text("no picture")
+    for name, side in (("bomb.png", 60000), ("large.png", 10000)):
+        header = good[12:16] + struct.pack(">II", side, side) + good[24:29]
+        (folder / name).write_bytes(good[:12] + header + struct.pack(">I", zlib.crc32(header)) + good[33:])
+    return {
+        "broken.png": "is broken", "empty.jpg": "is not a PNG", "text.png": "is not a PNG",
+        "bomb.png": "claims more than", "large.png": "has 10000 x 10000 pixels",
+    }  # fmt: skip
 
-    keras = import_keras()
-    model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), alpha=0.35)
-    names = ["block_1_expand", "block_6_depthwise_BN", "block_13_project_BN"]
-    graph = convscope.load(model, check=False)
-    x = np.concatenate([model_input(read_image(p), graph, (32, 32)) for p in folder[:2]])
-    middle = keras.Model(model.inputs, [model.get_layer(n).output for n in names])
-    expected = [v.detach().numpy().transpose(0, 3, 1, 2) for v in middle(x.transpose(0, 2, 3, 1))]
-    layers = [graph.layer(n) for n in names]
-    (found,) = activations(graph, folder[:2], layers, batch=2, device="cpu", size=(32, 32))
-    for layer, value in zip(layers, expected, strict=True):
-        np.testing.assert_allclose(found.values[layer.name], value, atol=1e-4 * np.abs(value).max())
 
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 5, 3)).eval()
-    kept: dict[str, np.ndarray] = {}
-    handle = network[1].register_forward_hook(lambda m, i, o: kept.update(relu=o.detach().numpy()))
-    graph = convscope.load(network, example_input=torch.zeros(1, 3, 16, 16), check=False)
-    x = np.concatenate([model_input(read_image(p), graph, (16, 16)) for p in folder[:2]])
-    network(torch.from_numpy(x))
-    handle.remove()
-    relu = next(la for la in graph.layers if la.op == "Relu")
-    (found,) = activations(graph, folder[:2], [relu], batch=2, device="cpu", size=(16, 16))
-    np.testing.assert_allclose(found.values[relu.name], kept["relu"], atol=1e-5)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_of_a_mixed_folder_the_good_are_processed_and_the_others_named(
+    graph: convscope.Graph, tmp_path: Path, batch: int
+) -> None:
+    bad = mixed_folder(tmp_path)
+    paths = image_paths([tmp_path])
+    failures: dict[str, str] = {}
+    layer = graph.layer("relu2")
+    found = list(
+        activations(
+            graph, paths, [layer], batch=batch, device="cpu", failed=lambda p, e: failures.update({p.name: str(e)})
+        )
+    )
+    assert failures.keys() == bad.keys()
+    for name, reason in bad.items():
+        assert f"'{tmp_path / name}'" in failures[name] and reason in failures[name] and "\n" not in failures[name]
+    good = [p for p in paths if p.name not in bad]
+    assert [p for b in found for p in b.paths] == good and len(good) == 6
+    together = np.concatenate([b.values["relu2"] for b in found])
+    np.testing.assert_allclose(together, plain(graph, good, layer.tensor), atol=1e-5)
+    same = [good.index(tmp_path / name) for name in ("good.png", "moving.webp")]  # its first frame
+    np.testing.assert_allclose(together[same[0]], together[same[1]], atol=1e-5)
+
+
+def test_a_folder_of_broken_pictures_only_yields_nothing_and_names_all(graph: convscope.Graph, tmp_path: Path) -> None:
+    for i in range(9):
+        (tmp_path / f"{i}.png").write_bytes(b"broken")
+    failures: list[str] = []
+    layers = [graph.layer("conv1")]
+    paths = image_paths([tmp_path])
+    assert list(activations(graph, paths, layers, device="cpu", failed=lambda p, e: failures.append(p.name))) == []
+    assert failures == [f"{i}.png" for i in range(9)]
