@@ -36,6 +36,7 @@ class Bench:
         self._pictures = pictures
         self.size_a, self.size_b = a.graph.image_size, b.graph.image_size
         self.note = ""
+        self._kept: dict[bool, tuple[Network, tuple[str, ...], str, Session]] = {}
         if self.size_a != self.size_b:
             self._settle_size()
 
@@ -59,12 +60,26 @@ class Bench:
         self, network: Network, x: np.ndarray, tensors: Sequence[str], start: str | None = None
     ) -> Iterator[Values]:
         """The tensors for one picture after another; ``start`` is the tensor that ``x`` is, default the input."""
-        first = start or network.graph.inputs[0].name
-        wanted = [t for t in dict.fromkeys(tensors) if t != first]
-        session = self.session(network, wanted, [start] if start else None) if wanted else None
+        image = network.graph.inputs[0].name
+        first, start = start or image, None if start == image else start
+        wanted = tuple(t for t in dict.fromkeys(tensors) if t != first)
+        session = self._session(network, wanted, start) if wanted else None
         for row in x:
             values = session.run({first: row[None]}) if session else {}
             yield {**values, first: row[None]}
+
+    def forget(self) -> None:
+        """Starts with no session of its own."""
+        self._kept = {}
+
+    def _session(self, network: Network, wanted: tuple[str, ...], start: str | None) -> Session:
+        """The last session of each side is kept: the hypotheses run the same tensors again and again."""
+        kept = self._kept.get(network is self.a)
+        if kept is not None and kept[0] is network and kept[1:3] == (wanted, start or ""):
+            return kept[3]
+        session = self.session(network, wanted, [start] if start else None)
+        self._kept[network is self.a] = (network, wanted, start or "", session)
+        return session
 
     def _settle_size(self) -> None:
         smaller = min(self.size_a, self.size_b, key=lambda s: s[0] * s[1])

@@ -43,9 +43,8 @@ def _confirmed(bench: Bench, pair: Pair, found: Sequence[Cause], x: np.ndarray, 
     if model is None:
         return None
     try:
-        given = next(bench.run(bench.a, x, [a.inputs[0], a.tensor]))
-        graph = replace(bench.b.graph, model=model)
-        other = _with_b(bench, graph)
+        other = _with_b(bench, replace(bench.b.graph, model=model))
+        given = next(other.run(other.a, x, [a.inputs[0], a.tensor]))
         values = next(other.run(other.b, given[a.inputs[0]], [b.tensor], b.inputs[0]))
     except ConvscopeError:
         return None
@@ -54,9 +53,10 @@ def _confirmed(bench: Bench, pair: Pair, found: Sequence[Cause], x: np.ndarray, 
 
 
 def _with_b(bench: Bench, graph: Graph) -> Bench:
-    """The same bench with another B."""
+    """The same bench with another B and sessions of its own."""
     other = copy(bench)
     other.b = Network(graph)
+    other.forget()
     return other
 
 

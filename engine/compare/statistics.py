@@ -69,8 +69,8 @@ def measure(
         return {}, None
     moments = {i: Moments(len(_w(pairs[i], "a")), len(_w(pairs[i], "b"))) for i in chosen}
     matrix = MinibatchCka(len(chosen), len(chosen)) if full and len(x_a) >= 4 else None
-    left = bench.run(bench.a, x_a, [pairs[i].a.tensor for i in chosen])
-    right = bench.run(bench.b, x_b, [pairs[i].b.tensor for i in chosen])
+    left = bench.run(bench.a, x_a, [p.a.tensor for p in pairs])  # all, so that the sessions at hand serve
+    right = bench.run(bench.b, x_b, [p.b.tensor for p in pairs])
     for batch in _batches(zip(left, right, strict=True), len(x_a)):
         kept: tuple[list[list[np.ndarray]], list[list[np.ndarray]]] = ([], [])
         for values_a, values_b in batch:
