@@ -38,10 +38,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24, help="per round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", choices=("memory", "speed", "reductions"), help="one of the parts")
-    parser.add_argument("--child", nargs=3, metavar=("MODEL", "FOLDER", "COUNT"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, metavar=("JOB", "MODEL", "FOLDER", "COUNT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        _child(Path(arguments.child[0]), Path(arguments.child[1]), int(arguments.child[2]))
+        _child(arguments.child[0], Path(arguments.child[1]), Path(arguments.child[2]), int(arguments.child[3]))
         return
     with tempfile.TemporaryDirectory() as folder:
         model, photos = _prepare(Path(folder), 64 if arguments.small else 0)
@@ -90,27 +90,45 @@ def _load(model: Path) -> Any:
 
 
 def _memory(model: Path, photos: Path, counts: tuple[int, ...]) -> None:
-    print(f"\n| images at {MEMORY_SIZE[0]} px | peak memory, MB | seconds |\n|---|---|---|")
-    for count in counts:
-        command = [sys.executable, "-m", "benchmarks.activations", "--child", str(model), str(photos), str(count)]
+    print("\n| job | images | peak memory, MB | seconds |\n|---|---|---|---|")
+    jobs = [("five", f"five layers at {MEMORY_SIZE[0]} px", count) for count in counts]
+    jobs += [(kind, text, 2 * BATCH) for kind, text in _WHOLE_OR_REDUCED.items()]
+    for kind, text, count in jobs:
+        command = [sys.executable, "-m", "benchmarks.activations", "--child", kind, str(model), str(photos), str(count)]
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        print(f"| {count} | {int(done.stdout) / 1024:.0f} | {time.perf_counter() - start:.0f} |", flush=True)
+        took = time.perf_counter() - start
+        print(f"| {text} | {count} | {int(done.stdout) / 1024:.0f} | {took:.0f} |", flush=True)
 
 
-def _child(model: Path, photos: Path, count: int) -> None:
-    """Extracts five layers of ``count`` pictures and prints its peak memory in KiB.
+_WHOLE_OR_REDUCED = {
+    "whole": "all 13 convolutions at 224 px, whole tensors",
+    "reduced": "all 13 convolutions at 224 px, all six statistics in the graph",
+}
+
+
+def _child(job: str, model: Path, photos: Path, count: int) -> None:
+    """Does one of the memory jobs and prints its peak memory in KiB.
 
     VmHWM and not getrusage: that one counts the peak of the process which started this one as well.
     """
     from convscope.engine.activations import activations
+    from convscope.engine.folder_pass import reduced_batches
 
     graph, paths = _load(model), sorted(photos.iterdir())
     paths = (paths * (count // len(paths) + 1))[:count]
-    layers = [graph.layer(name) for name in LAYERS]
     seen = 0
-    for found in activations(graph, paths, layers, batch=BATCH, size=MEMORY_SIZE, device="cpu"):
-        seen += len(found.paths)
+    convolutions = [la for la in graph.layers if la.op == "Relu"]
+    layers, size = ([graph.layer(n) for n in LAYERS], MEMORY_SIZE) if job == "five" else (convolutions, None)
+    if job == "reduced":
+        pictures = {p.name: p for p in paths}
+        for names, _ in reduced_batches(
+            graph, layers, pictures, batch=BATCH, device="cpu", failed=lambda path, error: None
+        ):
+            seen += len(names)
+    else:
+        for found in activations(graph, paths, layers, batch=BATCH, size=size, device="cpu"):
+            seen += len(found.paths)
     assert seen == count
     status = Path("/proc/self/status").read_text().splitlines()
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))

@@ -107,6 +107,7 @@ def _see(
 ) -> None:
     """One pass over the pictures; however it ends, what was seen is kept."""
     from ..engine.folder_pass import reduced_batches
+    from ..engine.topk import NEEDED
 
     def save() -> None:
         for layer, state in zip(job.layers, states, strict=True):
@@ -114,7 +115,9 @@ def _see(
                 state.save(job.state(layer, shard))
 
     with kept(save) as tick, progress(len(todo), "looking", job.quiet, unit="images") as bar:
-        for names, outputs in reduced_batches(job.graph, job.layers, todo, batch=batch, device=device, failed=skipped):
+        for names, outputs in reduced_batches(
+            job.graph, job.layers, todo, batch=batch, device=device, failed=skipped, statistics=NEEDED
+        ):
             for layer, state in zip(job.layers, states, strict=True):
                 state.add_outputs(layer, names, outputs)
             bar.advance(len(names), failed=len(skipped.failed))

@@ -14,7 +14,7 @@ from ..errors import UsageError
 from .activations import Failure, run_batches
 from .graph import Graph
 from .layers import Layer
-from .reductions import reduced_session
+from .reductions import STATISTICS, reduced_session
 
 
 def identity(graph: Graph, layer: Layer) -> str:
@@ -47,11 +47,12 @@ def reduced_batches(
     batch: int,
     device: str,
     failed: Failure,
+    statistics: Sequence[str] = STATISTICS,
 ) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
-    """(names, outputs of `reductions.reduced_session`) of every batch of pictures."""
+    """(names, these of `reductions.STATISTICS` as `reduced_session` names them) of every batch of pictures."""
     if not pictures:
         return
-    session = reduced_session(graph, layers, device=device)
+    session = reduced_session(graph, layers, statistics=statistics, device=device)
     named = {path: name for name, path in pictures.items()}
     # the batch keeps its shape whatever is left to do: a kernel may round differently for another shape
     for _, paths, outputs in run_batches(session, graph, list(pictures.values()), batch, None, 2, failed):

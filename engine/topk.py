@@ -19,6 +19,8 @@ from .layers import Layer
 from .reductions import output_name
 from .render.artifacts import write_bytes
 
+NEEDED = ("max", "argmax")  # of `reductions.STATISTICS`
+
 
 @dataclass(eq=False)
 class TopImages:
