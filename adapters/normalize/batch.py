@@ -10,8 +10,8 @@ import onnx
 from .draft import Draft, attribute, set_attribute
 from .shapes import image_shape
 
-BATCH, OTHER = "batch", "other"
-Vector = Sequence[int | str]
+OTHER = ""  # an axis that is computed
+Vector = Sequence[int | str]  # a string is the symbol of some tensor's first axis, see `_symbol`
 
 
 def free_batch(draft: Draft) -> bool:
@@ -41,25 +41,32 @@ def free_batch(draft: Draft) -> bool:
 
 
 def settle_shape_vectors(draft: Draft) -> None:
-    """Reshape targets computed as (batch of x, constants ...) become the constant (0, constants ...).
+    """Reshape targets computed as (first axis of x, constants ...) become the constant (0 or -1, constants ...).
 
     Exports with a dynamic batch spell this as Shape, Gather, Unsqueeze and Concat. Only targets that read no
-    other axis than the batch are settled, so the graph stays free of the image size.
+    other axis than the first are settled, so the graph stays free of the image size.
     """
     vectors: dict[str, Vector] = {}
     for node in draft.nodes:
         if node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] in vectors:
             target = vectors[node.input[1]]
             rest = [v for v in target[1:] if isinstance(v, int) and v != 0]
-            if target[:1] == [BATCH] and len(rest) == len(target) - 1:
+            settled = target and isinstance(target[0], str) and target[0] != OTHER and len(rest) == len(target) - 1
+            copied = settled and target[0] == _symbol(draft, node.input[0])
+            if copied or (settled and -1 not in rest):  # windows of attention are (windows * batch, ...)
                 name = draft.fresh(f"{node.output[0]}/shape")
-                draft.set_constant(name, np.array([0, *rest], dtype=np.int64))
+                draft.set_constant(name, np.array([0 if copied else -1, *rest], dtype=np.int64))
                 node.input[1] = name
                 _copy_zeros(node)
             continue
         value = _shape_vector(draft, node, vectors)
         if value is not None:
             vectors[node.output[0]] = value
+
+
+def _symbol(draft: Draft, tensor: str) -> str:
+    """What shape inference calls the tensor's first axis; tensors with the same symbol have as many rows."""
+    return draft.symbols.get(tensor) or f"rows of {tensor}"
 
 
 def flatten_reshapes(draft: Draft) -> None:
@@ -78,10 +85,11 @@ def flatten_reshapes(draft: Draft) -> None:
 
 
 def _shape_vector(draft: Draft, node: onnx.NodeProto, vectors: dict[str, Vector]) -> Vector | None:
-    """The node's output as a list of integers, BATCH and OTHER (a computed axis), or None."""
+    """The node's output as a list of integers, symbols of first axes and OTHER, or None."""
     if node.op_type == "Shape":
         shape = draft.shapes.get(node.input[0])
-        whole: list[int | str] = [BATCH if i == 0 and s is None else OTHER for i, s in enumerate(shape or ())]
+        first = _symbol(draft, node.input[0])
+        whole: list[int | str] = [first if i == 0 and s is None else OTHER for i, s in enumerate(shape or ())]
         return whole[attribute(node, "start", 0) : attribute(node, "end")] if shape else None
     if node.op_type == "Concat" and attribute(node, "axis") == 0 and any(n in vectors for n in node.input):
         parts = [vectors.get(n) or _integers(draft, n) for n in node.input]

@@ -24,6 +24,7 @@ class Draft:
         aliases: removed tensor -> tensor with the same values.
         permuted: tensor -> axes by which it is transposed against the source file's tensor of that name.
         shapes: tensor -> shape at the default image size, None where unknown; filled by `infer`.
+        symbols: tensor -> shape inference's name for its first axis where its size is open ("N" is the batch).
         notes: what was changed that a user should know.
     """
 
@@ -38,6 +39,7 @@ class Draft:
     aliases: dict[str, str] = field(default_factory=dict)
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
+    symbols: dict[str, str] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     fold_budget: int | None = None  # values that folding may still make; set by its first call

@@ -46,6 +46,8 @@ def _infer_once(draft: Draft, size: tuple[int, int]) -> None:
         if prod(d or 1 for d in shape) > MAX_ACTIVATION_ELEMENTS or any((d or 0) < 0 for d in shape):
             raise UnsafeFile(f"tensor '{info.name[:80]}' would have the absurd shape {list(shape)[:8]}")
         draft.shapes[info.name] = shape
+        if shape and shape[0] is None:
+            draft.symbols[info.name] = tensor.shape.dim[0].dim_param
     for name, tensor_proto in draft.tensors.items():
         draft.types[name] = tensor_proto.data_type
         draft.shapes[name] = tuple(tensor_proto.dims)
