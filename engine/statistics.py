@@ -26,6 +26,7 @@ _POWERS = 2.0 ** np.arange(-6, 12.5, 0.5)  # half octaves: activations of some m
 EDGES = np.concatenate([[-np.inf], -_POWERS[::-1], [0.0], _POWERS, [np.inf]])  # of the per-image maximum
 _WHOLE = 2.0**149  # a float32 times this is a whole number
 _STILL = 1e-6  # units whose images' means spread less than this, relative to their mean, show rounding only
+MOST_PAIRED = 4096  # units; the products of more would need more memory than the model
 _ARRAYS = ("cross", "largest", "active", "always", "histogram", "nans")
 _SUMS = ("mean", "max", "zeros", "variance")
 
@@ -39,7 +40,7 @@ class UnitStatistics:
         images: how many were added, those with NaN in a unit among them.
         sums: (5, C) sums over a unit's images without NaN of mean, max, zero share and variance, in 2^-149, and of
             the mean's square, in 2^-298: exact, Python integers.
-        cross: (C, C) float64 sums of products of the units' means.
+        cross: (C, C) float64 sums of products of the units' means; (0, 0) for more than `MOST_PAIRED` units.
         largest: (C,) largest value of any image.
         active: (C,) images in which the unit was above zero anywhere.
         always: (C,) images in which it was above zero everywhere.
@@ -61,11 +62,12 @@ class UnitStatistics:
     def empty(cls, layer: Layer) -> UnitStatistics:
         """Of no images yet."""
         count = layer.channels or 0
+        paired = count if count <= MOST_PAIRED else 0
         return cls(
             layer,
             0,
             np.zeros((len(_SUMS) + 1, count), dtype=object),
-            np.zeros((count, count)),
+            np.zeros((paired, paired)),
             np.full(count, -np.inf),
             np.zeros(count, np.int64),
             np.zeros(count, np.int64),
@@ -80,7 +82,8 @@ class UnitStatistics:
         mean, most, zeros, variance, least = (np.where(bad, 0.0, v) for v in values.values())
         exact = [_whole(v) for v in (mean, most, zeros, variance)]
         self.sums += np.stack([v.sum(axis=0) for v in (*exact, exact[0] ** 2)])
-        self.cross += mean.T @ mean
+        if len(self.cross):
+            self.cross += mean.T @ mean
         self.largest = np.maximum(self.largest, np.where(bad, -np.inf, most).max(axis=0))
         self.active += ((most > 0) & ~bad).sum(axis=0)
         self.always += ((least > 0) & ~bad).sum(axis=0)
@@ -101,8 +104,11 @@ class UnitStatistics:
     def correlation(self) -> np.ndarray:
         """(C, C) correlation of the units' per-image means over the images.
 
-        0 for units that do not change from image to image, and for those with a NaN in any image.
+        0 for units that do not change from image to image, and for those with a NaN in any image. (0, 0) where the
+        layer has more than `MOST_PAIRED` units.
         """
+        if not len(self.cross):
+            return self.cross
         means, spread = self._mean(0), self._spread()
         covariance = self.cross / max(self.images, 1) - np.outer(means, means)
         usable = (self.nans == 0) & (spread > _STILL * np.abs(means)) & (spread > 0)

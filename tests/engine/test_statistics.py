@@ -9,7 +9,14 @@ import convscope
 import numpy as np
 import pytest
 from convscope.engine.reductions import reduced_session
-from convscope.engine.statistics import EDGES, UnitStatistics, histogram_picture, restore_states, save_states
+from convscope.engine.statistics import (
+    EDGES,
+    MOST_PAIRED,
+    UnitStatistics,
+    histogram_picture,
+    restore_states,
+    save_states,
+)
 from convscope.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,6 +147,19 @@ def test_correlation_equals_numpy_and_knows_constant_units() -> None:
     assert measured(random_maps(30) * np.float32(1e-7)).correlation()[0, 1] == pytest.approx(
         measured(random_maps(30)).correlation()[0, 1], abs=1e-4
     )
+
+
+def test_a_layer_of_too_many_units_has_all_figures_but_correlations(tmp_path: Path) -> None:
+    graph = passing_through(MOST_PAIRED + 1)
+    (layer,), maps = (graph.layer("y"),), random_maps(4)[:, [0] * (MOST_PAIRED + 1)]
+    found = UnitStatistics.empty(layer)
+    found.add(reduced_session(graph, [layer], device="cpu").run(maps))
+    save_states(tmp_path / "s.npz", "id", ["a"], [found])
+    _, (restored,) = restore_states(tmp_path / "s.npz", "id", [layer])
+    restored.merge(found)
+    result = restored.to_json()
+    assert result["correlated"] == [] and restored.cross.size == 0
+    assert_equal_figures(result["units"][:1], brute_force(np.concatenate([maps, maps])[:, :1]))
 
 
 def test_saved_figures_come_back_and_go_on(tmp_path: Path) -> None:
