@@ -39,6 +39,15 @@ def _expand(*shape: int) -> dict[str, np.ndarray]:
     return {"one": np.array(1, np.float32), "shape": np.array(shape)}
 
 
+def _expands(count: int, values: int) -> o.Edit:
+    """So many constants of so many values each: every one is harmless."""
+    made = [f"made{i}" for i in range(count)]
+    nodes = [helper.make_node("Expand", ["one", "shape"], [name]) for name in made]
+    nodes += [helper.make_node("ReduceSum", [name], [f"{name}/sum"], keepdims=0) for name in made]
+    total = helper.make_node("Sum", ["x", *(f"{name}/sum" for name in made)], ["z"])
+    return o.before_conv1(*nodes, total, **_expand(values))
+
+
 def _pad(rows: int) -> o.Edit:
     return o.before_conv1(
         helper.make_node("Pad", ["x", "pads"], ["z"]), pads=np.array([0, 0, rows, rows, 0, 0, rows, rows])
@@ -99,6 +108,7 @@ BOMBS = {
     "Concat doubled 18 times": Case(o.model(o.doubling(18)), "Concat doubled twice"),
     "ConstantOfShape 2^36": Case(o.model(_constant("ConstantOfShape", s=np.array([2**18] * 2))), "ConstantOfShape 4"),
     "Expand 2^40": Case(o.model(_constant("Expand", **_expand(2**20, 2**20))), "Expand 4"),
+    "60 Expands of 2^25": Case(o.model(_expands(60, 2**25)), "Expand 4"),
     "Range 2^40": Case(o.model(_constant("Range", a=np.array(0), b=np.array(2**40), c=np.array(1))), "Range 4"),
     "Range NaN": Case(o.model(_constant("Range", a=np.array(np.nan), b=np.array(1.0), c=np.array(1.0))), "Range 4"),
     "Pad 2^20": Case(o.model(_pad(2**20)), "Pad 1"),
