@@ -179,8 +179,10 @@ class Batch:
         values, gradient = self._pass(rows, batch, space, step, redirect=False)
         silent = ~(gradient != 0).flatten(1).any(1)
         if step < self.redirect and bool(silent.any()):
-            _, redirected = self._pass(rows, batch, space, step, redirect=True)
-            gradient = torch.where(silent.reshape(-1, *([1] * (gradient.dim() - 1))), redirected, gradient)
+            which = silent.nonzero().flatten().tolist()
+            pair = which * 2 if len(which) == 1 and self.companion else which
+            _, redirected = self._pass([rows[k] for k in pair], batch[pair], space, step, redirect=True)
+            gradient = gradient.index_copy(0, silent.nonzero().flatten(), redirected[: len(which)])
         return values.cpu().tolist(), gradient
 
     def _pass(
