@@ -157,7 +157,24 @@ def keras_network(keras: Any, name: str) -> tuple[Any, int]:
             weight.assign(rng.uniform(-0.2, 0.2, weight.shape))
         elif weight.path.endswith(("moving_variance", "gamma")):
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    _calibrate_keras(model, side)
     return model, side
+
+
+def _calibrate_keras(model: Any, side: int) -> None:
+    """As `calibrate`: the moving statistics of every batch-norm become those of sixteen random images."""
+    import torch
+
+    norms = [la for la in model.layers if type(la).__name__ == "BatchNormalization"]
+    before = [norm.momentum for norm in norms]
+    pixels = 255.0 if any(type(la).__name__ == "Rescaling" for la in model.layers) else 1.0
+    for norm in norms:
+        norm.momentum = 0.0
+    with torch.no_grad():
+        model(torch.rand((16, side, side, 3), generator=torch.Generator().manual_seed(3)) * pixels, training=True)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        norm.moving_variance.assign(np.maximum(norm.moving_variance.numpy(), 1e-3))
 
 
 def enliven(module: Any) -> Any:
