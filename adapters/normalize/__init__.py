@@ -15,6 +15,7 @@ from .constants import constants_to_weights, fold_constants, to_float32
 from .draft import Draft
 from .flatten import fold_flatten_order
 from .fuse import fuse
+from .sequences import split_sequences
 from .shapes import image_shape, infer
 
 __all__ = ["Draft", "normalize"]
@@ -52,6 +53,8 @@ def normalize(
     remove_idle_nodes(draft)
     draft.drop_dead()
     infer(draft, chosen)
+    while split_sequences(draft):
+        infer(draft, chosen)
     remove_idle_nodes(draft)
     to_channels_first(draft, layout, {draft.aliases.get(name, name) for name in keep})
     while free_batch(draft):
