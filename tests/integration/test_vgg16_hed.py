@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import convscope
 import numpy as np
 import onnx
 import pytest
@@ -246,20 +247,9 @@ def test_the_command_guards_an_export(tmp_path: Path, capsys: pytest.CaptureFixt
     torch.onnx.export(vgg16_torch(weights()), example, str(tmp_path / "b.onnx"), dynamo=False, input_names=["x"])
     asymmetric(nodes(model)["block4_conv2/Conv"])
     onnx.save(model, str(tmp_path / "c.onnx"))
-    means = ",".join(map(str, INPUT.mean))
-    flags = [
-        "--range",
-        "0,255",
-        "--mean",
-        means,
-        "--order",
-        "BGR",
-        "--image-size",
-        "64",
-        "--no-check",
-        "--max-rel",
-        "1e-4",
-    ]
+    flags = ["--range", "0,255", "--mean", ",".join(map(str, INPUT.mean)), "--order", "BGR", "--image-size", "64"]
+    photo = Path(convscope.__file__).parent / "engine" / "photos" / "cat.jpg"
+    flags += ["--no-check", "--max-rel", "1e-4", "--images", str(photo)]
     assert run(["compare", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), *flags]) == 0
     assert capsys.readouterr().out.startswith("identical\n")
     assert run(["compare", str(tmp_path / "b.onnx"), str(tmp_path / "c.onnx"), *flags, "--json"]) == 1
