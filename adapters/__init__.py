@@ -80,6 +80,7 @@ def load(
             kind, exported = _from_object(source, example_input)
         chosen = _preprocessing(preprocessing, exported, path)
         graph = build_graph(exported, kind, path, chosen, labels, size=size, layout=layout)
+        del exported  # its weights, while the check needs room for two executors
         if check:
             _self_check(graph)
     return graph

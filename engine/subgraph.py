@@ -49,13 +49,13 @@ def extract(model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], outpu
     names = [i.name for i in inputs]
     nodes = nodes_between(model.graph, names, outputs)
     used = {n for node in nodes for n in reads(node)} | set(outputs)
-    part = onnx.GraphProto(name=model.graph.name or "graph")
+    cut = onnx.ModelProto(ir_version=model.ir_version)
+    part = cut.graph  # filled in place: a graph of its own would be one more copy of the weights
+    part.name = model.graph.name or "graph"
     part.node.extend(nodes)
     part.input.extend(i for i in inputs if i.name in used or i.name in names)
     part.initializer.extend(t for t in model.graph.initializer if t.name in used)
     part.output.extend(helper.make_empty_tensor_value_info(name) for name in outputs)
-    cut = onnx.ModelProto(ir_version=model.ir_version)
     cut.opset_import.extend(model.opset_import)
     cut.functions.extend(model.functions)
-    cut.graph.CopyFrom(part)
     return cut

@@ -168,18 +168,18 @@ class Draft:
 
     def build(self) -> onnx.ModelProto:
         """The canonical ModelProto; nodes and weights move into it."""
-        graph = onnx.GraphProto(name=self.graph_name or "graph")
+        model = onnx.ModelProto(ir_version=self.ir_version, producer_name="convscope")
+        graph = model.graph  # filled in place: a graph of its own would be one more copy of the weights
+        graph.name = self.graph_name or "graph"
         _distinct_names(self.nodes)
         graph.node.extend(self.nodes)
         graph.initializer.extend(self.tensors.values())
         graph.input.extend(self.inputs)
         graph.output.extend(self.outputs)
-        model = onnx.ModelProto(ir_version=self.ir_version, producer_name="convscope")
         used = {""} | {n.domain for n in self.nodes}
         model.opset_import.extend(
             helper.make_opsetid(domain, version) for domain, version in self.opsets.items() if domain in used
         )
-        model.graph.CopyFrom(graph)
         return model
 
 
