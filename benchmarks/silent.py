@@ -3,7 +3,7 @@
     python -m benchmarks.silent vgg16-hed [--size 64] [--units 4]
 
 `chollet` starts from grey noise; a unit whose ReLU is at zero all over that start gets no gradient and stays there in
-every step. One forward pass per unit finds these, for every unit of every ReLU layer. Of the silent ones ``--units`` per
+every step. One forward pass per unit finds these, for every unit of every ReLU layer. Of the silent ones ``--units`` a
 layer, evenly spread, are then made as ``convscope filters`` makes them, with all the tries of `engine.ascent.studio`.
 """
 
