@@ -21,7 +21,8 @@ import json, os, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
 child = os.posix_spawn(sys.argv[3], sys.argv[3:], os.environ)
 _, status, used = os.wait4(child, 0)
-state = [os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)]
+unit = 1 if sys.platform == "darwin" else 1024
+state = [os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss * unit]
 open(sys.argv[2], "w").write(json.dumps(state))
 """
 
