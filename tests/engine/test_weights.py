@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import convscope
 import numpy as np
 import pytest
@@ -174,10 +176,14 @@ def test_quantized_weights_are_shown_as_what_they_stand_for_and_said_to_be_quant
     assert notes(graph, layer) == ("quantized to int8; shown as the numbers that they stand for",)
 
 
-def test_weights_that_hold_a_batch_norm_are_said_to() -> None:
-    node = helper.make_node("Conv", ["x", "onnx::Conv_193"], ["y"], "/conv1/Conv")
-    graph = convscope.load(tiny.model([node], {"onnx::Conv_193": random(4, 3, 3, 3)}), check=False)
-    assert notes(graph, graph.layers[0]) == ("the exporter folded a batch-norm into them",)
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_hold_a_batch_norm_are_said_to(tmp_path: Path) -> None:
+    norm, plain = torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 5, 3)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, bias=False), norm, torch.nn.ReLU(), plain).eval()
+    torch.onnx.export(network, (torch.zeros(1, 3, 16, 16),), str(tmp_path / "folded.onnx"), dynamo=False)
+    graph = convscope.load(tmp_path / "folded.onnx", check=False)
+    first, second = convolutions(graph)
+    assert notes(graph, first) == ("the exporter folded a batch-norm into them",) and notes(graph, second) == ()
 
 
 def test_a_layer_without_filters_is_refused_with_the_convolutions_names() -> None:
