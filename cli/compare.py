@@ -21,7 +21,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..engine.compare.verdict import Comparison
+    from ..engine.compare.result import Comparison
 
 FirstArgument = Annotated[str, typer.Argument(metavar="A", help="A model file, or a name of the catalog.")]
 SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")]
@@ -79,7 +79,8 @@ def command(
     --arch-b and --preprocessing-b say otherwise.
     """
     from ..engine.compare.pictures import from_files
-    from ..engine.compare.verdict import IDENTICAL, compare
+    from ..engine.compare.result import IDENTICAL
+    from ..engine.compare.verdict import compare
 
     given: dict[str, Any] = {}
     if images:

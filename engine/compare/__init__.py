@@ -1,5 +1,6 @@
 """Comparing two models: where they part and why, which filters correspond, how alike their layers are."""
 
-from .verdict import Comparison, compare
+from .result import Comparison
+from .verdict import compare
 
 __all__ = ["Comparison", "compare"]

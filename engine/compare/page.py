@@ -11,8 +11,8 @@ import numpy as np
 from ..graph import Graph
 from ..render.artifacts import write_json, write_text
 from ..render.page import data_uri, render_page
+from .result import Comparison
 from .side_by_side import Row
-from .verdict import Comparison
 
 
 def write(

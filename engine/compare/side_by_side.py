@@ -11,9 +11,9 @@ import numpy as np
 from ..graph import Graph
 from .difference import Pictures
 from .pictures import reference
+from .result import Comparison
 from .statistics import LayerStatistics
 from .steps import Step
-from .verdict import Comparison
 
 _TOP = 3  # pictures per unit
 

@@ -1,0 +1,104 @@
+"""What a comparison answers, as an object and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .align import Pair
+from .cause import Cause
+from .statistics import LayerStatistics
+
+IDENTICAL, PERMUTED = "identical", "equal up to permutation"
+PREPROCESSED, DIFFERENT = "equal up to preprocessing", "different"
+
+
+@dataclass(frozen=True)
+class FirstDifference:
+    """Where the two models part."""
+
+    layer_a: str
+    layer_b: str
+    rel: float
+    causes: tuple[Cause, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """With ``cause``, the first cause in words, and all of them in ``causes``."""
+        return {
+            "layer_a": self.layer_a,
+            "layer_b": self.layer_b,
+            "rel": self.rel,
+            "cause": self.causes[0].text if self.causes else "no cause found in settings or weights",
+            "causes": [c.to_json() for c in self.causes],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The answer of `compare`.
+
+    Attributes:
+        verdict: "identical", "equal up to permutation", "equal up to preprocessing" or "different".
+        max_rel: the bound that equal means.
+        first_difference: None where the verdict is identical.
+        pairs: aligned layers; ``rel``, ``cause`` by index.
+        rel: relative difference per pair, each model with its own preprocessing.
+        cause: what differs in each pair's settings and weights.
+        statistics: by index of the pair, for convolutions and dense layers.
+        cka_matrix: rows and columns are the pairs in ``statistics``, or None.
+        permutations: layer of A -> channel i of A is channel ``[i]`` of B.
+        only_a, only_b: layers without a partner.
+        notes: what was assumed.
+        images: how many pictures were compared.
+    """
+
+    verdict: str
+    max_rel: float
+    first_difference: FirstDifference | None
+    pairs: tuple[Pair, ...]
+    rel: tuple[float, ...]
+    cause: tuple[tuple[Cause, ...], ...]
+    statistics: dict[int, LayerStatistics] = field(default_factory=dict)
+    cka_matrix: np.ndarray | None = None
+    permutations: dict[str, list[int]] = field(default_factory=dict)
+    only_a: tuple[str, ...] = ()
+    only_b: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    images: int = 0
+
+    def to_json(self, matches: bool = False) -> dict[str, Any]:
+        """Every number; with ``matches`` also each unit's counterpart."""
+        return {
+            "verdict": self.verdict,
+            "max_rel": self.max_rel,
+            "images": self.images,
+            "first_difference": self.first_difference.to_json() if self.first_difference else None,
+            "layers": [self._layer(i, matches) for i in range(len(self.pairs))],
+            "only_a": list(self.only_a),
+            "only_b": list(self.only_b),
+            "permutations": self.permutations,
+            "cka_matrix": self._matrix(),
+            "notes": list(self.notes),
+        }
+
+    def _layer(self, i: int, matches: bool) -> dict[str, Any]:
+        pair, measured = self.pairs[i], self.statistics.get(i)
+        empty = dict.fromkeys(("matched_share", "matched_share_weights", "cka", "svcca", "pwcca", "procrustes"))
+        return {
+            "a": pair.a.name,
+            "b": pair.b.name,
+            "op": pair.a.kind,
+            "found_by": pair.found_by,
+            "rel": self.rel[i],
+            **(measured.to_json() if measured else empty),
+            "causes": [c.to_json() for c in self.cause[i]],
+            **({"matching": measured.matching.to_json()} if matches and measured else {}),
+        }
+
+    def _matrix(self) -> dict[str, Any] | None:
+        if self.cka_matrix is None:
+            return None
+        names = [self.pairs[i] for i in sorted(self.statistics)]
+        return {"a": [p.a.name for p in names], "b": [p.b.name for p in names], "values": self.cka_matrix.tolist()}
