@@ -13,7 +13,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..engine.session import Session, first_line
 from ..errors import RefusedInput
+from .normalize import settle_constants
 from .torch_marks import MARK_DOMAIN, module_marks, remove_marks
 
 OPSET = 17  # the newest whose operators every exporter and runtime of the last years knows
@@ -81,6 +82,7 @@ def first_that_agrees(
         for title, attempt in attempts:
             try:
                 export = attempt()
+                export = replace(export, model=settle_constants(export.model))
                 _require_equal(export.model, inputs, expected)
                 return export, failures
             except Exception as error:  # exporters raise whatever the traced code raises

@@ -18,7 +18,7 @@ from .fuse import fuse
 from .sequences import split_sequences
 from .shapes import image_shape, infer
 
-__all__ = ["Draft", "normalize"]
+__all__ = ["Draft", "normalize", "settle_constants"]
 
 
 def normalize(
@@ -78,6 +78,20 @@ def normalize(
     for name, shape in _fixed.items():
         draft.shapes[name] = shape or draft.shapes.get(name, ())
     return draft, canonical
+
+
+def settle_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with what is computed from constants alone computed; it is taken over, not copied.
+
+    An export as it is written can have ten times the nodes, and ONNX Runtime takes long to prepare those.
+    """
+    if model.functions:
+        return model
+    draft = Draft.of(model)
+    constants_to_weights(draft)
+    fold_constants(draft)
+    draft.drop_dead()
+    return draft.build()
 
 
 def _image_first(draft: Draft) -> None:

@@ -145,7 +145,8 @@ class Draft:
         for node in reversed(self.nodes):
             if any(name in needed for name in node.output):
                 needed.update(reads(node))
-                while len(node.output) > 1 and node.output[-1] not in needed:
+                whole = node.op_type == "BatchNormalization" and attribute(node, "training_mode")  # must have three
+                while len(node.output) > 1 and node.output[-1] not in needed and not whole:
                     del node.output[-1]
                 kept.append(node)
         self.nodes = kept[::-1]
