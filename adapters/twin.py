@@ -1,8 +1,8 @@
 """The torch twin: every node of the canonical graph as a torch module, tensors by their ONNX names.
 
 Each node is converted once for each precision and device, so that many truncated twins share their weights.
-Our converters win; onnx2torch stands behind them (`onnx2torch_bridge`) and could be dropped without touching
-anything else. The twin runs node by node in ONNX's order instead of as an fx graph: stock fx graphs are wired
+Our converters win; where we have none, onnx2torch's is taken if it is known to be right (`onnx2torch_bridge`).
+The twin runs node by node in ONNX's order instead of as an fx graph: stock fx graphs are wired
 by node, which loses the names of tensors and mixes up nodes with several outputs, and names are the identity.
 """
 
@@ -110,7 +110,7 @@ class TwinFactory:
         converter = CONVERTERS.get((described.domain, node.op_type))
         if converter is not None:
             return converter(described)
-        stock = stock_module(node, self._model, described.opset)
+        stock = stock_module(node, described.opset)
         if stock is not None:
             return Converted(*stock)
         raise described.unsupported("no converter")

@@ -99,11 +99,6 @@ def _elu(node: Node) -> Callable[[Tensor], Tensor]:
     return lambda x: F.elu(x, alpha)
 
 
-def _leaky(node: Node) -> Callable[[Tensor], Tensor]:
-    alpha = float(node.get("alpha", 0.01))
-    return lambda x: F.leaky_relu(x, alpha)
-
-
 def _thresholded(node: Node) -> Callable[[Tensor], Tensor]:
     alpha = float(node.get("alpha", 1.0))
     return lambda x: torch.where(x > alpha, x, torch.zeros_like(x))
@@ -156,8 +151,7 @@ def _hardmax(x: Tensor, axis: int) -> Tensor:
 
 
 _SIMPLE: dict[str, Callable[[Tensor], Tensor]] = {
-    "Relu": F.relu, "Sigmoid": torch.sigmoid, "Tanh": torch.tanh, "Softplus": F.softplus, "Softsign": F.softsign,
-    "Erf": torch.erf, "HardSwish": F.hardswish, "Mish": F.mish,
+    "Softplus": F.softplus, "Softsign": F.softsign, "HardSwish": F.hardswish, "Mish": F.mish,
 }  # fmt: skip
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
@@ -167,7 +161,6 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Selu"): _by(_selu),
     ("", "Celu"): _by(_celu),
     ("", "Elu"): _by(_elu),
-    ("", "LeakyRelu"): _by(_leaky),
     ("", "ThresholdedRelu"): _by(_thresholded),
     ("", "HardSigmoid"): _by(_hard_sigmoid),
     ("", "Gelu"): _by(_gelu),
