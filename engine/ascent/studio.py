@@ -46,7 +46,9 @@ class Try:
         before: maximize the tensor before the activation.
         photograph: start from the reference photograph that excites the unit most.
         loud: start from full-range noise and take twice the steps.
-        centre: maximize the middle of the map alone, by the default recipe: the strongest try.
+        own: by the default recipe, whose steps are gentler than the classic ones: these can push a picture out of a
+            small region where the unit speaks.
+        centre: maximize the middle of the map alone: with ``own`` the strongest try.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Try:
     before: bool = False
     photograph: bool = False
     loud: bool = False
+    own: bool = False
     centre: bool = False
 
 
@@ -61,8 +64,9 @@ _RECIPE = Try(0)
 _PLAN = (
     Try(1, "pre-activation", before=True),
     Try(2, "a photograph's start", photograph=True),
+    Try(5, "a photograph's start, by the default recipe", photograph=True, own=True),
     Try(3, "another start", before=True, loud=True),
-    Try(4, "the middle of its map", before=True, centre=True),
+    Try(4, "the middle of its map", before=True, own=True, centre=True),
 )
 
 
@@ -170,7 +174,7 @@ class Studio:
             return False
         silent = is_silent(made.start, made.end, self._gated)
         doubtful = self.chosen.preset.insist or made.how != ""
-        return silent or (doubtful and other.photograph and made.end < reference)
+        return silent or (doubtful and other.photograph and not other.own and made.end < reference)
 
     def _attempt(self, units: list[int], how: Try, on_step: OnStep | None = None) -> dict[int, Made]:
         """Pictures of the units by one try."""
@@ -179,11 +183,13 @@ class Studio:
         c = self.chosen
         network, goal = (self._tap_before(), self._goal_before) if how.before else (self.network, self.goal)
         recipe = replace(c.preset, noise=Noise("uniform", 128, 127)) if how.loud else c.preset
+        if how.own:
+            recipe = self._strongest()
         if how.centre:
-            recipe, goal = self._strongest(), self._goal_centre
+            goal = self._goal_centre
         key = (recipe.name, c.size, c.seed, how.number)
         jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
-        steps = recipe.steps if how.centre else 2 * c.steps if how.loud else c.steps
+        steps = recipe.steps if how.own else 2 * c.steps if how.loud else c.steps
         batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0)
         outcomes = batch.run(on_step)
         pixels = np.stack([o.pixels for o in outcomes])

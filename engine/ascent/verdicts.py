@@ -1,8 +1,8 @@
 """Whether a picture shows anything: a unit's activation against what photographs reach.
 
 A unit is **ok** when its picture activates it at least as much as the best of sixteen crops of photographs that
-ship with the package does, **weak** when it activates it less, and **dead** when nothing did: a ReLU that stays at
-zero, or a value that no input changes.
+ship with the package does, **weak** when it activates it less, and **dead** when nothing did, photographs included: a
+ReLU that stays at zero, or a value that no input changes.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def verdict(start: float, end: float, reference: float, gated: bool, highest: fl
         highest: for a silent unit, the highest pre-activation (mean, or in the middle) that any try reached.
     """
     if is_silent(start, end, gated):
+        if gated and reference > 0:
+            return WEAK, f"no picture kept it above zero, though a photograph reaches {reference:.3g}"
         if highest is not None:
             return DEAD, f"stays at zero: its pre-activation got no higher than {highest:.3g} from any start"
         return DEAD, "no input changes it"

@@ -15,6 +15,7 @@ from convscope.engine.ascent.presets import Noise
 from convscope.engine.ascent.results import tile
 from convscope.engine.ascent.spectrum import reference_pictures
 from convscope.engine.ascent.studio import Studio
+from convscope.engine.ascent.verdicts import verdict
 from convscope.errors import RefusedInput, UsageError
 from onnx import numpy_helper
 
@@ -22,6 +23,8 @@ from ...tiny import small_cnn
 from .nets import small, with_silent_filters
 
 PHOTO = np.ascontiguousarray(reference_pictures(3, (40, 48))[4].transpose(1, 2, 0))
+
+_RED = np.concatenate([np.ones((2, 1, 16, 16), np.float32), np.zeros((2, 2, 16, 16), np.float32)], axis=1)
 
 
 @pytest.mark.parametrize("preset", ["convscope", "lucid", "maco", "chollet", "yosinski-a", "dream"])
@@ -80,6 +83,14 @@ def test_a_filter_that_the_start_leaves_at_zero_is_woken(preset: str) -> None:
     graph = with_silent_filters()
     unit = filters(graph, "relu", 2, preset=preset, size=16, steps=60)[0]
     assert unit.activation_end > 0 and unit.status in ("ok", "weak")
+
+
+def test_a_unit_that_a_photograph_wakes_is_never_called_dead() -> None:
+    assert verdict(0.0, 0.0, 0.25, True, -14.5)[0] == "weak"
+    assert verdict(0.0, 0.0, 0.0, True, -14.5)[0] == "dead"
+    graph = with_silent_filters()
+    unit = filters(graph, "relu", 2, preset="chollet", size=16, steps=1, photos=_RED)[0]
+    assert unit.reference > 0 and unit.status != "dead"
 
 
 def test_top_keeps_the_strongest_living_units_in_order() -> None:
