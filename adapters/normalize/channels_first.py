@@ -59,6 +59,13 @@ def _inverse(perm: Sequence[int]) -> Perm:
     return tuple(int(i) for i in np.argsort(perm))
 
 
+def _as_reshape(shape: Sequence[int | None], perm: Perm) -> list[int] | None:
+    """The target of a Reshape that does the transposition at any image size; None where there is none."""
+    moving = [i for i in perm if shape[i] != 1]
+    target = [0 if axis == i else 1 if shape[i] == 1 else -1 for axis, i in enumerate(perm)]
+    return target if perm[0] == 0 and moving == sorted(moving) and target.count(-1) <= 1 else None
+
+
 class _Pass:
     """One walk over the nodes. ``moved[t] = (physical, perm)``: t = transpose(physical, perm)."""
 
@@ -99,11 +106,11 @@ class _Pass:
     def emit_transpose(self, source: str, perm: Perm, result: str) -> None:
         """result = transpose(source, perm); a Reshape where only axes of length one move."""
         shape = self.draft.shapes.get(source)
-        rest = [i for i in perm if shape is None or shape[i] != 1]
-        if shape is not None and rest == sorted(rest) and all(shape[i] is not None for i in perm[1:]):
-            target = self.draft.fresh(f"{result}/shape")
-            self.draft.set_constant(target, np.array([0, *(shape[i] for i in perm[1:])], dtype=np.int64))
-            self.nodes.append(helper.make_node("Reshape", [source, target], [result], name=result))
+        target = _as_reshape(shape, perm) if shape is not None else None
+        if target is not None:
+            name = self.draft.fresh(f"{result}/shape")
+            self.draft.set_constant(name, np.array(target, dtype=np.int64))
+            self.nodes.append(helper.make_node("Reshape", [source, name], [result], name=result))
         else:
             self.nodes.append(helper.make_node("Transpose", [source], [result], name=result, perm=perm))
         if shape is not None:

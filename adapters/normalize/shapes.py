@@ -28,8 +28,8 @@ def infer(draft: Draft, size: tuple[int, int]) -> None:
         _follow_shape_arithmetic(draft, size)
 
 
-def _infer_once(draft: Draft, size: tuple[int, int]) -> None:
-    hollow = _hollow(draft, size)
+def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> None:
+    hollow = _hollow(draft, size, rows)
     try:
         inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=True)
     except Exception:
@@ -56,7 +56,8 @@ def _infer_once(draft: Draft, size: tuple[int, int]) -> None:
 def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
     """Fills in sizes that the model computes while it runs (padding "same" as arithmetic on Shape).
 
-    A copy gets the shapes of one image as constants, folds what follows from them, and infers again.
+    A copy gets the shapes of one image as constants, folds what follows from them, and infers again. Its batch is
+    1, and not 1 for all first axes: the windows of an attention are many rows of one image.
     """
     copy = Draft(
         nodes=list(draft.nodes),
@@ -67,12 +68,12 @@ def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
         ir_version=draft.ir_version,
         graph_name=draft.graph_name,
         tensors=dict(draft.tensors),
-        shapes=dict(draft.shapes),
     )
+    _infer_once(copy, size, 1)
     while True:
         shapes = [n for n in copy.nodes if n.op_type == "Shape" and _is_known(copy.shapes.get(n.input[0]))]
         for node in shapes:
-            whole = [1, *(d or 0 for d in copy.shapes[node.input[0]][1:])]
+            whole = [d or 0 for d in copy.shapes[node.input[0]]]
             part = slice(attribute(node, "start", 0), attribute(node, "end"))
             copy.set_constant(node.output[0], np.array(whole[part], dtype=np.int64))
         if not shapes:
@@ -80,7 +81,7 @@ def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
         settled = {id(n) for n in shapes}
         copy.nodes = [n for n in copy.nodes if id(n) not in settled]
         fold_constants(copy)
-        _infer_once(copy, size)
+        _infer_once(copy, size, 1)
     for name, shape in copy.shapes.items():
         known = draft.shapes.get(name)
         if known is None and shape and name not in copy.tensors:
@@ -93,7 +94,7 @@ def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
 
 
 def _is_known(shape: tuple[int | None, ...] | None) -> bool:
-    return shape is not None and all(d is not None for d in shape[1:])
+    return shape is not None and all(d is not None for d in shape)
 
 
 def image_shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
@@ -104,7 +105,7 @@ def image_shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
     return tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
 
 
-def _hollow(draft: Draft, size: tuple[int, int]) -> onnx.ModelProto:
+def _hollow(draft: Draft, size: tuple[int, int], rows: int | str) -> onnx.ModelProto:
     """A copy without the weights' values (they become inputs with a shape), with a concrete image."""
     graph = onnx.GraphProto(name="hollow")
     graph.node.extend(draft.nodes)
@@ -116,7 +117,7 @@ def _hollow(draft: Draft, size: tuple[int, int]) -> onnx.ModelProto:
         rest = list(declared[1:])
         if position == 0 and len(declared) == 4:
             rest = [rest[0], rest[1] or size[0], rest[2] or size[1]]
-        shape: list[str | int | None] = ["N", *rest] if declared else []
+        shape: list[str | int | None] = [rows, *rest] if declared else []
         graph.input.append(helper.make_tensor_value_info(info.name, info.type.tensor_type.elem_type, shape))
     for name, tensor in draft.tensors.items():
         if prod(tensor.dims) <= _SMALL:

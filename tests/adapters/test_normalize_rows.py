@@ -91,3 +91,29 @@ def test_weights_standardized_by_a_batch_norm_in_training_mode_are_constants() -
     original = model(nodes, weights)
     assert_same(original, 1)
     assert [n.op_type for n in load(original, check=False).model.graph.node] == ["Conv"]
+
+
+def test_a_transpose_over_an_axis_of_one_is_right_at_every_image_size() -> None:
+    """Attention with one head on the windows of an image; a Reshape to the shape at the default size would not be."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "windows"], ["w"]),
+        helper.make_node("Shape", ["w"], ["shape"]),
+        helper.make_node("Gather", ["shape", "first"], ["rows"]),
+        helper.make_node("Concat", ["rows", "heads"], ["target"], axis=0),
+        helper.make_node("Reshape", ["w", "target"], ["h"]),
+        helper.make_node("Transpose", ["h"], ["t"], perm=[0, 2, 1, 3]),
+        helper.make_node("Sigmoid", ["t"], ["y"]),
+    ]
+    original = model(
+        nodes,
+        {"windows": np.array([-1, 3, 4, 4]), "first": np.array([0]), "heads": np.array([-1, 1, 16])},
+    )
+    for axis in (2, 3):
+        original.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
+    copy = ModelProto()
+    copy.CopyFrom(original)
+    graph = load(copy, size=(8, 8))
+    assert graph.layer("h").shape == (None, 3, 1, 16)
+    x = RNG.normal(size=(2, 3, 16, 8)).astype(np.float32)
+    found = graph.session(["y"], device="cpu").run(x)["y"]
+    np.testing.assert_array_equal(found, Session(original, device="cpu").run(x)["y"])
