@@ -221,17 +221,22 @@ def mark(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int,
 def chollet(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int, count: int, repeats: int) -> None:
     """Against a plain loop with a hook on the whole model."""
     print(f"\nchollet: {side} pixels, {steps} steps, ours {count} units, median of {repeats}")
-    print("layer             plain s/unit   ours s/unit   ratio")
-    total = np.zeros(2)
+    print("layer             plain s/unit   float32   ratio   bfloat16   ratio")
+    total = np.zeros(3)
     for layer in layers:
         units, taken = list(range(count)), []
         for _ in range(repeats):
             theirs = timed(partial(plain_chollet, model, layer.index, 0, side, steps))[0]
-            taken.append((theirs, timed(partial(ours, graph, layer, units, "chollet", side, steps))[0] / count))
-        a, b = np.median(taken, axis=0)
-        total += (a, b)
-        print(f"{layer.name:16s} {a:13.2f} {b:13.2f} {a / b:7.2f}", flush=True)
-    print(f"{'all, one each':16s} {total[0]:13.2f} {total[1]:13.2f} {total[0] / total[1]:7.2f}")
+            mine = [
+                timed(partial(ours, graph, layer, units, "chollet", side, steps, precision))[0] / count
+                for precision in ("float32", "bfloat16")
+            ]
+            taken.append((theirs, *mine))
+        a, b, c = np.median(taken, axis=0)
+        total += (a, b, c)
+        print(f"{layer.name:16s} {a:14.2f} {b:9.2f} {a / b:7.2f} {c:10.2f} {a / c:7.2f}", flush=True)
+    a, b, c = total
+    print(f"{'all, one each':16s} {a:14.2f} {b:9.2f} {a / b:7.2f} {c:10.2f} {a / c:7.2f}")
 
 
 def main() -> None:

@@ -36,8 +36,8 @@ PrecisionOption = Annotated[
     str,
     typer.Option(
         "--precision",
-        metavar="auto|float32",
-        help="auto computes gradients in bfloat16 where the processor is faster in it, but for the classic presets.",
+        metavar="auto|bfloat16|float32",
+        help="Of gradients; auto is bfloat16 where the processor is faster in it, but float32 for the classic presets.",
     ),
 ]
 BatchOption = Annotated[str, typer.Option("--batch", metavar="N|auto", help="Pictures computed at once.")]

@@ -59,7 +59,7 @@ def filters(
         position: maximize the unit at this (row, column) only.
         neuron: maximize one position (True) or the mean (False); default as the preset says.
         photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
-        precision: "auto" or "float32", as for `Studio`.
+        precision: "auto", "bfloat16" or "float32", as for `Studio`.
         progress: called after every step.
 
     Returns:

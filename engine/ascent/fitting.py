@@ -49,11 +49,18 @@ def _fits(network: Network, recipe: Preset, size: tuple[int, int]) -> bool:
         return False
 
 
-def reduced_precision(precision: str) -> bool:
-    """Whether gradients may be computed in bfloat16; raises UsageError for an unknown word."""
-    if precision not in ("auto", "float32"):
-        raise UsageError(f"precision '{precision}' is unknown; choose auto or float32")
-    return precision == "auto"
+def reduced_precision(precision: str, recipe: Preset) -> bool:
+    """Whether gradients may be computed in bfloat16.
+
+    Args:
+        precision: "auto" leaves it to the recipe; "bfloat16" and "float32" overrule it.
+
+    Raises:
+        UsageError: another word.
+    """
+    if precision not in ("auto", "bfloat16", "float32"):
+        raise UsageError(f"precision '{precision}' is unknown; choose auto, bfloat16 or float32")
+    return precision == "bfloat16" or (precision == "auto" and not recipe.exact)
 
 
 def batch_size(batch: int | str, graph: Graph, layer: Layer, chosen: Settings, network: Network) -> int:

@@ -94,7 +94,7 @@ class Studio:
         position: for neuron objectives, (row, column).
         neuron: maximize one position (True) or the mean (False); None leaves it to the preset.
         precision: "auto" computes gradients in bfloat16 where the device is faster in it and the preset allows it;
-            "float32" never does.
+            "bfloat16" does so under every preset, "float32" under none.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Studio:
         self._signed = not self._neuron and is_signed(graph, layer)
         if self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
-        self._reduced = reduced_precision(precision) and not chosen.preset.exact
+        self._reduced = reduced_precision(precision, chosen.preset)
         self.network = Network(graph, [layer.tensor], device, self._reduced)
         self.chosen = chosen = adapted(self.network, chosen)
         self._before: Network | None = None

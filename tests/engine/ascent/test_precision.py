@@ -51,7 +51,9 @@ def test_float32_can_be_asked_for_and_the_result_says_what_was_used() -> None:
     auto = filters(small(), "conv2", 0, size=16, steps=2)
     fast = devices.fast_bfloat16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     assert auto.provenance["gradients"] == ("bfloat16" if fast else "float32")
-    with pytest.raises(UsageError, match="precision 'half' is unknown; choose auto or float32"):
+    classic = filters(small(), "conv2", 0, size=16, steps=2, preset="chollet", precision="bfloat16")
+    assert classic.provenance["gradients"] == auto.provenance["gradients"]
+    with pytest.raises(UsageError, match="precision 'half' is unknown; choose auto, bfloat16 or float32"):
         filters(small(), "conv2", 0, size=16, steps=1, precision="half")
 
 
