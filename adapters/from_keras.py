@@ -24,6 +24,7 @@ from ..engine.session import first_line
 from ..errors import RefusedInput, UnsafeFile, UsageError
 from .exported import Exported
 from .guess_preprocessing import companion
+from .keras_arguments import plain_arguments
 from .keras_family import family
 from .keras_files import MAX_PIXELS, inspect_h5, inspect_keras
 from .keras_load import load_model, weights_into
@@ -84,7 +85,7 @@ def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported
     wrapped = _Inference(model)
     traced, checked = at_batch(inputs, 2), at_batch(inputs, 1)
     attempts = [
-        ("tracing exporter", lambda: trace_marked(wrapped, traced, layer_marks(keras, model))),
+        ("tracing exporter", lambda: trace_marked(wrapped, traced, _tracing(keras, model))),
         ("torch.export exporter", lambda: _export_all_outputs(keras, model, traced)),
     ]
     try:
@@ -124,6 +125,12 @@ def import_keras() -> Any:
             f"Keras already runs on the {backend} backend in this process; set KERAS_BACKEND=torch before importing it"
         )
     return keras
+
+
+@contextlib.contextmanager
+def _tracing(keras: Any, model: Any) -> Iterator[None]:
+    with layer_marks(keras, model), plain_arguments():
+        yield
 
 
 @contextlib.contextmanager

@@ -46,3 +46,18 @@ def test_a_keras_file_is_loaded_without_drawing_the_weights_that_it_replaces(
     monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", lambda *_, **__: pytest.fail("drawn"))
     exported = load_keras_file(tmp_path / "model.keras")
     assert "conv" in {*exported.names.values(), *exported.aliases}
+
+
+def test_a_keras_network_whose_padding_and_groups_come_from_shapes_needs_no_second_exporter() -> None:
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    from convscope.adapters.from_keras import export_keras, import_keras
+
+    layers = import_keras().layers
+    x = image = layers.Input((13, 13, 3))
+    x = layers.SeparableConv2D(4, 3, padding="same", name="separable")(x)
+    x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool")(x)
+    x = layers.LayerNormalization(name="norm")(x)
+    exported = export_keras(import_keras().Model(image, layers.GlobalAveragePooling2D()(x)))
+    assert not exported.notes
+    assert {"separable", "pool", "norm"} <= {*exported.names.values(), *exported.aliases}
