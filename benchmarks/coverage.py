@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from .coverage_cases import GRADIENT_BOUND, OUTPUT_BOUND, TENSOR_BOUND, measure
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="only write docs/coverage.md")
     arguments = parser.parse_args()
     if arguments.report:
+        _prepare(SOURCES)
         write_report(read_results(arguments.results))
     else:
         sweep(arguments)
@@ -140,16 +142,16 @@ def write_report(results: dict[tuple[str, str], dict[str, Any]]) -> None:
 def _tables(results: list[dict[str, Any]]) -> str:
     lines = [
         f"Bounds, relative to the largest absolute value: output {OUTPUT_BOUND:g}, every tensor {TENSOR_BOUND:g}, "
-        f"gradient {GRADIENT_BOUND:g}. Networks of more than {MAX_PARAMETERS:,} parameters are left out.",
+        f"gradient {GRADIENT_BOUND:g}. timm and torchvision networks of more than {MAX_PARAMETERS:,} parameters are "
+        "left out. Seconds are the processor's, of one thread, on a machine that others used as well.",
         "",
-        "| group | networks | equal | different | no twin | failed |",
-        "|---|---|---|---|---|---|",
+        "| group | networks | measured | equal | different | no twin | failed | worst output | worst tensor "
+        "| worst gradient | median import, s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    groups = list(dict.fromkeys(r["group"] for r in results))
-    for group in groups:
-        count = Counter(r["status"] for r in results if r["group"] == group)
-        cells = [sum(count.values()), *(count[k] for k in ("equal", "different", "no twin", "failed"))]
-        lines.append(f"| {group} | " + " | ".join(map(str, cells)) + " |")
+    planned = Counter(case.group for case in cases(SOURCES))
+    for group, number in planned.items():
+        lines.append(_summary(group, number, [r for r in results if r["group"] == group]))
     exporters = Counter(r["exporter"] for r in results if r.get("exporter") and r["source"] != "light")
     lines += ["", "Exporter used: " + ", ".join(f"{k} {n}" for k, n in exporters.most_common()) + "."]
     lines += ["", "### What is not equal, and why", "", "| network | status | why |", "|---|---|---|"]
@@ -157,11 +159,38 @@ def _tables(results: list[dict[str, Any]]) -> str:
     lines += [f"| {r['source']} {r['name']} | {r['status']} | {_cell(r.get('why', ''))} |" for r in bad] or [
         "| none | | |"
     ]
-    for group in groups:
-        lines += ["", f"### {group}", "", "| network | size | nodes | output | tensors | gradient | import, s |"]
-        lines += ["|---|---|---|---|---|---|---|"]
-        lines += [_row(r) for r in results if r["group"] == group and "nodes" in r]
+    lines += _rounded(results)
+    for group in planned:
+        rows = [_row(r) for r in results if r["group"] == group and "nodes" in r]
+        if rows:
+            lines += ["", f"### {group}", "", "| network | size | nodes | output | tensors | gradient | import, s |"]
+            lines += ["|---|---|---|---|---|---|---|", *rows]
     return "\n".join(lines)
+
+
+def _summary(group: str, planned: int, results: list[dict[str, Any]]) -> str:
+    count = Counter(r["status"] for r in results)
+    cells: list[Any] = [planned, len(results), *(count[k] for k in ("equal", "different", "no twin", "failed"))]
+    for key in ("output", "tensors", "gradient"):
+        values = [r[key] for r in results if r.get(key) is not None]
+        cells.append(f"{max(values):.1e}" if values else "")
+    seconds = [r["import_seconds"] for r in results if "import_seconds" in r]
+    cells.append(f"{median(seconds):.1f}" if seconds else "")
+    return f"| {group} | " + " | ".join(map(str, cells)) + " |"
+
+
+def _rounded(results: list[dict[str, Any]]) -> list[str]:
+    """The networks that amplify float32's rounding beyond the bounds, and what float64 says about them."""
+    bounds = (("output", OUTPUT_BOUND), ("tensors", TENSOR_BOUND))
+    rows = [r for r in results if r["status"] == "equal" and any(r[k] > bound for k, bound in bounds)]
+    if not rows:
+        return []
+    head = "| network | output, float32 | tensors, float32 | the framework's own rounding | twin, float64 |"
+    lines = ["", "### Beyond the bounds by rounding alone", "", head, "|---|---|---|---|---|"]
+    for r in rows:
+        numbers = " | ".join(f"{r[k]:.1e}" for k in ("output", "tensors", "rounding", "exact"))
+        lines.append(f"| {r['source']} {r['name']} | {numbers} |")
+    return lines
 
 
 def _row(result: dict[str, Any]) -> str:

@@ -108,7 +108,7 @@ def family(name: str) -> str:
 
 
 def torchvision_cases() -> list[Case]:
-    """All classification networks of torchvision.models up to `MAX_PARAMETERS`, attention apart."""
+    """All classification networks of torchvision.models up to `MAX_PARAMETERS`, attention apart; the small first."""
     import torchvision
 
     cases = []
@@ -116,10 +116,9 @@ def torchvision_cases() -> list[Case]:
         size = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
         if size <= MAX_PARAMETERS or name.startswith("vgg"):
             attention = _TORCHVISION_ATTENTION.match(name)
-            cases.append(
-                Case("torchvision", f"torchvision, {'with attention' if attention else 'convolutional'}", name)
-            )
-    return cases
+            group = f"torchvision, {'with attention' if attention else 'convolutional'}"
+            cases.append((size, Case("torchvision", group, name)))
+    return [case for _, case in sorted(cases, key=lambda entry: entry[0])]
 
 
 def torch_network(name: str) -> tuple[Any, tuple[int, ...]]:
