@@ -11,7 +11,7 @@ from .draft import Draft, attribute, set_attribute
 from .shapes import image_shape
 
 OTHER = ""  # an axis that is computed
-Vector = Sequence[int | str]  # a string is the symbol of some tensor's first axis, see `_symbol`
+Vector = Sequence[int | str]  # a string is the symbol of some tensor's first axis, see `Draft.symbol`
 
 
 def free_batch(draft: Draft) -> bool:
@@ -52,7 +52,7 @@ def settle_shape_vectors(draft: Draft) -> None:
             target = vectors[node.input[1]]
             rest = [v for v in target[1:] if isinstance(v, int) and v != 0]
             settled = target and isinstance(target[0], str) and target[0] != OTHER and len(rest) == len(target) - 1
-            copied = settled and target[0] == _symbol(draft, node.input[0])
+            copied = settled and target[0] == draft.symbol(node.input[0])
             if copied or (settled and -1 not in rest):  # windows of attention are (windows * batch, ...)
                 name = draft.fresh(f"{node.output[0]}/shape")
                 draft.set_constant(name, np.array([0 if copied else -1, *rest], dtype=np.int64))
@@ -62,11 +62,6 @@ def settle_shape_vectors(draft: Draft) -> None:
         value = _shape_vector(draft, node, vectors)
         if value is not None:
             vectors[node.output[0]] = value
-
-
-def _symbol(draft: Draft, tensor: str) -> str:
-    """What shape inference calls the tensor's first axis; tensors with the same symbol have as many rows."""
-    return draft.symbols.get(tensor) or f"rows of {tensor}"
 
 
 def flatten_reshapes(draft: Draft) -> None:
@@ -88,7 +83,7 @@ def _shape_vector(draft: Draft, node: onnx.NodeProto, vectors: dict[str, Vector]
     """The node's output as a list of integers, symbols of first axes and OTHER, or None."""
     if node.op_type == "Shape":
         shape = draft.shapes.get(node.input[0])
-        first = _symbol(draft, node.input[0])
+        first = draft.symbol(node.input[0])
         whole: list[int | str] = [first if i == 0 and s is None else OTHER for i, s in enumerate(shape or ())]
         return whole[attribute(node, "start", 0) : attribute(node, "end")] if shape else None
     if node.op_type == "Concat" and attribute(node, "axis") == 0 and any(n in vectors for n in node.input):

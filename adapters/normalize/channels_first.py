@@ -115,6 +115,8 @@ class _Pass:
             self.nodes.append(helper.make_node("Transpose", [source], [result], name=result, perm=perm))
         if shape is not None:
             self.draft.shapes[result] = tuple(shape[i] for i in perm)
+        if perm[0] == 0:
+            self.draft.symbols[result] = self.draft.symbol(source)
         self.draft.types[result] = self.draft.types.get(source, 1)
 
     def materialize(self, name: str) -> str:

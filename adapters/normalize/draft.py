@@ -86,6 +86,10 @@ class Draft:
         self.tensors[name] = numpy_helper.from_array(value, name)
         self._arrays[name] = value
 
+    def symbol(self, tensor: str) -> str:
+        """What shape inference calls the tensor's first axis; tensors with the same symbol have as many rows."""
+        return self.symbols.get(tensor) or f"rows of {tensor}"
+
     def fresh(self, stem: str) -> str:
         """A tensor name that nothing else has."""
         if self._fresh == 0:  # the passes give no names of this form but by this method
