@@ -169,8 +169,10 @@ def _calibrate_keras(model: Any, side: int) -> None:
     pixels = 255.0 if any(type(la).__name__ == "Rescaling" for la in model.layers) else 1.0
     for norm in norms:
         norm.momentum = 0.0
+    images = torch.rand((16, side, side, 3), generator=torch.Generator().manual_seed(3))
+    images[8:] *= pixels  # the import runs an example in [0, 1], the sweep one in the network's own range
     with torch.no_grad():
-        model(torch.rand((16, side, side, 3), generator=torch.Generator().manual_seed(3)) * pixels, training=True)
+        model(images, training=True)
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
         norm.moving_variance.assign(np.maximum(norm.moving_variance.numpy(), 1e-3))
