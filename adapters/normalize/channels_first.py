@@ -83,6 +83,8 @@ class _Pass:
             handler = _HANDLERS.get(node.op_type) if not node.domain else None
             if node.op_type == "Transpose" and not node.domain:
                 self._transpose(node)
+            elif self._one_pixel(node):
+                continue
             elif handler is None or not self._carries(node) or not handler(self, node):
                 self._emit_as_is(node)
         self._settle_outputs()
@@ -181,6 +183,21 @@ class _Pass:
         del dims[:]
         dims.extend(ordered)
         self.set_moved(onnx.NodeProto(), image.name, last_perm(4))
+
+    def _one_pixel(self, node: onnx.NodeProto) -> bool:
+        """(N, C) to (N, 1, 1, C), squeeze-and-excitation in Keras: channels-first where it is read so."""
+        if node.op_type != "Reshape" or node.domain or self._carries(node):
+            return False
+        result, shape = node.output[0], self.draft.shapes.get(node.output[0])
+        readers = [n for n in self.draft.nodes if result in n.input] if shape is not None and len(shape) == 4 else []
+        turned = any(n.op_type == "Transpose" and tuple(attribute(n, "perm", ())) == (0, 3, 1, 2) for n in readers)
+        if not turned or shape is None or shape[1:3] != (1, 1) or shape[3] is None or self.rank(node.input[0]) != 2:
+            return False
+        target = self.draft.fresh(f"{result}/shape")
+        self.draft.set_constant(target, np.array([0, shape[3], 1, 1], dtype=np.int64))
+        self.emit(node, [node.input[0], target])
+        self.set_moved(node, result, last_perm(4))
+        return True
 
     def _transpose(self, node: onnx.NodeProto) -> None:
         source, result = node.input[0], node.output[0]

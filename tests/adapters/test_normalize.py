@@ -100,6 +100,34 @@ def test_channels_last_exports_become_the_chain_that_torch_writes() -> None:
     np.testing.assert_allclose(found["y"], expected["y"], atol=1e-6)
 
 
+@pytest.mark.parametrize("also_read_as_it_is", [False, True])
+def test_squeeze_and_excitation_of_a_channels_last_model_is_one_pixel_of_channels(also_read_as_it_is: bool) -> None:
+    rng = np.random.default_rng(2)
+    weights = {"w": rng.normal(size=(4, 3, 3, 3)), "e": rng.normal(size=(4, 4, 1, 1))}
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "w"], ["c"]),
+        helper.make_node("ReduceMean", ["c"], ["m"], axes=[2, 3], keepdims=0),
+        helper.make_node("Reshape", ["m", "shape"], ["s"]),  # (N, 1, 1, 4)
+        helper.make_node("Transpose", ["s"], ["st"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["st", "e"], ["g"]),
+        helper.make_node("Mul", ["c", "g"], ["y"]),
+    ]
+    if also_read_as_it_is:
+        nodes += [helper.make_node("Flatten", ["s"], ["f"]), helper.make_node("ReduceSum", ["f"], ["z"], keepdims=0)]
+    arrays = {k: v.astype(np.float32) for k, v in weights.items()} | {"shape": np.array([-1, 1, 1, 4])}
+    outputs = ("y", "z") if also_read_as_it_is else ("y",)
+    source = tiny.model(nodes, arrays, ("N", 16, 16, 3), outputs)
+    draft, canonical = normalize(copied(source))
+    assert "Transpose" not in ops(canonical)
+    assert draft.permuted["s"] == (0, 3, 1, 2)
+    x = rng.random((2, 16, 16, 3), dtype=np.float32)
+    expected, found = run(source, x, ["s", *outputs]), run(canonical, x.transpose(0, 3, 1, 2), ["s", *outputs])
+    np.testing.assert_allclose(found["s"], expected["s"].transpose(0, 3, 1, 2), atol=1e-6)
+    for name in outputs:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
 def test_a_transpose_that_an_operator_needs_stays() -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),
