@@ -47,7 +47,7 @@ def check_parity(
     differences: list[TensorDifference] = []
     for difference in compare_executors(graph, x):
         differences.append(difference)
-        if not difference.rel <= tolerance and not _is_rounding(graph, x, difference, tolerance):
+        if not difference.rel <= tolerance and not is_rounding(graph, x, difference, tolerance):
             node = next(n for n in graph.model.graph.node if difference.tensor in n.output)
             raise ParityError(
                 f"{graph.name}: the twin and ONNX Runtime part at tensor '{difference.tensor[:80]}' ({node.op_type}): "
@@ -108,7 +108,7 @@ def _run_twin(graph: Graph, names: list[str], feeds: dict[str, np.ndarray]) -> d
     return {name: value.cpu().numpy() for name, value in found.items()}
 
 
-def _is_rounding(graph: Graph, x: dict[str, np.ndarray], found: TensorDifference, tolerance: float) -> bool:
+def is_rounding(graph: Graph, x: dict[str, np.ndarray], found: TensorDifference, tolerance: float) -> bool:
     """Whether the tensor moves nearly as far when only the last bits of the inputs change."""
     rng = np.random.default_rng(0)
     session = graph.session([found.tensor], device="cpu")
