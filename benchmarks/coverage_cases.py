@@ -21,6 +21,7 @@ from .coverage_networks import Case, calibrate, keras_network, smallest_input, t
 OUTPUT_BOUND = 1e-4  # relative to the output's largest value
 TENSOR_BOUND = 1e-3
 GRADIENT_BOUND = 1e-3
+MOST_ROUNDING = 0.05
 ROUNDING_FACTOR = 3.0  # of two float32 results' difference to each one's own rounding
 
 
@@ -39,14 +40,16 @@ def measure(case: Case) -> dict[str, Any]:
 
 def verdict(result: dict[str, Any]) -> dict[str, Any]:
     """Adds status and reason: "equal" where every bound holds, else "different"."""
-    rounding = ROUNDING_FACTOR * result.get("rounding", 0.0)  # what the framework itself loses in float32
+    own = result.get("rounding", 0.0)  # what the framework itself loses in float32
+    rounding = min(ROUNDING_FACTOR * own, MOST_ROUNDING)  # one that loses everything proves nothing
     bounds = {
         "output": max(OUTPUT_BOUND, rounding),
         "tensors": TENSOR_BOUND if result.get("tensors_wrong") else float("inf"),
-        "exact": max(OUTPUT_BOUND, result.get("rounding", 0.0)),  # the graph's constants are float32
+        "exact": max(OUTPUT_BOUND, min(own, MOST_ROUNDING)),  # the graph's constants are float32
         "gradient": max(GRADIENT_BOUND, min(10 * result.get("gradient_moved", 0.0), 0.1)),
     }  # fmt: skip
     broken = [f"{k} {result[k]:.1e}" for k, b in bounds.items() if result.get(k) is not None and not result[k] <= b]
+    broken += [f"its own rounding is {own:.1e}"] if broken and own > OUTPUT_BOUND else []
     broken += [f"{len(result['names_missing'])} layer names missing"] if result.get("names_missing") else []
     if result.get("twin_error"):
         return {**result, "status": "no twin", "why": result["twin_error"]}
