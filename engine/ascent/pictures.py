@@ -13,7 +13,7 @@ from ..graph import Graph
 from ..layers import Layer
 from . import objectives
 from .filters import gathered
-from .fitting import adapted
+from .fitting import adapted, reduced_precision
 from .loop import Batch, Goal, Job, Outcome
 from .network import Network, check_finite, unit_layer
 from .objectives import Objective
@@ -144,7 +144,8 @@ def ascend(
         >>> pictures = ascend(graph, different, count=4)
     """
     chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed)
-    network = Network(graph, objective.tensors, device, not chosen.preset.exact)
+    reduced = reduced_precision(graph, objective.tensors, chosen.preset, device)
+    network = Network(graph, objective.tensors, device, reduced)
     chosen = adapted(network, replace(chosen, preset=replace(chosen.preset, patience=0)))
     outcomes = _run(network, lambda _: objective, chosen, count, objective.label, progress)
     return [shown(o.pixels, chosen.preset.show, network.origin()) for o in outcomes]

@@ -93,8 +93,8 @@ class Studio:
         photos: photographs (N, C, H, W) in [0, 1] to judge by, instead of the shipped ones.
         position: for neuron objectives, (row, column).
         neuron: maximize one position (True) or the mean (False); None leaves it to the preset.
-        precision: "auto" computes gradients in bfloat16 where the device is faster in it and the preset allows it;
-            "bfloat16" does so under every preset, "float32" under none.
+        precision: "auto" computes gradients in bfloat16 where device and network are faster in it and the preset
+            allows it; "bfloat16" does so under every preset, "float32" under none.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Studio:
         self._signed = not self._neuron and is_signed(graph, layer)
         if self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
-        self._reduced = reduced_precision(precision, chosen.preset)
+        self._reduced = reduced_precision(graph, [layer.tensor], chosen.preset, device, precision)
         self.network = Network(graph, [layer.tensor], device, self._reduced)
         self.chosen = chosen = adapted(self.network, chosen)
         self._before: Network | None = None

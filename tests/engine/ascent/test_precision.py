@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import convscope
 import numpy as np
 import pytest
 import torch
 from convscope.engine import devices
 from convscope.engine.ascent import network as network_module
 from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.fitting import reduced_precision
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.presets import PRESETS
 from convscope.errors import UsageError
+from onnx import helper
+
+from tests import tiny
 
 from .nets import small
 
@@ -55,6 +60,23 @@ def test_float32_can_be_asked_for_and_the_result_says_what_was_used() -> None:
     assert classic.provenance["gradients"] == auto.provenance["gradients"]
     with pytest.raises(UsageError, match="precision 'half' is unknown; choose auto, bfloat16 or float32"):
         filters(small(), "conv2", 0, size=16, steps=1, precision="half")
+
+
+def test_networks_with_grouped_convolutions_stay_in_float32_on_a_cpu() -> None:
+    def with_groups(groups: int) -> convscope.Graph:
+        weights = {"a": np.ones((8, 3, 3, 3), np.float32), "b": np.ones((8, 8 // groups, 3, 3), np.float32)}
+        nodes = [
+            helper.make_node("Conv", ["x", "a"], ["first"], "/first"),
+            helper.make_node("Conv", ["first", "b"], ["second"], "/second", group=groups),
+        ]
+        return convscope.load(tiny.model(nodes, weights, outputs=("second",)), check=False)
+
+    def reduced(groups: int, tensor: str, precision: str = "auto") -> bool:
+        return reduced_precision(with_groups(groups), [tensor], PRESETS["convscope"], "cpu", precision)
+
+    assert reduced(1, "second") and reduced(8, "first")
+    assert not reduced(8, "second")
+    assert reduced(8, "second", "bfloat16") and not reduced(1, "second", "float32")
 
 
 def test_an_operator_without_a_bfloat16_kernel_is_computed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
