@@ -15,12 +15,12 @@ from .common import (
     QuietOption,
     emit,
     emit_json,
-    fail,
     loading_options,
     open_model,
     progress,
     say,
 )
+from .pictures import Skipped
 
 TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes of each picture.")]
 BATCH = 16
@@ -38,7 +38,7 @@ def command(
 ) -> None:
     """Say what the model sees in pictures: class, probability, logit.
 
-    A picture that cannot be read is reported and skipped; the exit code then is 4.
+    A picture that cannot be read is reported and skipped; the exit code then is 4, or 3 where none could be read.
     """
     import numpy as np
 
@@ -51,7 +51,7 @@ def command(
     paths = image_paths(images)
     session = graph.session([graph.logits], device=device)
     results: list[dict[str, Any]] = []
-    failed: list[str] = []
+    skipped = Skipped(quiet)
     waiting: list[tuple[Path, np.ndarray]] = []
 
     def flush() -> None:
@@ -69,8 +69,7 @@ def command(
     with progress(len(paths), "predicting", quiet, unit="images") as bar:
         for path, prepared in stream(paths, lambda picture: (picture, model_input(picture, graph))):
             if isinstance(prepared, RefusedInput):
-                failed.append(str(path))
-                fail(f"skipped: {prepared}")
+                skipped(path, prepared)
             else:
                 picture, x = prepared
                 for note in picture.notes:
@@ -80,7 +79,7 @@ def command(
                     flush()
             bar.advance(1)
         flush()
+    skipped.refuse_all(len(paths))
     if as_json:
-        emit_json({"images": results, "failed": failed})
-    if failed:
-        raise typer.Exit(4)
+        emit_json({"images": results, "failed": skipped.failed})
+    skipped.finish(len(paths))

@@ -93,8 +93,19 @@ def test_several_pictures_with_a_broken_one_are_partly_done(digits: Path, capsys
     (digits / "3.png").write_bytes((digits / "1.png").read_bytes()[:200])
     found, err = predicted(capsys, "lenet", str(digits), code=4)
     assert [Path(entry["file"]).stem for entry in found["images"]] == sorted(DIGITS)
-    assert found["failed"] == [str(digits / "3.png")]
-    assert err.startswith("skipped: image '") and "3.png" in err and err.count("\n") == 1
+    assert [entry["file"] for entry in found["failed"]] == [str(digits / "3.png")]
+    said, ending = err.splitlines()
+    assert said.startswith("skipped: image '") and "3.png" in said
+    assert ending == "error: 1 of 4 images could not be read; the others are done"
+
+
+def test_where_no_picture_can_be_read_nothing_is_printed_and_it_is_a_refusal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert run(["predict", "lenet", str(tmp_path / "bad.png"), "--json", "--device", "cpu"]) == 3
+    said = capsys.readouterr()
+    assert said.out == "" and "none of the 1 images could be read" in said.err
 
 
 def test_a_labels_file_names_the_classes(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
