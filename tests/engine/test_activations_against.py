@@ -101,11 +101,7 @@ def test_every_layer_equals_kerass_intermediate_model(name: str, pictures: list[
     middle = keras.Model(model.inputs, [la.output for la in taps])
     with torch.no_grad():
         outputs = middle([inputs_of(graph, pictures).transpose(0, 2, 3, 1)], training=False)
-    expected = {}
-    for layer, output in zip(taps, outputs, strict=True):
-        # a Reshape to (1, 1, C), before squeeze and excitation, is kept in the source's own order of axes
-        kept = type(layer).__name__ == "Reshape"
-        expected[layer.name] = output.numpy() if kept else np.moveaxis(output.numpy(), -1, 1)
+    expected = {la.name: np.moveaxis(v.numpy(), -1, 1) for la, v in zip(taps, outputs, strict=True)}
     agree(graph, pictures, expected)
 
 
