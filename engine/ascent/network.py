@@ -15,6 +15,7 @@ from ..devices import fast_bfloat16, torch_device
 from ..graph import Graph
 from ..layers import Layer
 from ..twin import Rule, Twin
+from .winograd import Winograd
 
 # Operators that hold back a gradient: where their input is out of range, nothing pulls it back.
 GATES = ("Relu", "Clip", "ThresholdedRelu")
@@ -39,6 +40,7 @@ class Network:
         self.twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels = graph.channels
         self.reduced = reduced and fast_bfloat16(self.device)
+        self._filtering = Winograd().rules() if self.device.type == "cpu" else {}
 
     def __call__(self, pictures: Tensor, redirect: bool = False) -> dict[str, Tensor]:
         """The tapped tensors for pictures (N, C, H, W) in [0, 1].
@@ -53,7 +55,7 @@ class Network:
         x = self.graph.preprocessing.normalize(pictures).contiguous(memory_format=torch.channels_last)
         try:
             with self._precision():
-                tapped = self.twin(x, {**_alone(len(pictures)), **(_REDIRECTED if redirect else {})})
+                tapped = self.twin(x, self._rules(len(pictures), redirect))
             return {name: value.float() for name, value in tapped.items()}
         except RuntimeError as error:
             if out_of_memory(error):
@@ -77,6 +79,11 @@ class Network:
         """The picture value, 0..255, of each channel that becomes a model input of zero."""
         zero = np.zeros((1, self.channels, 1, 1))
         return self.graph.preprocessing.denormalize(zero).reshape(-1) * 255
+
+    def _rules(self, batch: int, redirect: bool) -> dict[str, Rule]:
+        """How operators are computed here; minimal filtering is for the many float32 passes that want a gradient."""
+        filtering = {} if self.reduced or not torch.is_grad_enabled() else self._filtering
+        return {**_alone(batch), **filtering, **(_REDIRECTED if redirect else {})}
 
     def _precision(self) -> AbstractContextManager[Any]:
         """bfloat16 for gradients; what is measured without one is measured in float32."""
