@@ -15,6 +15,8 @@ from ..devices import fast_bfloat16, torch_device
 from ..graph import Graph
 from ..layers import Layer
 from ..twin import Rule, Twin
+from .memory import out_of_memory
+from .recording import Recorder
 from .winograd import Winograd
 
 # Operators that hold back a gradient: where their input is out of range, nothing pulls it back.
@@ -41,6 +43,7 @@ class Network:
         self.channels = graph.channels
         self.reduced = reduced and fast_bfloat16(self.device)
         self._filtering = Winograd().rules() if self.device.type == "cpu" else {}
+        self._run = Recorder(self._pass) if self.device.type == "cuda" else self._pass
 
     def __call__(self, pictures: Tensor, redirect: bool = False) -> dict[str, Tensor]:
         """The tapped tensors for pictures (N, C, H, W) in [0, 1].
@@ -54,9 +57,8 @@ class Network:
         """
         x = self.graph.preprocessing.normalize(pictures).contiguous(memory_format=torch.channels_last)
         try:
-            with self._precision():
-                tapped = self.twin(x, self._rules(len(pictures), redirect))
-            return {name: value.float() for name, value in tapped.items()}
+            values = self._pass(x, redirect=True) if redirect else self._run(x)
+            return dict(zip(self.tensors, values, strict=True))
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
@@ -68,6 +70,12 @@ class Network:
                 f"{self.graph.name} cannot compute '{self.tensors[-1]}' from a {height}x{width} picture "
                 f"({str(error).splitlines()[0][:160]}); try another --size (the model's own is {self.own_size})"
             ) from error
+
+    def _pass(self, x: Tensor, redirect: bool = False) -> tuple[Tensor, ...]:
+        """The tapped tensors, in their order, for model input."""
+        with self._precision():
+            tapped = self.twin(x, self._rules(len(x), redirect))
+        return tuple(tapped[name].float() for name in self.tensors)
 
     @property
     def own_size(self) -> str:
@@ -88,7 +96,7 @@ class Network:
     def _precision(self) -> AbstractContextManager[Any]:
         """bfloat16 for gradients; what is measured without one is measured in float32."""
         reduced = self.reduced and torch.is_grad_enabled()
-        return torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False) if reduced else nullcontext()
 
 
 def before_activation(graph: Graph, layer: Layer) -> str | None:
@@ -139,11 +147,6 @@ def check_finite(values: Tensor, graph: Graph, place: str) -> None:
             f"{graph.name} gives NaN or infinity at {place} for an ordinary picture; its weights are broken or its "
             "preprocessing is wrong: convscope verify finds the first such tensor"
         )
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a failure means that the batch was too large."""
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
 
 
 class _Redirect(torch.autograd.Function):

@@ -12,7 +12,8 @@ from ..layers import Layer
 from . import objectives
 from .fitting import adapted, batch_size, reduced_precision
 from .loop import Batch, Job, OnStep, Outcome
-from .network import Network, before_activation, feeds_gate, is_signed, out_of_memory
+from .memory import out_of_memory
+from .network import Network, before_activation, feeds_gate, is_signed
 from .presets import PRESETS, Noise, Preset
 from .results import UnitResult
 from .settings import Settings

@@ -168,12 +168,22 @@ class Crops:
         return views + self._noise(rows, views) if self.noise else views
 
     def _noise(self, rows: np.ndarray, like: Tensor) -> Tensor:
+        drawn = _drawn_on_gpu if like.is_cuda else _drawn
         shape = (self.number, *like.shape[1:])
-        parts = []
-        for seed in rows[:, -1]:
-            rng = np.random.Generator(np.random.Philox(key=int(seed)))
-            parts.append(rng.standard_normal(shape, np.float32) + rng.random(shape, np.float32) - 0.5)
-        return torch.from_numpy(np.concatenate(parts) * np.float32(self.noise)).to(like.device)
+        return torch.cat([drawn(int(seed), shape, like.device) for seed in rows[:, -1]]) * self.noise
+
+
+def _drawn(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Normal plus centred uniform noise of that seed."""
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    return torch.from_numpy(rng.standard_normal(shape, np.float32) + rng.random(shape, np.float32) - 0.5).to(device)
+
+
+def _drawn_on_gpu(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """The same by the GPU's own generator: other numbers, but hundreds of pictures a step need not wait for a CPU."""
+    rng = torch.Generator(device).manual_seed(seed)
+    uniform = torch.rand(shape, generator=rng, device=device) - 0.5
+    return torch.randn(shape, generator=rng, device=device) + uniform
 
 
 def resample(
@@ -194,12 +204,12 @@ def resample(
         fill: value outside the picture.
         border: outside, repeat the picture's border instead.
     """
-    height, width = image.shape[-2:]
-    y = (torch.arange(size[0], dtype=torch.float32) - (size[0] - 1) / 2).reshape(1, -1, 1)
-    x = (torch.arange(size[1], dtype=torch.float32) - (size[1] - 1) / 2).reshape(1, 1, -1)
-    a, b, c, d, e, f = (torch.from_numpy(column.astype(np.float32)).reshape(-1, 1, 1) for column in matrix.T)
+    (height, width), device = image.shape[-2:], image.device
+    y = (torch.arange(size[0], dtype=torch.float32, device=device) - (size[0] - 1) / 2).reshape(1, -1, 1)
+    x = (torch.arange(size[1], dtype=torch.float32, device=device) - (size[1] - 1) / 2).reshape(1, 1, -1)
+    a, b, c, d, e, f = torch.from_numpy(np.ascontiguousarray(matrix.T, np.float32)).to(device).reshape(6, -1, 1, 1)
     across, down = (a * x + b * y + c) * (2 / width), (d * x + e * y + f) * (2 / height)
-    grid = torch.stack([across, down], dim=-1).to(image.device)
+    grid = torch.stack([across, down], dim=-1)
     if border:
         return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return F.grid_sample(image - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + fill
