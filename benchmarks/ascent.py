@@ -1,6 +1,7 @@
 """Gradient ascent beside lucent 0.1.8 and beside a plain loop of the classic recipe.
 
     python -m benchmarks.ascent VGG.onnx [--layers features.1,features.6] [--steps 16] [--mark 512] [--units 8]
+    python -m benchmarks.ascent vgg16-hed --device cuda --only speed,chollet --units 256
 
 Each comparison alternates the two sides in one run and prints the ratio of their medians:
 
@@ -11,9 +12,10 @@ Each comparison alternates the two sides in one run and prints the ratio of thei
   with ``--mark`` steps, and the activation of our `lucid` preset relative to lucent's;
 * ``chollet``: the recipe as a plain torch loop with a hook on the whole network against our `chollet` preset.
 
-With one thread (OMP_NUM_THREADS=1) the processor's time is taken, which other processes change little; with more, the
-clock on the wall. The float32 matrix-multiply rate is measured beside the comparisons; ``share`` is what part of it
-our loop's convolutions use in float32. "As shipped" computes gradients in bfloat16 where the processor is faster in it.
+With one thread (OMP_NUM_THREADS=1) the processor's time is taken, which other processes change little; with more, or on
+a GPU, the clock on the wall. The float32 matrix-multiply rate is measured beside the comparisons; ``share`` is the part
+of it that direct convolutions would have used in the time of our float32 loop, whose minimal filtering multiplies less.
+"As shipped" computes gradients in bfloat16 where the processor is faster in it.
 lucent knows torch modules only, so the model must be a chain of convolutions, ReLUs and max-poolings (VGG's trunk).
 """
 
@@ -25,7 +27,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,11 +101,11 @@ def lucent_picture(model: Whole, layer: int, unit: int, side: int, steps: int) -
     return np.ascontiguousarray(images[-1][0].transpose(2, 0, 1))
 
 
-def plain_chollet(model: Whole, layer: int, unit: int, side: int, steps: int) -> np.ndarray:
+def plain_chollet(model: Whole, layer: int, unit: int, side: int, steps: int, device: str) -> np.ndarray:
     """The classic recipe with a hook on the whole network, one unit."""
     kept: dict[str, torch.Tensor] = {}
     hook = model.net[layer].register_forward_hook(lambda _m, _i, out: kept.update(out=out))
-    x = (torch.rand(1, 3, side, side) - 0.5) * 20 + 128
+    x = ((torch.rand(1, 3, side, side) - 0.5) * 20 + 128).to(device)
     for _ in range(steps):
         x.requires_grad_()
         model(x / 255)
@@ -111,15 +113,22 @@ def plain_chollet(model: Whole, layer: int, unit: int, side: int, steps: int) ->
         assert x.grad is not None
         x = (x + x.grad / (x.grad.square().mean().sqrt() + 1e-5)).detach()
     hook.remove()
-    return x[0].numpy() / 255
+    return x[0].cpu().numpy() / 255
 
 
 def ours(
-    graph: Graph, layer: Layer, units: list[int], recipe: str | Preset, side: int, steps: int, precision: str = "auto"
+    graph: Graph,
+    layer: Layer,
+    units: list[int],
+    recipe: str | Preset,
+    side: int,
+    steps: int,
+    precision: str = "auto",
+    device: str = "cpu",
 ) -> list[np.ndarray]:
     """Our pictures of units, in batches as large as ``--batch auto``, without verdicts or further tries."""
     chosen = settings(graph, preset_name=recipe, size=side, steps=steps)
-    studio = Studio(graph, layer, chosen, device="cpu", precision=precision)
+    studio = Studio(graph, layer, chosen, device=device, precision=precision)
     made = []
     for first in range(0, len(units), studio.batch):
         jobs = [Job(("benchmark", unit), unit) for unit in units[first : first + studio.batch]]
@@ -140,13 +149,17 @@ def unseen(network: Network, layer: Layer, unit: int, picture: np.ndarray) -> fl
 
 
 def now() -> float:
-    """Seconds: of this process's processor where it has one thread, otherwise on the wall."""
+    """Seconds: of this process's processor where it has one thread, otherwise on the wall; a GPU's work is awaited."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+        return time.perf_counter()
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
-def matmul_rate(size: int = 1024, seconds: float = 0.5) -> float:
-    """Multiply-adds per second of a large matrix product."""
-    a, b = torch.rand(size, size), torch.rand(size, size)
+def matmul_rate(device: str, seconds: float = 0.5) -> float:
+    """Multiply-adds per second of a large float32 matrix product."""
+    size = 1024 if device == "cpu" else 8192
+    a, b = (torch.rand(size, size, device=device) for _ in range(2))
     count, begun = 0, now()
     while now() - begun < seconds:
         a @ b
@@ -168,24 +181,40 @@ def macs_per_step(graph: Graph, layer: Layer, side: int) -> float:
     return 2 * forward * (side + MARGIN) ** 2 / (height * width)
 
 
-def speed(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int, count: int, repeats: int) -> None:
+@dataclass(frozen=True)
+class Work:
+    """What is compared: pictures of ``side`` pixels, ``steps`` steps, ours of ``count`` units of a layer."""
+
+    side: int
+    steps: int
+    count: int
+    repeats: int
+    device: str
+
+    def __str__(self) -> str:
+        return f"{self.side} pixels, {self.steps} steps, ours {self.count} units, median of {self.repeats}"
+
+    def mine(self, graph: Graph, layer: Layer, recipe: str | Preset, precision: str) -> float:
+        """Our seconds per unit."""
+        units = [i % (layer.channels or 1) for i in range(self.count)]
+        arguments = (graph, layer, units, recipe, self.side, self.steps, precision, self.device)
+        return timed(partial(ours, *arguments))[0] / self.count
+
+
+def speed(graph: Graph, model: Whole, layers: list[Layer], work: Work) -> None:
     """Seconds per unit at equal size, transforms and steps."""
-    print(f"\nspeed: {side} pixels, {steps} steps, ours {count} units, median of {repeats}")
+    print(f"\nspeed: {work}")
     print("layer            lucent s/unit   float32   ratio   share of matmul   as shipped   ratio")
     total, lucid = np.zeros(3), replace(PRESETS["lucid"], redirect=0)
     for layer in layers:
-        units, taken, rates = list(range(count)), [], []
-        for _ in range(repeats):
-            theirs = timed(partial(lucent_picture, model, layer.index, 0, side, steps))[0]
-            rates.append(matmul_rate())
-            mine = [
-                timed(partial(ours, graph, layer, units, lucid, side, steps, precision))[0] / count
-                for precision in ("float32", "auto")
-            ]
-            taken.append((theirs, *mine))
+        taken, rates = [], []
+        for _ in range(work.repeats):
+            theirs = timed(partial(lucent_picture, model, layer.index, 0, work.side, work.steps))[0]
+            rates.append(matmul_rate(work.device))
+            taken.append((theirs, *(work.mine(graph, layer, lucid, precision) for precision in ("float32", "auto"))))
         a, b, c = np.median(taken, axis=0)
         total += (a, b, c)
-        share = macs_per_step(graph, layer, side) * steps / b / statistics.median(rates)
+        share = macs_per_step(graph, layer, work.side) * work.steps / b / statistics.median(rates)
         print(f"{layer.name:16s} {a:13.2f} {b:9.2f} {a / b:7.2f} {share:17.0%} {c:12.2f} {a / c:7.2f}", flush=True)
     a, b, c = total
     print(f"{'all, one each':16s} {a:13.2f} {b:9.2f} {a / b:7.2f} {'':17s} {c:12.2f} {a / c:7.2f}")
@@ -218,19 +247,16 @@ def mark(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int,
     print(f"median: lucid/lucent {statistics.median(equal):.2f}, time ratio {statistics.median(ratios):.1f}")
 
 
-def chollet(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int, count: int, repeats: int) -> None:
+def chollet(graph: Graph, model: Whole, layers: list[Layer], work: Work) -> None:
     """Against a plain loop with a hook on the whole model."""
-    print(f"\nchollet: {side} pixels, {steps} steps, ours {count} units, median of {repeats}")
+    print(f"\nchollet: {work}")
     print("layer             plain s/unit   float32   ratio   bfloat16   ratio")
     total = np.zeros(3)
     for layer in layers:
-        units, taken = list(range(count)), []
-        for _ in range(repeats):
-            theirs = timed(partial(plain_chollet, model, layer.index, 0, side, steps))[0]
-            mine = [
-                timed(partial(ours, graph, layer, units, "chollet", side, steps, precision))[0] / count
-                for precision in ("float32", "bfloat16")
-            ]
+        taken = []
+        for _ in range(work.repeats):
+            theirs = timed(partial(plain_chollet, model, layer.index, 0, work.side, work.steps, work.device))[0]
+            mine = (work.mine(graph, layer, "chollet", precision) for precision in ("float32", "bfloat16"))
             taken.append((theirs, *mine))
         a, b, c = np.median(taken, axis=0)
         total += (a, b, c)
@@ -252,20 +278,26 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=8)
     parser.add_argument("--mark-units", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--device", default="cpu", help="cpu or cuda; the comparison at equal activation is for the CPU"
+    )
     parser.add_argument("--preprocessing", default="caffe")
     asked = parser.parse_args()
     declare()  # lucent imports torchvision
     graph = _opened(asked.model, asked.preprocessing)
-    model = Whole(graph)
+    model = Whole(graph).to(asked.device)
     layers = list(graph.match(asked.layers)) if asked.layers else [la for la in graph.layers if la.op == "Relu"]
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    rate = matmul_rate(asked.device) / 1e9
     print(
-        f"convscope {convscope.__version__}, {graph.name} {graph.sha256[:12]}, matmul {matmul_rate() / 1e9:.0f} GMAC/s"
+        f"convscope {convscope.__version__}, {graph.name} {graph.sha256[:12]}, {asked.device}, matmul {rate:.0f} GMAC/s"
     )
+    lucent_picture(model, layers[0].index, 0, 32, 2)  # imports and first kernels are not timed
+    work = Work(asked.side, asked.steps, asked.units, asked.repeats, asked.device)
     if "speed" in asked.only:
-        speed(graph, model, layers, asked.side, asked.steps, asked.units, asked.repeats)
+        speed(graph, model, layers, work)
     if "chollet" in asked.only:
-        chollet(graph, model, layers, asked.side, asked.steps, asked.units, asked.repeats)
+        chollet(graph, model, layers, work)
     if "mark" in asked.only:
         chosen = list(graph.match(asked.mark_layers)) if asked.mark_layers else layers
         mark(graph, model, chosen, asked.side, asked.mark, asked.mark_units)

@@ -1,16 +1,21 @@
 """The units that the classic recipe leaves at zero, and what becomes of them.
 
-    python -m benchmarks.silent vgg16-hed [--size 64] [--units 4]
+    python -m benchmarks.silent vgg16-hed [--size 64] [--units 4] [--layers NAMES] [-o build/silent.jsonl]
 
 `chollet` starts from grey noise; a unit whose ReLU is at zero all over that start gets no gradient and stays there in
 every step. One forward pass per unit finds these, for every unit of every ReLU layer. Of the silent ones ``--units`` a
-layer, evenly spread, are then made as ``convscope filters`` makes them, with all the tries of `engine.ascent.studio`.
+layer, evenly spread, are then made as ``convscope filters`` makes them, with all the tries of `engine.ascent.studio`;
+one line of ``--output`` says what became of each, and the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 from convscope.engine.ascent.filters import filters
@@ -45,28 +50,45 @@ def spread(units: list[int], count: int) -> list[int]:
     return [units[i * len(units) // wanted] for i in range(wanted)]
 
 
+def made(graph: Graph, layer: Layer, units: list[int], size: int, kept: Path) -> Iterator[dict[str, Any]]:
+    """What becomes of the units, one row each; rows that ``kept`` holds already are not made again."""
+    rows = {(row["layer"], row["unit"]): row for row in map(json.loads, _lines(kept))}
+    yield from (rows[layer.name, unit] for unit in units if (layer.name, unit) in rows)
+    missing = [unit for unit in units if (layer.name, unit) not in rows]
+    for first in range(0, len(missing), _BATCH):
+        part = missing[first : first + _BATCH]
+        for unit in filters(graph, layer, part, preset="chollet", size=size, batch=8).units:
+            row = {"layer": layer.name, "unit": unit.unit, "status": unit.status}
+            row |= {"how": unit.rescue or "nothing", "end": unit.activation_end, "reason": unit.reason}
+            with kept.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            yield row
+
+
+def _lines(kept: Path) -> list[str]:
+    return kept.read_text().splitlines() if kept.is_file() else []
+
+
 def main() -> None:
     """Prints one line per layer."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.silent", description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="vgg16-hed")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--units", type=int, default=4, help="silent units per layer that are made")
+    parser.add_argument("--units", type=int, default=4, help="silent units per layer that are made; 0 makes all")
+    parser.add_argument("--layers", help="commas; default every ReLU")
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/silent.jsonl"))
     asked = parser.parse_args()
     from convscope.cli.loading import open_model
 
     graph = open_model(asked.model)
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
     print("layer             units   silent   made: verdicts and what worked")
-    for layer in graph.layers:
-        if layer.op != "Relu":
-            continue
+    for layer in graph.match(asked.layers) if asked.layers else [la for la in graph.layers if la.op == "Relu"]:
         silent = silent_units(graph, layer, asked.size)
-        chosen = spread(silent, asked.units)
-        made = filters(graph, layer, chosen, preset="chollet", size=asked.size, batch=8).units if chosen else ()
-        outcomes = Counter((unit.status, unit.rescue or "nothing") for unit in made)
+        chosen = spread(silent, asked.units or len(silent))
+        outcomes = Counter((row["status"], row["how"]) for row in made(graph, layer, chosen, asked.size, asked.output))
         words = ", ".join(f"{n} {status} by {how}" for (status, how), n in outcomes.items())
         print(f"{layer.name:16s} {layer.channels:6d} {len(silent):8d}   {words}", flush=True)
-        for unit in made:
-            print(f"    {unit.unit}: {unit.status}, {unit.reason}", flush=True)
 
 
 if __name__ == "__main__":
