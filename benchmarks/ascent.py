@@ -10,6 +10,7 @@ Each comparison alternates the two sides in one run and prints the ratio of thei
   which lucent lacks;
 * ``mark``: the time that our default takes to the activation (mean over 64 unseen transforms) that lucent reaches
   with ``--mark`` steps, and the activation of our `lucid` preset relative to lucent's;
+* ``equal``: the latter alone;
 * ``chollet``: the recipe as a plain torch loop with a hook on the whole network against our `chollet` preset.
 
 With one thread (OMP_NUM_THREADS=1) the processor's time is taken, which other processes change little; with more, or on
@@ -24,7 +25,6 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -44,76 +44,12 @@ from convscope.engine.ascent.studio import Studio
 from convscope.engine.ascent.transforms import Robust
 from convscope.engine.graph import Graph
 from convscope.engine.layers import Layer
-from onnx import numpy_helper
-from torch import nn
 
+from benchmarks.ascent_rivals import MARGIN, Whole, lucent_picture, plain_chollet
 from tests.torchvision_schemas import declare
 
-MARGIN, UNSEEN = 12, 64  # pixels that the transforms leave around the picture; views that judge
+UNSEEN = 64  # views that judge
 TRIED = (64, 96, 128, 192, 256, 384, 512)  # steps
-
-
-def chain(graph: Graph) -> nn.Sequential:
-    """The graph as a torch module with one child per layer, in their order."""
-    weights = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.model.graph.initializer}
-    made: list[nn.Module] = []
-    for node in graph.model.graph.node:
-        if node.op_type == "Conv":
-            w = weights[node.input[1]]
-            conv = nn.Conv2d(w.shape[1], w.shape[0], w.shape[2], padding=w.shape[2] // 2)
-            conv.weight.data, conv.bias.data = w, weights[node.input[2]]  # type: ignore[union-attr]
-            made.append(conv)
-        elif node.op_type in ("Relu", "MaxPool"):
-            made.append(nn.ReLU() if node.op_type == "Relu" else nn.MaxPool2d(2, 2))
-        else:
-            sys.exit(f"{graph.name} has a {node.op_type}: this benchmark reads chains of Conv, Relu and MaxPool")
-    return nn.Sequential(*made).eval()
-
-
-class Whole(nn.Module):
-    """Preprocessing and network, for pictures in [0, 1], as lucent and a plain loop take them."""
-
-    def __init__(self, graph: Graph) -> None:
-        super().__init__()
-        self.net = chain(graph)
-        self.graph = graph
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(self.graph.preprocessing.normalize(x))  # type: ignore[no-any-return]
-
-
-def lucent_picture(model: Whole, layer: int, unit: int, side: int, steps: int) -> np.ndarray:
-    """lucent's picture of a unit, (C, H, W) in [0, 1], its network input as large as ours."""
-    from lucent.optvis import param, render
-
-    images = render.render_vis(
-        model,
-        f"net_{layer}:{unit}",
-        lambda: param.image(side),
-        thresholds=(steps,),
-        preprocess=False,
-        progress=False,
-        show_image=False,
-        fixed_image_size=side + MARGIN,
-    )
-    for module in model.modules():  # lucent never removes its hooks
-        module._forward_hooks.clear()
-    return np.ascontiguousarray(images[-1][0].transpose(2, 0, 1))
-
-
-def plain_chollet(model: Whole, layer: int, unit: int, side: int, steps: int, device: str) -> np.ndarray:
-    """The classic recipe with a hook on the whole network, one unit."""
-    kept: dict[str, torch.Tensor] = {}
-    hook = model.net[layer].register_forward_hook(lambda _m, _i, out: kept.update(out=out))
-    x = ((torch.rand(1, 3, side, side) - 0.5) * 20 + 128).to(device)
-    for _ in range(steps):
-        x.requires_grad_()
-        model(x / 255)
-        kept["out"][:, unit].mean().backward()
-        assert x.grad is not None
-        x = (x + x.grad / (x.grad.square().mean().sqrt() + 1e-5)).detach()
-    hook.remove()
-    return x[0].cpu().numpy() / 255
 
 
 def ours(
@@ -247,6 +183,23 @@ def mark(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int,
     print(f"median: lucid/lucent {statistics.median(equal):.2f}, time ratio {statistics.median(ratios):.1f}")
 
 
+def equal(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int, count: int) -> None:
+    """Activations at equal steps, of units that either side can excite."""
+    print(f"\nequal: {side} pixels, {steps} steps; activation is the mean over {UNSEEN} unseen transforms")
+    print("layer            unit   lucent   lucid   ratio")
+    ratios = []
+    for layer in layers:
+        network = Network(graph, [layer.tensor], "cpu")
+        for unit in range(count):
+            theirs = unseen(network, layer, unit, lucent_picture(model, layer.index, unit, side, steps))
+            mine = unseen(network, layer, unit, ours(graph, layer, [unit], "lucid", side, steps)[0])
+            if theirs > 0:
+                ratios.append(mine / theirs)
+            words = f"{mine / theirs:7.2f}" if theirs > 0 else "  silent" if mine <= 0 else "  only ours"
+            print(f"{layer.name:16s} {unit:4d} {theirs:8.3g} {mine:7.3g} {words}", flush=True)
+    print(f"median over {len(ratios)} units: {statistics.median(ratios):.2f}")
+
+
 def chollet(graph: Graph, model: Whole, layers: list[Layer], work: Work) -> None:
     """Against a plain loop with a hook on the whole model."""
     print(f"\nchollet: {work}")
@@ -274,7 +227,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=128, help="of the pictures")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--mark", type=int, default=512)
-    parser.add_argument("--mark-layers", help="for mark alone; default the same layers")
+    parser.add_argument("--mark-layers", help="for mark and equal alone; default the same layers")
     parser.add_argument("--units", type=int, default=8)
     parser.add_argument("--mark-units", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
@@ -298,9 +251,10 @@ def main() -> None:
         speed(graph, model, layers, work)
     if "chollet" in asked.only:
         chollet(graph, model, layers, work)
-    if "mark" in asked.only:
-        chosen = list(graph.match(asked.mark_layers)) if asked.mark_layers else layers
-        mark(graph, model, chosen, asked.side, asked.mark, asked.mark_units)
+    chosen = list(graph.match(asked.mark_layers)) if asked.mark_layers else layers
+    for name, compared in (("mark", mark), ("equal", equal)):
+        if name in asked.only:
+            compared(graph, model, chosen, asked.side, asked.mark, asked.mark_units)
 
 
 def _opened(model: str, preprocessing: str) -> Graph:

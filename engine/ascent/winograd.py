@@ -5,10 +5,11 @@ Networks, arXiv:1509.09308): a 6x6 tile of the input and the kernel are evaluate
 matrix product by matrix product over the channels, and 4x4 outputs are interpolated. 36 multiplications do the work of
 144.
 
-Lavin and Gray's points 0, +-1, +-2, infinity lose a digit. Ours, 0, +-3/4, +-4/3, infinity, are as exact in float32 as
-the direct convolution (B. Barabasz et al. 2020, Error Analysis and Improving the Accuracy of Winograd Convolution for
-Deep Neural Networks, arXiv:1803.10986, on why points near 1 are good). And 1/p is a point with every point p, so the
-kernel turned around, which the gradient needs, has the same values in another order: one set of them serves both.
+Lavin and Gray's points 0, +-1, +-2, infinity lose a digit; points near 1 lose less (B. Barabasz et al. 2020, Error
+Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks, arXiv:1803.10986). With ours, 0,
++-2/3, +-3/2, infinity, the error in float32 is that of torch's channels-last convolution, the gradient's up to 1.7
+times it. And 1/p is a point with every point p, so the kernel turned around, which the gradient needs, has the same
+values in another order: one set of them serves both.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from ..twin import Rule
 
 _OUT, _IN = 4, 6  # sides of a tile of outputs, and of the inputs that it reads
-_POINTS = np.array([0, 3 / 4, -3 / 4, 4 / 3, -4 / 3])
+_POINTS = np.array([0, 2 / 3, -2 / 3, 3 / 2, -3 / 2])
 _RECIPROCAL = [5, 3, 4, 1, 2, 0]  # the place of 1/p for each point p, infinity being the last
 _LARGEST_SHARE = 0.5  # of the direct convolution's multiplications; small maps fill their tiles badly
 _FEWEST_TILES = 4  # of a picture: with fewer rows, those of a matrix product depend on their number

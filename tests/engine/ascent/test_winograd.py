@@ -57,12 +57,11 @@ def test_it_is_the_convolution(
     assert float((made - exact).abs().max()) <= 5e-6 * float(exact.abs().max().clamp_min(1.0))
 
 
-def test_it_is_as_exact_as_the_direct_convolution() -> None:
+def test_it_is_about_as_exact_as_the_direct_convolution() -> None:
     x, weight, bias = _case((2, 128, 36, 36), 128)
-    x = x.relu() + 0.3  # as behind a ReLU: Lavin and Gray's points lose most where the mean is not zero
+    x = x.relu() + 0.3  # as behind a ReLU: Lavin and Gray's points lose most where the mean is not zero (1.6e-6)
     exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-    assert _distance(filtered(x, evaluated(weight), bias, 1), exact) < 1.5e-6
-    assert _distance(F.conv2d(x, weight, bias, padding=1), exact) < 1.5e-6
+    assert _distance(filtered(x, evaluated(weight), bias, 1), exact) < 8e-7
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2])
@@ -78,7 +77,7 @@ def test_its_gradient_is_the_convolutions(padding: int) -> None:
     rule = Winograd()
     exact = gradient(lambda v: F.conv2d(v, weight.double(), bias.double(), padding=padding), x.double())
     made = gradient(lambda v: rule(module, v), x)
-    assert _distance(made, exact) < 2e-6 and not torch.equal(made, gradient(module, x))
+    assert _distance(made, exact) < 1.2e-6 and not torch.equal(made, gradient(module, x))
 
 
 @pytest.mark.parametrize(
