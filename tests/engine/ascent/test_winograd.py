@@ -124,6 +124,17 @@ def test_a_pictures_values_do_not_depend_on_the_batch(
         assert torch.equal(filtered(x[i : i + 1], kernels, bias, 1), whole[i : i + 1])
 
 
+def test_where_a_matrix_products_rows_depend_on_their_number_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Winograd().rules()
+    plain = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda a, b: plain(a, b) * (1 + 1e-6 * a.shape[1]))
+    winograd.rows_stand_alone.cache_clear()
+    try:
+        assert not Winograd().rules()
+    finally:
+        winograd.rows_stand_alone.cache_clear()
+
+
 @pytest.mark.parametrize("preset", ["chollet", "lucid"])
 def test_pictures_of_wide_networks_are_byte_identical_in_batches_of_1_4_and_16(preset: str) -> None:
     made = [
