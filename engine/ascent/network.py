@@ -91,7 +91,8 @@ class Network:
     def _rules(self, batch: int, redirect: bool) -> dict[str, Rule]:
         """How operators are computed here; minimal filtering is for the many float32 passes that want a gradient."""
         filtering = {} if self.reduced or not torch.is_grad_enabled() else self._filtering
-        return {**_alone(batch), **filtering, **(_REDIRECTED if redirect else {})}
+        alone = _alone(batch) if self.device.type == "cpu" else {}
+        return {**alone, **filtering, **(_REDIRECTED if redirect else {})}
 
     def _precision(self) -> AbstractContextManager[Any]:
         """bfloat16 for gradients; what is measured without one is measured in float32."""

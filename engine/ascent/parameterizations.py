@@ -192,8 +192,10 @@ def picturewise(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     """An elementwise function, one picture at a time.
 
     The vector and the scalar code of exp, sin and their like differ in the last bit on the CPU, and which one computes
-    an element depends on its place in the whole tensor, hence on the batch.
+    an element depends on its place in the whole tensor, hence on the batch. A GPU has one code for all.
     """
+    if values.is_cuda:
+        return function(values)
     return torch.stack([function(one) for one in values.unbind(0)])
 
 
