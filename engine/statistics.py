@@ -196,7 +196,7 @@ def restore_states(path: Path, identity: str, layers: Sequence[Layer]) -> tuple[
         UsageError: the file holds none, or those of something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if str(archive["identity"]) != identity:
                 raise UsageError(
                     f"'{path}' was made with another model, preprocessing, size or layers; "
