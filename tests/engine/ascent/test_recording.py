@@ -9,6 +9,7 @@ import pytest
 import torch
 from convscope.engine.ascent import recording
 from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.recording import Pass, Recorder
 from torch import Tensor
 
@@ -93,6 +94,53 @@ def test_want_of_memory_while_recording_is_the_callers_to_mend() -> None:
         _passes(recorder, 1)
 
 
+def _static(run: Pass, sample: tuple[Tensor]) -> Callable[[Tensor], Any]:
+    """As CUDA's replays are: one place for the input, the values and the gradient, overwritten by every replay."""
+    (place,) = sample
+    values = [value.detach().clone() for value in run(place)]
+    gradient = torch.zeros_like(place)
+    latest: list[tuple[Tensor, ...]] = []
+
+    class Replay(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> tuple[Tensor, ...]:
+            place.data.copy_(x)
+            with torch.enable_grad():
+                latest[:] = [run(place)]
+            for value, fresh in zip(values, latest[0], strict=True):
+                value.copy_(fresh.detach())
+            return tuple(value.detach() for value in values)
+
+        @staticmethod
+        def backward(ctx: Any, *pull: Tensor) -> Tensor:
+            gradient.copy_(torch.autograd.grad(latest[0], place, pull)[0])
+            return gradient.detach()
+
+    return Replay.apply  # type: ignore[no-any-return,no-untyped-call]
+
+
+@pytest.mark.parametrize("preset", ["convscope", "lucid", "maco", "chollet", "yosinski-a"])
+def test_replays_that_overwrite_their_values_make_the_same_picture(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made() -> list[bytes]:
+        units = filters(small(), "conv2", [1, 3, 5], preset=preset, size=24, steps=12, precision="float32").units
+        return [unit.image.tobytes() for unit in units]
+
+    plain = made()
+    recorders: list[Recorder] = []
+    begin = Network.__init__
+
+    def recorded(network: Network, *arguments: Any) -> None:
+        begin(network, *arguments)
+        recorders.append(Recorder(network._pass, _static))
+        network._run = recorders[-1]
+
+    monkeypatch.setattr(Network, "__init__", recorded)
+    assert made() == plain
+    assert any(recorder._replay is not None for recorder in recorders)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("preset", ["convscope", "lucid", "maco", "chollet"])
@@ -111,8 +159,6 @@ def test_a_gpus_recorded_steps_make_the_picture_that_its_plain_steps_make(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_records_an_ordinary_network() -> None:
-    from convscope.engine.ascent.network import Network
-
     graph = small()
     network = Network(graph, [graph.layer("conv2").tensor], "cuda")
     for _ in range(2 * SETTLED):
