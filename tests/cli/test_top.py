@@ -13,6 +13,8 @@ from convscope.cli.main import run
 from convscope.engine.images import model_input, read_image
 from PIL import Image
 
+from tests.pictures import mixed_folder
+
 FAST = ["--no-check", "--preprocessing", "torch", "--device", "cpu", "--image-size", "16", "--batch", "3"]
 
 
@@ -129,43 +131,20 @@ def test_shards_in_any_order_give_the_same_bytes(model: str, photos: Path, tmp_p
         assert result_of(out) == result_of(whole)
 
 
-def mixed(folder: Path) -> set[str]:
-    """A folder as people have them; returns the names of those that can be read."""
-    rng = np.random.default_rng(1)
-    pixels = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "good.png")
-    Image.fromarray(pixels).convert("CMYK").save(folder / "cmyk.jpg")
-    Image.fromarray(rng.integers(0, 65535, (30, 40), dtype=np.uint16)).save(folder / "deep.png")
-    Image.fromarray(pixels[:1, :1]).save(folder / "tiny.png")
-    frames = [Image.fromarray(np.roll(pixels, i, 0)) for i in range(3)]
-    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
-    (folder / "broken.png").write_bytes((folder / "good.png").read_bytes()[:100])
-    huge = bytearray((folder / "good.png").read_bytes())
-    import struct
-    import zlib
-
-    huge[16:24] = struct.pack(">II", 60000, 60000)
-    huge[29:33] = struct.pack(">I", zlib.crc32(bytes(huge[12:29])))
-    (folder / "huge.png").write_bytes(bytes(huge))
-    (folder / "empty.jpg").write_bytes(b"")
-    (folder / "notes.txt").write_text("no picture, and not looked at")
-    return {"good.png", "cmyk.jpg", "deep.png", "tiny.png", "moving.gif"}
-
-
 @pytest.mark.parametrize("command", ["top", "stats", "activations"])
 def test_in_a_mixed_folder_the_good_are_done_and_the_others_named(
     command: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = tmp_path / "mixed", tmp_path / "out"
     folder.mkdir()
-    good = mixed(folder)
+    bad = mixed_folder(folder).keys()
     assert run([command, model, str(folder), "--layer", "conv2", *FAST, "-o", str(out)]) == 4
     result = result_of(out)
-    assert {Path(f["file"]).name for f in result["failed"]} == {"broken.png", "huge.png", "empty.jpg"}
+    assert {Path(f["file"]).name for f in result["failed"]} == bad
     count = result["images"] if isinstance(result["images"], int) else len(result["images"])
-    assert count == len(good)
+    assert count == 6
     said = capsys.readouterr().err
-    assert all(f"skipped: image '{folder / name}'" in said for name in ("broken.png", "huge.png", "empty.jpg"))
+    assert all(f"skipped: image '{folder / name}'" in said for name in bad)
 
 
 def test_stats_equal_numpy_and_name_dead_units(

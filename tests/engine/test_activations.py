@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import struct
-import zlib
 from pathlib import Path
 
 import convscope
@@ -17,6 +15,7 @@ from onnx import helper
 from PIL import Image
 
 from tests import tiny
+from tests.pictures import mixed_folder
 
 
 @pytest.fixture(scope="module")
@@ -101,30 +100,6 @@ def test_a_channels_last_layer_is_reduced_along_its_channels() -> None:
     values = graph.session(["y"], device="cpu").run(x)["y"]
     found = reduced_session(graph, [layer], device="cpu").run(x)
     np.testing.assert_allclose(found[output_name(layer, "max")], values.max((1, 2)), atol=1e-6)
-
-
-def mixed_folder(folder: Path) -> dict[str, str]:
-    """Pictures as folders have them, written to ``folder``; returns what is said of those that cannot be read."""
-    rng = np.random.default_rng(1)
-    pixels = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "good.png")
-    Image.fromarray(pixels).convert("CMYK").save(folder / "cmyk.jpg")
-    Image.fromarray(rng.integers(0, 65535, (30, 40), dtype=np.uint16)).save(folder / "deep.png")
-    Image.fromarray(pixels[:1, :1]).save(folder / "tiny.png")
-    frames = [Image.fromarray(np.roll(pixels, i, 0)) for i in range(3)]
-    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
-    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
-    good = (folder / "good.png").read_bytes()
-    (folder / "broken.png").write_bytes(good[:100])
-    (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.png").write_text("no picture")
-    for name, side in (("bomb.png", 60000), ("large.png", 10000)):
-        header = good[12:16] + struct.pack(">II", side, side) + good[24:29]
-        (folder / name).write_bytes(good[:12] + header + struct.pack(">I", zlib.crc32(header)) + good[33:])
-    return {
-        "broken.png": "is broken", "empty.jpg": "is not a PNG", "text.png": "is not a PNG",
-        "bomb.png": "claims more than", "large.png": "has 10000 x 10000 pixels",
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("batch", [1, 4])
