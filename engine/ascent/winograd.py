@@ -30,6 +30,7 @@ _OUT, _IN = 4, 6  # sides of a tile of outputs, and of the inputs that it reads
 _POINTS = np.array([0, 2 / 3, -2 / 3, 3 / 2, -3 / 2])
 _RECIPROCAL = [5, 3, 4, 1, 2, 0]  # the place of 1/p for each point p, infinity being the last
 _LARGEST_SHARE = 0.5  # of the direct convolution's multiplications; small maps fill their tiles badly
+_LEAST_WORK = 200_000  # a picture's tiles x inputs x outputs; below, launching the parts takes longer than the whole
 _FEWEST_TILES = 4  # of a picture: with fewer rows, those of a matrix product depend on their number
 
 
@@ -225,7 +226,8 @@ def _padding(convolution: Convolution, x: Tensor) -> int | None:
         return None
     high, wide = (side + 2 * begins[0] - 2 for side in x.shape[2:])
     tiles = -(-high // _OUT) * -(-wide // _OUT)
-    worth = tiles >= _FEWEST_TILES and _IN**2 * tiles <= _LARGEST_SHARE * 9 * high * wide
+    worth = tiles >= _FEWEST_TILES and tiles * weight.shape[0] * weight.shape[1] >= _LEAST_WORK
+    worth = worth and _IN**2 * tiles <= _LARGEST_SHARE * 9 * high * wide
     return int(begins[0]) if worth else None
 
 

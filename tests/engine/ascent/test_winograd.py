@@ -66,7 +66,7 @@ def test_it_is_about_as_exact_as_the_direct_convolution() -> None:
 
 @pytest.mark.parametrize("padding", [0, 1, 2])
 def test_its_gradient_is_the_convolutions(padding: int) -> None:
-    x, weight, bias = _case((2, 64, 13, 22), 80)
+    x, weight, bias = _case((2, 64, 26, 30), 80)
     module = _module(weight, bias, pads=[padding] * 4)
     pull = torch.randn(module(x).shape, generator=torch.Generator().manual_seed(1))
 
@@ -94,11 +94,13 @@ def test_its_gradient_is_the_convolutions(padding: int) -> None:
 )
 def test_other_convolutions_are_computed_as_before(attributes: dict[str, Any]) -> None:
     weight, bias = torch.randn(128, 128 // attributes.get("group", 1), 3, 3), torch.randn(128)
-    module, x = _module(weight, bias, **attributes), torch.randn(2, 128, 14, 14)
+    module, x = _module(weight, bias, **attributes), torch.randn(2, 128, 21, 21)
     assert torch.equal(Winograd()(module, x), module(x))
 
 
-@pytest.mark.parametrize(("channels", "kernel", "side"), [(32, 3, 14), (64, 5, 14), (64, 1, 14), (64, 3, 3)])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "side"), [(32, 3, 40), (64, 5, 40), (64, 1, 40), (64, 3, 14), (512, 3, 3)]
+)
 def test_where_it_does_not_pay_the_convolution_is_direct(channels: int, kernel: int, side: int) -> None:
     x = torch.randn(2, channels, side, side)
     module = _module(torch.randn(channels, channels, kernel, kernel), torch.randn(channels), pads=[kernel // 2] * 4)
@@ -138,7 +140,7 @@ def test_where_a_matrix_products_rows_depend_on_their_number_it_is_not_used(monk
 @pytest.mark.parametrize("preset", ["chollet", "lucid"])
 def test_pictures_of_wide_networks_are_byte_identical_in_batches_of_1_4_and_16(preset: str) -> None:
     made = [
-        filters(_wide(), "second", [5, 1, 7, 2, 9], preset=preset, size=24, steps=4, batch=n, precision="float32")
+        filters(_wide(), "second", [5, 1, 7, 2, 9], preset=preset, size=28, steps=4, batch=n, precision="float32")
         for n in (1, 4, 16)
     ]
     for other in made[1:]:
@@ -149,7 +151,7 @@ def test_pictures_of_wide_networks_are_byte_identical_in_batches_of_1_4_and_16(p
 def test_ascent_takes_it_for_gradients_and_not_for_what_it_reports() -> None:
     graph = _wide()
     network = Network(graph, [graph.layer("second").tensor], "cpu")
-    pictures = torch.rand(2, 3, 24, 24)
+    pictures = torch.rand(2, 3, 28, 28)
     with torch.no_grad():
         reported = network(pictures)[network.tensors[0]]
     direct = graph.twin((network.tensors[0],)).only(graph.preprocessing.normalize(pictures))
