@@ -74,7 +74,7 @@ def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
     data = path.read_bytes()
     second = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 4)
     first = data[data.index(b"PK\x01\x02") : second]
-    copies = b"".join(first.replace(b"a", bytes([c]), 1) if first[46:47] == b"a" else first for c in b"cdef")
+    copies = b"".join(first[:46] + bytes([c]) + first[47:] for c in b"cdef")  # the name begins at byte 46
     end = data.index(b"PK\x05\x06")
     tail = bytearray(data[end:])
     tail[8:12] = (6).to_bytes(2, "little") * 2
