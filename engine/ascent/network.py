@@ -95,7 +95,10 @@ class Network:
         return {**alone, **filtering, **(_REDIRECTED if redirect else {})}
 
     def _precision(self) -> AbstractContextManager[Any]:
-        """bfloat16 for gradients; what is measured without one is measured in float32."""
+        """bfloat16 for gradients; what is measured without one is measured in float32.
+
+        Without autocast's cache: frozen weights never enter it, and a recording on a GPU forbids it.
+        """
         reduced = self.reduced and torch.is_grad_enabled()
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False) if reduced else nullcontext()
 

@@ -15,7 +15,6 @@ values in another order: one set of them serves both.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, cast
@@ -28,7 +27,8 @@ from ..twin import Rule
 
 _OUT, _IN = 4, 6  # sides of a tile of outputs, and of the inputs that it reads
 _POINTS = np.array([0, 2 / 3, -2 / 3, 3 / 2, -3 / 2])
-_RECIPROCAL = [5, 3, 4, 1, 2, 0]  # the place of 1/p for each point p, infinity being the last
+_RECIPROCAL = (5, 3, 4, 1, 2, 0)  # the place of 1/p for each point p, infinity being the last
+_IN_ORDER = tuple(range(_IN))
 _LARGEST_SHARE = 0.5  # of the direct convolution's multiplications; small maps fill their tiles badly
 _LEAST_WORK = 200_000  # a picture's tiles x inputs x outputs; below, launching the parts takes longer than the whole
 _FEWEST_TILES = 4  # of a picture: with fewer rows, those of a matrix product depend on their number
@@ -136,7 +136,7 @@ def filtered(
     kernels: Tensor,
     bias: Tensor | None,
     padding: int,
-    order: Sequence[int] = range(_IN),
+    order: tuple[int, ...] = _IN_ORDER,
     memory: Workspace | None = None,
 ) -> Tensor:
     """The convolution with evaluated kernels.
@@ -160,7 +160,7 @@ def filtered(
     tiles = limits().tiles
     strip = max(1, min(rows, tiles // columns))
     pictures = max(1, tiles // (rows * columns)) if strip == rows else 1
-    memory, transforms = memory or Workspace(), _transforms(tuple(order))
+    memory, transforms = memory or Workspace(), _transforms(order)
     x = x.permute(0, 2, 3, 1)
     for first in range(0, count, pictures):
         for row in range(0, rows, strip):
@@ -246,8 +246,8 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return powers(_OUT).T, powers(3) / scale, np.linalg.inv(powers(_IN)).T * scale
 
 
+@cache
 def _transforms(order: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """The matrices of outputs and inputs, float32, for points in that order."""
     outwards, _, inwards = _matrices()
-    taken = list(order)
-    return torch.from_numpy(outwards[:, taken]).float(), torch.from_numpy(inwards[taken]).float()
+    return torch.from_numpy(outwards[:, list(order)]).float(), torch.from_numpy(inwards[list(order)]).float()
