@@ -52,21 +52,19 @@ def spread(units: list[int], count: int) -> list[int]:
 
 def made(graph: Graph, layer: Layer, units: list[int], size: int, kept: Path) -> Iterator[dict[str, Any]]:
     """What becomes of the units, one row each; rows that ``kept`` holds already are not made again."""
-    rows = {(row["layer"], row["unit"]): row for row in map(json.loads, _lines(kept))}
-    yield from (rows[layer.name, unit] for unit in units if (layer.name, unit) in rows)
-    missing = [unit for unit in units if (layer.name, unit) not in rows]
+    task = {"model": graph.sha256, "size": size, "layer": layer.name}
+    lines = kept.read_text().splitlines() if kept.is_file() else []
+    rows = {row["unit"]: row for row in map(json.loads, lines) if task.items() <= row.items()}
+    yield from (rows[unit] for unit in units if unit in rows)
+    missing = [unit for unit in units if unit not in rows]
     for first in range(0, len(missing), _BATCH):
         part = missing[first : first + _BATCH]
         for unit in filters(graph, layer, part, preset="chollet", size=size, batch=8).units:
-            row = {"layer": layer.name, "unit": unit.unit, "status": unit.status}
+            row = {**task, "unit": unit.unit, "status": unit.status}
             row |= {"how": unit.rescue or "nothing", "end": unit.activation_end, "reason": unit.reason}
             with kept.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             yield row
-
-
-def _lines(kept: Path) -> list[str]:
-    return kept.read_text().splitlines() if kept.is_file() else []
 
 
 def main() -> None:
