@@ -87,11 +87,15 @@ def test_a_replay_that_gives_something_else_is_not_used() -> None:
     assert not recorder.works and record.replays == 1
 
 
-def test_want_of_memory_while_recording_is_the_callers_to_mend() -> None:
-    recorder = Recorder(_cubes, _Recording(failure=torch.cuda.OutOfMemoryError("out of memory")))
-    _passes(recorder, SETTLED)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        _passes(recorder, 1)
+def test_want_of_memory_while_recording_leaves_the_plain_pass_and_other_shapes_their_chance() -> None:
+    record = _Recording(failure=torch.cuda.OutOfMemoryError("out of memory"))
+    recorder = Recorder(_cubes, record)
+    _passes(recorder, 3 * SETTLED, rows=4)
+    record.failure = None
+    _passes(recorder, 3 * SETTLED, rows=4)
+    assert record.shapes == []
+    _passes(recorder, SETTLED + 1, rows=2)
+    assert record.shapes == [(2, 3)] and record.replays == 2
 
 
 def _static(run: Pass, sample: tuple[Tensor]) -> Callable[[Tensor], Any]:
