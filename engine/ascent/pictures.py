@@ -17,13 +17,15 @@ from .fitting import adapted, reduced_precision
 from .loop import Batch, Goal, Job, Outcome
 from .network import Network, check_finite, unit_layer
 from .objectives import Objective
-from .presets import Preset
+from .presets import Preset, Stage
+from .presets import preset as find_preset
 from .regularizers import TotalVariation
 from .results import DEAD, OK, WEAK, AscentResult, UnitResult
 from .settings import Settings, checked_units, settings
 from .shown import shown
 from .steps import Adam
 from .studio import OnProgress, Progress
+from .transforms import Plain
 from .verdicts import activations
 
 INVERSION = Preset(
@@ -98,7 +100,8 @@ def invert(
         image: (H, W, C) in [0, 1].
         layer: whose values are matched.
         gain: above 1 the values are asked for so many times larger: a caricature.
-        preset: by default Fourier coefficients under a total-variation penalty.
+        preset: by default Fourier coefficients under a total-variation penalty. Of any other, the random views and the
+            smaller stages are left out: values are compared place by place.
         size: side of the picture; default the model's own size.
         steps, seed, device, strip, progress: as for `filters`.
 
@@ -109,7 +112,8 @@ def invert(
     if not np.isfinite(gain) or gain <= 0:
         raise UsageError(f"gain {gain} is not positive; 1 inverts, above 1 exaggerates")
     pair = graph.image_size if size is None else (size, size)
-    chosen = settings(graph, preset_name=preset, size=pair, steps=steps, seed=seed, strip=strip)
+    recipe = replace(find_preset(preset), transform=Plain(), stages=(Stage(1.0, 1.0),))
+    chosen = settings(graph, preset_name=recipe, size=pair, steps=steps, seed=seed, strip=strip)
     network = Network(graph, [found.tensor], device)
     photograph = settings(graph, size=pair, start=image).start
     assert photograph is not None

@@ -11,7 +11,7 @@ from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.objectives import channel, direction, diversity, interpolation, joint, neuron
 from convscope.engine.ascent.pictures import ascend, dream, invert
-from convscope.engine.ascent.presets import Noise
+from convscope.engine.ascent.presets import PRESETS, Noise
 from convscope.engine.ascent.results import tile
 from convscope.engine.ascent.spectrum import reference_pictures
 from convscope.engine.ascent.studio import Studio
@@ -169,6 +169,12 @@ def test_an_inversion_comes_near_the_photographs_values() -> None:
     assert unit.activation_end > 0.5 * unit.activation_start and unit.activation_end > -0.3
     strong = invert(graph, PHOTO, "conv1", gain=2.0, size=24, steps=40)[0]
     assert not np.array_equal(strong.image, unit.image)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS.keys() - {"jacobgil"}))  # whose decay undoes what its steps do here
+def test_an_inversion_compares_the_whole_picture_under_every_preset(preset: str) -> None:
+    unit = invert(small(), PHOTO, "conv1", preset=preset, size=24, steps=40)[0]
+    assert unit.image.shape == (24, 24, 3) and unit.activation_end > unit.activation_start
 
 
 def test_noise_start_and_strip_are_as_asked() -> None:
