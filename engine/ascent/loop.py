@@ -192,12 +192,19 @@ class Batch:
         full = min(self.outcomes[0].pixels.shape[1:])
         image = space.image(batch)
         views = self.preset.transform(image, self.rows[list(rows), step], full)
-        tapped = self.network(views, redirect)
-        values = self.goal([self.jobs[i].unit for i in rows])(tapped).float()
-        values = values.reshape(len(rows), -1).mean(1)
+        values = self._values([self.jobs[i].unit for i in rows], self.network(views, redirect))
         wanted = values - sum(penalty(image) for penalty in self.preset.penalties)
         (gradient,) = torch.autograd.grad(wanted.sum(), batch)
         return values.detach(), gradient
+
+    def _values(self, units: Sequence[int], tapped: dict[str, Tensor]) -> Tensor:
+        """Each picture's objective, (N,), the mean over its views."""
+        objective = self.goal(units)
+        if self.preset.transform.views == 1:
+            return objective(tapped).float()
+        of_views = zip(*(tensor.unflatten(0, (len(units), -1)).unbind(1) for tensor in tapped.values()), strict=True)
+        each = [objective(dict(zip(tapped, view, strict=True))).float() for view in of_views]
+        return torch.stack(each, 1).mean(1)
 
     def _converged(self, i: int, stage: int) -> bool:
         wait, history = self.preset.patience, self.outcomes[i].history

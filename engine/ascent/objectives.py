@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ...errors import UsageError
 from ..graph import Graph
 from ..layers import Layer
+from .settings import checked_units
 
 Tensors = Mapping[str, Tensor]
 
@@ -114,7 +115,7 @@ def whole_layer(layer: Layer, units: Sequence[int] | None = None) -> Objective:
 
     def value(values: Tensors) -> Tensor:
         maps = layer.channels_first(values[layer.tensor])
-        chosen = maps if units is None else maps[:, list(units)]
+        chosen = maps if units is None else maps[:, checked_units(layer, units)]
         return 0.5 * chosen.square().flatten(1).mean(1)
 
     return Objective((layer.tensor,), value, f"{layer.name} squared" + ("" if units is None else f"[{_words(units)}]"))
@@ -122,7 +123,11 @@ def whole_layer(layer: Layer, units: Sequence[int] | None = None) -> Objective:
 
 def logit(graph: Graph, classes: int | Sequence[int]) -> Objective:
     """A class's value before the softmax, one class for every picture or one per picture."""
-    return Objective((graph.logits,), lambda v: _rows(v[graph.logits].flatten(1), classes), f"class {_words(classes)}")
+
+    def value(values: Tensors) -> Tensor:
+        return _rows(values[graph.logits].flatten(1), classes, f"class of {graph.name}")
+
+    return Objective((graph.logits,), value, f"class {_words(classes)}")
 
 
 def direction(layer: Layer, vector: Sequence[float] | np.ndarray, cosine_power: float = 0.0) -> Objective:
@@ -173,7 +178,9 @@ def interpolation(layer: Layer, first: int, second: int, count: int) -> Objectiv
 
     def value(values: Tensors) -> Tensor:
         one, other = (channel(layer, unit)(values) for unit in (first, second))
-        t = share.to(one.device).repeat_interleave(len(one) // count)
+        if len(one) != count:
+            raise UsageError(f"an interpolation of {count} pictures was asked for {len(one)}; make as many")
+        t = share.to(one.device)
         return (1 - t) * one + t * other
 
     return Objective((layer.tensor,), value, f"{layer.name}[{first}] to [{second}]")
@@ -191,6 +198,8 @@ def diversity(layer: Layer, group: int) -> Objective:
 
     def value(values: Tensors) -> Tensor:
         maps = layer.channels_first(values[layer.tensor]).flatten(2)
+        if len(maps) % group:
+            raise UsageError(f"diversity compares groups of {group} pictures, which {len(maps)} do not fill")
         gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1).reshape(-1, group, maps.shape[1] ** 2)
         similar = gram @ gram.transpose(1, 2)
         others = similar.sum(2) - similar.diagonal(dim1=1, dim2=2)
@@ -219,15 +228,22 @@ def likeness(layer: Layer, target: Tensor, gain: float = 1.0) -> Objective:
 
 def _pick(layer: Layer, values: Tensor, units: int | Sequence[int]) -> Tensor:
     """Each row's unit: (N, positions...)."""
-    return _rows(layer.channels_first(values), units)
+    return _rows(layer.channels_first(values), units, f"unit of layer '{layer.name}'")
 
 
-def _rows(values: Tensor, units: int | Sequence[int]) -> Tensor:
-    if isinstance(units, int):
-        return values[:, units]
-    count = len(units)
-    index = torch.as_tensor(list(units), device=values.device).repeat_interleave(values.shape[0] // count)
-    return values[torch.arange(values.shape[0], device=values.device), index]
+def _rows(values: Tensor, chosen: int | Sequence[int], what: str) -> Tensor:
+    """Column ``chosen`` of every row, or of each row its own; UsageError where there is none."""
+    columns = [chosen] if isinstance(chosen, int) else list(chosen)
+    rows, count = values.shape[:2]
+    outside = [column for column in columns if not 0 <= column < count]
+    if outside:
+        raise UsageError(f"there is no {what} with number {outside[0]}; they are 0 to {count - 1}")
+    if len(columns) == 1:
+        return values[:, columns[0]]
+    if len(columns) != rows:
+        raise UsageError(f"{len(columns)} numbers of a {what} for {rows} pictures; give one, or one for each picture")
+    index = torch.as_tensor(columns, device=values.device)
+    return values[torch.arange(rows, device=values.device), index]
 
 
 def _mean(maps: Tensor) -> Tensor:

@@ -9,8 +9,7 @@ import torch
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network
-from convscope.engine.ascent.objectives import channel, direction, diversity, interpolation, joint, neuron
-from convscope.engine.ascent.pictures import ascend, dream, invert
+from convscope.engine.ascent.pictures import dream, invert
 from convscope.engine.ascent.presets import PRESETS, Noise
 from convscope.engine.ascent.results import tile
 from convscope.engine.ascent.spectrum import reference_pictures
@@ -116,37 +115,6 @@ def test_redirected_gradients_reach_a_picture_that_would_get_none() -> None:
         for r in (False, True)
     )
     assert torch.equal(plain[1], helped[1])
-
-
-def test_objectives_add_negate_and_scale() -> None:
-    layer = small().layer("conv2")
-    values = {layer.tensor: torch.rand(4, 12, 3, 3)}
-    a, b = channel(layer, 1), channel(layer, 2)
-    expected = 2 * values[layer.tensor][:, 1].mean((1, 2)) - values[layer.tensor][:, 2].mean((1, 2))
-    torch.testing.assert_close((2 * a - b)(values), expected)
-    torch.testing.assert_close(joint(layer, [1, 2], [2, -1])(values), expected)
-    torch.testing.assert_close(neuron(layer, [1, 2, 3, 4])(values)[2], values[layer.tensor][2, 3, 1, 1])
-    torch.testing.assert_close(interpolation(layer, 1, 2, 4)(values)[[0, 3]], torch.stack([a(values)[0], b(values)[3]]))
-    along = np.zeros(12)
-    along[1] = 5
-    torch.testing.assert_close(direction(layer, along)(values), a(values))
-
-
-def test_diversity_is_lowest_for_equal_pictures() -> None:
-    layer = small().layer("conv2")
-    maps = torch.rand(4, 12, 3, 3)
-    same = diversity(layer, 2)({layer.tensor: maps[[0, 0, 1, 1]]})
-    torch.testing.assert_close(same, -torch.ones(4))
-    assert bool((diversity(layer, 2)({layer.tensor: maps}) > -1).all())
-
-
-def test_ascend_makes_several_pictures_of_one_objective() -> None:
-    graph = small()
-    layer = graph.layer("conv2")
-    goal = channel(layer, 3) + 0.1 * diversity(layer, 2)
-    pictures = ascend(graph, goal, 2, size=24, steps=4)
-    assert len(pictures) == 2 and pictures[0].shape == (24, 24, 3)
-    assert not np.array_equal(pictures[0], pictures[1])
 
 
 def test_a_class_is_maximized_before_the_softmax() -> None:
