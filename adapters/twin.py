@@ -16,16 +16,16 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
-from torch import nn
 
 from ..engine.devices import torch_device
 from ..engine.subgraph import nodes_between
-from ..engine.twin import Step, Twin
+from ..engine.twin import Twin
 from ..errors import UnsupportedOperator
 from .converters import CONVERTERS
 from .converters.base import Converted, Node
 from .folding import fold_into, is_foldable
 from .onnx2torch_bridge import stock_module
+from .placement import Wiring
 
 
 class TwinFactory:
@@ -59,25 +59,17 @@ class TwinFactory:
         place, kind = torch_device(device), dtype or torch.float32
         nodes = nodes_between(self._model.graph, inputs, outputs)
         folded = self._foldable(nodes, outputs) if fold else {}
-        steps: list[Step] = []
-        modules: dict[str, nn.Module] = {}
-        constants: dict[str, torch.Tensor] = {}
-        for index, node in enumerate(nodes):
+        given = set(inputs)
+        wiring = Wiring(nodes, inputs, lambda name: None if name in given else self._constant_tensor(name, kind), place)
+        for node in nodes:
             if node.output[0] in folded.values():
                 continue  # a batch-norm that its convolution has taken in
             norm = folded.get(node.output[0])
-            converted = self._module(node, norm, place, kind)
-            key = f"n{index}"
-            modules[key] = converted.module
-            results = (norm,) if norm is not None else tuple(node.output)
-            steps.append(Step(key, node.op_type, node.name, converted.inputs, results))
-            for name in converted.inputs:
-                if name in self._tensors and name not in inputs:
-                    constants[name] = self._constant_tensor(name, kind)
+            converted = self._module(node, norm, wiring.place(node), kind)
+            wiring.add(node, converted, (norm,) if norm is not None else tuple(node.output))
         for name in outputs:
-            if name in self._tensors and name not in inputs:
-                constants[name] = self._constant_tensor(name, kind)
-        return Twin(steps, modules, constants, inputs, outputs).to(place)
+            wiring.require(name)
+        return Twin(wiring.steps, wiring.modules, wiring.constants, wiring.kept, inputs, outputs)
 
     def _foldable(self, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> dict[str, str]:
         """Convolution's output -> batch-norm's output, where nothing else reads what lies between."""
@@ -135,9 +127,12 @@ class TwinFactory:
             self._arrays[name] = numpy_helper.to_array(self._tensors[name])
         return self._arrays[name]
 
-    def _constant_tensor(self, name: str, kind: torch.dtype) -> torch.Tensor:
+    def _constant_tensor(self, name: str, kind: torch.dtype) -> torch.Tensor | None:
+        value = self._constant(name)
+        if value is None:
+            return None
         try:
-            tensor = torch.from_numpy(np.array(self._constant(name)))
+            tensor = torch.from_numpy(np.array(value))
         except TypeError:
             raise UnsupportedOperator(f"tensor '{name[:80]}' has a data type that torch lacks") from None
         return tensor.to(kind) if tensor.is_floating_point() else tensor

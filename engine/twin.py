@@ -32,6 +32,7 @@ class Step:
 class Twin(nn.Module):
     """Runs from ``inputs`` to ``outputs``, both tensor names, and nothing beside the path between them.
 
+    Constants move with the twin from device to device; those ``kept`` stay on the processor, where sizes are read.
     Parameters are frozen and the modules are in inference mode. Every image size and batch that the
     operators on the path allow will do, whatever the export fixed.
     """
@@ -41,6 +42,7 @@ class Twin(nn.Module):
         steps: Sequence[Step],
         modules: Mapping[str, nn.Module],
         constants: Mapping[str, Tensor],
+        kept: Mapping[str, Tensor],
         inputs: Sequence[str],
         outputs: Sequence[str],
     ) -> None:
@@ -52,6 +54,7 @@ class Twin(nn.Module):
         self._constant_keys = {name: f"constant_{i}" for i, name in enumerate(constants)}
         for name, value in constants.items():
             self.register_buffer(self._constant_keys[name], value, persistent=False)
+        self._kept = dict(kept)
         self._release = _last_uses(self.steps, self.output_names)
         self.requires_grad_(False)
         self.eval()
@@ -69,7 +72,7 @@ class Twin(nn.Module):
         Raises:
             UnsupportedOperator: torch cannot compute a node on its data type.
         """
-        values: dict[str, Tensor] = {}
+        values = dict(self._kept)
         if isinstance(x, Mapping):
             values.update(x)
         else:

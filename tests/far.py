@@ -22,7 +22,11 @@ FAR = torch.device("meta")  # which every build of torch can differentiate on; h
 
 # A GPU takes these from both devices: indices, and what is copied.
 _MIXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::copy_")
+_READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select")
 _ASKS = ("convscope.engine.ascent.network", "convscope.engine.ascent.fitting", "convscope.engine.attribution.batch")
+
+
+_crossings: list[str] = []
 
 
 class FarTensor(Tensor):
@@ -58,6 +62,8 @@ class _Literals(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor) and _is_far(kwargs.get("device")):
             return func(*args, **{k: v for k, v in kwargs.items() if k != "device"}).to(FAR)
         if func is Tensor.tolist:
+            if isinstance(args[0], FarTensor):
+                _crossings.append("tolist")
             return _near(args[0]).tolist()
         if func in (Tensor.__getitem__, Tensor.__setitem__):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
@@ -75,6 +81,8 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     far = any(isinstance(t, FarTensor) for t in tensors)
     if any(t.is_meta and not isinstance(t, FarTensor) for t in tensors):
         raise RuntimeError(f"{func}: a tensor without values; the stand-in does not know how it was made")
+    if far and func.name() in _READS or tensors and kwargs.get("device") is not None:
+        _crossings.append(func.name())
     if kwargs.get("device") is not None:
         far, kwargs = _is_far(kwargs["device"]), {**kwargs, "device": torch.device("cpu")}
     elif far and func.name().split(".")[0] not in _MIXED:
@@ -92,8 +100,12 @@ def _near(leaf: Any) -> Any:
 
 
 @contextmanager
-def second_device() -> Iterator[None]:
-    """``device="cuda"`` means the far device, for gradients; ONNX Runtime stays on the processor."""
+def second_device() -> Iterator[list[str]]:
+    """``device="cuda"`` means the far device, for gradients; ONNX Runtime stays on the processor.
+
+    Yields:
+        The operators that brought values from one device to the other: a GPU waits for these, and records none.
+    """
 
     def torch_device(device: str) -> torch.device:
         return FAR if device in ("cuda", str(FAR)) else torch.device("cpu")
@@ -102,4 +114,5 @@ def second_device() -> Iterator[None]:
         for module in (*_ASKS, "convscope.adapters.twin", "convscope.engine.devices"):
             patch.setattr(f"{module}.torch_device", torch_device)
         patch.setattr("convscope.engine.session.session_providers", lambda device: ["CPUExecutionProvider"])
-        yield
+        _crossings.clear()
+        yield _crossings

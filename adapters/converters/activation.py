@@ -57,8 +57,8 @@ def _clip(node: Node) -> Converted:
         )
 
     def run(x: Tensor) -> Tensor:
-        least = None if low is None else torch.tensor(low, dtype=x.dtype, device=x.device)
-        most = None if high is None else torch.tensor(high, dtype=x.dtype, device=x.device)
+        least = None if low is None else torch.full((), low, dtype=x.dtype, device=x.device)
+        most = None if high is None else torch.full((), high, dtype=x.dtype, device=x.device)
         return x if least is None and most is None else _Clamp.apply(x, least, most)
 
     return first_input(node, run)

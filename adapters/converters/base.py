@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -104,3 +105,10 @@ def first_input(node: Node, function: Callable[[Tensor], Any]) -> Converted:
 def parameter(value: np.ndarray) -> nn.Parameter:
     """A frozen float parameter that owns its memory."""
     return nn.Parameter(torch.from_numpy(np.array(value)), requires_grad=False)
+
+
+@lru_cache(maxsize=256)
+def whole_numbers(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """(N,) int64 on a device, brought there once: that waits for a GPU, which records no pass that waits."""
+    with torch.inference_mode(False):  # it may be kept for a gradient later
+        return torch.tensor(values, dtype=torch.int64).to(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Converted, Converter, Function, Node, first_input
+from .base import Converted, Converter, Function, Node, first_input, whole_numbers
 
 
 def _gather(node: Node) -> Converted:
@@ -71,7 +71,7 @@ def _scatter_nd(node: Node) -> Converted:
         wrapped = torch.stack(
             [torch.where(p < 0, p + x.shape[i], p) for i, p in enumerate(indices.to(torch.int64).unbind(-1))], -1
         )
-        rows = (wrapped * torch.tensor(strides, device=x.device)).sum(-1).reshape(-1)
+        rows = (wrapped * whole_numbers(tuple(strides), x.device)).sum(-1).reshape(-1)
         inner = x.shape[depth:]
         flat = x.reshape(-1, *inner)
         values = updates.reshape(-1, *inner)

@@ -7,6 +7,7 @@ and coordinate transformation; the common cases go through F.interpolate, which 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import UnsupportedOperator
-from .base import Converted, Converter, Function, Node
+from .base import Converted, Converter, Function, Node, whole_numbers
 from .resample import AxisRule, axis_weights, output_sizes
 
 
@@ -55,7 +56,7 @@ def pad(x: Tensor, amounts: Sequence[int], axes: Sequence[int], mode: str, value
     for axis, (begin, end) in pairs.items():
         if begin or end:
             places = _places(x.shape[axis], begin, end, mode)
-            x = x.index_select(axis, torch.from_numpy(places).to(x.device))
+            x = x.index_select(axis, whole_numbers(tuple(places.tolist()), x.device))
     return x
 
 
@@ -143,13 +144,28 @@ def resize(
     for i, (axis, region) in enumerate(zip(axes, regions, strict=True)):
         if targets[i] == x.shape[axis] and (factors[i] == 1.0 or rule.antialias):
             continue  # with antialiasing ONNX Runtime leaves every axis alone that keeps its size
-        weights, out = axis_weights(x.shape[axis], targets[i], factors[i], rule, region)
-        matrix = torch.from_numpy(weights).to(x.device, x.dtype)
+        matrix, out = _weights(x.shape[axis], targets[i], factors[i], rule, region, x.device, x.dtype)
         x = torch.movedim(torch.matmul(torch.movedim(x, axis, -1), matrix.T), -1, axis)
-        if out.any():
-            line = torch.from_numpy(out).to(x.device).reshape(*(-1 if a == axis else 1 for a in range(x.ndim)))
+        if out is not None:
+            line = out.reshape(*(-1 if a == axis else 1 for a in range(x.ndim)))
             beyond = line if beyond is None else beyond | line
     return x if beyond is None else torch.where(beyond, torch.full_like(x, outside), x)
+
+
+@lru_cache(maxsize=64)
+def _weights(
+    before: int,
+    after: int,
+    scale: float,
+    rule: AxisRule,
+    region: tuple[float, float] | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor | None]:
+    """`axis_weights` on a device; None where no output lies beyond the region."""
+    weights, out = axis_weights(before, after, scale, rule, region)
+    with torch.inference_mode(False):  # they may be kept for a gradient later
+        return torch.from_numpy(weights).to(device, dtype), torch.from_numpy(out).to(device) if out.any() else None
 
 
 # (transformation, rounding) by which enlarging k times repeats every value k times

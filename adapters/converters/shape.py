@@ -10,7 +10,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from .base import Converted, Converter, Function, Node, first_input
+from .base import Converted, Converter, Function, Node, first_input, whole_numbers
 
 
 def _reshape(node: Node) -> Converted:
@@ -138,7 +138,7 @@ def _cut(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[i
             x = x[(slice(None),) * dim + (slice(low, max(high, low), step),)]
         else:  # torch has no negative steps
             places = range(*_backwards(start, end, step, x.shape[dim]))
-            x = x.index_select(dim, torch.tensor(list(places), dtype=torch.int64, device=x.device))
+            x = x.index_select(dim, whole_numbers(tuple(places), x.device))
     return x
 
 
@@ -159,7 +159,7 @@ def _backwards(start: int, end: int, step: int, size: int) -> tuple[int, int, in
 def _shape(node: Node) -> Converted:
     start, end = int(node.get("start", 0)), node.get("end")
     part = slice(start, None if end is None else int(end))
-    return first_input(node, lambda x: torch.tensor(list(x.shape)[part], dtype=torch.int64, device=x.device))
+    return first_input(node, lambda x: torch.tensor(list(x.shape)[part], dtype=torch.int64))
 
 
 def _constant(node: Node) -> Converted:
@@ -255,7 +255,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "Split"): _split,
     ("", "Slice"): _slice,
     ("", "Shape"): _shape,
-    ("", "Size"): lambda node: first_input(node, lambda x: torch.tensor(x.numel(), device=x.device)),
+    ("", "Size"): lambda node: first_input(node, lambda x: torch.tensor(x.numel())),
     ("", "Constant"): _constant,
     ("", "ConstantOfShape"): _constant_of_shape,
     ("", "Range"): _range,

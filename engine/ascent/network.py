@@ -38,8 +38,10 @@ class Network:
     def __init__(self, graph: Graph, tensors: Sequence[str], device: str = "auto", reduced: bool = False) -> None:
         self.graph, self.tensors = graph, tuple(dict.fromkeys(tensors))
         self.device = torch_device(device)
-        twin: Twin = graph.twin(self.tensors, device=str(self.device))
-        self.twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.twin: Twin = graph.twin(self.tensors, device=str(self.device))
+        for weight in (*self.twin.parameters(), *self.twin.buffers()):
+            if weight.dim() == 4:  # `to` would refuse a network that has others
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self.channels = graph.channels
         self.reduced = reduced and fast_bfloat16(self.device)
         self._filtering = Winograd().rules() if self.device.type == "cpu" else {}

@@ -16,9 +16,9 @@ from convscope.engine.ascent.spectrum import reference_pictures
 from convscope.engine.ascent.studio import Studio
 from convscope.engine.ascent.verdicts import verdict
 from convscope.errors import RefusedInput, UsageError
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
-from ...tiny import small_cnn
+from ...tiny import model, small_cnn
 from .nets import small, with_silent_filters
 
 PHOTO = np.ascontiguousarray(reference_pictures(3, (40, 48))[4].transpose(1, 2, 0))
@@ -192,6 +192,24 @@ def test_nan_in_the_model_is_refused() -> None:
     graph = convscope.load(model, preprocessing="torch", check=False)
     with pytest.raises(RefusedInput, match="NaN or infinity"):
         filters(graph, "conv2", 0, size=16, steps=1)
+
+
+def test_networks_with_kernels_of_three_axes_are_ascended() -> None:
+    weights: dict[str, np.ndarray] = {
+        "w": np.random.default_rng(0).normal(0, 0.3, (4, 3, 3, 3)).astype(np.float32),
+        "deep": np.random.default_rng(1).normal(0, 0.3, (2, 1, 3, 1, 1)).astype(np.float32),
+        "at": np.array([1], np.int64),
+        "four": np.array([0, 8, 16, 16], np.int64),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Unsqueeze", ["c", "at"], ["u"]),
+        helper.make_node("Conv", ["u", "deep"], ["d"], "deep", pads=[1, 0, 0, 1, 0, 0]),
+        helper.make_node("Reshape", ["d", "four"], ["y"], "joined"),
+    ]
+    graph = convscope.load(model(nodes, weights), preprocessing="unit", check=False)
+    made = filters(graph, graph.layers[-1].name, 3, size=16, steps=4)
+    assert made[0].activation_end > made[0].activation_start
 
 
 def test_progress_counts_to_the_end() -> None:
