@@ -148,7 +148,7 @@ def _twin_results(graph: Any, x: Any, reference: Any, dtype: Any, expected: Any 
     weights make some networks amplify the last bit a thousandfold, and no import can be nearer than that.
     """
     import torch
-    from convscope.adapters.check import compare_executors, is_rounding
+    from convscope.adapters.check import Rounding, compare_executors
 
     try:
         feeds = {graph.inputs[0].name: x.numpy()}
@@ -156,7 +156,8 @@ def _twin_results(graph: Any, x: Any, reference: Any, dtype: Any, expected: Any 
         twin = graph.twin([graph.outputs[0].name], dtype=dtype, fold=False)
         results: dict[str, Any] = {"tensors": max(d.rel for d in differences), "tensors_compared": len(differences)}
         beyond = [d for d in differences if not d.rel <= TENSOR_BOUND]
-        results["tensors_wrong"] = sum(not is_rounding(graph, feeds, d, TENSOR_BOUND) for d in beyond)
+        rounding = Rounding(graph, feeds)
+        results["tensors_wrong"] = sum(not rounding.explains(d, TENSOR_BOUND) for d in beyond)
         if reference is None:
             return results
         ours, output = _gradient(twin.only, x.to(dtype))

@@ -49,3 +49,12 @@ def test_a_fault_is_still_found_where_nothing_is_amplified(graph: Graph, monkeyp
         tuple(args[0]), tuple(i.name for i in self.inputs), **options))  # fmt: skip
     with pytest.raises(ParityError, match="'bx'"):
         check_parity(graph)
+
+
+def test_the_rounding_of_all_tensors_is_measured_at_once(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    session = Graph.session
+    monkeypatch.setattr(Graph, "session", lambda self, names, *a, **k: opened.append(len(names)) or session(
+        self, names, *a, **k))  # fmt: skip
+    differences = check_parity(graph, tolerance=1e-5)
+    assert sum(d.rel > 1e-5 for d in differences) > 1 and opened == [6, 6]
