@@ -139,7 +139,7 @@ def torch_network(name: str) -> tuple[Any, tuple[int, ...]]:
     return enliven(module.eval()), sides
 
 
-# Residual branches as strong as what they are added to: 79 of them leave nothing of the input but its last bit.
+# Where branches are as strong as what they are added to, 79 blocks leave nothing of the input but its last bit.
 _BRANCH_ENDS = {"EfficientNetV2L": ("project_bn/gamma",)}
 _BRANCH_SCALE = 0.1
 
