@@ -127,7 +127,7 @@ class Page:
         head = gathered(self.graph, self.layer, self.chosen, [], self.precision).to_json()
         head["model"] = self.graph.source.path or self.graph.name
         rows = [{k: v for k, v in self.album.records[u].items() if k != "strip"} for u in units]
-        return {**head, "units": rows, "grid": "grid.png", "command": command_line()}
+        return {**head, "units": rows, "grid": "grid.png" if units else None, "command": command_line()}
 
     def write(self, units: Sequence[int], wanted: Sequence[int], refresh: int | None = None) -> Path:
         """Writes ``index.html``; while it is being filled it reloads itself."""
@@ -146,8 +146,14 @@ class Page:
         )
         return write_text(album.folder / "index.html", html)
 
-    def finish(self, units: Sequence[int], *, as_json: bool, quiet: bool) -> None:
-        """Writes the grid, the numbers and the page of ``units``, and prints the page's path or the numbers."""
+    def finish(self, units: Sequence[int], asked: Sequence[int], *, as_json: bool, quiet: bool) -> None:
+        """Writes the grid, the numbers and the page of ``units``, and prints the page's path or the numbers.
+
+        Args:
+            units: those to show; none where the strongest of ``asked`` were to be kept and all of them are dead.
+            asked: those that were made.
+            as_json, quiet: as the user said.
+        """
         from ..engine.render.artifacts import save_png, write_json
 
         folder = self.album.folder
@@ -156,6 +162,9 @@ class Page:
         result = self.result(units)
         write_json(folder / "result.json", {"schema_version": 1, **result})
         page = self.write(units, units)
+        if not units:
+            kind = "classes" if self.classes else "units"
+            say(f"all {len(asked)} {kind} of {self.layer} are dead; without top: they are shown, crossed out", quiet)
         for row in result["units"]:
             if row["status"] != "ok":
                 say(f"unit {row['unit']} is {row['status']}: {row['reason']}", quiet)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import UsageError
 from .ascending import (
     PresetOption,
     StepsOption,
@@ -61,6 +62,8 @@ def command(
     from ..engine.ascent.pictures import dream
     from ..engine.ascent.presets import preset as find_preset
 
+    if units.strip().startswith("top:"):
+        raise UsageError(f"--units '{units}': a dream is one picture of all its units; write all, or like 0-63,70")
     count = steps or find_preset(preset).steps
     pixels = read_pixels(image)
     graph = open_model(model, quiet=quiet, **options)

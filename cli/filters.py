@@ -113,7 +113,7 @@ def command(
     page = Page(graph, studio.chosen, album, found.name, studio.precision)
     make_all(studio, album, asked.indices, page, live=live, quiet=quiet, kind="units")
     kept = list(asked.indices) if asked.top is None else strongest(album.records, asked.indices, asked.top)
-    page.finish(kept, as_json=as_json, quiet=quiet)
+    page.finish(kept, asked.indices, as_json=as_json, quiet=quiet)
 
 
 def _noise(kind: str | None, mean: float, std: float) -> Noise | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import UsageError
 from .ascending import (
     BatchOption,
     LiveOption,
@@ -76,6 +77,8 @@ def command(
     from ..engine.ascent.presets import preset as find_preset
     from ..engine.ascent.studio import Studio
 
+    if not wanted.replace(",", "").strip():
+        raise UsageError(f"--class '{wanted}' names no class; write names or indices with commas, all, or top:16")
     find_preset(preset)
     graph = open_model(model, quiet=quiet, **options)
     layer = logits_layer(graph)
@@ -89,18 +92,18 @@ def command(
     page = Page(graph, studio.chosen, album, layer.name, studio.precision, classes=True)
     make_all(studio, album, indices, page, live=live, quiet=quiet, kind="classes")
     kept = indices if top is None else strongest(album.records, indices, top)
-    page.finish(kept, as_json=as_json, quiet=quiet)
+    page.finish(kept, indices, as_json=as_json, quiet=quiet)
 
 
 def _classes(graph: Graph, text: str, count: int) -> tuple[list[int], int | None]:
-    """The classes asked for, in that order, and how many to keep."""
+    """The classes asked for, each once and in that order, and how many to keep."""
     from ..engine.ascent.maximize import find
 
     if text == "all" or text.startswith("top:"):
         units = parse_units(text, count)
         return list(units.indices), units.top
     names = [text] if _is_class(graph, text) else [part.strip() for part in text.split(",") if part.strip()]
-    return [find(graph, n) for n in dict.fromkeys(names)], None
+    return list(dict.fromkeys(find(graph, n) for n in names)), None
 
 
 def _is_class(graph: Graph, text: str) -> bool:

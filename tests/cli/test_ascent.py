@@ -100,12 +100,52 @@ def test_bad_input_is_one_line_and_writes_nothing(
 
 
 def test_nan_in_the_model_is_refused_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = small_cnn()
-    for tensor in broken.graph.initializer:
-        if tensor.name == "conv2.bias":
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(12, np.nan, dtype=np.float32), tensor.name))
-    path, out = tmp_path / "nan.onnx", tmp_path / "out"
-    onnx.save(broken, path)
-    assert run(["filters", str(path), "--layer", "conv2", *FAST, "-o", str(out)]) == 3
+    broken, out = _with_bias(tmp_path / "nan.onnx", np.nan), tmp_path / "out"
+    assert run(["filters", broken, "--layer", "conv2", *FAST, "-o", str(out)]) == 3
     assert "NaN" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_dream_of_the_strongest_units_is_refused_before_the_model_is_opened(
+    photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["dream", str(tmp_path / "absent.onnx"), photo, "--layer", "conv2", "--units", "top:3"]) == 2
+    assert "--units 'top:3'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("nothing", ["", ",", " , "])
+def test_no_class_is_refused(nothing: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(["maximize", model, "--class", nothing, *FAST, "-o", str(out)]) == 2
+    assert "names no class" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_class_named_twice_is_made_once(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(["maximize", model, "--class", "1,01,3,1", *FAST, "-o", str(out)]) == 0
+    assert [u["unit"] for u in json.loads((out / "result.json").read_text())["units"]] == [1, 3]
+
+
+def _with_bias(path: Path, value: float) -> str:
+    """The small model with every bias of its second convolution replaced."""
+    changed = small_cnn()
+    for tensor in changed.graph.initializer:
+        if tensor.name == "conv2.bias":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(12, value, dtype=np.float32), tensor.name))
+    onnx.save(changed, path)
+    return str(path)
+
+
+def test_the_strongest_of_dead_units_are_none_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead, out = _with_bias(tmp_path / "dead.onnx", -1e6), tmp_path / "out"
+    command = ["filters", dead, "--layer", "relu2", "--units", "top:2", *FAST, "-o", str(out)]
+    assert run(command) == 0
+    assert "all 12 units of relu2 are dead" in capsys.readouterr().err
+    result = json.loads((out / "result.json").read_text())
+    assert result["units"] == [] and result["grid"] is None
+    assert not (out / "grid.png").exists()
+    assert run([*command, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
