@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +55,13 @@ def read_pixels(path: str | Path) -> np.ndarray:
     return read_image(Path(path)).pixels
 
 
+def read_photo(path: Path) -> tuple[np.ndarray, str]:
+    """A photograph's pixels, as `read_pixels`, and the SHA-256 of its file: the command may write over it."""
+    from hashlib import sha256
+
+    return read_pixels(path), sha256(path.read_bytes()).hexdigest()
+
+
 def make_all(
     studio: Studio, album: Album, units: Sequence[int], page: Page, *, live: bool, quiet: bool, kind: str
 ) -> None:
@@ -72,8 +81,12 @@ def make_all(
                 if live:
                     screen.show(page.grid([u for u in units if u in album.records]))
                     page.write([u for u in units if u in album.records], units, refresh=_REFRESH)
-        except KeyboardInterrupt:
-            say(f"{len(album.records)} of {len(units)} {kind} are kept; the same command continues", quiet)
+        except BaseException as exc:
+            if live and album.records:  # nothing more comes: the page must not reload for ever
+                with suppress(Exception):  # what ended the work is what the user must hear of
+                    page.write([u for u in units if u in album.records], units)
+            if isinstance(exc, KeyboardInterrupt):
+                say(f"{len(album.records)} of {len(units)} {kind} are kept; the same command continues", quiet)
             raise
 
 
@@ -185,9 +198,53 @@ def labels(graph: Graph, layer: str, chosen: Settings) -> dict[str, str]:
     }
 
 
-def folder_for(graph: Graph, out: Path | None, kind: str) -> Path:
-    """``-o``, or a folder named after the model."""
-    return out or Path(clean(f"{graph.name}-{kind}"))
+def check_out(out: Path | None) -> None:
+    """Raises where nothing can be written to ``-o``, or without one to the folder we are in: before any work."""
+    from ..engine.render.artifacts import check_folder
+
+    check_folder(out or Path())
+
+
+def album_folder(graph: Graph, out: Path | None, kind: str, force: bool) -> Path:
+    """The folder for many pictures: ``-o``, or one named after the model.
+
+    Raises:
+        UsageError: it holds the result of a command that keeps no album, and ``force`` is not given.
+        ConvscopeError: it cannot be written.
+    """
+    folder = _folder(graph, out, kind)
+    if (folder / "result.json").exists() and not _is_album(folder) and not force:
+        raise UsageError(
+            f"{folder} holds the result of another command; choose another folder with -o, or --force to write into it"
+        )
+    return folder
+
+
+def single_folder(graph: Graph, out: Path | None, kind: str) -> Path:
+    """The folder for one picture made from a photograph: ``-o``, or one named after the model.
+
+    Raises:
+        UsageError: it holds an album of filters or maximize.
+        ConvscopeError: it cannot be written.
+    """
+    folder = _folder(graph, out, kind)
+    if _is_album(folder):
+        raise UsageError(f"{folder} holds the pictures of filters or maximize; choose another folder with -o")
+    return folder
+
+
+def _folder(graph: Graph, out: Path | None, kind: str) -> Path:
+    from ..engine.render.artifacts import check_folder
+
+    folder = out or Path(clean(f"{graph.name}-{kind}"))
+    check_folder(folder)
+    return folder
+
+
+def _is_album(folder: Path) -> bool:
+    from ..engine.ascent.album import MANIFEST
+
+    return (folder / MANIFEST).exists()
 
 
 def command_line() -> str:
@@ -198,8 +255,17 @@ def command_line() -> str:
     return shlex.join(["convscope", *words])
 
 
-def write_single(graph: Graph, result: Any, out: Path, title: str, photo: Path, *, as_json: bool) -> None:
-    """Writes one picture made from a photograph, its numbers and its page."""
+def write_single(
+    graph: Graph, result: Any, out: Path, title: str, photo: Path, asked: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Writes one picture made from a photograph, its numbers and its page.
+
+    Args:
+        graph, result, out, title: what was made, of what, and where it goes.
+        photo: the photograph's file.
+        asked: what else the picture is a function of, for ``result.json``.
+        as_json: print the numbers instead of the page's path.
+    """
     from ..engine.render.artifacts import save_png, write_json, write_text
     from ..engine.render.gallery import Item, pictures_page
 
@@ -213,15 +279,24 @@ def write_single(graph: Graph, result: Any, out: Path, title: str, photo: Path, 
     numbers = {"activation_start": unit.activation_start, "activation_end": unit.activation_end}
     facts = {"layer": result.layer, "preset": result.preset, "steps": result.steps, "seed": result.seed}
     item = Item(title, unit.image, unit.start, unit.reason, numbers, unit.history, unit.strip, name)
-    record = {**result.to_json([name]), "image": str(photo), "command": command_line()}
+    record = {**result.to_json([name]), **asked, "image": str(photo), "command": command_line()}
     record["model"] = graph.source.path or graph.name
     write_json(out / "result.json", {"schema_version": 1, **record})
     html = pictures_page(f"{graph.name} · {title}", [item], facts=facts, command=command_line())
     page = write_text(out / "index.html", html)
+    _remove_strip(out, len(unit.strip))
     if as_json:
         emit_json(record)
     else:
         emit(page)
+
+
+def _remove_strip(folder: Path, first: int) -> None:
+    """Removes the pictures on the way from number ``first`` on: an earlier run that kept more of them wrote them."""
+    for path in folder.iterdir():
+        number = re.fullmatch(r"on-the-way-([0-9]{1,9})\.png", path.name)
+        if number and int(number[1]) >= first:
+            path.unlink()
 
 
 def steps_progress(bar: Any) -> OnProgress:

@@ -12,9 +12,10 @@ from .ascending import (
     PresetOption,
     StepsOption,
     StripOption,
-    folder_for,
+    check_out,
     one_layer,
-    read_pixels,
+    read_photo,
+    single_folder,
     steps_progress,
     write_single,
 )
@@ -65,10 +66,12 @@ def command(
     if units.strip().startswith("top:"):
         raise UsageError(f"--units '{units}': a dream is one picture of all its units; write all, or like 0-63,70")
     count = steps or find_preset(preset).steps
-    pixels = read_pixels(image)
+    check_out(out)
+    pixels, digest = read_photo(image)
     graph = open_model(model, quiet=quiet, **options)
     found = unit_layer(graph, one_layer(graph, layer, "dream"))
     asked = None if units == "all" else parse_units(units, found.channels or 0).indices
+    folder = single_folder(graph, out, "dream")
     with progress(count, "dreaming", quiet, unit="steps") as bar:
         result = dream(
             graph,
@@ -83,4 +86,5 @@ def command(
             strip=strip,
             progress=steps_progress(bar),
         )
-    write_single(graph, result, folder_for(graph, out, "dream"), "dream", image, as_json=as_json)
+    function_of = {"image_sha256": digest, "layer_units": asked or "all"}
+    write_single(graph, result, folder, "dream", image, function_of, as_json=as_json)

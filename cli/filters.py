@@ -14,7 +14,8 @@ from .ascending import (
     PresetOption,
     StepsOption,
     StripOption,
-    folder_for,
+    album_folder,
+    check_out,
     labels,
     make_all,
     one_layer,
@@ -88,9 +89,11 @@ def command(
     from ..engine.ascent.studio import Studio
 
     find_preset(preset)
+    check_out(out)
     picture = None if start == "noise" else read_pixels(start)
     graph = open_model(model, quiet=quiet, **options)
     found = unit_layer(graph, one_layer(graph, layer, "filters"))
+    folder = album_folder(graph, out, "filters", force)
     asked = parse_units(units, found.channels or 0)
     chosen = settings(
         graph,
@@ -109,7 +112,7 @@ def command(
         studio.chosen,
         {"neuron": neuron, "device": studio.network.device.type, "gradients": studio.precision},
     )
-    album = Album(folder_for(graph, out, "filters"), key, labels(graph, found.name, studio.chosen), force)
+    album = Album(folder, key, labels(graph, found.name, studio.chosen), force)
     page = Page(graph, studio.chosen, album, found.name, studio.precision)
     make_all(studio, album, asked.indices, page, live=live, quiet=quiet, kind="units")
     kept = list(asked.indices) if asked.top is None else strongest(album.records, asked.indices, asked.top)

@@ -10,9 +10,10 @@ import typer
 from .ascending import (
     StepsOption,
     StripOption,
-    folder_for,
+    check_out,
     one_layer,
-    read_pixels,
+    read_photo,
+    single_folder,
     steps_progress,
     write_single,
 )
@@ -56,9 +57,11 @@ def command(
     """
     from ..engine.ascent.pictures import INVERSION, invert
 
-    pixels = read_pixels(image)
+    check_out(out)
+    pixels, digest = read_photo(image)
     graph = open_model(model, quiet=quiet, **options)
     found = graph.layer(one_layer(graph, layer, "invert"))
+    folder = single_folder(graph, out, "invert")
     with progress(steps or INVERSION.steps, "inverting", quiet, unit="steps") as bar:
         result = invert(
             graph,
@@ -72,4 +75,5 @@ def command(
             strip=strip,
             progress=steps_progress(bar),
         )
-    write_single(graph, result, folder_for(graph, out, "invert"), "inverted", image, as_json=as_json)
+    function_of = {"image_sha256": digest, "gain": gain}
+    write_single(graph, result, folder, "inverted", image, function_of, as_json=as_json)

@@ -15,7 +15,8 @@ from .ascending import (
     PresetOption,
     StepsOption,
     StripOption,
-    folder_for,
+    album_folder,
+    check_out,
     labels,
     make_all,
 )
@@ -80,15 +81,17 @@ def command(
     if not wanted.replace(",", "").strip():
         raise UsageError(f"--class '{wanted}' names no class; write names or indices with commas, all, or top:16")
     find_preset(preset)
+    check_out(out)
     graph = open_model(model, quiet=quiet, **options)
     layer = logits_layer(graph)
+    folder = album_folder(graph, out, "classes", force)
     indices, top = _classes(graph, wanted, layer.channels or 0)
     chosen = class_settings(graph, preset_name=preset, size=size, steps=steps, seed=seed, strip=strip)
     studio = Studio(graph, layer, chosen, device=device, batch=batch, precision=precision)
     key = identity(
         graph, layer.tensor, studio.chosen, {"device": studio.network.device.type, "gradients": studio.precision}
     )
-    album = Album(folder_for(graph, out, "classes"), key, labels(graph, layer.name, studio.chosen), force)
+    album = Album(folder, key, labels(graph, layer.name, studio.chosen), force)
     page = Page(graph, studio.chosen, album, layer.name, studio.precision, classes=True)
     make_all(studio, album, indices, page, live=live, quiet=quiet, kind="classes")
     kept = indices if top is None else strongest(album.records, indices, top)

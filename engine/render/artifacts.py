@@ -53,6 +53,31 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Tries whether files can be written into ``folder``, and leaves nothing behind.
+
+    Permissions alone do not tell: root has them all, also where a file system takes no files.
+
+    Raises:
+        PartlyDone, ConvscopeError: as `atomic`.
+    """
+    folder = Path(folder)
+    missing = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+    probe = folder / f".{secrets.token_hex(6)}.part"
+    try:
+        if missing[:1] != [folder] and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+    except OSError as exc:
+        raise _translated(exc, folder, probe) from exc
+    finally:
+        _remove(probe)
+        for one in missing:
+            with suppress(OSError):
+                one.rmdir()
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
     """Writes ``data``; returns the path."""
     with atomic(path) as temporary:

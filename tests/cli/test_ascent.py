@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -12,6 +15,9 @@ from convscope.cli.main import run
 from PIL import Image
 
 from ..tiny import small_cnn
+
+if TYPE_CHECKING:
+    from convscope.engine.ascent.results import UnitResult
 
 FAST = ["--steps", "2", "--size", "16", "--no-check", "--preprocessing", "torch", "--device", "cpu"]
 
@@ -149,3 +155,91 @@ def test_the_strongest_of_dead_units_are_none_and_it_is_said(
     assert not (out / "grid.png").exists()
     assert run([*command, "--quiet"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def _never(*_: object, **__: object) -> None:
+    raise AssertionError("this must not be reached")
+
+
+@pytest.mark.parametrize("command", ["filters", "maximize", "dream", "invert"])
+@pytest.mark.parametrize("place", ["taken", "taken/inside", "/proc/convscope"])
+def test_a_folder_that_cannot_be_written_is_found_before_any_work(
+    command: str,
+    place: str,
+    model: str,
+    photo: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "taken").write_text("")
+    monkeypatch.setattr(f"convscope.cli.{command}.open_model", _never)
+    subject = ["--class", "1"] if command == "maximize" else ["--layer", "conv2"]
+    photos = [photo] if command in ("dream", "invert") else []
+    assert run([command, model, *photos, *subject, *FAST, "-o", str(tmp_path / place)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: cannot write {tmp_path / place}: ") and line.endswith("another folder with -o")
+
+
+def test_a_page_that_was_filling_stops_reloading_when_the_work_is_interrupted(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from convscope.engine.ascent.studio import Studio
+
+    make, out = Studio.make, tmp_path / "out"
+
+    def interrupted(*arguments: Any) -> Iterator[UnitResult]:
+        yield next(make(*arguments))
+        assert 'http-equiv="refresh"' in (out / "index.html").read_text()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Studio, "make", interrupted)
+    command = ["filters", model, "--layer", "conv2", "--units", "0-3", *FAST, "--live", "-o", str(out)]
+    assert run(command) == 130
+    assert 'http-equiv="refresh"' not in (out / "index.html").read_text()
+    assert "1 of 4 units are kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["dream", "invert"])
+def test_albums_and_single_pictures_do_not_overwrite_each_other(
+    command: str, model: str, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    album, single = tmp_path / "album", tmp_path / "single"
+    fill = ["filters", model, "--layer", "conv2", "--units", "0", *FAST, "-o"]
+    draw = [command, model, photo, "--layer", "conv2", *FAST, "-o"]
+    assert run([*fill, str(album)]) == 0
+    assert run([*draw, str(single)]) == 0
+    before = {p: p.read_bytes() for p in (*album.rglob("*.*"), *single.rglob("*.*"))}
+    capsys.readouterr()
+    assert run([*draw, str(album)]) == 2
+    assert run([*fill, str(single)]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert str(album) in first and "another folder with -o" in first
+    assert str(single) in second and "--force" in second
+    assert {p: p.read_bytes() for p in (*album.rglob("*.*"), *single.rglob("*.*"))} == before
+    assert run([*fill, str(single), "--force"]) == 0
+
+
+def test_pictures_on_the_way_of_an_earlier_dream_do_not_stay(model: str, photo: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["dream", model, photo, "--layer", "conv2", *FAST, "-o", str(out)]
+    assert run([*command, "--strip", "2"]) == 0
+    assert (out / "on-the-way-0.png").exists()
+    (out / "on-the-way-home.png").write_text("the user's own")
+    assert run(command) == 0
+    assert [p.name for p in out.glob("on-the-way-*")] == ["on-the-way-home.png"]
+
+
+def test_the_numbers_of_a_single_picture_name_all_it_depends_on(model: str, photo: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    digest = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
+
+    def said(*command: str) -> dict[str, Any]:
+        assert run([command[0], model, photo, "--layer", "conv2", *FAST, *command[1:], "-o", str(out)]) == 0
+        result: dict[str, Any] = json.loads((out / "result.json").read_text())
+        assert result["image_sha256"] == digest
+        return result
+
+    assert said("dream")["layer_units"] == "all"
+    assert said("dream", "--units", "2-4")["layer_units"] == [2, 3, 4]
+    assert said("invert", "--gain", "3")["gain"] == 3

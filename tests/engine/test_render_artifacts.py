@@ -62,6 +62,19 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     assert caught.value.exit_code == 1
 
 
+def test_trying_a_folder_leaves_nothing_behind(tmp_path: Path) -> None:
+    artifacts.check_folder(tmp_path / "new" / "folder")
+    artifacts.check_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trying_a_folder_that_takes_no_files_says_so(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    for folder in (tmp_path / "taken", tmp_path / "taken" / "sub", Path("/proc"), Path("/proc/new")):
+        with pytest.raises(ConvscopeError, match=f"cannot write {folder}: .*; choose another folder with -o"):
+            artifacts.check_folder(folder)
+
+
 def test_errors_of_other_files_inside_the_block_stay_themselves(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), artifacts.atomic(tmp_path / "a.txt"):
         (tmp_path / "elsewhere.png").read_bytes()
