@@ -101,14 +101,14 @@ class Graph:
         return name
 
     def layer(self, key: str | int) -> Layer:
-        """One layer, by human name, tensor name, node name or index.
+        """One layer, by human name, tensor name, node name, index, or a glob of names that only one has.
 
         A number as text is first a layer's own name (``2`` of a torch Sequential), then an index, as the table
         shows both; only a number beyond the table is a tensor's or node's name (old exporters number tensors).
         An int is always an index; negative ones count from the end.
 
         Raises:
-            UsageError: no such layer; the closest names are in the message.
+            UsageError: no such layer, or several; the closest names are in the message.
         """
         if isinstance(key, int) or (_is_number(key) and not self._is_named(key)):
             index = int(key)
@@ -118,6 +118,12 @@ class Graph:
         key = self.aliases.get(key, key)
         if key in self._by_name:
             return self._by_name[key]
+        hits = [layer for layer in self.layers if fnmatch.fnmatchcase(layer.name, key)]
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            some = ", ".join(f"'{layer.name}'" for layer in hits[:4]) + (", ..." if len(hits) > 4 else "")
+            raise UsageError(f"'{key}' means {len(hits)} layers of {self.name} ({some}); name one of them")
         close = difflib.get_close_matches(key, [layer.name for layer in self.layers], n=3, cutoff=0.4)
         hint = "closest: " + ", ".join(f"'{c}'" for c in close) + "; " if close else ""
         raise UsageError(

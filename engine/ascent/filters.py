@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import UsageError
 from ..graph import Graph
 from ..layers import Layer
 from .network import unit_layer
@@ -47,7 +48,7 @@ def filters(
         layer: name, tensor, index or `Layer`.
         units: channels; default all of them.
         preset: a name of `presets.names` or a `Preset`.
-        size: side of the pictures, or (height, width); default the preset's.
+        size: side of the pictures, or (height, width); default the preset's, for dense layers the model's own.
         steps: default the preset's.
         seed: the same seed gives the same pictures.
         top: keep only the ``top`` units with the highest activation that are not dead, strongest first.
@@ -56,7 +57,7 @@ def filters(
         start: a picture (H, W, C) in [0, 1] to start from.
         noise: pixel noise to start from.
         strip: how many pictures on the way to keep.
-        position: maximize the unit at this (row, column) only.
+        position: maximize the unit at this (row, column) of its map only, as for `Studio`.
         neuron: maximize one position (True) or the mean (False); default as the preset says.
         photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
         precision: "auto", "bfloat16" or "float32", as for `Studio`.
@@ -66,10 +67,13 @@ def filters(
         The pictures with their histories and verdicts.
 
     Raises:
-        UsageError: unknown layer or preset, a unit out of range, a layer without channels, a bad size.
+        UsageError: unknown layer or preset, a unit out of range, a layer without channels, a bad size or picture.
         RefusedInput: the model gives NaN.
     """
     found = unit_layer(graph, layer)
+    if top is not None and top < 1:
+        raise UsageError(f"top {top} is not positive; give how many of the units to keep")
+    size = default_size(graph, found) if size is None else size
     chosen = settings(
         graph, preset_name=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, strip=strip
     )
@@ -87,6 +91,11 @@ def filters(
     )
     made = list(studio.make(wanted, progress))
     return gathered(graph, found.name, studio.chosen, keep(made, top), studio.precision)
+
+
+def default_size(graph: Graph, layer: Layer) -> tuple[int, int] | None:
+    """The model's own size where the layer lies behind a head that may take no other; otherwise None, the preset's."""
+    return None if layer.is_spatial else graph.image_size
 
 
 def keep(units: Sequence[UnitResult], top: int | None) -> list[UnitResult]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 from ...errors import UsageError
@@ -64,7 +65,7 @@ def maximize(
     Raises:
         UsageError: an unknown class (close matches are named), or a model without classes.
     """
-    wanted = [classes] if isinstance(classes, (int, str)) else list(classes)
+    wanted = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
     indices = [find(graph, c) for c in wanted]
     chosen = class_settings(graph, preset_name=preset, size=size, steps=steps, seed=seed, strip=strip)
     layer = logits_layer(graph)
@@ -75,8 +76,8 @@ def maximize(
 
 def find(graph: Graph, wanted: int | str) -> int:
     """The index of a class given by index or name."""
-    if isinstance(wanted, int):
-        return wanted
+    if isinstance(wanted, Integral):
+        return int(wanted)
     from ..labels import find_class
 
     return find_class(graph, wanted)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -83,7 +84,8 @@ def excitation(layer: Layer, units: int | Sequence[int]) -> Objective:
     """
 
     def value(values: Tensors) -> Tensor:
-        maps = _pick(layer, values[layer.tensor], units).flatten(1)
+        maps = _pick(layer, values[layer.tensor], units)
+        maps = maps.reshape(len(maps), -1)
         excited = (maps > 0).any(1, keepdim=True)
         return torch.where(excited, maps.clamp_min(0), maps).mean(1)
 
@@ -139,19 +141,16 @@ def direction(layer: Layer, vector: Sequence[float] | np.ndarray, cosine_power: 
         cosine_power: the more, the less a large activation that points elsewhere counts.
     """
     values = np.asarray(vector, dtype=np.float32)
-    if values.shape != (layer.channels,) or not np.any(values):
+    if values.shape != (layer.channels,) or not np.isfinite(values).all() or not np.any(values):
         raise UsageError(
-            f"a direction in layer '{layer.name}' has {layer.channels} values, not all zero; "
+            f"a direction in layer '{layer.name}' has {layer.channels} finite values, not all zero; "
             f"this one has shape {values.shape}"
         )
+    values = values / np.abs(values).max()  # the squares of very small values are zero
     unit = torch.from_numpy(values / np.linalg.norm(values))
 
     def value(tensors: Tensors) -> Tensor:
-        maps = (
-            layer.channels_first(tensors[layer.tensor]).flatten(2)
-            if len(layer.shape) > 2
-            else (tensors[layer.tensor].unsqueeze(2))
-        )
+        maps = _maps(layer, tensors)
         v = unit.to(maps.device, maps.dtype).reshape(1, -1, 1)
         dot = (maps * v).sum(1)
         if cosine_power:
@@ -164,16 +163,17 @@ def direction(layer: Layer, vector: Sequence[float] | np.ndarray, cosine_power: 
 
 def joint(layer: Layer, units: Sequence[int], weights: Sequence[float] | None = None) -> Objective:
     """Several units at once in every picture, each with its weight (default one)."""
-    if weights is not None and len(weights) != len(units):
-        raise UsageError(f"{len(units)} units need {len(units)} weights, not {len(weights)}")
-    total = channel(layer, units[0]) * (weights[0] if weights else 1.0)
-    for i, unit in enumerate(units[1:], 1):
-        total = total + channel(layer, unit) * (weights[i] if weights else 1.0)
-    return total
+    each = [1.0] * len(units) if weights is None else [float(weight) for weight in weights]
+    if len(each) != len(units) or not each:
+        raise UsageError(f"{len(units)} units and {len(each)} weights; give one or more units, and a weight for each")
+    first, *rest = (channel(layer, unit) * weight for unit, weight in zip(units, each, strict=True))
+    return sum(rest, first)
 
 
 def interpolation(layer: Layer, first: int, second: int, count: int) -> Objective:
     """``count`` pictures on the way from one unit to another: weights (1, 0) to (0, 1) in even steps."""
+    if count < 1:
+        raise UsageError(f"an interpolation of {count} pictures was asked for; it takes one or more")
     share = torch.linspace(0, 1, count)
 
     def value(values: Tensors) -> Tensor:
@@ -195,9 +195,11 @@ def diversity(layer: Layer, group: int) -> Objective:
         layer: where style is compared, usually the unit's own layer.
         group: pictures i * group to (i + 1) * group - 1 are compared with each other.
     """
+    if group < 1:
+        raise UsageError(f"diversity compares groups of pictures; a group of {group} is none")
 
     def value(values: Tensors) -> Tensor:
-        maps = layer.channels_first(values[layer.tensor]).flatten(2)
+        maps = _maps(layer, values)
         if len(maps) % group:
             raise UsageError(f"diversity compares groups of {group} pictures, which {len(maps)} do not fill")
         gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1).reshape(-1, group, maps.shape[1] ** 2)
@@ -226,6 +228,12 @@ def likeness(layer: Layer, target: Tensor, gain: float = 1.0) -> Objective:
     )
 
 
+def _maps(layer: Layer, values: Tensors) -> Tensor:
+    """(N, channels, positions); a dense layer has one position."""
+    found = layer.channels_first(values[layer.tensor])
+    return found.flatten(2) if found.dim() > 2 else found.unsqueeze(2)  # type: ignore[no-any-return]
+
+
 def _pick(layer: Layer, values: Tensor, units: int | Sequence[int]) -> Tensor:
     """Each row's unit: (N, positions...)."""
     return _rows(layer.channels_first(values), units, f"unit of layer '{layer.name}'")
@@ -233,7 +241,7 @@ def _pick(layer: Layer, values: Tensor, units: int | Sequence[int]) -> Tensor:
 
 def _rows(values: Tensor, chosen: int | Sequence[int], what: str) -> Tensor:
     """Column ``chosen`` of every row, or of each row its own; UsageError where there is none."""
-    columns = [chosen] if isinstance(chosen, int) else list(chosen)
+    columns = [int(chosen)] if isinstance(chosen, (int, Integral)) else [int(column) for column in chosen]
     rows, count = values.shape[:2]
     outside = [column for column in columns if not 0 <= column < count]
     if outside:
@@ -252,4 +260,4 @@ def _mean(maps: Tensor) -> Tensor:
 
 
 def _words(units: int | Sequence[int]) -> str:
-    return str(units) if isinstance(units, int) else ",".join(map(str, units))
+    return str(units) if isinstance(units, (int, Integral)) else ",".join(map(str, units))

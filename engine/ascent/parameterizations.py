@@ -225,7 +225,8 @@ def _standardize(values: Tensor) -> Tensor:
     flat = values.flatten(1)
     shape = (-1, *([1] * (values.dim() - 1)))
     centred = values - flat.mean(1).reshape(shape)
-    return centred / (flat.std(1).reshape(shape) + 1e-4)
+    deviation = flat.std(1) if flat.shape[1] > 1 else torch.zeros_like(flat[:, 0])
+    return centred / (deviation.reshape(shape) + 1e-4)
 
 
 def _embed(values: Tensor, into: Tensor) -> Tensor:

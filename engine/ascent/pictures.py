@@ -21,7 +21,7 @@ from .presets import Preset, Stage
 from .presets import preset as find_preset
 from .regularizers import TotalVariation
 from .results import DEAD, OK, WEAK, AscentResult, UnitResult
-from .settings import Settings, checked_units, settings
+from .settings import Settings, checked_picture, checked_units, settings
 from .shown import shown
 from .steps import Adam
 from .studio import OnProgress, Progress
@@ -37,6 +37,8 @@ INVERSION = Preset(
     penalties=(TotalVariation(1.0),),
     redirect=16,
 )
+
+_LARGEST_GAIN = 1000.0
 
 
 def dream(
@@ -72,6 +74,7 @@ def dream(
     wanted = None if units is None else checked_units(found, units)
     if size < 1:
         raise UsageError(f"size {size} is not positive; give the longer side of the dream in pixels")
+    image = checked_picture(image, graph.channels)
     scale = size / max(image.shape[:2])
     pair = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
     chosen = settings(graph, preset_name=preset, size=pair, steps=steps, seed=seed, start=image, strip=strip)
@@ -109,8 +112,8 @@ def invert(
         One picture; its activation is minus the relative square distance, 0 for a perfect match.
     """
     found = graph.layer(layer) if not isinstance(layer, Layer) else layer
-    if not np.isfinite(gain) or gain <= 0:
-        raise UsageError(f"gain {gain} is not positive; 1 inverts, above 1 exaggerates")
+    if not 0 < gain <= _LARGEST_GAIN:
+        raise UsageError(f"gain {gain} is not in (0, {_LARGEST_GAIN:g}]; 1 inverts, above 1 exaggerates")
     pair = graph.image_size if size is None else (size, size)
     recipe = replace(find_preset(preset), transform=Plain(), stages=(Stage(1.0, 1.0),))
     chosen = settings(graph, preset_name=recipe, size=pair, steps=steps, seed=seed, strip=strip)
@@ -147,11 +150,13 @@ def ascend(
         >>> different = objectives.channel(layer, 7) + 0.1 * objectives.diversity(layer, group=4)
         >>> pictures = ascend(graph, different, count=4)
     """
+    if count < 1:
+        raise UsageError(f"{count} pictures were asked for; ask for one or more")
     chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed)
     reduced = reduced_precision(graph, objective.tensors, chosen.preset, device)
     network = Network(graph, objective.tensors, device, reduced)
     chosen = adapted(network, replace(chosen, preset=replace(chosen.preset, patience=0)))
-    outcomes = _run(network, lambda _: objective, chosen, count, objective.label, progress)
+    outcomes = _run(network, lambda _: objective, chosen, count, progress)
     return [shown(o.pixels, chosen.preset.show, network.origin()) for o in outcomes]
 
 
@@ -163,7 +168,7 @@ def _single(
     def goal(_: Sequence[int]) -> Objective:
         return objective
 
-    (outcome,) = _run(network, goal, chosen, 1, objective.label, progress)
+    (outcome,) = _run(network, goal, chosen, 1, progress)
     start, end = (float(activations(network, goal, [0], one[None])[0]) for one in (outcome.start, outcome.pixels))
     check_finite(torch.tensor([start, end]), network.graph, f"'{layer.name}'")
     status = OK if end > start else DEAD if end == start else WEAK
@@ -183,11 +188,8 @@ def _single(
     return gathered(network.graph, layer.name, chosen, [unit], "float32")
 
 
-def _run(
-    network: Network, goal: Goal, chosen: Settings, count: int, label: str, progress: OnProgress | None
-) -> list[Outcome]:
-    key = (network.graph.sha256, label, chosen.preset.name, chosen.size, chosen.seed)
-    jobs = [Job((*key, i), i, chosen.start) for i in range(count)]
+def _run(network: Network, goal: Goal, chosen: Settings, count: int, progress: OnProgress | None) -> list[Outcome]:
+    jobs = [Job((chosen.preset.name, chosen.size, chosen.seed, i), i, chosen.start) for i in range(count)]
     batch = Batch(network, goal, chosen.preset, jobs, chosen.size, chosen.steps, strip=chosen.strip, companion=False)
 
     def on_step(step: int, steps: int) -> None:

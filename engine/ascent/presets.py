@@ -24,6 +24,8 @@ from .regularizers import (
 from .steps import Adam, Normalized, Progress, StepRule
 from .transforms import Crops, Plain, Robust, Roll, Transform
 
+PIXELS = ("pixels", "centred")  # parameterizations that start from pixel noise
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -224,6 +226,12 @@ _ALL = (
 )
 
 PRESETS: dict[str, Preset] = {p.name: p for p in _ALL}
+
+
+def in_place(chosen: Preset) -> Preset:
+    """The recipe for one position of a picture: its views lie on the picture, at its full size."""
+    still = replace(chosen.transform, keep=True) if isinstance(chosen.transform, Robust) else Plain()
+    return replace(chosen, transform=still, stages=(Stage(1.0, 1.0),))
 
 
 def fitted(chosen: Preset, origin: np.ndarray) -> Preset:

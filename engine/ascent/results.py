@@ -45,7 +45,7 @@ class UnitResult:
 
     @property
     def steps(self) -> int:
-        """Steps taken (fewer than asked for where the picture had converged)."""
+        """Steps taken: fewer than asked for where the picture had converged, a rescue's own where there is one."""
         return len(self.history)
 
     def to_json(self, file: str | None = None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy as np
 from ...errors import UsageError
 from ..graph import Graph
 from ..layers import Layer
-from .presets import Noise, Preset, preset
+from .presets import PIXELS, Noise, Preset, preset
+
+_SLACK = 1e-3  # of values just outside the range, as resizing leaves them
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Settings:
         seed: of the random streams.
         start: a picture (C, H, W) in [0, 1] instead of noise.
         strip: pictures on the way to keep.
+        noise: pixel noise to start from where the recipe's own start is another.
     """
 
     preset: Preset
@@ -34,6 +38,7 @@ class Settings:
     seed: int = 0
     start: np.ndarray | None = None
     strip: int = 0
+    noise: Noise | None = None
 
 
 def settings(
@@ -54,20 +59,38 @@ def settings(
         noise: start from this pixel noise, whatever the preset's parameterization.
 
     Raises:
-        UsageError: an unknown preset, or a size or number of steps that is not positive.
+        UsageError: an unknown preset, a size or number of steps that is not positive, noise or a picture to start from
+            that is none.
     """
     recipe = preset(preset_name)
-    pair = (size, size) if isinstance(size, int) else size or (recipe.size, recipe.size)
-    if min(pair) < 1:
-        raise UsageError(f"size {size} is not positive; give the side of the pictures in pixels, for instance 128")
-    count = recipe.steps if steps is None else steps
+    pair = _pair(recipe.size if size is None else size)
+    count = recipe.steps if steps is None else int(steps)
     if count < 1:
         raise UsageError(f"steps {steps} is not positive; this preset's own number is {recipe.steps}")
+    if strip < 0:
+        raise UsageError(f"strip {strip} is negative; give the number of pictures on the way, 0 for none")
     if noise is not None:
-        if noise.kind not in ("uniform", "normal"):
-            raise UsageError(f"noise '{noise.kind}' is unknown; choose uniform or normal")
-        recipe = replace(recipe, noise=noise)
-    return Settings(recipe, pair, count, seed, _fitted_start(start, graph, pair), strip)
+        _check_noise(noise)
+    if noise is not None and recipe.picture in PIXELS:
+        recipe, noise = replace(recipe, noise=noise), None
+    return Settings(recipe, pair, count, int(seed), _fitted_start(start, graph, pair), strip, noise)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) from either form."""
+    sides = [size, size] if isinstance(size, Integral) else list(size) if isinstance(size, Sequence) else []
+    if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
+        raise UsageError(f"size {size} is neither a number of pixels nor (height, width)")
+    if min(sides) < 1:
+        raise UsageError(f"size {size} is not positive; give the side of the pictures in pixels, for instance 128")
+    return int(sides[0]), int(sides[1])
+
+
+def _check_noise(noise: Noise) -> None:
+    if noise.kind not in ("uniform", "normal"):
+        raise UsageError(f"noise '{noise.kind}' is unknown; choose uniform or normal")
+    if not np.isfinite([noise.spread, 0.0 if noise.mean is None else noise.mean]).all():
+        raise UsageError(f"noise of mean {noise.mean} and spread {noise.spread} is not finite; give values in 0..255")
 
 
 def checked_units(layer: Layer, units: Sequence[int] | int | None) -> list[int]:
@@ -75,7 +98,9 @@ def checked_units(layer: Layer, units: Sequence[int] | int | None) -> list[int]:
     count = layer.channels or 0
     if units is None:
         return list(range(count))
-    wanted = [units] if isinstance(units, int) else list(units)
+    wanted = [int(units)] if isinstance(units, (int, Integral)) else [int(unit) for unit in units]
+    if not wanted:
+        raise UsageError(f"no unit is asked for; layer '{layer.name}' has {count} (0-{count - 1})")
     for unit in wanted:
         if not 0 <= unit < count:
             raise UsageError(f"unit {unit} is out of range: layer '{layer.name}' has {count} units (0-{count - 1})")
@@ -99,17 +124,53 @@ def provenance(graph: Graph, chosen: Settings) -> dict[str, Any]:
     }
 
 
+def checked_picture(image: Any, channels: int) -> np.ndarray:
+    """A given picture for a model of that many channels, (H, W, C) float32 in [0, 1].
+
+    A picture in gray serves every model, and one in colour a model of one channel.
+
+    Raises:
+        UsageError: another shape, no pixels, values outside [0, 1], or channels that the model does not take.
+    """
+    picture = np.asarray(image, dtype=np.float32)
+    picture = picture[:, :, None] if picture.ndim == 2 else picture
+    if picture.ndim != 3 or 0 in picture.shape:
+        raise UsageError(f"a picture of shape {np.shape(image)} is not (height, width, channels)")
+    if not np.isfinite(picture).all() or picture.min() < -_SLACK or picture.max() > 1 + _SLACK:
+        raise UsageError("the picture has values outside [0, 1]; divide one of 0..255 by 255")
+    if channels == 1 and picture.shape[2] == 3:
+        return picture @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+    if picture.shape[2] == 1:
+        return np.repeat(picture, channels, axis=2)
+    if picture.shape[2] != channels:
+        raise UsageError(f"the picture has {picture.shape[2]} channels, the model takes {channels}")
+    return picture
+
+
+def checked_photographs(photos: np.ndarray, channels: int, size: tuple[int, int]) -> np.ndarray:
+    """Photographs to judge by, (N, C, H, W) float32 in [0, 1] of the given channels, resized to the pictures' size.
+
+    Raises:
+        UsageError: another shape, none, or values outside [0, 1].
+    """
+    import torch
+
+    found = np.asarray(photos, dtype=np.float32)
+    if found.ndim != 4 or found.shape[1] != channels or 0 in found.shape:
+        raise UsageError(f"photographs of shape {found.shape} are not (number, {channels} channels, height, width)")
+    if not np.isfinite(found).all() or found.min() < -_SLACK or found.max() > 1 + _SLACK:
+        raise UsageError("the photographs have values outside [0, 1]; divide those of 0..255 by 255")
+    tensor = torch.from_numpy(np.ascontiguousarray(found))
+    resized = torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=True)
+    return found if found.shape[2:] == size else resized.numpy()
+
+
 def _fitted_start(start: np.ndarray | None, graph: Graph, size: tuple[int, int]) -> np.ndarray | None:
     if start is None:
         return None
     import torch
 
-    picture = np.asarray(start, dtype=np.float32)
-    picture = picture[:, :, None] if picture.ndim == 2 else picture
-    if graph.channels == 1 and picture.shape[2] == 3:
-        picture = picture @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
-    elif picture.shape[2] != graph.channels:
-        picture = np.repeat(picture[:, :, :1], graph.channels, axis=2)
+    picture = checked_picture(start, graph.channels)
     tensor = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None]
     resized = torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=True)
     return resized[0].numpy()

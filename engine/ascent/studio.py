@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from ..graph import Graph
 from ..layers import Layer
@@ -13,12 +14,13 @@ from . import objectives
 from .fitting import adapted, batch_size, reduced_precision
 from .loop import Batch, Job, OnStep, Outcome
 from .memory import out_of_memory
-from .network import Network, before_activation, feeds_gate, is_signed
-from .presets import PRESETS, Noise, Preset
+from .network import Network, before_activation, check_finite, feeds_gate, is_signed
+from .presets import PIXELS, PRESETS, Noise, Preset, in_place
 from .results import UnitResult
-from .settings import Settings
+from .settings import Settings, checked_photographs
 from .shown import shown
 from .spectrum import reference_pictures
+from .streams import stream
 from .verdicts import activations, is_silent, photographs, verdict
 
 
@@ -92,7 +94,8 @@ class Studio:
         device: "auto", "cpu" or "cuda[:n]".
         batch: pictures at once, or "auto".
         photos: photographs (N, C, H, W) in [0, 1] to judge by, instead of the shipped ones.
-        position: for neuron objectives, (row, column).
+        position: for neuron objectives, (row, column) of the finished picture's map: views are then as large as the
+            picture and lie on it but for the jitter, and all steps are at the full size.
         neuron: maximize one position (True) or the mean (False); None leaves it to the preset.
         precision: "auto" computes gradients in bfloat16 where device and network are faster in it and the preset
             allows it; "bfloat16" does so under every preset, "float32" under none.
@@ -121,9 +124,15 @@ class Studio:
             self.gate = layer.tensor
         self._reduced = reduced_precision(graph, [layer.tensor], chosen.preset, device, precision)
         self.network = Network(graph, [layer.tensor], device, self._reduced)
+        if position is not None:
+            chosen = replace(chosen, preset=in_place(chosen.preset))
         self.chosen = chosen = adapted(self.network, chosen)
         self._before: Network | None = None
-        self._photos = reference_pictures(graph.channels, chosen.size) if photos is None else photos
+        self._photos = (
+            reference_pictures(graph.channels, chosen.size)
+            if photos is None
+            else checked_photographs(photos, graph.channels, chosen.size)
+        )
         self._references: dict[int, tuple[float, int]] = {}  # unit -> highest value, and on which photograph
         self.batch = batch_size(batch, graph, layer, chosen, self.network)
 
@@ -131,6 +140,7 @@ class Studio:
         """The units' results, each as soon as its batch is finished."""
         missing = [u for u in units if u not in self._references]
         found = photographs(self.network, self.measure, missing, self._photos)
+        check_finite(torch.tensor([highest for highest, _ in found]), self.graph, f"'{self.layer.name}'")
         self._references.update(zip(missing, found, strict=True))
         done, total = 0, len(units)
         while done < total:
@@ -196,6 +206,7 @@ class Studio:
         pixels = np.stack([o.pixels for o in outcomes])
         ends = activations(self.network, self.measure, units, pixels)
         starts = activations(self.network, self.measure, units, np.stack([o.start for o in outcomes]))
+        check_finite(torch.from_numpy(np.stack([starts, ends])), self.graph, f"'{self.layer.name}'")
         heights = activations(network, goal, units, pixels) if how.before else [None] * len(units)
         rows = zip(units, outcomes, starts, ends, heights, strict=True)
         return {u: Made(o, float(s), float(e), how.name, None if h is None else float(h)) for u, o, s, e, h in rows}
@@ -203,7 +214,17 @@ class Studio:
     def _start(self, unit: int, how: Try) -> np.ndarray | None:
         if how.photograph:
             return self._photos[self._references[unit][1]]
+        if self.chosen.noise is not None and not how.loud:
+            return self._noise_picture(unit, self.chosen.noise)
         return None if how.loud else self.chosen.start
+
+    def _noise_picture(self, unit: int, noise: Noise) -> np.ndarray:
+        """(C, H, W) in [0, 1], of the unit's own stream."""
+        c = self.chosen
+        recipe = replace(c.preset, picture=PIXELS[0], noise=noise)
+        pixels = recipe.parameterization(self.network.channels, c.size, self.network.origin())
+        drawn = pixels.noise(stream(c.preset.name, c.size, c.seed, "noise", unit))
+        return pixels.image(drawn[None])[0].clamp(0, 1).numpy()
 
     def _result(self, unit: int, made: Made) -> UnitResult:
         reference = self._references[unit][0]
