@@ -1,27 +1,30 @@
 """A folder of finished units that outlives the process: what is in it is not computed again.
 
 Every finished unit is a PNG of its picture, one of its start, and a line in ``units.jsonl``, written in that order;
-a line that a killed process left half-written is ignored. The first line says what the pictures are a function of:
-a folder of other settings is refused, not mixed up or overwritten.
+a line that a killed process left half-written is ignored, and so is one whose pictures are missing or damaged. The
+first line says what the pictures are a function of: a folder of other settings is refused, not mixed up or overwritten.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import ConvscopeError, UsageError
 from ..graph import Graph
 from ..render.artifacts import append_line, save_png, to_json, write_text
-from .results import UnitResult, tile
+from .results import DEAD, OK, WEAK, UnitResult, tile
 from .settings import Settings
 
 MANIFEST = "units.jsonl"
+_SUMMARIES = ("grid.png", "result.json", "index.html")
 
 
 class Album:
@@ -31,22 +34,27 @@ class Album:
         folder: made on the first write.
         identity: as from `identity`.
         labels: text kept in every PNG, keyword -> text.
-        force: begin anew where other settings or results are there.
+        force: begin anew: with the first unit that is finished, what an album wrote there before is removed.
 
     Raises:
         UsageError: the folder holds pictures made with other settings.
+        ConvscopeError: its list cannot be read.
     """
 
     def __init__(self, folder: Path, identity: str, labels: Mapping[str, str], force: bool = False) -> None:
         self.folder, self.identity, self.labels = folder, identity, dict(labels)
         self.records: dict[int, dict[str, Any]] = {}
         self._manifest = folder / MANIFEST
+        self._replaces = force and self._manifest.exists()
         self._fresh = force or not self._manifest.exists()
         if not self._fresh:
             self._read()
 
     def add(self, result: UnitResult) -> None:
         """Keeps a finished unit."""
+        if self._replaces:
+            self._clear()
+            self._replaces = False
         if self._fresh:
             write_text(self._manifest, to_json({"identity": self.identity}, indent=None) + "\n")
             self._fresh = False
@@ -79,24 +87,55 @@ class Album:
         return [_read_png(self.folder / "strips" / name) for name in names]
 
     def _read(self) -> None:
-        lines = self._manifest.read_text(encoding="utf-8").splitlines(keepends=True)
-        head = _parsed(lines[0]) if lines else None
+        lines = self._lines()
+        if not lines:
+            self._fresh = True
+            return
+        head = _parsed(lines[0])
         if head is None or head.get("identity") != self.identity:
             raise UsageError(
                 f"{self.folder} holds pictures made with other settings; choose another folder with -o, "
                 "or --force to replace them"
             )
-        for line in lines[1:]:
-            record = _parsed(line)
-            if record is not None and all((self.folder / p).exists() for p in self._paths(record)):
+        for record in map(_parsed, lines[1:]):
+            if record is not None and self._is_whole(record):
                 self.records[record["unit"]] = record
         whole = [to_json(head, indent=None), *(to_json(r, indent=None) for r in self.records.values())]
         if len(whole) != len(lines) or not lines[-1].endswith("\n"):
             write_text(self._manifest, "\n".join(whole) + "\n")
 
-    def _paths(self, record: Mapping[str, Any]) -> Sequence[str]:
+    def _lines(self) -> list[str]:
+        try:
+            text = self._manifest.read_bytes().decode("utf-8", errors="replace")
+        except OSError as exc:
+            raise ConvscopeError(f"cannot read {self._manifest}: {exc.strerror or exc}") from exc
+        return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+    def _is_whole(self, record: Mapping[str, Any]) -> bool:
+        """Whether a line is one that `add` wrote and its pictures can be read."""
+        if not _is_record(record) or record.get("file") != self.file(record["unit"]):
+            return False
+        return all(map(_opens, self._paths(record)))
+
+    def _paths(self, record: Mapping[str, Any]) -> Iterator[Path]:
         name = self.file(record["unit"])
-        return [name, f"starts/{name}", *(f"strips/{Path(name).stem}-{i}.png" for i in range(record["strip"]))]
+        yield self.folder / name
+        yield self.folder / "starts" / name
+        for i in range(record["strip"]):
+            yield self.folder / "strips" / f"{Path(name).stem}-{i}.png"
+
+    def _clear(self) -> None:
+        """Removes what the album wrote that is listed here now, and nothing else.
+
+        The list stays until it is replaced: were the process killed in between, the list would lead the next one to
+        the rest. Names are made from its numbers, not taken from it, and folders that are links are left alone.
+        """
+        units = (record.get("unit") for record in map(_parsed, self._lines()) if record is not None)
+        names = {self.file(unit) for unit in units if _is_count(unit)}
+        folder = self.folder.resolve()
+        _remove(folder, lambda name: name in names or name in _SUMMARIES)
+        _remove(folder / "starts", lambda name: name in names)
+        _remove(folder / "strips", lambda name: _of_strip(name) in names)
 
 
 def identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping[str, Any] | None = None) -> str:
@@ -120,9 +159,54 @@ def identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping[str, An
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and line.endswith("\n") else None
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Whether the fields that pages and order are made from are of their kind."""
+    history, ends = record.get("history"), (record.get("activation_start"), record.get("activation_end"))
+    return (
+        _is_count(record.get("unit"))
+        and _is_count(record.get("strip"))
+        and record.get("status") in (OK, WEAK, DEAD)
+        and isinstance(record.get("reason"), str)
+        and isinstance(history, list)
+        and all(isinstance(v, int | float) for v in (*history, *ends))
+    )
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value >= 0
+
+
+def _of_strip(name: str) -> str:
+    """The picture's name of the unit that a picture on the way is of."""
+    found = re.fullmatch(r"(.+)-[0-9]+\.png", name)
+    return f"{found[1]}.png" if found else ""
+
+
+def _opens(path: Path) -> bool:
+    """Whether a picture can be read to its end."""
+    from PIL import Image
+
+    try:
+        _read_png(path)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):  # what Pillow raises
+        return False
+    return True
+
+
+def _remove(folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Removes the files of a folder whose names are wanted, and the folder where nothing else is in it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in [p for p in folder.iterdir() if wanted(p.name)]:
+        with suppress(OSError):  # a folder of that name is not ours
+            path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _read_png(path: Path) -> np.ndarray:
