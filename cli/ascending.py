@@ -33,7 +33,9 @@ PresetOption = Annotated[
         help="convscope, lucid, maco, chollet, jacobgil, yosinski-a to -d or dream; see docs/presets.md.",
     ),
 ]
-StepsOption = Annotated[int | None, typer.Option("--steps", metavar="N", help="Default the preset's own number.")]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", metavar="N", max=1_000_000, help="Default the preset's own number.")
+]
 PrecisionOption = Annotated[
     str,
     typer.Option(

@@ -67,7 +67,10 @@ BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pas
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
-SizeOption = Annotated[int | None, typer.Option("--size", metavar="PX", help="Side of the pictures, pixels.")]
+LARGEST_SIZE = 65536  # pixels; a side that no memory holds, and few enough for the arithmetic of sizes
+SizeOption = Annotated[
+    int | None, typer.Option("--size", metavar="PX", max=LARGEST_SIZE, help="Side of the pictures, pixels.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Start again instead of resuming.")]
 
 _SHOWN_INSTEAD = "\N{REPLACEMENT CHARACTER}"

@@ -20,6 +20,7 @@ from .ascending import (
     write_single,
 )
 from .common import (
+    LARGEST_SIZE,
     DeviceOption,
     JsonOption,
     LayerOption,
@@ -35,7 +36,9 @@ from .common import (
 )
 
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
-SideOption = Annotated[int, typer.Option("--size", metavar="PX", help="The longer side of the dream.")]
+SideOption = Annotated[
+    int, typer.Option("--size", metavar="PX", max=LARGEST_SIZE, help="The longer side of the dream.")
+]
 
 
 @loading_options

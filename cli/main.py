@@ -129,14 +129,22 @@ def _explain(exc: BaseException) -> int:
         place = context.command_path if context is not None else "convscope"
         fail(f"error: {exc.format_message().rstrip('.')}; see: {place} --help")
         return exc.exit_code
-    if isinstance(exc, MemoryError):
-        fail("error: out of memory; try a smaller --size or --batch")
+    if _is_out_of_memory(exc):
+        fail("error: out of memory; try a smaller --size, --steps or --batch")
         return 1
     text = clean(f"{type(exc).__name__}: {exc}")
     if len(text) > 240:
         text = text[:240] + "…"
     fail(f"error: convscope has a bug: {text}; please report it with the output of the same command and --debug")
     return 1
+
+
+def _is_out_of_memory(exc: BaseException) -> bool:
+    if "torch" not in sys.modules:  # no one asked it for memory, and importing it takes seconds
+        return isinstance(exc, MemoryError)
+    from ..engine.ascent.memory import out_of_memory
+
+    return out_of_memory(exc)
 
 
 def _root(

@@ -14,8 +14,8 @@ SECONDS_BETWEEN_LINES = 30.0
 class Progress(Protocol):
     """What `progress` yields."""
 
-    def advance(self, n: int = 1, **fields: Any) -> None:
-        """``n`` more are done; ``fields`` (``failed=2``, ``layer="conv1"``) are shown behind the rate."""
+    def advance(self, n: float = 1, **fields: Any) -> None:
+        """``n`` more are done, also a part of one; ``fields`` (``failed=2``) are shown behind the rate."""
 
     def describe(self, text: str) -> None:
         """Replaces the description."""
@@ -62,8 +62,13 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def _whole(done: float) -> int:
+    """How many are finished, where sums of thirds may be a rounding error short of the last."""
+    return int(done + 1e-6)
+
+
 class _Silent:
-    def advance(self, n: int = 1, **fields: Any) -> None:
+    def advance(self, n: float = 1, **fields: Any) -> None:
         pass
 
     def describe(self, text: str) -> None:
@@ -76,9 +81,9 @@ class _Lines:
     def __init__(self, total: int | None, description: str, unit: str, clock: Callable[[], float]) -> None:
         self._total, self._description, self._unit, self._clock = total, description, unit, clock
         self._started = self._spoke = clock()
-        self._done = 0
+        self._done = 0.0
 
-    def advance(self, n: int = 1, **fields: Any) -> None:
+    def advance(self, n: float = 1, **fields: Any) -> None:
         self._done += n
         now = self._clock()
         if now - self._spoke >= SECONDS_BETWEEN_LINES:
@@ -93,7 +98,7 @@ class _Lines:
 
         rate = self._done / elapsed if elapsed > 0 else 0.0
         of = f"/{self._total}" if self._total is not None else ""
-        parts = [f"{self._done}{of} {self._unit}".rstrip(), f"{rate:.3g}/s"]
+        parts = [f"{_whole(self._done)}{of} {self._unit}".rstrip(), f"{rate:.3g}/s"]
         if self._total is not None and rate > 0:
             parts.append(f"{duration((self._total - self._done) / rate)} left")
         parts += [f"{name} {value}" for name, value in fields.items()]
@@ -103,12 +108,14 @@ class _Lines:
 class _Bar:
     def __init__(self, bar: Any, task: Any) -> None:
         self._bar, self._task = bar, task
+        self._done = 0.0
 
-    def advance(self, n: int = 1, **fields: Any) -> None:
+    def advance(self, n: float = 1, **fields: Any) -> None:
         from .common import clean
 
         shown = clean(" ".join(f"{name} {value}" for name, value in fields.items()))
-        self._bar.update(self._task, advance=n, extra=shown)
+        self._done += n
+        self._bar.update(self._task, completed=round(self._done, 6), extra=shown)
 
     def describe(self, text: str) -> None:
         from .common import clean

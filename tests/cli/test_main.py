@@ -90,7 +90,7 @@ def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
         (errors.ParityError("c1 differs"), 3, "error: c1 differs"),
         (errors.PartlyDone("the disk is full"), 4, "error: the disk is full"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (MemoryError(), 1, "error: out of memory; try a smaller --size or --batch"),
+        (MemoryError(), 1, "error: out of memory; try a smaller --size, --steps or --batch"),
         (SystemExit(3), 3, ""),
     ],
 )
@@ -187,6 +187,21 @@ def test_ctrl_c_ends_with_130_and_one_line() -> None:
         assert process.wait(timeout=30) == 130
         assert time.monotonic() - begun < 10
         assert process.stderr.read() == "interrupted\n"
+
+
+def test_want_of_torch_s_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch  # noqa: F401  (who runs out of torch's memory has it)
+
+    _raising(monkeypatch, RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried …"))
+    assert main.run(["doctor"]) == 1
+    assert capsys.readouterr().err == "error: out of memory; try a smaller --size, --steps or --batch\n"
+
+
+@pytest.mark.parametrize("option", ["--size", "--steps"])
+def test_more_than_any_memory_holds_is_wrong_use(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["filters", "m.onnx"], ["dream", "m.onnx", "cat.png"], ["invert", "m.onnx", "cat.png"]):
+        assert main.run([*command, option, "99999999999999999999"]) == 2
+        assert option in capsys.readouterr().err
 
 
 def test_doctor_s_json_is_one_object_on_stdout_and_plain_text_has_no_escapes() -> None:

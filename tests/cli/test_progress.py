@@ -116,3 +116,13 @@ def test_shown_pictures_fit_and_without_colours_are_shades(capsys: pytest.Captur
 def test_wide_pictures_shrink_to_the_columns(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.show(np.ones((10, 400, 3)), columns=20)
     assert capsys.readouterr().err.splitlines() == ["█" * 20]
+
+
+def test_units_half_done_are_counted_when_they_are_finished(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with progress(3, "filters", unit="units", clock=clock) as bar:
+        for third in range(9):
+            clock.now = 31.0 * (third + 1)
+            bar.advance(1 / 3)
+    counts = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+    assert counts == ["0/3", "0/3", "1/3", "1/3", "1/3", "2/3", "2/3", "2/3", "3/3"]
