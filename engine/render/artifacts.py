@@ -140,19 +140,31 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(scaled, 0.0, 1.0) * 255).astype(np.uint8)
 
 
+def side_by_side(image: np.ndarray) -> np.ndarray:
+    """A picture as eyes can take it: (H, W), (H, W, 1) and (H, W, 3) as they are, else channels in a row, (H, C*W).
+
+    The channels of a network's input are colours only where they are three. Four are not colours and transparency:
+    what the fourth one shows would blot out the others.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] in (0, 1, 3):
+        return image
+    return image.transpose(0, 2, 1).reshape(image.shape[0], -1)
+
+
 def to_pillow(image: np.ndarray) -> Any:
-    """A PIL image from (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), floats in [0, 1] or uint8.
+    """A PIL image from (H, W) or (H, W, C), floats in [0, 1] or uint8: gray, colours, or `side_by_side`.
 
     Raises:
         ValueError: another shape.
     """
     from PIL import Image
 
-    pixels = to_uint8(image)
+    pixels = side_by_side(to_uint8(image))
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[2] in (3, 4)):
-        raise ValueError(f"a picture is (H, W) or (H, W, 1|3|4), not {np.shape(image)}")
+    if pixels.ndim != 2 and not (pixels.ndim == 3 and pixels.shape[2] == 3):
+        raise ValueError(f"a picture is (H, W) or (H, W, C), not {np.shape(image)}")
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 

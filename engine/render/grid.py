@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .artifacts import side_by_side
+
 
 def grid(
     images: Sequence[np.ndarray], columns: int | None = None, margin: int = 2, background: float = 1.0
@@ -15,7 +17,8 @@ def grid(
 
     Args:
         images: (H, W, C) or (H, W) each, floats in [0, 1] or uint8. Sizes may differ: the cell is as large as the
-            largest, smaller ones are centred. A grayscale picture among colour ones is repeated to three channels.
+            largest, smaller ones are centred. A grayscale picture among colour ones is repeated to three channels;
+            neither gray nor coloured ones are drawn as by `side_by_side`.
         columns: per row; default the smallest square that holds them all.
         margin: pixels between pictures (none around them).
         background: of margins and empty cells, in [0, 1].
@@ -45,6 +48,6 @@ def grid(
 
 
 def _float(image: np.ndarray) -> np.ndarray:
-    image = np.asarray(image)
+    image = side_by_side(image)
     scaled = image.astype(np.float32) / 255 if image.dtype == np.uint8 else image.astype(np.float32)
     return scaled[:, :, None] if scaled.ndim == 2 else scaled

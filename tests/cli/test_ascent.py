@@ -12,8 +12,10 @@ import numpy as np
 import onnx
 import pytest
 from convscope.cli.main import run
+from onnx import helper
 from PIL import Image
 
+from ..tiny import model as tiny_model
 from ..tiny import small_cnn
 
 if TYPE_CHECKING:
@@ -243,3 +245,19 @@ def test_the_numbers_of_a_single_picture_name_all_it_depends_on(model: str, phot
     assert said("dream")["layer_units"] == "all"
     assert said("dream", "--units", "2-4")["layer_units"] == [2, 3, 4]
     assert said("invert", "--gain", "3")["gain"] == 3
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_pictures_of_inputs_that_are_no_colours_show_every_channel(channels: int, tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(0, 0.3, (3, channels, 3, 3)).astype(np.float32)
+    path, out = tmp_path / "odd.onnx", tmp_path / "out"
+    onnx.save(
+        tiny_model([helper.make_node("Conv", ["x", "w"], ["y"], "/c")], {"w": weight}, ("N", channels, 16, 16)), path
+    )
+    command = ["filters", str(path), "--layer", "c", "--steps", "2", "--size", "16", "--preprocessing", "unit"]
+    assert run([*command, "--live", "-o", str(out)]) == 0
+    for name in ("unit-0000.png", "starts/unit-0000.png"):
+        with Image.open(out / name) as picture:
+            assert (picture.mode, picture.size) == ("L", (16 * channels, 16))
+    with Image.open(out / "grid.png") as picture:
+        assert (picture.mode, picture.size) == ("L", (2 * 16 * channels + 2, 34))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from convscope.engine.render import artifacts
+from convscope.engine.render.grid import grid
 from convscope.errors import ConvscopeError, PartlyDone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,7 +95,7 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path: Path) ->
     assert not (tmp_path / "a.bin").exists()
 
 
-@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4)])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3)])
 def test_png_keeps_every_byte(tmp_path: Path, shape: tuple[int, ...]) -> None:
     pixels = RNG.integers(0, 256, shape, dtype=np.uint8)
     path = artifacts.save_png(tmp_path / "a.png", pixels)
@@ -118,8 +120,21 @@ def test_png_metadata_comes_back_and_bytes_repeat(tmp_path: Path) -> None:
 
 
 def test_a_wrong_shape_is_no_picture() -> None:
-    with pytest.raises(ValueError, match=r"\(4, 4, 2\)"):
-        artifacts.to_pillow(np.zeros((4, 4, 2)))
+    for shape in ((4,), (4, 4, 0), (1, 4, 4, 3)):
+        with pytest.raises(ValueError, match=re.escape(str(shape))):
+            artifacts.to_pillow(np.zeros(shape))
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_channels_that_are_no_colours_are_drawn_side_by_side_in_gray(channels: int, tmp_path: Path) -> None:
+    image = RNG.random((3, 6, channels))
+    row = np.concatenate([image[:, :, c] for c in range(channels)], axis=1)
+    with Image.open(artifacts.save_png(tmp_path / "a.png", image)) as picture:
+        assert picture.mode == "L"
+        assert np.array_equal(np.asarray(picture), artifacts.to_uint8(row))
+    stitched = grid([image, image], columns=1, margin=1)
+    assert stitched.shape == (7, 6 * channels, 1)
+    assert np.array_equal(stitched[:3, :, 0], row.astype(np.float32))
 
 
 def test_json_keeps_order_and_has_no_nan() -> None:
