@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import UsageError
 from .ascending import (
     BatchOption,
     LiveOption,
@@ -44,8 +45,12 @@ StartOption = Annotated[str, typer.Option("--start", metavar="noise|IMAGE", help
 NoiseOption = Annotated[
     str | None, typer.Option("--noise", metavar="KIND", help="uniform or normal pixel noise; default the preset's.")
 ]
-NoiseMeanOption = Annotated[float, typer.Option("--noise-mean", min=0, max=255, help="Of --noise, 0..255.")]
-NoiseStdOption = Annotated[float, typer.Option("--noise-std", min=0, max=255, help="Of --noise, 0..255.")]
+NoiseMeanOption = Annotated[
+    float | None, typer.Option("--noise-mean", min=0, max=255, help="Of --noise, 0..255; default 127.")
+]
+NoiseStdOption = Annotated[
+    float | None, typer.Option("--noise-std", min=0, max=255, help="Of --noise, 0..255; default 10.")
+]
 NeuronOption = Annotated[
     bool | None, typer.Option("--neuron/--channel", help="Maximize the middle of the map, or its mean.")
 ]
@@ -62,8 +67,8 @@ def command(
     seed: SeedOption = 0,
     start: StartOption = "noise",
     noise: NoiseOption = None,
-    noise_mean: NoiseMeanOption = 127,
-    noise_std: NoiseStdOption = 10,
+    noise_mean: NoiseMeanOption = None,
+    noise_std: NoiseStdOption = None,
     neuron: NeuronOption = None,
     batch: BatchOption = "auto",
     strip: StripOption = 0,
@@ -82,13 +87,14 @@ def command(
     continues after an interruption.
     """
     from ..engine.ascent.album import Album, identity
-    from ..engine.ascent.filters import strongest
+    from ..engine.ascent.filters import default_size, strongest
     from ..engine.ascent.network import unit_layer
     from ..engine.ascent.presets import preset as find_preset
     from ..engine.ascent.settings import settings
     from ..engine.ascent.studio import Studio
 
     find_preset(preset)
+    drawn = _noise(noise, noise_mean, noise_std)
     check_out(out)
     picture = None if start == "noise" else read_pixels(start)
     graph = open_model(model, quiet=quiet, **options)
@@ -98,11 +104,11 @@ def command(
     chosen = settings(
         graph,
         preset_name=preset,
-        size=size,
+        size=default_size(graph, found) if size is None else size,
         steps=steps,
         seed=seed,
         start=picture,
-        noise=_noise(noise, noise_mean, noise_std),
+        noise=drawn,
         strip=strip,
     )
     studio = Studio(graph, found, chosen, device=device, batch=batch, neuron=neuron, precision=precision)
@@ -119,7 +125,11 @@ def command(
     page.finish(kept, asked.indices, as_json=as_json, quiet=quiet)
 
 
-def _noise(kind: str | None, mean: float, std: float) -> Noise | None:
+def _noise(kind: str | None, mean: float | None, std: float | None) -> Noise | None:
     from ..engine.ascent.presets import Noise
 
-    return None if kind is None else Noise(kind, mean, std)
+    if kind is not None:
+        return Noise(kind, 127 if mean is None else mean, 10 if std is None else std)
+    if mean is not None or std is not None:
+        raise UsageError("--noise-mean and --noise-std describe --noise; add --noise uniform or --noise normal")
+    return None

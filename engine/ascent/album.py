@@ -150,6 +150,7 @@ def identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping[str, An
         "steps": chosen.steps,
         "seed": chosen.seed,
         "start": start,
+        "noise": repr(chosen.noise),
         "strip": chosen.strip,
         **(extra or {}),
     }

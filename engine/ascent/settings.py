@@ -71,6 +71,8 @@ def settings(
         raise UsageError(f"strip {strip} is negative; give the number of pictures on the way, 0 for none")
     if noise is not None:
         _check_noise(noise)
+        if start is not None:
+            raise UsageError("noise and a picture to start from exclude each other; give one of them")
     if noise is not None and recipe.picture in PIXELS:
         recipe, noise = replace(recipe, noise=noise), None
     return Settings(recipe, pair, count, int(seed), _fitted_start(start, graph, pair), strip, noise)

@@ -65,6 +65,15 @@ def test_the_same_command_continues_and_computes_nothing_twice(
     assert run([*command, "0", "--seed", "1", "--force"]) == 0
 
 
+def test_other_noise_is_another_album_under_every_preset(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["filters", model, "--layer", "conv2", "--units", "0", *FAST, "-o", str(tmp_path / "out")]
+    assert run([*command, "--noise", "uniform", "--noise-mean", "40"]) == 0
+    assert run([*command, "--noise", "uniform", "--noise-mean", "90"]) == 2
+    assert "made with other settings" in capsys.readouterr().err
+
+
 def test_top_keeps_the_strongest(model: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(["filters", model, "--layer", "relu1", "--units", "top:4", *FAST, "-o", str(out), "--live"]) == 0
@@ -93,6 +102,7 @@ def test_a_photograph_is_dreamt_and_inverted(command: str, name: str, model: str
         (["--layer", "conv2", "--units", "99"], 2, "out of range"),
         (["--layer", "conv2", "--size", "0"], 2, "size 0 is not positive"),
         (["--layer", "conv2", "--preset", "x"], 2, "preset 'x' is unknown"),
+        (["--layer", "conv2", "--noise-std", "20"], 2, "add --noise uniform"),
         (["--layer", "conv2", "--batch", "0"], 2, "batch '0'"),
         (["--units", "0"], 2, "filters needs --layer"),
     ],
