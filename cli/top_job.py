@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .common import command_line, emit, emit_json, parse_units, progress, say
+from .common import clean, command_line, emit, emit_json, parse_units, progress, say
 from .pictures import Skipped, kept, unique
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _see(
 
 
 def _shard_done(job: Job, states: Sequence[TopImages], shard: tuple[int, int], skipped: Skipped, as_json: bool) -> None:
-    files = [job.state(layer, shard) for layer in job.layers]
+    files = [file for layer in job.layers if (file := job.state(layer, shard)).is_file()]  # none for an empty shard
     say("shard done; when all are, run the same command without --shard", job.quiet)
     if as_json:
         emit_json({"shard": list(shard), "images": len(states[0].done), "states": files, "failed": skipped.failed})
@@ -233,7 +233,8 @@ def _parquet(job: Job, entries: Sequence[dict[str, Any]]) -> None:
         for unit in entry["units"]:
             for rank, best in enumerate(unit["top"]):
                 box = dict(zip(("top", "left", "bottom", "right"), best["box"], strict=True))
-                plain = {key: best[key] for key in ("image", "value", "row", "column")}
+                plain = {key: best[key] for key in ("value", "row", "column")}
+                plain["image"] = clean(best["image"])  # a name that is no text cannot be written
                 table.append({"layer": entry["layer"], "unit": unit["unit"], "rank": rank, **plain, **box})
     kinds = {"layer": "string", "unit": "int32", "rank": "int32", "image": "string", "value": "float32"}
     kinds |= dict.fromkeys(("row", "column", "top", "left", "bottom", "right"), "int32")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,7 @@ def pixel_attack(
     Raises:
         UsageError: numbers out of range, or a model that is no classifier.
     """
+    _check_picture(graph, image)
     if pixels < 1 or pixels > image.shape[1] * image.shape[2]:
         raise UsageError(f"--pixels {pixels} is out of range: the image has {image.shape[1] * image.shape[2]}")
     if population < 5 or iterations < 1:
@@ -194,6 +196,7 @@ def gradient_attack(
         raise UsageError(f"attack '{method}' is unknown; choose one of {', '.join(METHODS)}")
     if not 0 < epsilon <= 1 or steps < 1:
         raise UsageError(f"epsilon {epsilon:g} and steps {steps} are out of range; use 0 < epsilon <= 1 and steps >= 1")
+    _check_picture(graph, image)
     model = _Classifier(graph, device, 1)
     before = model.logits(image[None])[0]
     original = _check_target(graph, before, target)
@@ -247,9 +250,18 @@ class _Classifier:
             part = pictures[start : start + size]
             filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
             x = np.ascontiguousarray(self.graph.preprocessing.normalize(filled), dtype=np.float32)
-            found.append(self.session.run(x)[self.graph.logits][: len(part)])
+            values = self.session.run(x)[self.graph.logits][: len(part)]
+            found.append(values.reshape(len(part), -1) if values.shape[2:] == (1, 1) else values)
         self.evaluations += len(pictures)
         return np.concatenate(found)
+
+
+def _check_picture(graph: Graph, image: np.ndarray) -> None:
+    shape = np.shape(image)
+    if len(shape) != 3 or shape[0] != graph.channels or 0 in shape:
+        raise UsageError(f"a picture of shape {shape} is not ({graph.channels}, height, width)")
+    if not np.isfinite(image).all() or np.min(image) < 0 or np.max(image) > 1:
+        raise UsageError("the picture has values outside [0, 1]; divide one of 0..255 by 255")
 
 
 def _check_target(graph: Graph, logits: np.ndarray, target: int | None) -> int:
@@ -258,7 +270,7 @@ def _check_target(graph: Graph, logits: np.ndarray, target: int | None) -> int:
             f"{graph.name} gives {logits.shape} per image; an attack needs a classifier of 2 or more classes"
         )
     original = int(logits.argmax())
-    if target is not None and not 0 <= target < len(logits):
+    if target is not None and (not isinstance(target, Integral) or not 0 <= target < len(logits)):
         raise UsageError(f"class {target} is out of range: {graph.name} has {len(logits)} classes")
     if target == original:
         raise UsageError(f"the model says class {target} already; choose another --target, or none")

@@ -142,6 +142,8 @@ class Graph:
         """Layers by comma-separated names and globs (``block5_conv*,predictions``), in table order."""
         if isinstance(patterns, str):
             patterns = [p.strip() for p in patterns.split(",") if p.strip()]
+        if not patterns:
+            raise UsageError(f"no layer of {self.name} is named; give names or globs, '*' for all")
         found: set[int] = set()
         for pattern in patterns:
             hits = [la.index for la in self.layers if fnmatch.fnmatchcase(la.name, pattern)]

@@ -6,6 +6,7 @@ A picture is RGB, float32, (H, W, 3), in [0, 1]. Every conversion is done here a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ T = TypeVar("T")
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
+_SLACK = 1e-3  # of values just outside [0, 1], as resampling leaves them
+_LARGEST_ENLARGED = 64e6  # pixels of a picture scaled to be cropped
+_REACH = 8  # pixels of a picture around what is kept, for the resampling's kernel
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in Pillow's "L"
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -159,6 +163,24 @@ def _planes(bands: np.ndarray) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(bands[..., channel], dtype=np.float32)
 
 
+def checked_pixels(picture: Any) -> np.ndarray:
+    """A picture given as an array, (H, W, 3) float32 in [0, 1]; gray is repeated, uint8 divided by 255.
+
+    Raises:
+        UsageError: another shape, no pixels, or values outside [0, 1].
+    """
+    values = np.asarray(picture)
+    if values.dtype == np.uint8:
+        values = values.astype(np.float32) / 255
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3 or values.shape[2] not in (1, 3) or 0 in values.shape or values.dtype.kind not in "fiub":
+        raise UsageError(f"a picture of shape {np.shape(picture)} is not (height, width, 3), nor (height, width)")
+    if not np.isfinite(values).all() or values.min() < -_SLACK or values.max() > 1 + _SLACK:
+        raise UsageError("the picture has values outside [0, 1]; divide one of 0..255 by 255")
+    return np.broadcast_to(values, (*values.shape[:2], 3)).astype(np.float32)
+
+
 def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -> np.ndarray:
     """A picture in the shape of the model's input: resized or cropped as its preprocessing says.
 
@@ -189,15 +211,24 @@ def _short_side(pixels: np.ndarray, size: tuple[int, int], crop: float, interpol
     """The short side to ``size / crop``, then the centre of ``size``."""
     height, width = pixels.shape[:2]
     scale = max(size[0] / crop / height, size[1] / crop / width)
+    if height * width * scale**2 > _LARGEST_ENLARGED:  # a strip: enlarged, it would be thousands of times what is kept
+        pixels = _centre(pixels, [2 * _REACH + math.ceil(side / scale) for side in size])
+        height, width = pixels.shape[:2]
     larger = (max(round(height * scale), size[0]), max(round(width * scale), size[1]))
     scaled = resize(pixels, larger, interpolation)
     top, left = round((larger[0] - size[0]) / 2), round((larger[1] - size[1]) / 2)
     return scaled[top : top + size[0], left : left + size[1]]
 
 
+def _centre(pixels: np.ndarray, sides: Sequence[int]) -> np.ndarray:
+    """The middle of a picture, at least ``sides`` where it is as large, with the same centre."""
+    cuts = [max(0, (length - side) // 2) for length, side in zip(pixels.shape, sides, strict=False)]
+    return pixels[tuple(slice(cut, length - cut) for cut, length in zip(cuts, pixels.shape, strict=False))]
+
+
 def model_input(picture: Picture | np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -> np.ndarray:
     """(1, C, H, W) float32 model input of one picture."""
-    pixels = picture.pixels if isinstance(picture, Picture) else picture
+    pixels = picture.pixels if isinstance(picture, Picture) else checked_pixels(picture)
     return graph.preprocessing.normalize(fit(pixels, graph, size)[None]).astype(np.float32, copy=False)
 
 

@@ -129,12 +129,13 @@ def provenance(graph: Graph, chosen: Settings) -> dict[str, Any]:
 def checked_picture(image: Any, channels: int) -> np.ndarray:
     """A given picture for a model of that many channels, (H, W, C) float32 in [0, 1].
 
-    A picture in gray serves every model, and one in colour a model of one channel.
+    A picture in gray serves every model, and one in colour a model of one channel; uint8 is divided by 255.
 
     Raises:
         UsageError: another shape, no pixels, values outside [0, 1], or channels that the model does not take.
     """
-    picture = np.asarray(image, dtype=np.float32)
+    picture = np.asarray(image)
+    picture = picture.astype(np.float32) / (255 if picture.dtype == np.uint8 else 1)
     picture = picture[:, :, None] if picture.ndim == 2 else picture
     if picture.ndim != 3 or 0 in picture.shape:
         raise UsageError(f"a picture of shape {np.shape(image)} is not (height, width, channels)")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -139,8 +140,15 @@ def as_input(graph: Graph, images: Any) -> tuple[np.ndarray, bool]:
         if not rows:
             raise UsageError("no image given")
         return np.concatenate(rows), False
+    images = images.detach().cpu().numpy() if hasattr(images, "detach") else images
     if getattr(images, "ndim", None) == 4:
         array = np.asarray(images, dtype=np.float32)
+        if not len(array):
+            raise UsageError("no image given")
+        if array.shape[1] != graph.channels:
+            raise UsageError(
+                f"model input of {graph.name} has {graph.channels} channels (N, C, H, W), not {array.shape}"
+            )
         return array, len(array) == 1
     from ..images import model_input, read_image
 
@@ -174,8 +182,10 @@ def _layers(graph: Graph, layer: Any, target: str) -> list[Layer]:
         return [layer]
     if isinstance(layer, str):
         return list(graph.match(layer))
-    if isinstance(layer, int):
-        return [graph.layer(layer)]
+    if isinstance(layer, Integral) and not isinstance(layer, bool):
+        return [graph.layer(int(layer))]
+    if not isinstance(layer, Iterable) or not (layer := list(layer)):
+        raise UsageError(f"layer {layer} names none; give a name, a tensor, an index or several")
     return [found for item in layer for found in _layers(graph, item, target)]
 
 
@@ -185,6 +195,20 @@ def _check_options(methods: Sequence[Method], options: Mapping[str, Any]) -> Non
         if name not in known:
             hint = f"it takes {', '.join(sorted(known))}" if known else "it takes no options"
             raise UsageError(f"option '{name}' is unknown to {', '.join(m.name for m in methods)}; {hint}")
+        for method in methods:
+            if name in method.options:
+                _check_number(name, options[name], method.kind(name))
+
+
+def _check_number(name: str, value: Any, kind: str) -> None:
+    """Raises for an option that is to be a number and is none; ``kind`` is its annotation."""
+    least = 1 if name in ("window", "stride") else 0
+    if kind.startswith("int"):
+        right = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+        if not right and not (value is None and "None" in kind):
+            raise UsageError(f"option {name}={value} is not a whole number, {least} or more")
+    elif kind == "float" and not (isinstance(value, Real) and 0 <= float(value) < float("inf")):
+        raise UsageError(f"option {name}={value} is not a number, 0 or more")
 
 
 def _run(

@@ -44,6 +44,10 @@ class Method:
         parameters = inspect.signature(self.run).parameters.values()
         return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed)
 
+    def kind(self, option: str) -> str:
+        """An option's type, as annotated."""
+        return str(inspect.signature(self.run).parameters[option].annotation)
+
 
 def _table() -> dict[str, Method]:
     titles = {

@@ -169,14 +169,18 @@ def _places(length: int, side: int, step: int) -> list[int]:
 def _random_masks(
     random: np.random.Generator, count: int, cells: int, keep: float, size: tuple[int, int], batch: int
 ) -> Iterator[np.ndarray]:
-    """RISE masks (n, H, W): the grid is one cell larger than the image, cropped at a random offset."""
+    """RISE masks (n, H, W): the grid is one cell larger than the image, cropped at a random offset.
+
+    Drawn mask by mask, so that ``batch`` does not change them.
+    """
     cell = [-(-s // cells) for s in size]
     full = ((cells + 1) * cell[0], (cells + 1) * cell[1])
     for start in range(0, count, batch):
-        grids = (random.random((min(batch, count - start), cells, cells)) < keep).astype(np.float32)
-        large = resized(grids, full)
-        offsets = random.integers(0, cell, size=(len(grids), 2))
-        yield np.stack([m[t : t + size[0], c : c + size[1]] for m, (t, c) in zip(large, offsets, strict=True)])
+        drawn = [
+            (random.random((cells, cells)) < keep, random.integers(0, cell)) for _ in range(min(batch, count - start))
+        ]
+        large = resized(np.stack([grid for grid, _ in drawn]).astype(np.float32), full)
+        yield np.stack([m[t : t + size[0], c : c + size[1]] for m, (_, (t, c)) in zip(large, drawn, strict=True)])
 
 
 def _distinct(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

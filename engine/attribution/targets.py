@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,11 @@ def _class_target(graph: Graph, index: int, logits: np.ndarray) -> Target:
 
 
 def _class_index(graph: Graph, spec: str | int, classes: int) -> int:
-    if isinstance(spec, int) or _NUMBER.fullmatch(spec):
+    if isinstance(spec, Integral) and not isinstance(spec, bool):
+        index = int(spec)
+    elif not isinstance(spec, str):
+        raise UsageError(f"target {spec!r} is neither a class nor a `Target`; give an index, a name or unit:LAYER:UNIT")
+    elif _NUMBER.fullmatch(spec):
         index = int(spec)
     else:
         from ..labels import find_class

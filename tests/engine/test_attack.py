@@ -129,3 +129,19 @@ def test_wrong_numbers_are_refused(brittle, arguments, message):
 def test_wrong_gradient_attacks_are_refused(brittle, arguments, message):
     with pytest.raises(UsageError, match=message):
         gradient_attack(brittle, np.zeros((3, 8, 8), np.float32), **arguments)
+
+
+def test_logits_of_one_position_are_classes() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 3, 1)).eval()
+    graph = convscope.load(net, example_input=torch.zeros(2, 3, 8, 8))
+    image = np.random.default_rng(0).random((3, 8, 8)).astype(np.float32)
+    assert len(gradient_attack(graph, image, epsilon=0.3).after) == 3
+    assert len(pixel_attack(graph, image, population=5, iterations=1).after) == 3
+
+
+@pytest.mark.parametrize("image", [np.full((3, 8, 8), 200), np.full((3, 8, 8), np.nan), np.zeros((8, 8, 3))])
+def test_what_is_no_picture_is_refused(brittle, image):
+    for attack in (pixel_attack, gradient_attack):
+        with pytest.raises(UsageError, match="picture"):
+            attack(brittle, image.astype(np.float32))

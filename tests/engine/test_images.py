@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,15 @@ def test_sixteen_bit_colours_are_said_to_be_read_as_eight(tmp_path: Path, kind: 
     assert picture.notes == ("16 bits per channel read as 8", "transparent parts shown on white")
     if kind == 2:
         np.testing.assert_allclose(picture.pixels[0, :, 0], [3 / 255, 1, 1], atol=1e-6)
+
+
+def test_a_strip_is_cropped_before_it_is_enlarged() -> None:
+    graph = convscope.load(tiny.small_cnn(), preprocessing="torch", check=False)
+    cropped = replace(graph.preprocessing, resize="crop")
+    graph = replace(graph, preprocessing=cropped)
+    strip = np.tile(np.linspace(0, 1, 4001, dtype=np.float32), (1, 1))[:, :, None].repeat(3, 2)
+    whole = images.fit(strip, graph)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convscope.engine.images._LARGEST_ENLARGED", 1000)
+        np.testing.assert_allclose(images.fit(strip, graph), whole, atol=2e-3)
+    assert images.fit(np.zeros((1, 40_000, 3), np.float32), graph, (224, 224)).shape == (3, 224, 224)

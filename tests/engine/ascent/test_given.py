@@ -133,6 +133,12 @@ def test_what_cannot_be_is_refused_in_a_line(asked: Callable[[Graph], Any], word
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_bytes_are_the_picture_that_they_show() -> None:
+    picture = (PHOTO * 255).astype(np.uint8)
+    both = [dream(small(), one, "conv2", size=24, steps=2)[0].image for one in (picture, picture / 255)]
+    np.testing.assert_array_equal(*both)
+
+
 def test_photographs_to_judge_by_may_have_another_size_and_gray_serves_every_model() -> None:
     photos = np.random.default_rng(0).random((3, 3, 40, 30))
     made = filters(small(), "conv2", None, size=16, steps=2, preset="chollet", photos=photos)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import convscope
 import numpy as np
 import pytest
@@ -319,3 +321,60 @@ def test_passes_have_one_shape():
 def test_a_unit_target_by_layer_object():
     graph = residual()[1]
     assert unit_target(graph, graph.layer("pool"), 2).name == "pool:2"
+
+
+def test_rise_does_not_depend_on_the_batch() -> None:
+    _, graph = residual()
+    found = [explain(graph, images(1, 32), "rise", target=1, batch=batch, masks=30).values for batch in (3, 16)]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value"),
+    [
+        ("integratedgradients", "steps", 2.5),
+        ("integratedgradients", "steps", "x"),
+        ("smoothgrad", "noise", -1),
+        ("smoothgrad", "noise", float("nan")),
+        ("smoothgrad", "seed", -1),
+        ("rise", "keep", "x"),
+        ("occlusion", "stride", 0),
+        ("scorecam", "refine", 2.5),
+    ],
+)
+def test_an_options_wrong_value_is_refused_by_its_name(method: str, option: str, value: object) -> None:
+    _, graph = residual()
+    with pytest.raises(UsageError, match=f"option {option}="):
+        explain(graph, images(1, 32), method, **{option: value})
+
+
+def test_pictures_and_numbers_are_taken_in_every_usual_form() -> None:
+    _, graph = residual()
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    whole = explain(graph, picture, target=np.int64(1), layer=np.int64(3)).heatmap
+    np.testing.assert_array_equal(whole, explain(graph, picture / 255, target=1, layer=3).heatmap)
+    gray = explain(graph, picture[:, :, 0], target=1).heatmap
+    np.testing.assert_array_equal(gray, explain(graph, np.repeat(picture[:, :, :1], 3, 2), target=1).heatmap)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"images": np.full((8, 8, 3), 200.0)}, "values outside"),
+        ({"images": np.full((8, 8, 3), np.nan)}, "values outside"),
+        ({"images": np.zeros((8, 8, 4))}, "is not (height, width, 3)"),
+        ({"images": np.zeros((0, 5, 3))}, "is not (height, width, 3)"),
+        ({"images": None}, "is not (height, width, 3)"),
+        ({"images": np.zeros((0, 3, 32, 32))}, "no image given"),
+        ({"images": np.zeros((1, 32, 32, 3))}, "has 3 channels (N, C, H, W)"),
+        ({"layer": ""}, "no layer of"),
+        ({"layer": []}, "names none"),
+        ({"target": True}, "neither a class"),
+        ({"target": 2.0}, "neither a class"),
+    ],
+)
+def test_what_explains_nothing_is_refused_in_a_line(asked: dict[str, Any], words: str) -> None:
+    _, graph = residual()
+    with pytest.raises(UsageError) as caught:
+        explain(graph, **{"images": images(1, 32), **asked})
+    assert words in str(caught.value)
