@@ -14,13 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RefusedInput
+from ..errors import RefusedInput, UsageError
 from .graph import Graph
 from .images import Picture, model_input, stream
 from .layers import Layer
 from .session import Session
 
 Failure = Callable[[Path, RefusedInput], None]
+
+
+def _refuse(path: Path, error: RefusedInput) -> None:
+    raise error
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,34 +44,38 @@ class Batch:
 
 def activations(
     graph: Graph,
-    paths: Sequence[Path],
-    layers: Sequence[Layer],
+    paths: str | Path | Sequence[str | Path],
+    layers: Sequence[Layer | str | int],
     *,
     batch: int = 8,
     size: tuple[int, int] | None = None,
     device: str = "auto",
     workers: int = 2,
-    failed: Failure = lambda path, error: None,
+    failed: Failure = _refuse,
 ) -> Iterator[Batch]:
     """The layers' activations, batch by batch, in the order of the paths.
 
     Args:
         graph: the model.
-        paths: picture files.
-        layers: which; channels-last layers come channels-first.
+        paths: picture files, or one.
+        layers: which, by name or index too; channels-last layers come channels-first.
         batch: images per pass.
         size: (height, width); default the graph's image size.
         device: "auto", "cpu" or "cuda[:n]".
         workers: decoding threads.
-        failed: called for every picture that cannot be read; it is then left out.
+        failed: called for every picture that cannot be read, which is then left out; by default it is an error.
 
     Raises:
-        RefusedInput: ONNX Runtime refuses the model.
+        UsageError: no or unknown layers, numbers that are not positive. RefusedInput: a picture cannot be read, or ONNX
+            Runtime refuses the model.
     """
-    tensors = list(dict.fromkeys(layer.tensor for layer in layers))
-    session = graph.session(tensors, device=device)
-    for first, names, values in run_batches(session, graph, paths, batch, size, workers, failed):
-        yield Batch(first, names, {la.name: np.asarray(la.channels_first(values[la.tensor])) for la in layers})
+    if min(batch, workers, *(size or (1,))) < 1 or not layers:
+        raise UsageError(f"batch {batch}, workers {workers}, size {size} and {len(layers)} layers: none may be zero")
+    found = [layer if isinstance(layer, Layer) else graph.layer(layer) for layer in layers]
+    files = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    session = graph.session(list(dict.fromkeys(layer.tensor for layer in found)), device=device)
+    for first, names, values in run_batches(session, graph, files, batch, size, workers, failed):
+        yield Batch(first, names, {la.name: np.asarray(la.channels_first(values[la.tensor])) for la in found})
 
 
 def run_batches(
@@ -104,9 +112,13 @@ class Bound:
     Args:
         session: of one image input.
         input_name: what is fed.
+
+    Raises:
+        RefusedInput: the session has other inputs beside it.
     """
 
     def __init__(self, session: Session, input_name: str) -> None:
+        session.check_one_input()
         self.session = session
         self.input_name = input_name
         self.binding = session.ort.io_binding()

@@ -61,13 +61,26 @@ class Session:
         Args:
             x: the input array, or one per input name, in the model's own dtype.
             outputs: a subset of the session's outputs (all of them are computed anyway).
+
+        Raises:
+            RefusedInput: ONNX Runtime fails on the input, or the model has more inputs than one array fills.
         """
+        if not isinstance(x, Mapping):
+            self.check_one_input()
         feeds: Any = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
         names = list(outputs or self.output_names)
         try:
             return dict(zip(names, self.ort.run(names, feeds), strict=True))
         except Exception as error:
             raise RefusedInput(f"ONNX Runtime failed on the model: {first_line(error)}") from error
+
+    def check_one_input(self) -> None:
+        """Raises RefusedInput where a picture alone is not enough for the model."""
+        if len(self.input_names) > 1:
+            names = ", ".join(self.input_names)
+            raise RefusedInput(
+                f"the model has {len(self.input_names)} inputs ({names[:160]}); a picture fills one alone"
+            )
 
 
 def first_line(error: BaseException, limit: int = 300) -> str:

@@ -11,6 +11,7 @@ import pytest
 from convscope.engine.activations import activations
 from convscope.engine.images import image_paths, model_input, read_image
 from convscope.engine.reductions import STATISTICS, output_name, reduced_session
+from convscope.errors import RefusedInput, UsageError
 from onnx import helper
 from PIL import Image
 
@@ -134,3 +135,29 @@ def test_a_folder_of_broken_pictures_only_yields_nothing_and_names_all(graph: co
     paths = image_paths([tmp_path])
     assert list(activations(graph, paths, layers, device="cpu", failed=lambda p, e: failures.append(p.name))) == []
     assert failures == [f"{i}.png" for i in range(9)]
+
+
+def test_one_path_and_names_of_layers_will_do(graph: convscope.Graph, folder: list[Path]) -> None:
+    (by_name,) = activations(graph, str(folder[0]), ["conv1", 0], device="cpu")
+    (by_layer,) = activations(graph, folder[:1], [graph.layer("conv1")], device="cpu")
+    np.testing.assert_array_equal(by_name.values["conv1"], by_layer.values["conv1"])
+
+
+def test_mistakes_are_errors_and_not_an_empty_result(graph: convscope.Graph, folder: list[Path]) -> None:
+    with pytest.raises(RefusedInput, match=r"absent\.png"):
+        list(activations(graph, "absent.png", ["conv1"], device="cpu"))
+    for wrong in ({"layers": []}, {"layers": ["conv1"], "workers": 0}, {"layers": ["conv1"], "size": (0, 20)}):
+        with pytest.raises(UsageError, match="none may be zero"):
+            list(activations(graph, folder, device="cpu", **wrong))
+
+
+def test_a_second_input_is_said_in_a_line(folder: list[Path]) -> None:
+    made = tiny.small_cnn()
+    made.graph.input.append(helper.make_tensor_value_info("aux", 1, ["N", 5]))
+    made.graph.node.append(helper.make_node("Add", ["logits", "aux"], ["moved"], "moved"))
+    made.graph.output[0].name = "moved"
+    two = convscope.load(made, preprocessing="unit", check=False)
+    with pytest.raises(RefusedInput, match=r"has 2 inputs \(x, aux\); a picture fills one alone"):
+        list(activations(two, folder[0], [two.logits], device="cpu"))
+    with pytest.raises(RefusedInput, match="has 2 inputs"):
+        convscope.explain(two, folder[0])
