@@ -16,6 +16,7 @@ from scipy.optimize import differential_evolution
 
 from ..errors import UsageError
 from .graph import Graph
+from .images import check_range
 
 METHODS = ("pixels", "fgsm", "pgd")
 
@@ -260,8 +261,7 @@ def _check_picture(graph: Graph, image: np.ndarray) -> None:
     shape = np.shape(image)
     if len(shape) != 3 or shape[0] != graph.channels or 0 in shape:
         raise UsageError(f"a picture of shape {shape} is not ({graph.channels}, height, width)")
-    if not np.isfinite(image).all() or np.min(image) < 0 or np.max(image) > 1:
-        raise UsageError("the picture has values outside [0, 1]; divide one of 0..255 by 255")
+    check_range(image)
 
 
 def _check_target(graph: Graph, logits: np.ndarray, target: int | None) -> int:

@@ -164,21 +164,23 @@ def _planes(bands: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def checked_pixels(picture: Any) -> np.ndarray:
-    """A picture given as an array, (H, W, 3) float32 in [0, 1]; gray is repeated, uint8 divided by 255.
+    """A picture given as an array, (H, W, C) float32 in [0, 1]: uint8 is divided by 255, (H, W) is one channel.
 
     Raises:
         UsageError: another shape, no pixels, or values outside [0, 1].
     """
     values = np.asarray(picture)
-    if values.dtype == np.uint8:
-        values = values.astype(np.float32) / 255
-    if values.ndim == 2:
-        values = values[:, :, None]
-    if values.ndim != 3 or values.shape[2] not in (1, 3) or 0 in values.shape or values.dtype.kind not in "fiub":
-        raise UsageError(f"a picture of shape {np.shape(picture)} is not (height, width, 3), nor (height, width)")
+    if values.dtype.kind not in "fiub" or values.ndim not in (2, 3) or 0 in values.shape:
+        raise UsageError(f"a picture of shape {np.shape(picture)} is not (height, width, channels)")
+    check_range(values / 255 if values.dtype == np.uint8 else values)
+    pixels = values.astype(np.float32) / (255 if values.dtype == np.uint8 else 1)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def check_range(values: np.ndarray) -> None:
+    """Raises UsageError where pictures are not in [0, 1]."""
     if not np.isfinite(values).all() or values.min() < -_SLACK or values.max() > 1 + _SLACK:
         raise UsageError("the picture has values outside [0, 1]; divide one of 0..255 by 255")
-    return np.broadcast_to(values, (*values.shape[:2], 3)).astype(np.float32)
 
 
 def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -220,6 +222,12 @@ def _short_side(pixels: np.ndarray, size: tuple[int, int], crop: float, interpol
     return scaled[top : top + size[0], left : left + size[1]]
 
 
+def _in_colour(pixels: np.ndarray) -> np.ndarray:
+    if pixels.shape[2] not in (1, 3):
+        raise UsageError(f"a picture of shape {pixels.shape} is not (height, width, 3), nor (height, width)")
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
 def _centre(pixels: np.ndarray, sides: Sequence[int]) -> np.ndarray:
     """The middle of a picture, at least ``sides`` where it is as large, with the same centre."""
     cuts = [max(0, (length - side) // 2) for length, side in zip(pixels.shape, sides, strict=False)]
@@ -228,7 +236,7 @@ def _centre(pixels: np.ndarray, sides: Sequence[int]) -> np.ndarray:
 
 def model_input(picture: Picture | np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -> np.ndarray:
     """(1, C, H, W) float32 model input of one picture."""
-    pixels = picture.pixels if isinstance(picture, Picture) else checked_pixels(picture)
+    pixels = picture.pixels if isinstance(picture, Picture) else _in_colour(checked_pixels(picture))
     return graph.preprocessing.normalize(fit(pixels, graph, size)[None]).astype(np.float32, copy=False)
 
 

@@ -12,10 +12,9 @@ import numpy as np
 
 from ...errors import UsageError
 from ..graph import Graph
+from ..images import check_range, checked_pixels
 from ..layers import Layer
 from .presets import PIXELS, Noise, Preset, preset
-
-_SLACK = 1e-3  # of values just outside the range, as resizing leaves them
 
 
 @dataclass(frozen=True)
@@ -134,13 +133,7 @@ def checked_picture(image: Any, channels: int) -> np.ndarray:
     Raises:
         UsageError: another shape, no pixels, values outside [0, 1], or channels that the model does not take.
     """
-    picture = np.asarray(image)
-    picture = picture.astype(np.float32) / (255 if picture.dtype == np.uint8 else 1)
-    picture = picture[:, :, None] if picture.ndim == 2 else picture
-    if picture.ndim != 3 or 0 in picture.shape:
-        raise UsageError(f"a picture of shape {np.shape(image)} is not (height, width, channels)")
-    if not np.isfinite(picture).all() or picture.min() < -_SLACK or picture.max() > 1 + _SLACK:
-        raise UsageError("the picture has values outside [0, 1]; divide one of 0..255 by 255")
+    picture = checked_pixels(image)
     if channels == 1 and picture.shape[2] == 3:
         return picture @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
     if picture.shape[2] == 1:
@@ -161,8 +154,7 @@ def checked_photographs(photos: np.ndarray, channels: int, size: tuple[int, int]
     found = np.asarray(photos, dtype=np.float32)
     if found.ndim != 4 or found.shape[1] != channels or 0 in found.shape:
         raise UsageError(f"photographs of shape {found.shape} are not (number, {channels} channels, height, width)")
-    if not np.isfinite(found).all() or found.min() < -_SLACK or found.max() > 1 + _SLACK:
-        raise UsageError("the photographs have values outside [0, 1]; divide those of 0..255 by 255")
+    check_range(found)
     tensor = torch.from_numpy(np.ascontiguousarray(found))
     resized = torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=True)
     return found if found.shape[2:] == size else resized.numpy()

@@ -362,9 +362,9 @@ def test_pictures_and_numbers_are_taken_in_every_usual_form() -> None:
     [
         ({"images": np.full((8, 8, 3), 200.0)}, "values outside"),
         ({"images": np.full((8, 8, 3), np.nan)}, "values outside"),
-        ({"images": np.zeros((8, 8, 4))}, "is not (height, width, 3)"),
-        ({"images": np.zeros((0, 5, 3))}, "is not (height, width, 3)"),
-        ({"images": None}, "is not (height, width, 3)"),
+        ({"images": np.zeros((8, 8, 4))}, "is not (height, width, "),
+        ({"images": np.zeros((0, 5, 3))}, "is not (height, width, "),
+        ({"images": None}, "is not (height, width, "),
         ({"images": np.zeros((0, 3, 32, 32))}, "no image given"),
         ({"images": np.zeros((1, 32, 32, 3))}, "has 3 channels (N, C, H, W)"),
         ({"layer": ""}, "no layer of"),
