@@ -239,10 +239,10 @@ def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tu
 
 
 def _photographs(graph: Graph, size: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
-    """Model input of the shipped photographs."""
+    """Model input of the shipped photographs; none where the model takes no pictures in gray or colour."""
     from ..engine.images import model_input, read_image
 
-    if len(graph.inputs[0].shape) not in (0, 4):
+    if len(graph.inputs[0].shape) not in (0, 4) or graph.channels not in (1, 3):
         return []
     found = []
     for path in sorted(PHOTOS.glob("*.jpg"))[:2]:

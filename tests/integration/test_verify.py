@@ -75,3 +75,12 @@ def test_a_doctored_twin_fails_the_verification() -> None:
     result = verify(wrong)
     assert not result.ok
     assert result.worst["rel"] > 1e-3
+
+
+def test_models_of_other_than_pictures_channels_are_verified_on_random_values(tmp_path: Path) -> None:
+    nodes = [onnx.helper.make_node("Conv", ["x", "w"], ["y"], "conv")]
+    weight = np.random.default_rng(0).normal(size=(4, 2, 3, 3)).astype(np.float32)
+    path = tmp_path / "two.onnx"
+    path.write_bytes(tiny.model(nodes, {"w": weight}, shape=("N", 2, 8, 8)).SerializeToString())
+    result = verify(convscope.load(path, preprocessing="unit", check=False))
+    assert result.ok and list(result.images) == ["2 random"]
