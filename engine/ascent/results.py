@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+_LONGEST = 4096  # pixels in a notebook; a picture of many channels side by side is wider than WebP can be
 OK, WEAK, DEAD = "ok", "weak", "dead"
 
 
@@ -122,7 +123,7 @@ class AscentResult:
         title = f"{self.model}, layer {self.layer}, preset {self.preset}, seed {self.seed}"
         cells = "".join(
             f'<figure style="display:inline-block;margin:4px;text-align:center">'
-            f'<img src="{data_uri(u.image)}" alt="unit {u.unit}" width="128">'
+            f'<img src="{data_uri(u.image, longest=_LONGEST)}" alt="unit {u.unit}" width="128">'
             f"<figcaption>{u.unit} {escape(u.name)} {escape(u.status)} {u.activation_end:.3g}</figcaption></figure>"
             for u in self.units
         )

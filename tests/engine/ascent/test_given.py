@@ -157,3 +157,8 @@ def test_a_glob_that_one_layer_has_names_it() -> None:
 
 def test_a_picture_of_one_pixel_is_a_picture() -> None:
     assert filters(channels(1), "relu", 0, size=1, steps=2, preset="maco")[0].image.shape == (1, 1, 1)
+
+
+def test_a_notebook_shows_pictures_of_any_number_of_channels() -> None:
+    made = filters(channels(130), "relu", 0, size=128, steps=1, preset="chollet")
+    assert made._repr_html_().count("data:image/webp") == 1
