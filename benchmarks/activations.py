@@ -69,8 +69,9 @@ def _weights() -> list[tuple[np.ndarray, np.ndarray]]:
 def _prepare(folder: Path, side: int) -> tuple[Path, Path]:
     """VGG16's trunk as ONNX, and 100 JPEG pictures as a camera's preview has them."""
     import onnx
-    from convscope.models.builders import vgg16_onnx
     from PIL import Image
+
+    from convscope.models.builders import vgg16_onnx
 
     onnx.save(vgg16_onnx(_weights()), folder / "vgg16.onnx")
     photos = folder / "photos"
@@ -186,6 +187,7 @@ def _session(graph: Any, threads: int) -> Any:
 
 def _speed(model: Path, photos: Path, size: tuple[int, int], arguments: argparse.Namespace) -> None:
     import torch
+
     from convscope.engine import activations as module
     from convscope.models.builders import vgg16_torch
 

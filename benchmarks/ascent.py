@@ -32,9 +32,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import convscope
 import numpy as np
 import torch
+
+import convscope
+from benchmarks.ascent_rivals import MARGIN, Whole, lucent_picture, plain_chollet
 from convscope.engine.ascent.loop import Batch, Job
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.objectives import channel
@@ -44,8 +46,6 @@ from convscope.engine.ascent.studio import Studio
 from convscope.engine.ascent.transforms import Robust
 from convscope.engine.graph import Graph
 from convscope.engine.layers import Layer
-
-from benchmarks.ascent_rivals import MARGIN, Whole, lucent_picture, plain_chollet
 from tests.torchvision_schemas import declare
 
 UNSEEN = 64  # views that judge

@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 import torch
-from convscope.engine.graph import Graph
 from onnx import numpy_helper
 from torch import nn
+
+from convscope.engine.graph import Graph
 
 MARGIN = 12  # pixels that the transforms leave around the picture
 

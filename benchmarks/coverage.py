@@ -80,6 +80,7 @@ def _prepare(sources: Iterable[str]) -> None:
     if "keras" in sources:
         import keras  # noqa: F401
     import onnxruntime  # noqa: F401
+
     from convscope.adapters import from_torch, twin  # noqa: F401
 
 

@@ -58,8 +58,9 @@ def verdict(result: dict[str, Any]) -> dict[str, Any]:
 
 def measure_torch(name: str) -> dict[str, Any]:
     """A timm or torchvision network, live, against itself."""
-    import convscope
     import torch
+
+    import convscope
 
     module, sides = torch_network(name)
     x = smallest_input(module, sides)
@@ -85,8 +86,9 @@ def measure_keras(name: str) -> dict[str, Any]:
     from convscope.adapters.from_keras import import_keras
 
     keras = import_keras()
-    import convscope
     import torch
+
+    import convscope
 
     model, side = keras_network(keras, name)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,9 +118,9 @@ def measure_keras(name: str) -> dict[str, Any]:
 
 def measure_light(name: str) -> dict[str, Any]:
     """One of the onnx package's light graphs with seeded weights, every tensor against the original file's."""
-    import convscope
     from onnx import helper
 
+    import convscope
     from tests.zoo import light_model
 
     model = light_model(name)
@@ -148,6 +150,7 @@ def _twin_results(graph: Any, x: Any, reference: Any, dtype: Any, expected: Any 
     weights make some networks amplify the last bit a thousandfold, and no import can be nearer than that.
     """
     import torch
+
     from convscope.adapters.check import Rounding, compare_executors
 
     try:

@@ -25,8 +25,9 @@ from tests.torchvision_schemas import declare
 
 declare()
 
-import convscope  # noqa: E402
 import torch  # noqa: E402
+
+import convscope  # noqa: E402
 from convscope.engine.attribution import Batch, Executors, explain_batch, find_methods  # noqa: E402
 
 CLASS = 7

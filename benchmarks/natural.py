@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from convscope.engine.ascent.colour import decorrelate
 from PIL import Image
 from skimage import data
+
+from convscope.engine.ascent.colour import decorrelate
 
 SIDE = 128
 COLOUR = ("astronaut", "coffee", "chelsea", "rocket")

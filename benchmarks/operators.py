@@ -11,12 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import convscope
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 
+import convscope
 from tests.adapters.test_converters_matrix import CASES, NEWEST
 from tests.adapters.test_converters_matrix import outcome as matrix_outcome
 from tests.adapters.test_converters_random import FAMILIES as RANDOM_FAMILIES

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.settings import settings
 from convscope.engine.ascent.streams import stream

@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-import convscope
 import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, numpy_helper
+
+import convscope
 from convscope.adapters.twin import TwinFactory
 from convscope.errors import ConvscopeError, UnsupportedOperator
-from onnx import TensorProto, numpy_helper
 
 FORMS = ("constant", "computed", "imported")
 

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from convscope.adapters.twin import TwinFactory
 from onnx import helper, numpy_helper
+
+from convscope.adapters.twin import TwinFactory
 
 Inputs = Sequence[np.ndarray | None]
 

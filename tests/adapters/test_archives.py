@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from convscope.adapters.archives import inspect_zip
 from convscope.errors import RefusedInput, UnsafeFile
 

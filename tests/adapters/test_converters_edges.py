@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import convscope
 import numpy as np
 import pytest
 import torch
-from convscope.errors import UnsupportedOperator
 from onnx import TensorProto, helper
 
+import convscope
+from convscope.errors import UnsupportedOperator
 from tests import tiny
 from tests.single_node import Inputs, difference, model_of, twin_values
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import convscope
 import numpy as np
 import onnx
 import pytest
 import torch
-from convscope.errors import ConvscopeError, UnsupportedOperator
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+import convscope
+from convscope.errors import ConvscopeError, UnsupportedOperator
 from tests import tiny
 
 NEWEST = onnx.defs.onnx_opset_version()

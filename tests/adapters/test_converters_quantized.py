@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import convscope
 import numpy as np
 import onnx
 import pytest
 import torch
-from convscope.errors import UnsupportedOperator
 from onnx import helper
 
+import convscope
+from convscope.errors import UnsupportedOperator
 from tests import tiny
 
 Nodes = list[onnx.NodeProto]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import convscope
 import numpy as np
 import onnx
 import pytest
 import torch
-from convscope.errors import UnsupportedOperator
 from onnx import helper, numpy_helper
 
+import convscope
+from convscope.errors import UnsupportedOperator
 from tests import tiny
 
 Weights = dict[str, np.ndarray]

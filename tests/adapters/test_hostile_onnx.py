@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import convscope
 import numpy as np
 import onnx
 import pytest
-from convscope.errors import ConvscopeError, RefusedInput, UnsafeFile, UsageError
 from onnx import TensorProto, helper, numpy_helper
 
+import convscope
+from convscope.errors import ConvscopeError, RefusedInput, UnsafeFile, UsageError
 from tests import tiny
 
 Edit = Callable[[onnx.ModelProto], None]

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from convscope.adapters.normalize.draft import Draft
-from convscope.adapters.torch_export import export_module
 from onnx import helper
 from torch import nn
+
+from convscope.adapters.normalize.draft import Draft
+from convscope.adapters.torch_export import export_module
 
 
 def test_the_first_exporter_takes_a_plain_network_and_its_marks() -> None:

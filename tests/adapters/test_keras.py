@@ -16,6 +16,7 @@ if importlib.util.find_spec("keras") is None:
     pytest.skip("keras is not installed", allow_module_level=True)
 
 import h5py
+
 from convscope.adapters.from_keras import export_keras, import_keras, load_keras_file
 from convscope.adapters.keras_family import family
 from convscope.engine.session import Session

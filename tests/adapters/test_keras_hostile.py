@@ -20,6 +20,7 @@ if importlib.util.find_spec("keras") is None:
     pytest.skip("keras is not installed", allow_module_level=True)
 
 import h5py
+
 from convscope.adapters.from_keras import import_keras, load_keras_file
 from convscope.errors import RefusedInput, UnsafeFile
 

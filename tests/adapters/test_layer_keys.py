@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import convscope
 import pytest
 import torch
-from convscope.errors import UsageError
 from torch import nn
 
+import convscope
+from convscope.errors import UsageError
 from tests import tiny
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import onnx
-from convscope.adapters.names import human_names
 from onnx import helper
+
+from convscope.adapters.names import human_names
 
 
 def node(op: str, output: str, name: str = "", scopes: str = "", weight: str = "") -> onnx.NodeProto:

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from convscope.adapters.normalize import normalize
-from convscope.errors import RefusedInput, UnsafeFile
 from onnx import TensorProto, helper, numpy_helper
 
+from convscope.adapters.normalize import normalize
+from convscope.errors import RefusedInput, UnsafeFile
 from tests import tiny, zoo
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from convscope.adapters.normalize import Draft, normalize
 from onnx import helper
 
+from convscope.adapters.normalize import Draft, normalize
 from tests import tiny
 
 RNG = np.random.default_rng(0)

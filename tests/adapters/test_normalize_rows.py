@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
 from convscope import load
 from convscope.engine.session import Session
-from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 RNG = np.random.default_rng(0)
 

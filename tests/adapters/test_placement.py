@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from onnx import helper
+
+import convscope
 from convscope.adapters.placement import on_processor
 from convscope.engine.ascent.network import Network
 from convscope.engine.graph import Graph
-from onnx import helper
 
 from ..engine.attribution.nets import channels_last, gated, residual, segmenter
 from ..far import FAR, second_device

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from math import prod, sqrt
 from typing import Any
 
-import convscope
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
+
+import convscope
 from convscope.adapters.check import check_parity
 from convscope.adapters.twin import TwinFactory
 from convscope.engine.graph import Graph
 from convscope.errors import ParityError, RefusedInput
-from onnx import helper, numpy_helper
-
 from tests import tiny
 
 Edit = Callable[[onnx.ModelProto], None]

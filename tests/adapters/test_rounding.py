@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from convscope import load
 from convscope.adapters.check import check_parity
 from convscope.engine.graph import Graph
 from convscope.errors import ParityError
-from onnx import TensorProto, helper, numpy_helper
 
 STEEP = 3e4
 

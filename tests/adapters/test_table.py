@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import convscope
 import numpy as np
 import pytest
 import torch
 from onnx import helper
 
+import convscope
 from tests import tiny
 
 

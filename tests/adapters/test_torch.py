@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
 from convscope.adapters.from_torch import example_for, export_torch, load_torch_file
 from convscope.engine.session import Session
 from convscope.errors import RefusedInput, UsageError
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 ARCH = f"{__file__}:build"
 

@@ -7,11 +7,11 @@ import warnings
 from functools import cache
 from typing import Any
 
-import convscope
 import onnx
 import pytest
 import torch
 
+import convscope
 from tests.adapters.test_torch import seeded
 
 LAYERS = [

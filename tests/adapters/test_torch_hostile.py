@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from convscope.adapters.from_torch import load_torch_file
 from convscope.errors import ConvscopeError, RefusedInput, UnsafeFile
-from torch import nn
 
 ARCH = f"{__file__}:build"
 

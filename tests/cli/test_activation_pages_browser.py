@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from convscope.cli.main import run
 from PIL import Image
+
+from convscope.cli.main import run
 
 from ..tiny import small_cnn
 from .browser import dom, driven, needs_chromium

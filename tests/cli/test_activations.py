@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
+from PIL import Image
+
+import convscope
 from convscope.cli.main import run
 from convscope.engine.images import model_input, read_image
-from PIL import Image
 
 FAST = ["--no-check", "--preprocessing", "torch", "--device", "cpu", "--image-size", "16"]
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
-from convscope.cli.main import run
 from onnx import helper
 from PIL import Image
+
+from convscope.cli.main import run
 
 from ..tiny import model as tiny_model
 from ..tiny import small_cnn

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import onnx
 import pytest
-from convscope.cli import common, loading, main
-from convscope.errors import ConvscopeError, UsageError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from convscope.cli import common, loading, main
+from convscope.errors import ConvscopeError, UsageError
 
 from ..tiny import small_cnn
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from convscope.cli.main import run
 
+from convscope.cli.main import run
 from tests.cli.browser import dom, driven, needs_chromium
 from tests.engine.compare.nets import vgg, weights
 

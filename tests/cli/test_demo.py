@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from convscope.cli import demo, main
 from convscope.engine.render.artifacts import save_png
 

@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import convscope
 import onnx
 import pytest
 import typer
+
+import convscope
 from convscope.cli import main
 
 from ..tiny import small_cnn

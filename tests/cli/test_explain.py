@@ -14,7 +14,6 @@ pytest.importorskip("convscope.engine.images")
 pytest.importorskip("convscope.engine.labels")
 
 from convscope.cli import main  # noqa: E402
-
 from tests.engine.attribution.nets import residual  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")

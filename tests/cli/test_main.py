@@ -13,6 +13,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+
 from convscope import errors
 from convscope.cli import main
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from convscope.engine.render import gallery
 from convscope.engine.render.page import render_page
 

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from convscope.cli import terminal
 from convscope.cli.progress import duration, progress
 

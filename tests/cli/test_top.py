@@ -6,13 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
-from convscope.cli.main import run
-from convscope.engine.images import model_input, read_image
 from PIL import Image
 
+import convscope
+from convscope.cli.main import run
+from convscope.engine.images import model_input, read_image
 from tests.pictures import mixed_folder
 
 FAST = ["--no-check", "--preprocessing", "torch", "--device", "cpu", "--image-size", "16", "--batch", "3"]

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from convscope.cli.main import run
 from onnx import helper, numpy_helper
 from PIL import Image
+
+from convscope.cli.main import run
 
 from .. import tiny
 from ..tiny import small_cnn

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from convscope.engine.activation_grids import SCALES, channel_grid, channel_tiles, dense_grid
-from convscope.engine.render.colormaps import colorize
-from convscope.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+
+from convscope.engine.activation_grids import SCALES, channel_grid, channel_tiles, dense_grid
+from convscope.engine.render.colormaps import colorize
+from convscope.errors import UsageError
 
 MAPS = arrays.arrays(
     np.float32, st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)),

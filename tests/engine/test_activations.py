@@ -5,16 +5,16 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
+from onnx import helper
+from PIL import Image
+
+import convscope
 from convscope.engine.activations import activations
 from convscope.engine.images import image_paths, model_input, read_image
 from convscope.engine.reductions import STATISTICS, output_name, reduced_session
 from convscope.errors import RefusedInput, UsageError
-from onnx import helper
-from PIL import Image
-
 from tests import tiny
 from tests.pictures import mixed_folder
 

@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+import convscope
 from convscope.engine.activations import activations
 from convscope.engine.images import model_input, read_image
 from convscope.models.builders import efficientnet_lite0, vgg16_torch
-from PIL import Image
 
 from ..torchvision_schemas import declare
 

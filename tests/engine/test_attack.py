@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+import convscope
 from convscope.engine.attack import gradient_attack, paint, pixel_attack
 from convscope.errors import UsageError
-from torch import nn
 
 from .attribution.nets import residual
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import convscope
 import numpy as np
 import pytest
 import torch
+
+import convscope
 from convscope.engine.devices import session_providers, torch_device
 from convscope.errors import UsageError
-
 from tests import tiny
 
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import convscope
 import numpy as np
 import pytest
-from convscope.engine import images
-from convscope.errors import RefusedInput, UsageError
 from PIL import Image
 
+import convscope
+from convscope.engine import images
+from convscope.errors import RefusedInput, UsageError
 from tests import tiny
 
 GRADIENT = np.arange(12 * 20 * 3, dtype=np.uint8).reshape(12, 20, 3)

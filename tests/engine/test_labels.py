@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
+
+import convscope
 from convscope.engine import labels
 from convscope.errors import RefusedInput, UsageError
-
 from tests import tiny
 
 NAMES = ("tench, Tinca tinca", "bald eagle, American eagle", "crane", "crane", "Egyptian cat")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from convscope.engine.preprocessing import PRESETS, Preprocessing, preset
-from convscope.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from convscope.engine.preprocessing import PRESETS, Preprocessing, preset
+from convscope.errors import UsageError
 
 IMAGE = np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float32)
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convscope.engine.render import artifacts
-from convscope.engine.render.grid import grid
-from convscope.errors import ConvscopeError, PartlyDone
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+
+from convscope.engine.render import artifacts
+from convscope.engine.render.grid import grid
+from convscope.errors import ConvscopeError, PartlyDone
 
 RNG = np.random.default_rng(0)
 

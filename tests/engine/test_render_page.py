@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convscope.engine.render import gallery, page
 from PIL import Image
+
+from convscope.engine.render import gallery, page
 
 TEMPLATES = sorted(page.TEMPLATES.glob("*.html"))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
 from convscope.engine.render import colormaps
 from convscope.engine.render.grid import grid
 from convscope.engine.render.overlay import overlay
 from convscope.errors import UsageError
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 
 RNG = np.random.default_rng(0)
 

@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import convscope
 import numpy as np
 import pytest
 import torch
+
+import convscope
 from convscope.adapters.twin import TwinFactory
 from convscope.engine.ascent import objectives
 from convscope.engine.ascent.filters import filters

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import convscope
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from onnx import helper
+
+import convscope
 from convscope.engine.reductions import reduced_session
 from convscope.engine.statistics import (
     EDGES,
@@ -18,11 +23,6 @@ from convscope.engine.statistics import (
     save_states,
 )
 from convscope.errors import UsageError
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from onnx import helper
-
 from tests import tiny
 
 UNITS = 4

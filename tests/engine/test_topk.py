@@ -9,16 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
-from convscope.engine.reductions import reduced_session
-from convscope.engine.topk import TopImages, shard_of
-from convscope.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+import convscope
+from convscope.engine.reductions import reduced_session
+from convscope.engine.topk import TopImages, shard_of
+from convscope.errors import UsageError
 from tests import tiny
 
 LAYER = convscope.load(tiny.small_cnn(), check=False).layer("conv2")

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from onnx import helper
+
+import convscope
 from convscope.engine.weights import (
     NEAR,
     convolutions,
@@ -19,11 +24,6 @@ from convscope.engine.weights import (
     numbers,
 )
 from convscope.errors import UsageError
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from onnx import helper
-
 from tests import tiny
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from convscope.models import catalog
 from torch import nn
+
+from convscope.models import catalog
 
 Build = Callable[[Path], Path]
 LENET = Path(catalog.__file__).parent / "lenet"

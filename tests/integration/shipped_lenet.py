@@ -6,9 +6,10 @@ import functools
 import importlib.util
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
+
+import convscope
 from convscope.engine.graph import Graph
 from convscope.models import lenet
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from convscope.engine.compare import compare
 from convscope.engine.graph import Graph
-
 from tests.integration.shipped_lenet import FORMATS, OTHERS, graph, pictures
 
 SCALE = 1e-5  # of the largest value

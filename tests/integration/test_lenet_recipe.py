@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
+from PIL import Image
+
+import convscope
 from convscope.cli.main import run
 from convscope.engine.ascent.filters import filters
-from PIL import Image
 
 FOLDER = Path(__file__).parents[2] / "models" / "lenet"
 SOME = [5, 11, 49, 1]  # unit 5 is silent: its kernel inhibits whatever it sees

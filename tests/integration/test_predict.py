@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
+
 from convscope.cli.main import run
 from convscope.models import catalog
 from convscope.models.lenet import LeNet
-from PIL import Image, ImageDraw
 
 SIDE, PEN = 280, 26
 LENET = Path(catalog.__file__).parent / "lenet"

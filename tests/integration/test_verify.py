@@ -6,16 +6,16 @@ import dataclasses
 import json
 from pathlib import Path
 
-import convscope
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
+
+import convscope
 from convscope.adapters.twin import TwinFactory
 from convscope.adapters.verify import verify
 from convscope.cli.main import run
-from onnx import numpy_helper
-
 from tests import tiny, zoo
 
 

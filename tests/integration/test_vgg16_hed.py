@@ -9,18 +9,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import convscope
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
+
+import convscope
 from convscope.cli.main import run
 from convscope.engine.compare import Comparison, compare
 from convscope.engine.graph import Graph
 from convscope.engine.preprocessing import Preprocessing
 from convscope.models.builders import vgg16_onnx, vgg16_torch
-from onnx import helper, numpy_helper
-
 from tests.integration.trained_vgg16 import (
     CONVOLUTIONS,
     FORMATS,

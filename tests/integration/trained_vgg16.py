@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import convscope
 import numpy as np
 import onnx
 import pytest
+
+import convscope
 from convscope.adapters.from_keras import import_keras
 from convscope.engine.compare.pictures import reference
 from convscope.engine.graph import Graph

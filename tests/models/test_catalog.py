@@ -8,9 +8,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
+
+import convscope
 from convscope.cli.main import run
 from convscope.errors import ConvscopeError, UsageError
 from convscope.models import catalog

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from convscope.errors import ConvscopeError, RefusedInput
 from convscope.models.download import cache_folder, download
 

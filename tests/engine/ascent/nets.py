@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import convscope
 import numpy as np
-from convscope.engine.graph import Graph
 from onnx import helper
+
+import convscope
+from convscope.engine.graph import Graph
 
 from ...tiny import model, small_cnn
 

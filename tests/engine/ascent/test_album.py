@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from convscope.engine.ascent.album import MANIFEST, Album, identity
 from convscope.engine.ascent.settings import settings
 from convscope.engine.ascent.studio import Studio

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from onnx import helper, numpy_helper
+
+import convscope
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network
@@ -16,7 +18,6 @@ from convscope.engine.ascent.spectrum import reference_pictures
 from convscope.engine.ascent.studio import Studio
 from convscope.engine.ascent.verdicts import verdict
 from convscope.errors import RefusedInput, UsageError
-from onnx import helper, numpy_helper
 
 from ...tiny import model, small_cnn
 from .nets import small, with_silent_filters

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import convscope
 import numpy as np
 import pytest
+from onnx import helper
+
+import convscope
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.objectives import diversity, excitation, interpolation, joint
@@ -16,7 +18,6 @@ from convscope.engine.ascent.pictures import ascend, dream, invert
 from convscope.engine.ascent.presets import Noise
 from convscope.engine.graph import Graph
 from convscope.errors import RefusedInput, UsageError
-from onnx import helper
 
 from ...tiny import model
 from .nets import small

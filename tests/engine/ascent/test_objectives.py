@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+
 from convscope.engine.ascent.objectives import (
     Objective,
     Tensors,

@@ -7,6 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+
 from convscope.engine.ascent.colour import DECORRELATION, decorrelate, recorrelate
 from convscope.engine.ascent.parameterizations import Fourier, Maco, Pixels
 from convscope.engine.ascent.spectrum import measured, natural_magnitude, reference_pictures

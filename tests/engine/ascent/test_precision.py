@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from onnx import helper
+
+import convscope
 from convscope.engine import devices
 from convscope.engine.ascent import network as network_module
 from convscope.engine.ascent.filters import filters
@@ -13,8 +15,6 @@ from convscope.engine.ascent.fitting import reduced_precision
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.presets import PRESETS
 from convscope.errors import UsageError
-from onnx import helper
-
 from tests import tiny
 
 from .nets import small

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
+from torch.nn import functional as F
+
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.loop import Batch, Job
 from convscope.engine.ascent.parameterizations import Pixels
@@ -14,8 +17,6 @@ from convscope.engine.ascent.shown import shown
 from convscope.engine.ascent.studio import Studio
 from convscope.engine.graph import Graph
 from convscope.errors import UsageError
-from onnx import numpy_helper
-from torch.nn import functional as F
 
 from .nets import small
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from convscope.engine.ascent import recording
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.recording import Pass, Recorder
-from torch import Tensor
 
 from .nets import small
 

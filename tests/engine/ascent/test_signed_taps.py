@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from onnx import helper
+
+import convscope
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.network import Network, feeds_gate, is_signed
 from convscope.engine.ascent.objectives import excitation
 from convscope.engine.ascent.verdicts import activations
 from convscope.engine.graph import Graph
-from onnx import helper
 
 from ...tiny import model
 from .nets import small, with_silent_filters

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+
 from convscope.engine.ascent.regularizers import (
     BoxBlur,
     ClipSmallContribution,
@@ -15,7 +17,6 @@ from convscope.engine.ascent.regularizers import (
     TotalVariation,
 )
 from convscope.engine.ascent.steps import Adam, Normalized, Progress
-from scipy import ndimage
 
 ZERO = torch.zeros(1)
 

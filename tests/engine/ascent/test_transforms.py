@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from convscope.engine.ascent.transforms import Crops, Plain, Robust, Roll, Transform, resample
 
 STILL = np.array([[0.0, 0, 0, 0, 1, 0]])

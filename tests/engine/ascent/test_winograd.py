@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+from torch.nn import functional as F
+
+import convscope
 from convscope.adapters.converters.conv import Convolution
 from convscope.engine.ascent import winograd
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.winograd import Winograd, evaluated, filtered
 from convscope.engine.graph import Graph
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx import helper
-from torch.nn import functional as F
-
 from tests import tiny
 
 sides = st.integers(2, 37)

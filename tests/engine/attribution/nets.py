@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
-import convscope
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+import convscope
 
 
 class Residual(nn.Module):

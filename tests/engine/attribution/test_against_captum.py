@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-import convscope
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import convscope
 from tests.torchvision_schemas import declare
 
 declare()
@@ -17,6 +17,7 @@ pytest.importorskip("captum", reason="captum 0.9 is not installed", exc_type=Imp
 
 from captum import attr  # noqa: E402
 from captum.metrics import sensitivity_max  # noqa: E402
+
 from convscope.engine.attribution import explain  # noqa: E402
 from convscope.engine.attribution.faithfulness import max_sensitivity  # noqa: E402
 

@@ -12,15 +12,16 @@ declare()
 pytest.importorskip("pytorch_grad_cam", reason="grad-cam 1.5.7 is not installed", exc_type=ImportError)
 
 import pytorch_grad_cam as reference  # noqa: E402
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined  # noqa: E402
+from pytorch_grad_cam.utils.image import scale_cam_image  # noqa: E402
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
+
 from convscope.engine.attribution import METHODS, Batch, Executors, Target, explain  # noqa: E402
 from convscope.engine.attribution.cam import eigen_cam, grad_cam_plus_plus, x_grad_cam  # noqa: E402
 from convscope.engine.attribution.faithfulness import road  # noqa: E402
 from convscope.engine.attribution.layer_methods import capture  # noqa: E402
 from convscope.engine.attribution.perturbation import score_cam  # noqa: E402
 from convscope.engine.attribution.road import impute  # noqa: E402
-from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined  # noqa: E402
-from pytorch_grad_cam.utils.image import scale_cam_image  # noqa: E402
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
 
 from .nets import images, relative, residual  # noqa: E402
 

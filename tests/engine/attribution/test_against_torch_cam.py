@@ -14,10 +14,11 @@ from tests.torchvision_schemas import declare
 declare()
 pytest.importorskip("torchcam", reason="torch-cam is not installed", exc_type=ImportError)
 
-from convscope.engine.attribution import Executors, Target, explain  # noqa: E402
-from convscope.engine.attribution.faithfulness import deletion, insertion  # noqa: E402
 from torchcam import methods  # noqa: E402
 from torchcam.metrics import DeletionInsertionMetric  # noqa: E402
+
+from convscope.engine.attribution import Executors, Target, explain  # noqa: E402
+from convscope.engine.attribution.faithfulness import deletion, insertion  # noqa: E402
 
 from .nets import images, relative, residual  # noqa: E402
 

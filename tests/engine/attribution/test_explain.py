@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+import convscope
 from convscope.engine.attribution import (
     METHODS,
     Batch,
@@ -23,7 +25,6 @@ from convscope.engine.attribution.batch import passes, side_tensors
 from convscope.engine.attribution.layer_methods import capture
 from convscope.engine.attribution.perturbation import score_cam
 from convscope.errors import UsageError
-from torch import nn
 
 from .nets import channels_last, gated, images, relative, residual, seeded, segmenter
 

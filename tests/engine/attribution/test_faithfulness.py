@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
+import convscope
 from convscope.engine.attribution import Batch, Executors, Target, explain_batch, find_methods
 from convscope.engine.attribution import faithfulness as f
 from convscope.engine.attribution.ranking import Ranked, average, rank
@@ -13,7 +15,6 @@ from convscope.engine.attribution.road import impute
 from convscope.engine.attribution.sanity import cascade, randomized, weight_names
 from convscope.engine.attribution.targets import probabilities
 from convscope.errors import UsageError
-from torch import nn
 
 from .nets import images, residual
 

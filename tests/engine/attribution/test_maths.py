@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from convscope.engine.attribution import cam
 from convscope.engine.attribution.maps import heatmaps, share_inside, unit_range
 from convscope.engine.attribution.sanity import rank_correlation

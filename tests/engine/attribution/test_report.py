@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from convscope.engine.attribution import explain
 from convscope.engine.attribution.report import Style, drawn, on_picture, page, page_entry, save
 from convscope.engine.crops import seen_box
 from convscope.engine.preprocessing import Preprocessing
-from PIL import Image
 
 from .nets import images, residual
 

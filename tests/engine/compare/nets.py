@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import convscope
 import numpy as np
 import onnx
-from convscope.engine.graph import Graph
-from convscope.engine.preprocessing import Preprocessing
 from onnx import helper
 
+import convscope
+from convscope.engine.graph import Graph
+from convscope.engine.preprocessing import Preprocessing
 from tests.tiny import model
 
 

@@ -12,11 +12,12 @@ import pytest
 if importlib.util.find_spec("keras") is None:
     pytest.skip("keras is not installed", allow_module_level=True)
 
-import convscope
 import torch
+from torch import nn
+
+import convscope
 from convscope.adapters.from_keras import import_keras
 from convscope.engine.compare import compare
-from torch import nn
 
 keras = import_keras()
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporters warn a lot

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from convscope.engine.compare import compare
 from convscope.engine.preprocessing import Preprocessing
-
 from tests.engine.compare.nets import CAFFE, load, vgg, weights
 
 Weights = dict[str, np.ndarray]

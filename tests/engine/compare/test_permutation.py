@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from convscope.engine.compare import compare
 from onnx import helper
 
+from convscope.engine.compare import compare
 from tests.engine.compare.nets import load, vgg, weights
 from tests.tiny import model
 

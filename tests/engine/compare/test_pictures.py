@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import convscope
 import numpy as np
 import pytest
+
+import convscope
 from convscope.engine.compare import compare
 from convscope.engine.compare.pictures import from_files
 from convscope.engine.render.artifacts import save_png
 from convscope.errors import RefusedInput, UsageError
-
 from tests.engine.compare.nets import load, vgg
 
 

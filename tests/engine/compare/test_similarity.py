@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from convscope.engine.compare.matching import match, weight_likeness
 from convscope.engine.compare.similarity import MinibatchCka, Moments, linear_cka, unbiased_hsic
 
