@@ -1,0 +1,1 @@
+"""The layer table: names, receptive fields, sizes."""

@@ -1,0 +1,1 @@
+"""ONNX files that nobody has vouched for."""

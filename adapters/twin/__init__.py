@@ -1,0 +1,1 @@
+"""The differentiable twin: every node of the graph as a torch module."""

@@ -1,0 +1,1 @@
+"""What layers compute on pictures: streamed, reduced, summed up, ranked; and weights."""

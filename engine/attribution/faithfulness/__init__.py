@@ -1,0 +1,1 @@
+"""Whether a heatmap is true to the model: measures, ranking, sanity checks."""

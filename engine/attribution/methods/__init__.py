@@ -1,0 +1,1 @@
+"""The methods of attribution, one family a file."""

@@ -1,0 +1,1 @@
+"""The normalized model: the canonical ONNX graph, its layers, its preprocessing and labels."""
