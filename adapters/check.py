@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.graph import Graph
-from ..engine.session import first_line
+from ..engine.executors.session import first_line
+from ..engine.graph.graph import Graph
 from ..errors import ParityError, RefusedInput
 from .rounding import NOISE, rounding_bound
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from ..engine.preprocessing import Preprocessing
+from ..engine.graph.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
-from ..engine.graph import Graph
-from ..engine.session import first_line
+from ..engine.executors.session import first_line
+from ..engine.graph.graph import Graph
 from ..errors import ConvscopeError, RefusedInput, UnsafeFile
 
 MAX_CHECKED = 2**28  # values of all tensors of one image: 1 GiB in each executor

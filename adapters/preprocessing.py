@@ -17,7 +17,7 @@ from typing import Any
 
 import onnx
 
-from ..engine.preprocessing import Preprocessing
+from ..engine.graph.preprocessing import Preprocessing
 
 METADATA_KEY = "convscope.preprocessing"
 MAX_BYTES = 2**20  # of a companion file or a metadata value

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.graph import Graph
-from ..engine.subgraph import extract
+from ..engine.graph.cut import extract
+from ..engine.graph.graph import Graph
+from ..engine.pictures.photographs import photographs
 from .check import compare_executors, random_inputs, relative_difference
 
 MAX_REL = 1e-3  # forward, float32, hundreds of layers
 MAX_GRADIENT_REL = 1e-4  # float64 against central differences
 _ROUNDING = 64 * 2.0**-53  # what a difference of two nearby float64 results may be by rounding alone, relative
-PHOTOS = Path(__file__).parent.parent / "engine" / "photos"
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ def source_difference(graph: Graph, feeds: dict[str, np.ndarray]) -> tuple[float
 
 
 def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:
-    from ..engine.session import Session
-    from .from_onnx import read_onnx
+    from ..engine.executors.session import Session
+    from .onnx.read import read_onnx
 
     original = read_onnx(path)
     weights = {t.name for t in original.graph.initializer}
@@ -217,9 +217,9 @@ def _as_declared(graph: Graph, info: Any, value: np.ndarray) -> np.ndarray:
 
 
 def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:
-    from .from_keras import import_keras
-    from .keras_files import inspect_h5, inspect_keras
-    from .keras_load import load_model
+    from .keras.files import inspect_h5, inspect_keras
+    from .keras.load import import_keras
+    from .keras.safe_load import load_model
 
     found_file = inspect_keras(path) if graph.source.format == "keras" else inspect_h5(path)
     if found_file.config is None:  # weights alone: the network is code of the user
@@ -240,12 +240,12 @@ def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tu
 
 def _photographs(graph: Graph, size: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
     """Model input of the shipped photographs; none where the model takes no pictures in gray or colour."""
-    from ..engine.images import model_input, read_image
+    from ..engine.pictures.read import model_input, read_image
 
     if len(graph.inputs[0].shape) not in (0, 4) or graph.channels not in (1, 3):
         return []
     found = []
-    for path in sorted(PHOTOS.glob("*.jpg"))[:2]:
+    for path in photographs()[:2]:
         found.append((path.name, model_input(read_image(path), graph, size).astype(graph.inputs[0].dtype)))
     return found
 

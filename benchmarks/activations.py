@@ -113,8 +113,8 @@ def _child(job: str, model: Path, photos: Path, count: int) -> None:
 
     VmHWM and not getrusage: that one counts the peak of the process which started this one as well.
     """
-    from convscope.engine.activations import activations
-    from convscope.engine.folder_pass import reduced_batches
+    from convscope.engine.activations.folder_pass import reduced_batches
+    from convscope.engine.activations.stream import activations
 
     graph, paths = _load(model), sorted(photos.iterdir())
     paths = (paths * (count // len(paths) + 1))[:count]
@@ -175,7 +175,7 @@ def _say_where(what: str, arguments: argparse.Namespace) -> None:
 
 
 def _batches(graph: Any, photos: Path, size: tuple[int, int], count: int) -> list[np.ndarray]:
-    from convscope.engine.images import model_input, read_image
+    from convscope.engine.pictures.read import model_input, read_image
 
     inputs = [model_input(read_image(p), graph, size) for p in sorted(photos.iterdir())[:count]]
     return [np.concatenate(inputs[i : i + BATCH]) for i in range(0, count, BATCH)]
@@ -188,7 +188,7 @@ def _session(graph: Any, threads: int) -> Any:
 def _speed(model: Path, photos: Path, size: tuple[int, int], arguments: argparse.Namespace) -> None:
     import torch
 
-    from convscope.engine import activations as module
+    from convscope.engine.activations.stream import stream as module
     from convscope.models.builders import vgg16_torch
 
     torch.set_num_threads(arguments.threads)
@@ -234,8 +234,8 @@ def _speed(model: Path, photos: Path, size: tuple[int, int], arguments: argparse
 
 def _reductions(model: Path, photos: Path, size: tuple[int, int], arguments: argparse.Namespace) -> None:
     """Every convolution's output: all statistics in the graph, against the same in NumPy on whole tensors."""
-    from convscope.engine.reductions import STATISTICS, output_name, with_reductions
-    from convscope.engine.session import Session
+    from convscope.engine.activations.reductions import STATISTICS, output_name, with_reductions
+    from convscope.engine.executors.session import Session
 
     graph = _load(model)
     layers = [la for la in graph.layers if la.op == "Relu"]

@@ -38,14 +38,14 @@ import torch
 import convscope
 from benchmarks.ascent_rivals import MARGIN, Whole, lucent_picture, plain_chollet
 from convscope.engine.ascent.loop import Batch, Job
+from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.network import Network
-from convscope.engine.ascent.objectives import channel
-from convscope.engine.ascent.presets import PRESETS, Preset
+from convscope.engine.ascent.recipe.objectives import channel
+from convscope.engine.ascent.recipe.presets import PRESETS, Preset
+from convscope.engine.ascent.recipe.transforms import Robust
 from convscope.engine.ascent.settings import settings
-from convscope.engine.ascent.studio import Studio
-from convscope.engine.ascent.transforms import Robust
-from convscope.engine.graph import Graph
-from convscope.engine.layers import Layer
+from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.layers import Layer
 from tests.torchvision_schemas import declare
 
 UNSEEN = 64  # views that judge

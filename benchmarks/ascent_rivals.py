@@ -9,7 +9,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from convscope.engine.graph import Graph
+from convscope.engine.graph.graph import Graph
 
 MARGIN = 12  # pixels that the transforms leave around the picture
 

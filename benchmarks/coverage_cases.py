@@ -83,7 +83,7 @@ def measure_torch(name: str) -> dict[str, Any]:
 
 def measure_keras(name: str) -> dict[str, Any]:
     """A keras.applications network, saved as ``.keras`` and loaded back, against Keras."""
-    from convscope.adapters.from_keras import import_keras
+    from convscope.adapters.keras.load import import_keras
 
     keras = import_keras()
     import torch
@@ -131,7 +131,7 @@ def measure_light(name: str) -> dict[str, Any]:
     shared = [n for node in model.graph.node for n in node.output if n in own]
     del model.graph.output[:]
     model.graph.output.extend(helper.make_empty_tensor_value_info(n) for n in shared)
-    from convscope.engine.session import Session
+    from convscope.engine.executors.session import Session
 
     x = np.random.default_rng(0).normal(size=(1, graph.channels, *graph.image_size)).astype(np.float32)
     original = Session(model, device="cpu").run({graph.inputs[0].name: x})

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from convscope.engine.ascent.colour import decorrelate
+from convscope.engine.ascent.recipe.colour import decorrelate
 
 SIDE = 128
 COLOUR = ("astronaut", "coffee", "chelsea", "rocket")
@@ -83,7 +83,7 @@ def main() -> None:
     values = magnitude()
     arrays = {"magnitude": (values / values.max()).astype(np.float32)}
     arrays |= {f"crop_{i}": np.frombuffer(file, dtype=np.uint8) for i, file in enumerate(crops())}
-    path = Path(__file__).parent.parent / "engine" / "ascent" / "natural.npz"
+    path = Path(__file__).parent.parent / "engine" / "ascent" / "recipe" / "natural.npz"
     np.savez_compressed(path, allow_pickle=False, **arrays)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {len(arrays) - 1} crops")
 

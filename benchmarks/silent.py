@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.settings import settings
 from convscope.engine.ascent.streams import stream
-from convscope.engine.ascent.studio import Studio
-from convscope.engine.graph import Graph
-from convscope.engine.layers import Layer
+from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.layers import Layer
 
 _BATCH = 16
 

@@ -65,9 +65,9 @@ def command(
     result.json; with --save the arrays, (images, channels, height, width) float32. With --units top:N each grid
     shows the N units with the highest mean; saved arrays then hold all units.
     """
-    from ..engine.activation_grids import check_scale
-    from ..engine.images import image_paths
+    from ..engine.pictures.read import image_paths
     from ..engine.render import colormaps
+    from ..engine.render.activation_grids import check_scale
     from .activations_job import Job, chosen_layers, run
 
     check_scale(scale)

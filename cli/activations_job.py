@@ -15,9 +15,9 @@ from .pictures import Skipped, unique
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..engine.activations import Batch
-    from ..engine.graph import Graph
-    from ..engine.layers import Layer
+    from ..engine.activations.stream import Batch
+    from ..engine.graph.graph import Graph
+    from ..engine.graph.layers import Layer
     from ..engine.render.array_store import Store
 
 PAGE_IMAGES = 12  # a page holds its pictures inside; more would be slow to open
@@ -83,7 +83,7 @@ def run(job: Job, paths: Sequence[Path], batch: int, device: str, as_json: bool)
     Raises:
         RefusedInput: no picture could be read. PartlyDone: some could not.
     """
-    from ..engine.activations import activations
+    from ..engine.activations.stream import activations
     from ..engine.render.array_store import open_store
 
     skipped = Skipped(job.quiet)
@@ -140,7 +140,7 @@ def _layer(
     job: Job, layer: Layer, units: list[int], values: np.ndarray, folder: str
 ) -> tuple[dict[str, Any], np.ndarray | None]:
     """The entry of one layer for result.json, and its grid."""
-    from ..engine.activation_grids import channel_grid, dense_grid
+    from ..engine.render.activation_grids import channel_grid, dense_grid
     from ..engine.render.artifacts import save_png
 
     entry: dict[str, Any] = {
@@ -163,7 +163,7 @@ def _layer(
 
 def _embedded(picture: np.ndarray) -> str:
     """A grid for the page: without loss where single pixels are seen, since chroma would bleed between them."""
-    from ..engine.render.page import data_uri
+    from ..engine.pages.template import data_uri
 
     if max(picture.shape[:2]) <= EXACT:
         return data_uri(picture, format="png")
@@ -171,8 +171,8 @@ def _embedded(picture: np.ndarray) -> str:
 
 
 def _page_entry(path: Path, layers: Sequence[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
-    from ..engine.images import read_image
-    from ..engine.render.page import data_uri
+    from ..engine.pages.template import data_uri
+    from ..engine.pictures.read import read_image
 
     return {
         "name": path.name,
@@ -182,8 +182,8 @@ def _page_entry(path: Path, layers: Sequence[tuple[dict[str, Any], Any]]) -> dic
 
 
 def _finish(job: Job, skipped: Skipped, saved: Path | None, as_json: bool) -> None:
+    from ..engine.pages.template import render_page
     from ..engine.render.artifacts import write_json, write_text
-    from ..engine.render.page import render_page
 
     made_by = command_line()
     result = {

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..engine.ascent.album import Album
+    from ..engine.ascent.many import OnProgress, Studio
     from ..engine.ascent.results import UnitResult
     from ..engine.ascent.settings import Settings
-    from ..engine.ascent.studio import OnProgress, Studio
-    from ..engine.graph import Graph
+    from ..engine.graph.graph import Graph
 
 PresetOption = Annotated[
     str,
@@ -52,7 +52,7 @@ _REFRESH = 3  # seconds between reloads of a page that is being filled
 
 def read_pixels(path: str | Path) -> np.ndarray:
     """A picture file's pixels (H, W, 3) in [0, 1]."""
-    from ..engine.images import read_image
+    from ..engine.pictures.read import read_image
 
     return read_image(Path(path)).pixels
 
@@ -146,8 +146,8 @@ class Page:
 
     def write(self, units: Sequence[int], wanted: Sequence[int], refresh: int | None = None) -> Path:
         """Writes ``index.html``; while it is being filled it reloads itself."""
+        from ..engine.pages.gallery import filters_page
         from ..engine.render.artifacts import write_text
-        from ..engine.render.gallery import filters_page
 
         album = self.album
         html = filters_page(
@@ -268,8 +268,8 @@ def write_single(
         asked: what else the picture is a function of, for ``result.json``.
         as_json: print the numbers instead of the page's path.
     """
+    from ..engine.pages.gallery import Item, pictures_page
     from ..engine.render.artifacts import save_png, write_json, write_text
-    from ..engine.render.gallery import Item, pictures_page
 
     unit = result.units[0]
     name = f"{title}.png"

@@ -26,7 +26,7 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..engine.attack import Attack
-    from ..engine.graph import Graph
+    from ..engine.graph.graph import Graph
 
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture.", show_default=False)]
 MethodOption = Annotated[
@@ -71,8 +71,8 @@ def command(
     attack is a result too: the model withstood it.
     """
     from ..engine.attack import METHODS, gradient_attack, pixel_attack
-    from ..engine.images import fit, read_image
-    from ..engine.labels import find_class
+    from ..engine.graph.labels import find_class
+    from ..engine.pictures.read import fit, read_image
 
     if method not in METHODS:
         raise UsageError(f"--method '{method}' is unknown; choose one of {', '.join(METHODS)}")
@@ -105,7 +105,7 @@ def _write(
 ) -> None:
     from dataclasses import asdict
 
-    from ..engine.labels import predictions
+    from ..engine.graph.labels import predictions
     from ..engine.render.artifacts import save_npy, save_png, write_json
 
     stem = f"{image.stem}-{found.method}"

@@ -107,8 +107,8 @@ def command(
     record = {"a": a, "b": b, **result.to_json(matches=match)}
     page = None
     if out is not None:
-        from ..engine.compare.page import write
         from ..engine.compare.side_by_side import rows
+        from ..engine.pages.comparison import write
 
         ascent = {"preset": preset, "size": size, "steps": steps, "seed": seed, "device": device}
         seen = rows(graph_a, graph_b, result, count=pictures, options=ascent, progress=told, **given) if match else []

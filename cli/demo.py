@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..engine.pictures.photographs import FOLDER
+
 MODEL = "efficientnet-lite0"
 OUT = Path("demo")
-CAT = Path(__file__).resolve().parents[1] / "engine" / "photos" / "cat.jpg"
+CAT = FOLDER / "cat.jpg"
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ def _write_page(steps: Sequence[Step]) -> Path:
     import numpy as np
     from PIL import Image
 
+    from ..engine.pages.gallery import Item, pictures_page
     from ..engine.render.artifacts import write_text
-    from ..engine.render.gallery import Item, pictures_page
 
     items = []
     for step in steps:

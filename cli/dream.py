@@ -63,8 +63,8 @@ def command(
     Writes dream.png, before.png, result.json and index.html.
     """
     from ..engine.ascent.network import unit_layer
-    from ..engine.ascent.pictures import dream
-    from ..engine.ascent.presets import preset as find_preset
+    from ..engine.ascent.photograph import dream
+    from ..engine.ascent.recipe.presets import preset as find_preset
 
     if units.strip().startswith("top:"):
         raise UsageError(f"--units '{units}': a dream is one picture of all its units; write all, or like 0-63,70")

@@ -77,9 +77,9 @@ def command(
 
     Writes each heatmap raw (npy), coloured and laid over the picture, a side-by-side page and result.json.
     """
-    from ..engine.attribution.methods import find_methods
-    from ..engine.attribution.report import Style
-    from ..engine.images import image_paths
+    from ..engine.attribution.registry import find_methods
+    from ..engine.pages.explanation import Style
+    from ..engine.pictures.read import image_paths
     from ..engine.render import colormaps, overlay
 
     methods = find_methods(method)

@@ -13,7 +13,7 @@ from .pictures import Skipped, unique
 
 if TYPE_CHECKING:
     from ..engine.attribution import Attribution, Batch, Method
-    from ..engine.graph import Graph
+    from ..engine.graph.graph import Graph
 
 
 @dataclass
@@ -56,7 +56,7 @@ def run(job: Job, paths: Sequence[Path], batch: int, device: str) -> None:
 
 def _batches(job: Job, paths: Sequence[Path], size: int, bar: Any) -> Iterator[list[Any]]:
     """(path, pixels, model input) in lists of up to ``size``; unreadable images are reported and skipped."""
-    from ..engine.images import model_input, stream
+    from ..engine.pictures.read import model_input, stream
 
     part = []
     for path, found in stream(paths, lambda picture: (picture, model_input(picture, job.graph))):
@@ -120,7 +120,7 @@ def _check_settings(job: Job) -> None:
 
 
 def _rank(job: Job, batch: Batch, index: int, attributions: Sequence[Attribution]) -> list[Any]:
-    from ..engine.attribution.ranking import rank
+    from ..engine.attribution.faithfulness.ranking import rank
 
     first = [a for a in attributions if a.target.index == attributions[0].target.index]
     ranked = rank(batch, index, first, boxes=job.boxes)
@@ -131,7 +131,7 @@ def _rank(job: Job, batch: Batch, index: int, attributions: Sequence[Attribution
 def _predictions(job: Job, logits: Any) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from ..engine.labels import predictions
+    from ..engine.graph.labels import predictions
 
     return [asdict(p) for p in predictions(job.graph, logits, job.top)] if logits.ndim == 1 else []
 
@@ -144,7 +144,7 @@ def _write(
     attributions: Sequence[Attribution],
     ranked: Sequence[Any],
 ) -> None:
-    from ..engine.attribution import report
+    from ..engine.pages import explanation as report
 
     folder = job.folder / unique(path.stem, job.names)
     saved = [report.save(job.graph, a, pixels, folder, job.style) for a in attributions]
@@ -163,7 +163,7 @@ def finish(job: Job, total: int, as_json: bool) -> None:
     Raises:
         RefusedInput: no picture could be read. PartlyDone: some could not.
     """
-    from ..engine.attribution import report
+    from ..engine.pages import explanation as report
     from ..engine.render.artifacts import write_json, write_text
 
     job.skipped.refuse_all(total)
@@ -193,7 +193,7 @@ def _show_ranking(job: Job) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..engine.attribution.ranking import average
+    from ..engine.attribution.faithfulness.ranking import average
 
     rows = average(job.ranked)
     console = Console(highlight=False)

@@ -39,7 +39,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..engine.ascent.presets import Noise
+    from ..engine.ascent.recipe.presets import Noise
 
 StartOption = Annotated[str, typer.Option("--start", metavar="noise|IMAGE", help="What ascent starts from.")]
 NoiseOption = Annotated[
@@ -88,10 +88,10 @@ def command(
     """
     from ..engine.ascent.album import Album, identity
     from ..engine.ascent.filters import default_size, strongest
+    from ..engine.ascent.many import Studio
     from ..engine.ascent.network import unit_layer
-    from ..engine.ascent.presets import preset as find_preset
+    from ..engine.ascent.recipe.presets import preset as find_preset
     from ..engine.ascent.settings import settings
-    from ..engine.ascent.studio import Studio
 
     find_preset(preset)
     drawn = _noise(noise, noise_mean, noise_std)
@@ -126,7 +126,7 @@ def command(
 
 
 def _noise(kind: str | None, mean: float | None, std: float | None) -> Noise | None:
-    from ..engine.ascent.presets import Noise
+    from ..engine.ascent.recipe.presets import Noise
 
     if kind is not None:
         return Noise(kind, 127 if mean is None else mean, 10 if std is None else std)

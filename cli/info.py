@@ -8,8 +8,8 @@ from .common import JsonOption, ModelArgument, QuietOption, clean, emit_json, lo
 from .loading import describe
 
 if TYPE_CHECKING:
-    from ..engine.graph import Graph
-    from ..engine.layers import Layer, ReceptiveField, TensorSpec
+    from ..engine.graph.graph import Graph
+    from ..engine.graph.layers import Layer, ReceptiveField, TensorSpec
 
 
 @loading_options

@@ -55,7 +55,7 @@ def command(
 
     Writes inverted.png, before.png (the photograph), result.json and index.html.
     """
-    from ..engine.ascent.pictures import INVERSION, invert
+    from ..engine.ascent.photograph import INVERSION, invert
 
     check_out(out)
     pixels, digest = read_photo(image)

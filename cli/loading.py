@@ -15,8 +15,8 @@ import typer
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..engine.graph import Graph
-    from ..engine.preprocessing import Preprocessing
+    from ..engine.graph.graph import Graph
+    from ..engine.graph.preprocessing import Preprocessing
 
 _PANEL = "Model"
 
@@ -119,7 +119,7 @@ def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
 
 
 def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> Graph:
-    from ..adapters import load
+    from ..adapters.load import load
 
     given: dict[str, Any] = {
         "arch": chosen["arch"],
@@ -198,7 +198,7 @@ def describe(preprocessing: Preprocessing) -> str:
 def _labels(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
-    from ..engine.labels import load_labels
+    from ..engine.graph.labels import load_labels
 
     return load_labels(text)
 

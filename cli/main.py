@@ -142,7 +142,7 @@ def _explain(exc: BaseException) -> int:
 def _is_out_of_memory(exc: BaseException) -> bool:
     if "torch" not in sys.modules:  # no one asked it for memory, and importing it takes seconds
         return isinstance(exc, MemoryError)
-    from ..engine.ascent.memory import out_of_memory
+    from ..engine.executors.memory import out_of_memory
 
     return out_of_memory(exc)
 

@@ -35,7 +35,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..engine.graph import Graph
+    from ..engine.graph.graph import Graph
 
 ClassOption = Annotated[
     str,
@@ -74,9 +74,9 @@ def command(
     """
     from ..engine.ascent.album import Album, identity
     from ..engine.ascent.filters import strongest
+    from ..engine.ascent.many import Studio
     from ..engine.ascent.maximize import class_settings, logits_layer
-    from ..engine.ascent.presets import preset as find_preset
-    from ..engine.ascent.studio import Studio
+    from ..engine.ascent.recipe.presets import preset as find_preset
 
     if not wanted.replace(",", "").strip():
         raise UsageError(f"--class '{wanted}' names no class; write names or indices with commas, all, or top:16")

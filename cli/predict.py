@@ -42,8 +42,8 @@ def command(
     """
     import numpy as np
 
-    from ..engine.images import image_paths, model_input, stream
-    from ..engine.labels import predictions
+    from ..engine.graph.labels import predictions
+    from ..engine.pictures.read import image_paths, model_input, stream
     from ..errors import RefusedInput
 
     options.setdefault("check", True)

@@ -30,10 +30,10 @@ from .pictures import Skipped, kept
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..engine.graph import Graph
-    from ..engine.layers import Layer
-    from ..engine.render.gallery import Item
-    from ..engine.statistics import UnitStatistics
+    from ..engine.activations.statistics import UnitStatistics
+    from ..engine.graph.graph import Graph
+    from ..engine.graph.layers import Layer
+    from ..engine.pages.gallery import Item
 
 LayersOption = Annotated[
     str | None, typer.Option("--layer", "-l", metavar="LAYER,...", help="Names and globs; default every feature map.")
@@ -57,8 +57,8 @@ def command(
 
     Writes result.json and a page with the histograms. It can be interrupted: the same command goes on.
     """
-    from ..engine.folder_pass import picture_names
-    from ..engine.images import image_paths
+    from ..engine.activations.folder_pass import picture_names
+    from ..engine.pictures.read import image_paths
 
     paths = image_paths(images)
     graph = open_model(model, quiet=quiet, **options)
@@ -87,8 +87,8 @@ def _measure(
     """The layers' figures over the pictures; however it ends, what was seen is kept in ``file``."""
     import hashlib
 
-    from ..engine.folder_pass import identity, reduced_batches
-    from ..engine.statistics import UnitStatistics, restore_states, save_states
+    from ..engine.activations.folder_pass import identity, reduced_batches
+    from ..engine.activations.statistics import UnitStatistics, restore_states, save_states
 
     whose = hashlib.sha256("".join(identity(graph, la) for la in layers).encode()).hexdigest()
     done, states = set[str](), [UnitStatistics.empty(la) for la in layers]
@@ -115,8 +115,8 @@ def _measure(
 
 
 def _finish(graph: Graph, states: Sequence[UnitStatistics], folder: Path, skipped: Skipped, as_json: bool) -> None:
+    from ..engine.pages.gallery import pictures_page
     from ..engine.render.artifacts import write_json, write_text
-    from ..engine.render.gallery import pictures_page
 
     entries = [state.to_json() for state in states]
     made_by = command_line()
@@ -141,8 +141,8 @@ def _finish(graph: Graph, states: Sequence[UnitStatistics], folder: Path, skippe
 
 
 def _item(state: UnitStatistics, entry: dict[str, Any]) -> Item:
-    from ..engine.render.gallery import Item
-    from ..engine.statistics import histogram_picture
+    from ..engine.activations.statistics import histogram_picture
+    from ..engine.pages.gallery import Item
 
     picture, (low, high) = histogram_picture(state)
     caption = f"A row per unit, a column per half octave of its largest value per picture: {low:.3g} to {high:.3g}."

@@ -54,7 +54,7 @@ def command(
     result.parquet. It can be interrupted: the same command goes on. Shards may run anywhere, into one folder; the
     same command without --shard merges them and does what is missing. --units only chooses what is shown.
     """
-    from ..engine.images import image_paths
+    from ..engine.pictures.read import image_paths
     from .top_job import Job, run
 
     part = None if shard is None else _shard(shard)

@@ -12,9 +12,9 @@ from .common import clean, command_line, emit, emit_json, parse_units, progress,
 from .pictures import Skipped, kept, unique
 
 if TYPE_CHECKING:
-    from ..engine.graph import Graph
-    from ..engine.layers import Layer
-    from ..engine.topk import TopImages
+    from ..engine.activations.topk import TopImages
+    from ..engine.graph.graph import Graph
+    from ..engine.graph.layers import Layer
 
 PAGE_UNITS = 1024  # a page holds its pictures inside; more would be slow to open
 
@@ -52,8 +52,8 @@ def run(
         UsageError: a state of another model, size or k is in the way, or a picture of it is gone.
         RefusedInput: no picture could be read. PartlyDone: some could not.
     """
-    from ..engine.folder_pass import picture_names
-    from ..engine.topk import shard_of
+    from ..engine.activations.folder_pass import picture_names
+    from ..engine.activations.topk import shard_of
 
     for layer in job.layers:
         parse_units(job.units, layer.channels or 0)
@@ -78,8 +78,8 @@ def run(
 
 def _known(job: Job, layer: Layer, shard: tuple[int, int] | None, force: bool) -> TopImages:
     """What earlier runs have found: of this shard, or without one of all shards together."""
-    from ..engine.folder_pass import identity
-    from ..engine.topk import TopImages
+    from ..engine.activations.folder_pass import identity
+    from ..engine.activations.topk import TopImages
 
     found = TopImages.empty(layer, job.k, identity(job.graph, layer))
     files = [job.state(layer, shard)] if shard else sorted((job.folder / "state").glob(f"{layer.index:04d}*.json"))
@@ -106,8 +106,8 @@ def _see(
     skipped: Skipped,
 ) -> None:
     """One pass over the pictures; however it ends, what was seen is kept."""
-    from ..engine.folder_pass import reduced_batches
-    from ..engine.topk import NEEDED
+    from ..engine.activations.folder_pass import reduced_batches
+    from ..engine.activations.topk import NEEDED
 
     def save() -> None:
         for layer, state in zip(job.layers, states, strict=True):
@@ -137,9 +137,9 @@ def _shard_done(job: Job, states: Sequence[TopImages], shard: tuple[int, int], s
 def _finish(
     job: Job, states: Sequence[TopImages], pictures: Mapping[str, Path], skipped: Skipped, as_json: bool
 ) -> None:
+    from ..engine.activations.top_pictures import rows
+    from ..engine.pages.template import render_page
     from ..engine.render.artifacts import write_json, write_text
-    from ..engine.render.page import render_page
-    from ..engine.top_pictures import rows
 
     entries, cards = [], []
     room = PAGE_UNITS
@@ -187,9 +187,9 @@ def _strips(
     job: Job, layer: Layer, units: Sequence[dict[str, Any]], pictures: Mapping[str, Path], room: int
 ) -> list[dict[str, Any]]:
     """Writes each unit's strip, puts its file into its row, and returns the page's part for the first ``room``."""
+    from ..engine.activations.top_pictures import strips
+    from ..engine.pages.template import data_uri
     from ..engine.render.artifacts import save_png
-    from ..engine.render.page import data_uri
-    from ..engine.top_pictures import strips
 
     folder = f"{layer.index:04d}-{unique(layer.name, set())}"
     count = len({best["image"] for unit in units for best in unit["top"]})

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from ..engine.graph import Graph
-    from ..engine.layers import Layer
+    from ..engine.graph.graph import Graph
+    from ..engine.graph.layers import Layer
 PAGE_SIDE = 64  # filters and input channels of a layer that the page shows
 
 LayersOption = Annotated[
@@ -63,8 +63,8 @@ def command(
     column one input channel. Writes a sheet per layer, norms and near-duplicate filters, and one page. With
     --units top:N the N filters with the largest norm.
     """
+    from ..engine.pages.template import render_page
     from ..engine.render.artifacts import save_npz, write_json, write_text
-    from ..engine.render.page import render_page
 
     graph = open_model(model, quiet=quiet, **options)
     layers = _convolutions(graph, layer)
@@ -100,7 +100,7 @@ def command(
 
 
 def _convolutions(graph: Graph, patterns: str | None) -> Sequence[Layer]:
-    from ..engine.weights import convolutions
+    from ..engine.activations.weights import convolutions
 
     every = convolutions(graph)
     if not every:
@@ -117,8 +117,15 @@ def _sheet(
     graph: Graph, layer: Layer, units: str, scale: str, per_row: int, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
     """Writes a layer's sheet; returns its entry for result.json, its card for the page, and its weights."""
+    from ..engine.activations.weights import (
+        filter_grid,
+        filter_pictures,
+        kernel,
+        near_duplicates,
+        notes,
+        numbers,
+    )
     from ..engine.render.artifacts import save_png
-    from ..engine.weights import filter_grid, filter_pictures, kernel, near_duplicates, notes, numbers
 
     weight, bias = kernel(graph, layer)
     found = numbers(weight, bias)
@@ -145,7 +152,7 @@ def _sheet(
 
 def _card(entry: dict[str, Any], picture: np.ndarray) -> dict[str, Any]:
     """A layer's part of the page's data."""
-    from ..engine.render.page import data_uri
+    from ..engine.pages.template import data_uri
 
     norms = sorted((f["norm"] for f in entry["filters"]), reverse=True)
     return {

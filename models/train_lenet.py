@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..engine.images import resize
-from ..engine.preprocessing import Preprocessing
+from ..engine.graph.preprocessing import Preprocessing
+from ..engine.pictures.read import resize
 from .lenet import LeNet, build_lenet, keras_weights
 
 TARGET = Path(__file__).parent / "lenet"
@@ -68,7 +68,7 @@ def write(network: LeNet, target: Path) -> None:
     os.environ.setdefault("KERAS_BACKEND", "torch")
     from safetensors.torch import save_file
 
-    from ..adapters.from_torch import export_torch
+    from ..adapters.torch.load import export_torch
     from .builders import write_onnx
 
     target.mkdir(exist_ok=True)

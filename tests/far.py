@@ -111,8 +111,8 @@ def second_device() -> Iterator[list[str]]:
         return FAR if device in ("cuda", str(FAR)) else torch.device("cpu")
 
     with pytest.MonkeyPatch.context() as patch, _Literals(), _Operators():
-        for module in (*_ASKS, "convscope.adapters.twin", "convscope.engine.devices"):
+        for module in (*_ASKS, "convscope.adapters.twin.build", "convscope.engine.executors.devices"):
             patch.setattr(f"{module}.torch_device", torch_device)
-        patch.setattr("convscope.engine.session.session_providers", lambda device: ["CPUExecutionProvider"])
+        patch.setattr("convscope.engine.executors.session.session_providers", lambda device: ["CPUExecutionProvider"])
         _crossings.clear()
         yield _crossings

@@ -21,7 +21,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 import convscope
-from convscope.adapters.twin import TwinFactory
+from convscope.adapters.twin.build import TwinFactory
 from convscope.errors import ConvscopeError, UnsupportedOperator
 
 FORMS = ("constant", "computed", "imported")

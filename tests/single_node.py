@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from onnx import helper, numpy_helper
 
-from convscope.adapters.twin import TwinFactory
+from convscope.adapters.twin.build import TwinFactory
 
 Inputs = Sequence[np.ndarray | None]
 

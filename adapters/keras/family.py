@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from ..engine.preprocessing import Preprocessing, preset
+from ...engine.graph.preprocessing import Preprocessing, preset
 
 # family -> (layers that it has, preset of its preprocess_input); keras.applications, module by module. Networks
 # that scale their own input ("raw") have a Rescaling or Normalization layer inside.

@@ -15,8 +15,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ..errors import RefusedInput, UnsafeFile
-from .archives import MAX_TEXT, Archive, inspect_zip
+from ...errors import RefusedInput, UnsafeFile
+from ..archives import MAX_TEXT, Archive, inspect_zip
 
 MAX_OBJECTS = 200_000  # in an HDF5 file or a config
 MAX_PIXELS = 2**26  # of one input (8192 x 8192)

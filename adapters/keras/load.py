@@ -18,19 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.graph import DEFAULT_SIZE
-from ..engine.preprocessing import Preprocessing
-from ..engine.session import first_line
-from ..errors import RefusedInput, UnsafeFile, UsageError
-from .exported import Exported
-from .guess_preprocessing import companion
-from .keras_arguments import plain_arguments
-from .keras_family import family
-from .keras_files import MAX_PIXELS, inspect_h5, inspect_keras
-from .keras_load import load_model, weights_into
-from .sniff import sniff
-from .torch_export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, trace_marked
-from .torch_marks import Marker
+from ...engine.executors.session import first_line
+from ...engine.graph.graph import DEFAULT_SIZE
+from ...engine.graph.preprocessing import Preprocessing
+from ...errors import RefusedInput, UnsafeFile, UsageError
+from ..exported import Exported
+from ..preprocessing import companion
+from ..sniff import sniff
+from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, trace_marked
+from ..torch.marks import Marker
+from .arguments import plain_arguments
+from .family import family
+from .files import MAX_PIXELS, inspect_h5, inspect_keras
+from .safe_load import load_model, weights_into
 
 _MAX_ACTIVATION = 2**28  # elements of one layer's output for one image: 1 GiB
 

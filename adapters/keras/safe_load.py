@@ -11,10 +11,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ..engine.session import first_line
-from ..errors import RefusedInput, UnsafeFile, UsageError
-from .arch import build
-from .keras_files import KerasFile
+from ...engine.executors.session import first_line
+from ...errors import RefusedInput, UnsafeFile, UsageError
+from ..torch.arch import build
+from .files import KerasFile
 
 _SPARE_WEIGHTS = 2**26  # bytes that a network may declare beyond what its file holds (seeds, counters, casts)
 

@@ -14,8 +14,8 @@ from math import ceil
 
 import onnx
 
-from ..engine.layers import ReceptiveField
-from .normalize.draft import Draft, attribute
+from ...engine.graph.layers import ReceptiveField
+from ..normalize.draft import Draft, attribute
 
 _WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger")
 _GLOBAL = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Flatten", "Gemm", "InstanceNormalization")

@@ -8,10 +8,10 @@ from math import prod
 import onnx
 from onnx import TensorProto
 
-from ..engine.layers import Layer, ReceptiveField, Shape
+from ...engine.graph.layers import Layer, ReceptiveField, Shape
+from ..normalize.draft import Draft, attribute
 from .fields import FieldTracker
 from .names import human_names
-from .normalize.draft import Draft, attribute
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import onnx
 from onnx import inliner
 
-from ...engine.graph import DEFAULT_SIZE
+from ...engine.graph.graph import DEFAULT_SIZE
 from .batch import flatten_reshapes, free_batch, free_input, settle_shape_vectors
 from .channels_first import to_channels_first
 from .cleanup import remove_idle_nodes

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .guess_preprocessing import read_json
+from ..preprocessing import read_json
 
 LABELS_KEY = "convscope.labels"
 NAMES_KEY = "convscope.names"

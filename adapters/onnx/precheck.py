@@ -12,7 +12,7 @@ from math import prod
 import onnx
 from onnx import AttributeProto, TensorProto
 
-from ..errors import RefusedInput, UnsafeFile
+from ...errors import RefusedInput, UnsafeFile
 
 MAX_NODES = 20_000  # the deepest networks have some 5,000; this many still load in about 20 seconds
 MAX_NAME = 10_000

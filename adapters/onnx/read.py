@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 from onnx import TensorProto
 
-from ..errors import RefusedInput, UnsafeFile
+from ...errors import RefusedInput, UnsafeFile
 from .precheck import every_tensor, item_bits, precheck
 
 MAX_MODEL_BYTES = 2**31 - 1  # protobuf's own limit for one message

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ...errors import UsageError
 
 _FORM = "give --arch package.module:callable, file.py:callable or a timm model name"
 

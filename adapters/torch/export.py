@@ -21,11 +21,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..engine.session import Session, first_line
-from ..errors import RefusedInput
-from .normalize import settle_constants
-from .rounding import NOISE, rounding_bound
-from .torch_marks import MARK_DOMAIN, module_marks, remove_marks
+from ...engine.executors.session import Session, first_line
+from ...errors import RefusedInput
+from ..normalize import settle_constants
+from ..rounding import NOISE, rounding_bound
+from .marks import MARK_DOMAIN, module_marks, remove_marks
 
 OPSET = 17  # the newest whose operators every exporter and runtime of the last years knows
 DYNAMO_OPSET = 18  # the oldest that torch.export's exporter writes

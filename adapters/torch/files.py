@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.session import first_line
-from ..errors import RefusedInput, UnsafeFile
-from .archives import inspect_zip
+from ...engine.executors.session import first_line
+from ...errors import RefusedInput, UnsafeFile
+from ..archives import inspect_zip
 
 # where training frameworks put the weights inside a checkpoint, the likeliest first
 _NESTED = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "ema", "params_ema", "params",

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.preprocessing import Preprocessing, preset
-from ..engine.session import first_line
-from ..errors import RefusedInput, UnsafeFile, UsageError
+from ...engine.executors.session import first_line
+from ...engine.graph.preprocessing import Preprocessing, preset
+from ...errors import RefusedInput, UnsafeFile, UsageError
+from ..exported import Exported
+from ..preprocessing import companion, from_config
+from ..sniff import sniff
 from .arch import build, is_timm
-from .exported import Exported
-from .guess_preprocessing import companion, from_config
-from .sniff import sniff
-from .torch_export import Export, export_module, fallback_note
-from .torch_files import find_state, fit, head_classes, read_state, read_trusted
+from .export import Export, export_module, fallback_note
+from .files import find_state, fit, head_classes, read_state, read_trusted
 
 # sides to try where neither the caller nor the network names one: ImageNet's first, then those of the classic
 # data sets (CIFAR, MNIST, STL), then what older heads need
@@ -73,7 +73,7 @@ def load_torch_file(
     path = Path(path)
     kind = sniff(path)
     if kind == "pt2":
-        from .torch_pt2 import export_archive
+        from .pt2 import export_archive
 
         return _exported(export_archive(path), [], None)
     if kind == "torchscript":

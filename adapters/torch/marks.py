@@ -17,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..errors import RefusedInput
+from ...errors import RefusedInput
 
 MARK_DOMAIN = "convscope"
 

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.session import first_line
-from ..errors import RefusedInput, UnsafeFile
-from .archives import Archive, inspect_zip
-from .torch_export import Export, export_program
+from ...engine.executors.session import first_line
+from ...errors import RefusedInput, UnsafeFile
+from ..archives import Archive, inspect_zip
+from .export import Export, export_program
 
 _MAX_WEIGHT = 2**32  # bytes of one record
 _RECORD = re.compile(r"(weight|tensor)_\d+")

@@ -17,14 +17,14 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
-from ..engine.devices import torch_device
-from ..engine.subgraph import nodes_between
-from ..engine.twin import Twin
-from ..errors import UnsupportedOperator
+from ...engine.executors.devices import torch_device
+from ...engine.executors.twin import Twin
+from ...engine.graph.cut import nodes_between
+from ...errors import UnsupportedOperator
+from .bridge import stock_module
 from .converters import CONVERTERS
 from .converters.base import Converted, Node
 from .folding import fold_into, is_foldable
-from .onnx2torch_bridge import stock_module
 from .placement import Wiring
 
 

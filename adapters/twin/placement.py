@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..engine.twin import Step
+from ...engine.executors.twin import Step
 from .converters.base import Converted, Function
 
 PROCESSOR = torch.device("cpu")

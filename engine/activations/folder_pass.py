@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UsageError
-from .activations import Failure, run_batches
-from .graph import Graph
-from .layers import Layer
+from ...errors import UsageError
+from ..graph.graph import Graph
+from ..graph.layers import Layer
 from .reductions import STATISTICS, reduced_session
+from .stream import Failure, run_batches
 
 
 def identity(graph: Graph, layer: Layer) -> str:

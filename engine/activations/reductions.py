@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .graph import Graph
-from .layers import Layer
-from .session import Session
+from ..executors.session import Session
+from ..graph.graph import Graph
+from ..graph.layers import Layer
 
 STATISTICS = ("mean", "variance", "min", "max", "argmax", "zeros")
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError
-from .layers import Layer
+from ...errors import UsageError
+from ..graph.layers import Layer
+from ..render.artifacts import save_npz
+from ..render.colormaps import colorize
 from .reductions import output_name
-from .render.artifacts import save_npz
-from .render.colormaps import colorize
 
 _POWERS = 2.0 ** np.arange(-6, 12.5, 0.5)  # half octaves: activations of some models stay below 1, of others reach 1000
 EDGES = np.concatenate([[-np.inf], -_POWERS[::-1], [0.0], _POWERS, [np.inf]])  # of the per-image maximum

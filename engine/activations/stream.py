@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RefusedInput, UsageError
-from .graph import Graph
-from .images import Picture, model_input, stream
-from .layers import Layer
-from .session import Session
+from ...errors import RefusedInput, UsageError
+from ..executors.session import Session
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..pictures.read import Picture, model_input, stream
 
 Failure = Callable[[Path, RefusedInput], None]
 
@@ -129,7 +129,7 @@ class Bound:
         Raises:
             RefusedInput: ONNX Runtime fails on the input.
         """
-        from .session import first_line
+        from ..executors.session import first_line
 
         self.binding.clear_binding_outputs()
         for name in self.session.output_names:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RefusedInput
-from .crops import crop, input_box, plane
-from .graph import Graph
-from .images import Picture, stream
-from .layers import Layer
-from .render.artifacts import to_uint8
+from ...errors import RefusedInput
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..pictures.crops import crop, input_box, plane
+from ..pictures.read import Picture, stream
+from ..render.artifacts import to_uint8
 from .topk import TopImages
 
 TILE = 96  # pixels, the longer side of a crop

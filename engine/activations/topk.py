@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError
-from .layers import Layer
+from ...errors import UsageError
+from ..graph.layers import Layer
+from ..render.artifacts import write_bytes
 from .reductions import output_name
-from .render.artifacts import write_bytes
 
 NEEDED = ("max", "argmax")  # of `reductions.STATISTICS`
 

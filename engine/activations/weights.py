@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ..errors import UsageError
-from .graph import Graph
-from .layers import Layer
-from .render.grid import grid
+from ...errors import UsageError
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..render.grid import grid
 
 _OPS = ("Conv", "ConvTranspose", "QLinearConv")
 _FOLDED = re.compile(r"onnx::Conv_\d+")  # torch's exporter so names the weights that it made of weights and batch-norm

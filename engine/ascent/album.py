@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from ...errors import ConvscopeError, UsageError
-from ..graph import Graph
+from ..graph.graph import Graph
 from ..render.artifacts import append_line, save_png, to_json, write_text
 from .results import DEAD, OK, WEAK, UnitResult, tile
 from .settings import Settings

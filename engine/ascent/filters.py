@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
-from ..graph import Graph
-from ..layers import Layer
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from .many import OnProgress, Studio
 from .network import unit_layer
-from .presets import Noise, Preset
+from .recipe.presets import Noise, Preset
 from .results import DEAD, AscentResult, UnitResult
 from .settings import Settings, checked_units, provenance, settings
-from .studio import OnProgress, Studio
 
 
 def filters(

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from ...errors import UsageError
-from ..devices import torch_device
-from ..graph import Graph
-from ..layers import Layer
-from ..subgraph import nodes_between
+from ..executors.devices import torch_device
+from ..graph.cut import nodes_between
+from ..graph.graph import Graph
+from ..graph.layers import Layer
 from .network import Network
-from .presets import Preset, Stage
+from .recipe.presets import Preset, Stage
+from .recipe.transforms import Robust
 from .settings import Settings
-from .transforms import Robust
 
 _CPU_MAP_BYTES = 12e6  # of the largest feature map of a batch
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from .network import Network, check_finite
-from .objectives import Objective
-from .parameterizations import Parameterization
-from .presets import Preset, Stage, fitted
-from .steps import State
+from .recipe.objectives import Objective
+from .recipe.parameterizations import Parameterization
+from .recipe.presets import Preset, Stage, fitted
+from .recipe.steps import State
 from .streams import stream
 
 OnStep = Callable[[int, int], None]  # steps done of this batch, steps in all

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..graph import Graph
-from ..layers import Layer
-from . import objectives
+from ..executors.memory import out_of_memory
+from ..graph.graph import Graph
+from ..graph.layers import Layer
 from .fitting import adapted, batch_size, reduced_precision
 from .loop import Batch, Job, OnStep, Outcome
-from .memory import out_of_memory
 from .network import Network, before_activation, check_finite, feeds_gate, is_signed
-from .presets import PIXELS, PRESETS, Noise, Preset, in_place
+from .recipe import objectives
+from .recipe.presets import PIXELS, PRESETS, Noise, Preset, in_place
+from .recipe.show import shown
+from .recipe.spectrum import reference_pictures
 from .results import UnitResult
 from .settings import Settings, checked_photographs
-from .shown import shown
-from .spectrum import reference_pictures
 from .streams import stream
 from .verdicts import activations, is_silent, photographs, verdict
 

@@ -8,13 +8,13 @@ from numbers import Integral
 from typing import Any
 
 from ...errors import UsageError
-from ..graph import Graph
-from ..layers import Layer
+from ..graph.graph import Graph
+from ..graph.layers import Layer
 from .filters import gathered
-from .presets import Preset
+from .many import OnProgress, Studio
+from .recipe.presets import Preset
 from .results import AscentResult, UnitResult
 from .settings import Settings, checked_units, settings
-from .studio import OnProgress, Studio
 
 STEPS = 256  # four classes of EfficientNet-Lite0 at 224 pixels stay within the demo's few minutes
 
@@ -78,7 +78,7 @@ def find(graph: Graph, wanted: int | str) -> int:
     """The index of a class given by index or name."""
     if isinstance(wanted, Integral):
         return int(wanted)
-    from ..labels import find_class
+    from ..graph.labels import find_class
 
     return find_class(graph, wanted)
 

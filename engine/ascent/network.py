@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ...errors import RefusedInput, UsageError
-from ..devices import fast_bfloat16, torch_device
-from ..graph import Graph
-from ..layers import Layer
-from ..twin import Rule, Twin
-from .memory import out_of_memory
-from .recording import Recorder
-from .winograd import Winograd
+from ..executors.devices import fast_bfloat16, torch_device
+from ..executors.memory import out_of_memory
+from ..executors.recording import Recorder
+from ..executors.twin import Rule, Twin
+from ..executors.winograd import Winograd
+from ..graph.graph import Graph
+from ..graph.layers import Layer
 
 # Operators that hold back a gradient: where their input is out of range, nothing pulls it back.
 GATES = ("Relu", "Clip", "ThresholdedRelu")

@@ -9,23 +9,23 @@ import numpy as np
 import torch
 
 from ...errors import UsageError
-from ..graph import Graph
-from ..layers import Layer
-from . import objectives
+from ..graph.graph import Graph
+from ..graph.layers import Layer
 from .filters import gathered
 from .fitting import adapted, reduced_precision
 from .loop import Batch, Goal, Job, Outcome
+from .many import OnProgress, Progress
 from .network import Network, check_finite, unit_layer
-from .objectives import Objective
-from .presets import Preset, Stage
-from .presets import preset as find_preset
-from .regularizers import TotalVariation
+from .recipe import objectives
+from .recipe.objectives import Objective
+from .recipe.presets import Preset, Stage
+from .recipe.presets import preset as find_preset
+from .recipe.regularizers import TotalVariation
+from .recipe.show import shown
+from .recipe.steps import Adam
+from .recipe.transforms import Plain
 from .results import DEAD, OK, WEAK, AscentResult, UnitResult
 from .settings import Settings, checked_picture, checked_units, settings
-from .shown import shown
-from .steps import Adam
-from .studio import OnProgress, Progress
-from .transforms import Plain
 from .verdicts import activations
 
 INVERSION = Preset(

@@ -118,7 +118,7 @@ class AscentResult:
         }
 
     def _repr_html_(self) -> str:
-        from ..render.page import data_uri
+        from ..pages.template import data_uri
 
         title = f"{self.model}, layer {self.layer}, preset {self.preset}, seed {self.seed}"
         cells = "".join(

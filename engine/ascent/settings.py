@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
-from ..graph import Graph
-from ..images import check_range, checked_pixels
-from ..layers import Layer
-from .presets import PIXELS, Noise, Preset, preset
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..pictures.read import check_range, checked_pixels
+from .recipe.presets import PIXELS, Noise, Preset, preset
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from .batch import Batch, Executors
 from .explain import Attribution, explain, explain_batch
-from .methods import METHODS, Method, find_methods
+from .registry import METHODS, Method, find_methods
 from .targets import Target, segmentation_target, unit_target
 
 __all__ = [

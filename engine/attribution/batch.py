@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
-from ..devices import torch_device
-from ..graph import Graph
-from ..labels import ends_in_sigmoid
-from ..layers import Layer
-from ..session import Session
-from ..subgraph import reads
+from ..executors.devices import torch_device
+from ..executors.session import Session
+from ..graph.cut import reads
+from ..graph.graph import Graph
+from ..graph.labels import ends_in_sigmoid
+from ..graph.layers import Layer
 from .targets import Target, probabilities, scores
 
 

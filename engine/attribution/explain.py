@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
-from ..graph import Graph
-from ..layers import Layer
+from ..graph.graph import Graph
+from ..graph.layers import Layer
 from .batch import Batch, Executors, side_tensors
 from .maps import Maps, heatmaps
-from .methods import Method, find_methods
+from .registry import Method, find_methods
 from .targets import Target, resolve, target_tensor
 
 
@@ -150,7 +150,7 @@ def as_input(graph: Graph, images: Any) -> tuple[np.ndarray, bool]:
                 f"model input of {graph.name} has {graph.channels} channels (N, C, H, W), not {array.shape}"
             )
         return array, len(array) == 1
-    from ..images import model_input, read_image
+    from ..pictures.read import model_input, read_image
 
     if isinstance(images, (str, os.PathLike)):
         return model_input(read_image(os.fspath(images)), graph), True

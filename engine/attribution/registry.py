@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from ...errors import UsageError
-from .fullgrad import full_grad
-from .gradient import GRADIENT_METHODS
-from .layer_methods import LAYER_METHODS
 from .maps import Maps
-from .perturbation import PERTURBATION_CAMS, PERTURBATION_METHODS
+from .methods.fullgrad import full_grad
+from .methods.gradient import GRADIENT_METHODS
+from .methods.layer_methods import LAYER_METHODS
+from .methods.perturbation import PERTURBATION_CAMS, PERTURBATION_METHODS
 
 
 @dataclass(frozen=True)

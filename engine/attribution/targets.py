@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
-from ..graph import Graph
-from ..layers import Layer
+from ..graph.graph import Graph
+from ..graph.layers import Layer
 
 _NUMBER = re.compile(r"[+-]?\d+")
 _TOP = re.compile(r"top:(\d+)")
@@ -178,7 +178,7 @@ def _class_index(graph: Graph, spec: str | int, classes: int) -> int:
     elif _NUMBER.fullmatch(spec):
         index = int(spec)
     else:
-        from ..labels import find_class
+        from ..graph.labels import find_class
 
         index = find_class(graph, spec)
     if not 0 <= index < classes:
@@ -187,7 +187,7 @@ def _class_index(graph: Graph, spec: str | int, classes: int) -> int:
 
 
 def _class_name(graph: Graph, index: int) -> str:
-    from ..labels import class_name
+    from ..graph.labels import class_name
 
     return class_name(graph, index)
 

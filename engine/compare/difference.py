@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConvscopeError
-from ..graph import Graph
-from ..session import Session
+from ..executors.session import Session
+from ..graph.graph import Graph
 from .align import Pair
 from .steps import Network
 

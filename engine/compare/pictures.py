@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import RefusedInput
-from ..graph import Graph
+from ..graph.graph import Graph
 from .difference import Pictures
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -18,7 +18,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 def reference(graph: Graph, size: tuple[int, int]) -> np.ndarray:
     """The shipped crops of photographs, (16, C, H, W) in [0, 1]."""
-    from ..ascent.spectrum import reference_pictures
+    from ..ascent.recipe.spectrum import reference_pictures
 
     return reference_pictures(graph.channels, size)
 
@@ -32,7 +32,7 @@ def from_files(paths: Paths, left_out: Callable[[RefusedInput], Any] = lambda er
     Raises:
         UsageError: no such file. The result raises RefusedInput where no picture is left.
     """
-    from ..images import fit, image_paths, stream
+    from ..pictures.read import fit, image_paths, stream
 
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     files = image_paths([Path(p) for p in given])

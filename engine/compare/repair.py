@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ...errors import ConvscopeError
-from ..graph import Graph
+from ..graph.graph import Graph
 from .align import Pair
 from .cause import Cause
 from .difference import Bench, common_grid

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Graph
+from ..graph.graph import Graph
 from .difference import Pictures
 from .pictures import reference
 from .result import Comparison

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConvscopeError, UsageError
-from ..graph import Graph
+from ..graph.graph import Graph
 from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences

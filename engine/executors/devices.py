@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..errors import UsageError
+from ...errors import UsageError
 
 
 def torch_device(device: str) -> Any:

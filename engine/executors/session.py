@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..errors import RefusedInput
+from ...errors import RefusedInput
 from .devices import session_providers
 
 

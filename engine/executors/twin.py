@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnsupportedOperator
+from ...errors import UnsupportedOperator
 
 # A rule replaces the computation of every node of one operator: it gets the node's module and its inputs
 # and returns its output(s). Guided backprop, redirected ReLU and DeepLIFT are rules.

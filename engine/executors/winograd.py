@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..twin import Rule
+from .twin import Rule
 
 _OUT, _IN = 4, 6  # sides of a tile of outputs, and of the inputs that it reads
 _POINTS = np.array([0, 2 / 3, -2 / 3, 3 / 2, -3 / 2])

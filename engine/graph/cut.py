@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx
 from onnx import helper
 
-from ..errors import UsageError
+from ...errors import UsageError
 
 
 def nodes_between(graph: onnx.GraphProto, inputs: Sequence[str], outputs: Sequence[str]) -> list[onnx.NodeProto]:

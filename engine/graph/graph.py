@@ -14,14 +14,14 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..errors import UsageError
+from ...errors import UsageError
+from .cut import extract
 from .layers import Layer, Source, TensorSpec
 from .preprocessing import Preprocessing
-from .subgraph import extract
 
 if TYPE_CHECKING:
-    from .session import Session
-    from .twin import Twin
+    from ..executors.session import Session
+    from ..executors.twin import Twin
 
 DEFAULT_SIZE = 224  # where neither the file nor the preprocessing names one
 
@@ -203,7 +203,7 @@ class Graph:
         optimize: bool = True,
     ) -> Session:
         """The forward-only executor, cut to what ``outputs`` need; arguments as for `twin`."""
-        from .session import Session
+        from ..executors.session import Session
 
         return Session(self.submodel(outputs, inputs), device, threads, optimize)
 

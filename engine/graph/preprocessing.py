@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import UsageError
+from ...errors import UsageError
 
 Array = TypeVar("Array", bound=Any)  # numpy.ndarray or torch.Tensor
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Graph
+from ..compare.result import Comparison
+from ..compare.side_by_side import Row
+from ..graph.graph import Graph
 from ..render.artifacts import write_json, write_text
-from ..render.page import data_uri, render_page
-from .result import Comparison
-from .side_by_side import Row
+from .template import data_uri, render_page
 
 
 def write(

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ..crops import seen_box
-from ..graph import Graph
+from ..attribution.explain import Attribution
+from ..attribution.maps import heatmaps, resized
+from ..attribution.targets import Target
+from ..graph.graph import Graph
+from ..pictures.crops import seen_box
 from ..render.artifacts import save_npy, save_png
 from ..render.colormaps import colorize
 from ..render.overlay import overlay
-from ..render.page import data_uri, render_page
-from .explain import Attribution
-from .maps import heatmaps, resized
-from .targets import Target
+from .template import data_uri, render_page
 
 PAGE_IMAGES = 100  # a page holds its pictures inside; more would be slow to open
 _PAGE_PIXELS = 360

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .page import data_uri, render_page
+from .template import data_uri, render_page
 
 _CURVE_POINTS = 240  # a curve is at most about 460 pixels wide
 _EXACT = 64  # pixels; pictures up to here are embedded without loss, since every pixel is seen

@@ -21,7 +21,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from .artifacts import plain, to_json, to_pillow
+from ..render.artifacts import plain, to_json, to_pillow
 
 TEMPLATES = Path(__file__).parent / "templates"
 _NONE = "'none'"

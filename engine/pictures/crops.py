@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .graph import Graph
-from .images import resize
-from .layers import Layer
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from .read import resize
 
 Box = tuple[int, int, int, int]
 

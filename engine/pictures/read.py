@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import ConvscopeError, RefusedInput, UsageError
+from ...errors import ConvscopeError, RefusedInput, UsageError
 
 if TYPE_CHECKING:
-    from .graph import Graph
+    from ..graph.graph import Graph
 
 T = TypeVar("T")
 

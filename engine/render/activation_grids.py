@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import UsageError
-from .render.colormaps import colorize
-from .render.grid import grid
+from ...errors import UsageError
+from .colormaps import colorize
+from .grid import grid
 
 _SQUARE = 12  # pixels of a dense unit
 SCALES = ("lecture", "minmax", "shared")

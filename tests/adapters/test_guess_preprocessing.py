@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from onnx import ModelProto, helper
 
-from convscope.adapters.guess_preprocessing import METADATA_KEY, companion, embedded, from_config, to_metadata
-from convscope.adapters.metadata import companion_labels
-from convscope.engine.preprocessing import preset
+from convscope.adapters.onnx.metadata import companion_labels
+from convscope.adapters.preprocessing import METADATA_KEY, companion, embedded, from_config, to_metadata
+from convscope.engine.graph.preprocessing import preset
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

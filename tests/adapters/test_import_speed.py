@@ -13,7 +13,7 @@ from onnx import helper
 from torch import nn
 
 from convscope.adapters.normalize.draft import Draft
-from convscope.adapters.torch_export import export_module
+from convscope.adapters.torch.export import export_module
 
 
 def test_the_first_exporter_takes_a_plain_network_and_its_marks() -> None:
@@ -38,7 +38,7 @@ def test_a_keras_file_is_loaded_without_drawing_the_weights_that_it_replaces(
 ) -> None:
     if importlib.util.find_spec("keras") is None:
         pytest.skip("keras is not installed")
-    from convscope.adapters.from_keras import import_keras, load_keras_file
+    from convscope.adapters.keras.load import import_keras, load_keras_file
 
     keras = import_keras()
     layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, name="conv"), keras.layers.BatchNormalization()]
@@ -52,7 +52,7 @@ def test_a_keras_file_is_loaded_without_drawing_the_weights_that_it_replaces(
 def test_a_keras_network_whose_padding_and_groups_come_from_shapes_needs_no_second_exporter() -> None:
     if importlib.util.find_spec("keras") is None:
         pytest.skip("keras is not installed")
-    from convscope.adapters.from_keras import export_keras, import_keras
+    from convscope.adapters.keras.load import export_keras, import_keras
 
     layers = import_keras().layers
     x = image = layers.Input((13, 13, 3))

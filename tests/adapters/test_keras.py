@@ -17,9 +17,9 @@ if importlib.util.find_spec("keras") is None:
 
 import h5py
 
-from convscope.adapters.from_keras import export_keras, import_keras, load_keras_file
-from convscope.adapters.keras_family import family
-from convscope.engine.session import Session
+from convscope.adapters.keras.family import family
+from convscope.adapters.keras.load import export_keras, import_keras, load_keras_file
+from convscope.engine.executors.session import Session
 from convscope.errors import RefusedInput, UsageError
 
 keras = import_keras()

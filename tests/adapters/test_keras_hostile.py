@@ -21,7 +21,7 @@ if importlib.util.find_spec("keras") is None:
 
 import h5py
 
-from convscope.adapters.from_keras import import_keras, load_keras_file
+from convscope.adapters.keras.load import import_keras, load_keras_file
 from convscope.errors import RefusedInput, UnsafeFile
 
 keras = import_keras()

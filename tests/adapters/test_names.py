@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
-from convscope.adapters.names import human_names
+from convscope.adapters.layers.names import human_names
 
 
 def node(op: str, output: str, name: str = "", scopes: str = "", weight: str = "") -> onnx.NodeProto:

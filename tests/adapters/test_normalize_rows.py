@@ -7,7 +7,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from convscope import load
-from convscope.engine.session import Session
+from convscope.engine.executors.session import Session
 
 RNG = np.random.default_rng(0)
 

@@ -8,9 +8,9 @@ import torch
 from onnx import helper
 
 import convscope
-from convscope.adapters.placement import on_processor
+from convscope.adapters.twin.placement import on_processor
 from convscope.engine.ascent.network import Network
-from convscope.engine.graph import Graph
+from convscope.engine.graph.graph import Graph
 
 from ..engine.attribution.nets import channels_last, gated, residual, segmenter
 from ..far import FAR, second_device

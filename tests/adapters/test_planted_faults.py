@@ -15,8 +15,8 @@ from onnx import helper, numpy_helper
 
 import convscope
 from convscope.adapters.check import check_parity
-from convscope.adapters.twin import TwinFactory
-from convscope.engine.graph import Graph
+from convscope.adapters.twin.build import TwinFactory
+from convscope.engine.graph.graph import Graph
 from convscope.errors import ParityError, RefusedInput
 from tests import tiny
 

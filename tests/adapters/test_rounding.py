@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from convscope import load
 from convscope.adapters.check import check_parity
-from convscope.engine.graph import Graph
+from convscope.engine.graph.graph import Graph
 from convscope.errors import ParityError
 
 STEEP = 3e4

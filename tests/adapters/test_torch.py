@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from convscope.adapters.from_torch import example_for, export_torch, load_torch_file
-from convscope.engine.session import Session
+from convscope.adapters.torch.load import example_for, export_torch, load_torch_file
+from convscope.engine.executors.session import Session
 from convscope.errors import RefusedInput, UsageError
 
 ARCH = f"{__file__}:build"

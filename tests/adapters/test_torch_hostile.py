@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch import nn
 
-from convscope.adapters.from_torch import load_torch_file
+from convscope.adapters.torch.load import load_torch_file
 from convscope.errors import ConvscopeError, RefusedInput, UnsafeFile
 
 ARCH = f"{__file__}:build"

@@ -11,7 +11,7 @@ from PIL import Image
 
 import convscope
 from convscope.cli.main import run
-from convscope.engine.images import model_input, read_image
+from convscope.engine.pictures.read import model_input, read_image
 
 FAST = ["--no-check", "--preprocessing", "torch", "--device", "cpu", "--image-size", "16"]
 

@@ -27,7 +27,7 @@ FAST = ["--steps", "2", "--size", "16", "--no-check", "--preprocessing", "torch"
 
 @pytest.fixture
 def photo(tmp_path: Path) -> str:
-    pytest.importorskip("convscope.engine.images")
+    pytest.importorskip("convscope.engine.pictures.read")
     path = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(path)
     return str(path)
@@ -83,7 +83,7 @@ def test_top_keeps_the_strongest(model: str, tmp_path: Path) -> None:
 
 
 def test_maximize_writes_classes(model: str, tmp_path: Path) -> None:
-    pytest.importorskip("convscope.engine.labels")
+    pytest.importorskip("convscope.engine.graph.labels")
     out = tmp_path / "out"
     assert run(["maximize", model, "--class", "3,1", *FAST, "-o", str(out)]) == 0
     assert [u["unit"] for u in json.loads((out / "result.json").read_text())["units"]] == [3, 1]
@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
 def test_a_page_that_was_filling_stops_reloading_when_the_work_is_interrupted(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from convscope.engine.ascent.studio import Studio
+    from convscope.engine.ascent.many import Studio
 
     make, out = Studio.make, tmp_path / "out"
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("convscope.engine.images")
-pytest.importorskip("convscope.engine.labels")
+pytest.importorskip("convscope.engine.pictures.read")
+pytest.importorskip("convscope.engine.graph.labels")
 
 from convscope.cli import main  # noqa: E402
 from tests.engine.attribution.nets import residual  # noqa: E402

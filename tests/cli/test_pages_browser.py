@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.engine.render import gallery
-from convscope.engine.render.page import render_page
+from convscope.engine.pages import gallery
+from convscope.engine.pages.template import render_page
 
 from .browser import dom, driven, needs_chromium
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import convscope
 from convscope.cli.main import run
-from convscope.engine.images import model_input, read_image
+from convscope.engine.pictures.read import model_input, read_image
 from tests.pictures import mixed_folder
 
 FAST = ["--no-check", "--preprocessing", "torch", "--device", "cpu", "--image-size", "16", "--batch", "3"]
@@ -90,7 +90,7 @@ def test_the_parquet_file_holds_the_numbers_of_the_json(model: str, photos: Path
 def test_top_interrupted_and_run_again_gives_the_same_bytes(
     model: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convscope.engine.topk import TopImages
+    from convscope.engine.activations.topk import TopImages
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     arguments = ["top", model, str(photos), "--layer", "conv2", "-k", "4", *FAST]

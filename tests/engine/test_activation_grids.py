@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from convscope.engine.activation_grids import SCALES, channel_grid, channel_tiles, dense_grid
+from convscope.engine.render.activation_grids import SCALES, channel_grid, channel_tiles, dense_grid
 from convscope.engine.render.colormaps import colorize
 from convscope.errors import UsageError
 

@@ -11,9 +11,9 @@ from onnx import helper
 from PIL import Image
 
 import convscope
-from convscope.engine.activations import activations
-from convscope.engine.images import image_paths, model_input, read_image
-from convscope.engine.reductions import STATISTICS, output_name, reduced_session
+from convscope.engine.activations.reductions import STATISTICS, output_name, reduced_session
+from convscope.engine.activations.stream import activations
+from convscope.engine.pictures.read import image_paths, model_input, read_image
 from convscope.errors import RefusedInput, UsageError
 from tests import tiny
 from tests.pictures import mixed_folder

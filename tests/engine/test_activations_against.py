@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 import convscope
-from convscope.engine.activations import activations
-from convscope.engine.images import model_input, read_image
+from convscope.engine.activations.stream import activations
+from convscope.engine.pictures.read import model_input, read_image
 from convscope.models.builders import efficientnet_lite0, vgg16_torch
 
 from ..torchvision_schemas import declare
@@ -92,7 +92,7 @@ def randomize_keras(model: Any, x: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", ["VGG16", "ResNet50", "EfficientNetB0"])
 def test_every_layer_equals_kerass_intermediate_model(name: str, pictures: list[Path]) -> None:
-    from convscope.adapters.from_keras import import_keras
+    from convscope.adapters.keras.load import import_keras
 
     keras = import_keras()
     model = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(*SIZE, 3))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import convscope
-from convscope.engine.devices import session_providers, torch_device
+from convscope.engine.executors.devices import session_providers, torch_device
 from convscope.errors import UsageError
 from tests import tiny
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import convscope
-from convscope.engine import images
+from convscope.engine.pictures import read as images
 from convscope.errors import RefusedInput, UsageError
 from tests import tiny
 
@@ -250,6 +250,6 @@ def test_a_strip_is_cropped_before_it_is_enlarged() -> None:
     strip = np.tile(np.linspace(0, 1, 4001, dtype=np.float32), (1, 1))[:, :, None].repeat(3, 2)
     whole = images.fit(strip, graph)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("convscope.engine.images._LARGEST_ENLARGED", 1000)
+        patch.setattr("convscope.engine.pictures.read._LARGEST_ENLARGED", 1000)
         np.testing.assert_allclose(images.fit(strip, graph), whole, atol=2e-3)
     assert images.fit(np.zeros((1, 40_000, 3), np.float32), graph, (224, 224)).shape == (3, 224, 224)

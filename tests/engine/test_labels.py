@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import convscope
-from convscope.engine import labels
+from convscope.engine.graph import labels
 from convscope.errors import RefusedInput, UsageError
 from tests import tiny
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convscope.engine.preprocessing import PRESETS, Preprocessing, preset
+from convscope.engine.graph.preprocessing import PRESETS, Preprocessing, preset
 from convscope.errors import UsageError
 
 IMAGE = np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float32)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.engine.render import gallery, page
+from convscope.engine.pages import gallery
+from convscope.engine.pages import template as page
 
 TEMPLATES = sorted(page.TEMPLATES.glob("*.html"))
 

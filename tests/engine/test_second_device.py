@@ -11,17 +11,17 @@ import pytest
 import torch
 
 import convscope
-from convscope.adapters.twin import TwinFactory
-from convscope.engine.ascent import objectives
+from convscope.adapters.twin.build import TwinFactory
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.maximize import maximize
-from convscope.engine.ascent.objectives import Objective
-from convscope.engine.ascent.pictures import ascend, dream, invert
-from convscope.engine.ascent.presets import PRESETS
+from convscope.engine.ascent.photograph import ascend, dream, invert
+from convscope.engine.ascent.recipe import objectives
+from convscope.engine.ascent.recipe.objectives import Objective
+from convscope.engine.ascent.recipe.presets import PRESETS
 from convscope.engine.attack import gradient_attack
 from convscope.engine.attribution import METHODS, explain
-from convscope.engine.graph import Graph
-from convscope.engine.layers import Layer
+from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.layers import Layer
 
 from ..far import FAR, FarTensor, second_device
 from ..node_tests import NodeTest, node_tests, outcome

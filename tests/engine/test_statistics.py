@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 from onnx import helper
 
 import convscope
-from convscope.engine.reductions import reduced_session
-from convscope.engine.statistics import (
+from convscope.engine.activations.reductions import reduced_session
+from convscope.engine.activations.statistics import (
     EDGES,
     MOST_PAIRED,
     UnitStatistics,

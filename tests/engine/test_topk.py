@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import convscope
-from convscope.engine.reductions import reduced_session
-from convscope.engine.topk import TopImages, shard_of
+from convscope.engine.activations.reductions import reduced_session
+from convscope.engine.activations.topk import TopImages, shard_of
 from convscope.errors import UsageError
 from tests import tiny
 

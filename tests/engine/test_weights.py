@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from onnx import helper
 
 import convscope
-from convscope.engine.weights import (
+from convscope.engine.activations.weights import (
     NEAR,
     convolutions,
     filter_grid,

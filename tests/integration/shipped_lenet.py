@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import convscope
-from convscope.engine.graph import Graph
+from convscope.engine.graph.graph import Graph
 from convscope.models import lenet
 
 FOLDER = Path(lenet.__file__).parent / "lenet"

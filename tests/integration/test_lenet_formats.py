@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convscope.engine.compare import compare
-from convscope.engine.graph import Graph
+from convscope.engine.graph.graph import Graph
 from tests.integration.shipped_lenet import FORMATS, OTHERS, graph, pictures
 
 SCALE = 1e-5  # of the largest value

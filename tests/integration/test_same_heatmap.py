@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convscope.engine.attribution import METHODS, explain
-from convscope.engine.graph import Graph
+from convscope.engine.graph.graph import Graph
 from tests.integration import shipped_lenet, trained_vgg16
 
 LIMIT = 1e-4  # of the largest value

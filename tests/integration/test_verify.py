@@ -13,7 +13,7 @@ import torch
 from onnx import numpy_helper
 
 import convscope
-from convscope.adapters.twin import TwinFactory
+from convscope.adapters.twin.build import TwinFactory
 from convscope.adapters.verify import verify
 from convscope.cli.main import run
 from tests import tiny, zoo

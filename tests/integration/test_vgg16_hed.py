@@ -15,11 +15,11 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-import convscope
 from convscope.cli.main import run
 from convscope.engine.compare import Comparison, compare
-from convscope.engine.graph import Graph
-from convscope.engine.preprocessing import Preprocessing
+from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.preprocessing import Preprocessing
+from convscope.engine.pictures import photographs
 from convscope.models.builders import vgg16_onnx, vgg16_torch
 from tests.integration.trained_vgg16 import (
     CONVOLUTIONS,
@@ -248,7 +248,7 @@ def test_the_command_guards_an_export(tmp_path: Path, capsys: pytest.CaptureFixt
     asymmetric(nodes(model)["block4_conv2/Conv"])
     onnx.save(model, str(tmp_path / "c.onnx"))
     flags = ["--range", "0,255", "--mean", ",".join(map(str, INPUT.mean)), "--order", "BGR", "--image-size", "64"]
-    photo = Path(convscope.__file__).parent / "engine" / "photos" / "cat.jpg"
+    photo = photographs.FOLDER / "cat.jpg"
     flags += ["--no-check", "--max-rel", "1e-4", "--images", str(photo)]
     assert run(["compare", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), *flags]) == 0
     assert capsys.readouterr().out.startswith("identical\n")

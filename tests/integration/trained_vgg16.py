@@ -14,10 +14,10 @@ import onnx
 import pytest
 
 import convscope
-from convscope.adapters.from_keras import import_keras
+from convscope.adapters.keras.load import import_keras
 from convscope.engine.compare.pictures import reference
-from convscope.engine.graph import Graph
-from convscope.engine.preprocessing import Preprocessing
+from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.preprocessing import Preprocessing
 from convscope.errors import ConvscopeError
 from convscope.models.builders import HED_INPUT, hed_weights, vgg16_keras, vgg16_onnx, vgg16_torch
 

@@ -39,7 +39,7 @@ def test_a_path_wins_over_a_name_and_an_unknown_name_gets_the_closest(tmp_path: 
 
 def test_the_shipped_lenet_reads_digits() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
-    from convscope.engine.images import resize
+    from convscope.engine.pictures.read import resize
 
     found = datasets.load_digits()
     pictures = np.stack([np.pad(resize((i / 16).astype(np.float32), (20, 20)), 4) for i in found.images[:300]])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import UnsupportedOperator
+from ....errors import UnsupportedOperator
 
 
 @dataclass(frozen=True)

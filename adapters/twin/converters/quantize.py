@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import UnsupportedOperator
+from ....errors import UnsupportedOperator
 from .base import Converted, Converter, Function, Node
 from .conv import Window, pad_spatial
 

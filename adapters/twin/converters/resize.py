@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import UnsupportedOperator
+from ....errors import UnsupportedOperator
 from .base import Converted, Converter, Function, Node, whole_numbers
 from .resample import AxisRule, axis_weights, output_sizes
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import UsageError
-from ..graph import Graph
-from ..layers import Layer
-from .settings import checked_units
+from ....errors import UsageError
+from ...graph.graph import Graph
+from ...graph.layers import Layer
+from ..settings import checked_units
 
 Tensors = Mapping[str, Tensor]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...errors import UsageError
+from ....errors import UsageError
 from .parameterizations import Fourier, Maco, Parameterization, Pixels
 from .regularizers import (
     BoxBlur,

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import ndimage
 
-from ...errors import UsageError
-from .batch import Executors
+from ....errors import UsageError
+from ..batch import Executors
+from ..targets import Target
 from .road import impute
-from .targets import Target
 
 
 def deletion(

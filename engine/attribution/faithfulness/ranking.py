@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from . import faithfulness
-from .batch import Batch
-from .explain import Attribution
-from .methods import METHODS, Method
+from ..batch import Batch
+from ..explain import Attribution
+from ..registry import METHODS, Method
+from . import measures as faithfulness
 from .sanity import INSENSITIVE, Sanity, cascade
 
 # Fewer draws than the measures' own defaults, so that a ranking takes minutes and not hours on a CPU.

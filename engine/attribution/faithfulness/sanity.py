@@ -16,11 +16,11 @@ import numpy as np
 from onnx import numpy_helper
 from scipy.stats import rankdata
 
-from ...errors import UsageError
-from ..graph import Graph
-from .batch import Batch, Executors
-from .methods import Method
-from .targets import Target
+from ....errors import UsageError
+from ...graph.graph import Graph
+from ..batch import Batch, Executors
+from ..registry import Method
+from ..targets import Target
 
 INSENSITIVE = 0.5  # mean rank correlation over the cascade above which a method is flagged
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, numpy_helper
 
-from .batch import Batch
-from .maps import Maps, resized, unit_range
-from .targets import Target, scores
+from ..batch import Batch
+from ..maps import Maps, resized, unit_range
+from ..targets import Target, scores
 
 
 def full_grad(batch: Batch, targets: Sequence[Target], *, epsilon: float = 0.0) -> Maps:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
-from . import rules
-from .batch import Batch
-from .maps import Maps
-from .targets import Target, scores
+from ....errors import UsageError
+from ...executors import rules
+from ..batch import Batch
+from ..maps import Maps
+from ..targets import Target, scores
 
 BASELINES = ("black", "gray", "white", "zero")
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
-from ..layers import Layer
-from ..subgraph import nodes_between
-from .batch import Batch
+from ....errors import UsageError
+from ...graph.cut import nodes_between
+from ...graph.layers import Layer
+from ..batch import Batch
+from ..maps import Maps, resized
+from ..targets import Target, scores
 from .cam import GRADIENT_CAMS, eigen_cam, grad_cam, weighted
 from .gradient import guided_backprop
-from .maps import Maps, resized
-from .targets import Target, scores
 
 
 def capture(batch: Batch, targets: Sequence[Target], layer: Layer) -> tuple[Any, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...errors import RefusedInput, UsageError
-from ..layers import Layer
-from .batch import Batch, Executors, passes
+from ....errors import RefusedInput, UsageError
+from ...graph.layers import Layer
+from ..batch import Batch, Executors, passes
+from ..maps import Maps, resized, unit_range
+from ..targets import Target, scores
 from .gradient import reference_input
-from .maps import Maps, resized, unit_range
-from .targets import Target, scores
 
 
 def occlusion(

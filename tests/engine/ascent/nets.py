@@ -6,7 +6,7 @@ import numpy as np
 from onnx import helper
 
 import convscope
-from convscope.engine.graph import Graph
+from convscope.engine.graph.graph import Graph
 
 from ...tiny import model, small_cnn
 

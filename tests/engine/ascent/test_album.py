@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from convscope.engine.ascent.album import MANIFEST, Album, identity
+from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.settings import settings
-from convscope.engine.ascent.studio import Studio
 from convscope.errors import UsageError
 
 from .nets import small

@@ -9,13 +9,13 @@ from onnx import helper, numpy_helper
 
 import convscope
 from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network
-from convscope.engine.ascent.pictures import dream, invert
-from convscope.engine.ascent.presets import PRESETS, Noise
+from convscope.engine.ascent.photograph import dream, invert
+from convscope.engine.ascent.recipe.presets import PRESETS, Noise
+from convscope.engine.ascent.recipe.spectrum import reference_pictures
 from convscope.engine.ascent.results import tile
-from convscope.engine.ascent.spectrum import reference_pictures
-from convscope.engine.ascent.studio import Studio
 from convscope.engine.ascent.verdicts import verdict
 from convscope.errors import RefusedInput, UsageError
 

@@ -13,10 +13,10 @@ from onnx import helper
 import convscope
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.maximize import maximize
-from convscope.engine.ascent.objectives import diversity, excitation, interpolation, joint
-from convscope.engine.ascent.pictures import ascend, dream, invert
-from convscope.engine.ascent.presets import Noise
-from convscope.engine.graph import Graph
+from convscope.engine.ascent.photograph import ascend, dream, invert
+from convscope.engine.ascent.recipe.objectives import diversity, excitation, interpolation, joint
+from convscope.engine.ascent.recipe.presets import Noise
+from convscope.engine.graph.graph import Graph
 from convscope.errors import RefusedInput, UsageError
 
 from ...tiny import model

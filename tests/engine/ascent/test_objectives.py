@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from convscope.engine.ascent.objectives import (
+from convscope.engine.ascent.photograph import ascend
+from convscope.engine.ascent.recipe.objectives import (
     Objective,
     Tensors,
     channel,
@@ -20,9 +21,8 @@ from convscope.engine.ascent.objectives import (
     neuron,
     whole_layer,
 )
-from convscope.engine.ascent.pictures import ascend
-from convscope.engine.ascent.presets import PRESETS
-from convscope.engine.layers import Layer
+from convscope.engine.ascent.recipe.presets import PRESETS
+from convscope.engine.graph.layers import Layer
 from convscope.errors import UsageError
 
 from .nets import small

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from convscope.engine.ascent.colour import DECORRELATION, decorrelate, recorrelate
-from convscope.engine.ascent.parameterizations import Fourier, Maco, Pixels
-from convscope.engine.ascent.spectrum import measured, natural_magnitude, reference_pictures
+from convscope.engine.ascent.recipe.colour import DECORRELATION, decorrelate, recorrelate
+from convscope.engine.ascent.recipe.parameterizations import Fourier, Maco, Pixels
+from convscope.engine.ascent.recipe.spectrum import measured, natural_magnitude, reference_pictures
 from convscope.engine.ascent.streams import stream
 
 

@@ -8,12 +8,12 @@ import torch
 from onnx import helper
 
 import convscope
-from convscope.engine import devices
 from convscope.engine.ascent import network as network_module
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.fitting import reduced_precision
 from convscope.engine.ascent.network import Network
-from convscope.engine.ascent.presets import PRESETS
+from convscope.engine.ascent.recipe.presets import PRESETS
+from convscope.engine.executors import devices
 from convscope.errors import UsageError
 from tests import tiny
 

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.loop import Batch, Job
-from convscope.engine.ascent.parameterizations import Pixels
-from convscope.engine.ascent.presets import PRESETS, names, preset
+from convscope.engine.ascent.many import Studio
+from convscope.engine.ascent.recipe.parameterizations import Pixels
+from convscope.engine.ascent.recipe.presets import PRESETS, names, preset
+from convscope.engine.ascent.recipe.show import shown
 from convscope.engine.ascent.settings import settings
-from convscope.engine.ascent.shown import shown
-from convscope.engine.ascent.studio import Studio
-from convscope.engine.graph import Graph
+from convscope.engine.graph.graph import Graph
 from convscope.errors import UsageError
 
 from .nets import small

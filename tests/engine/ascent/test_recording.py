@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from convscope.engine.ascent import recording
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.network import Network
-from convscope.engine.ascent.recording import Pass, Recorder
+from convscope.engine.executors import recording
+from convscope.engine.executors.recording import Pass, Recorder
 
 from .nets import small
 

@@ -12,9 +12,9 @@ from onnx import helper
 import convscope
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.network import Network, feeds_gate, is_signed
-from convscope.engine.ascent.objectives import excitation
+from convscope.engine.ascent.recipe.objectives import excitation
 from convscope.engine.ascent.verdicts import activations
-from convscope.engine.graph import Graph
+from convscope.engine.graph.graph import Graph
 
 from ...tiny import model
 from .nets import small, with_silent_filters

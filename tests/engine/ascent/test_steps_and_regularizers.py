@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from convscope.engine.ascent.regularizers import (
+from convscope.engine.ascent.recipe.regularizers import (
     BoxBlur,
     ClipSmallContribution,
     ClipSmallNorm,
@@ -16,7 +16,7 @@ from convscope.engine.ascent.regularizers import (
     GaussianBlur,
     TotalVariation,
 )
-from convscope.engine.ascent.steps import Adam, Normalized, Progress
+from convscope.engine.ascent.recipe.steps import Adam, Normalized, Progress
 
 ZERO = torch.zeros(1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from convscope.engine.ascent.transforms import Crops, Plain, Robust, Roll, Transform, resample
+from convscope.engine.ascent.recipe.transforms import Crops, Plain, Robust, Roll, Transform, resample
 
 STILL = np.array([[0.0, 0, 0, 0, 1, 0]])
 

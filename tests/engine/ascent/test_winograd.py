@@ -14,12 +14,12 @@ from onnx import helper
 from torch.nn import functional as F
 
 import convscope
-from convscope.adapters.converters.conv import Convolution
-from convscope.engine.ascent import winograd
+from convscope.adapters.twin.converters.conv import Convolution
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.network import Network
-from convscope.engine.ascent.winograd import Winograd, evaluated, filtered
-from convscope.engine.graph import Graph
+from convscope.engine.executors import winograd
+from convscope.engine.executors.winograd import Winograd, evaluated, filtered
+from convscope.engine.graph.graph import Graph
 from tests import tiny
 
 sides = st.integers(2, 37)

@@ -19,7 +19,7 @@ from captum import attr  # noqa: E402
 from captum.metrics import sensitivity_max  # noqa: E402
 
 from convscope.engine.attribution import explain  # noqa: E402
-from convscope.engine.attribution.faithfulness import max_sensitivity  # noqa: E402
+from convscope.engine.attribution.faithfulness.measures import max_sensitivity  # noqa: E402
 
 from .nets import ResidualNet, gated, images, relative, residual, seeded  # noqa: E402
 

@@ -17,11 +17,11 @@ from pytorch_grad_cam.utils.image import scale_cam_image  # noqa: E402
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
 
 from convscope.engine.attribution import METHODS, Batch, Executors, Target, explain  # noqa: E402
-from convscope.engine.attribution.cam import eigen_cam, grad_cam_plus_plus, x_grad_cam  # noqa: E402
-from convscope.engine.attribution.faithfulness import road  # noqa: E402
-from convscope.engine.attribution.layer_methods import capture  # noqa: E402
-from convscope.engine.attribution.perturbation import score_cam  # noqa: E402
-from convscope.engine.attribution.road import impute  # noqa: E402
+from convscope.engine.attribution.faithfulness.measures import road  # noqa: E402
+from convscope.engine.attribution.faithfulness.road import impute  # noqa: E402
+from convscope.engine.attribution.methods.cam import eigen_cam, grad_cam_plus_plus, x_grad_cam  # noqa: E402
+from convscope.engine.attribution.methods.layer_methods import capture  # noqa: E402
+from convscope.engine.attribution.methods.perturbation import score_cam  # noqa: E402
 
 from .nets import images, relative, residual  # noqa: E402
 

@@ -18,7 +18,7 @@ from torchcam import methods  # noqa: E402
 from torchcam.metrics import DeletionInsertionMetric  # noqa: E402
 
 from convscope.engine.attribution import Executors, Target, explain  # noqa: E402
-from convscope.engine.attribution.faithfulness import deletion, insertion  # noqa: E402
+from convscope.engine.attribution.faithfulness.measures import deletion, insertion  # noqa: E402
 
 from .nets import images, relative, residual  # noqa: E402
 

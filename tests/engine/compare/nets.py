@@ -9,8 +9,8 @@ import onnx
 from onnx import helper
 
 import convscope
-from convscope.engine.graph import Graph
-from convscope.engine.preprocessing import Preprocessing
+from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.preprocessing import Preprocessing
 from tests.tiny import model
 
 

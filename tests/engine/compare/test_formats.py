@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import convscope
-from convscope.adapters.from_keras import import_keras
+from convscope.adapters.keras.load import import_keras
 from convscope.engine.compare import compare
 
 keras = import_keras()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convscope.engine.compare import compare
-from convscope.engine.preprocessing import Preprocessing
+from convscope.engine.graph.preprocessing import Preprocessing
 from tests.engine.compare.nets import CAFFE, load, vgg, weights
 
 Weights = dict[str, np.ndarray]

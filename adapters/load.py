@@ -1,0 +1,286 @@
+"""Adapters: any model file or live object becomes a `Graph`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnx import helper
+
+from ..engine.graph.graph import Graph
+from ..engine.graph.layers import Layer, Source, TensorSpec
+from ..engine.graph.preprocessing import Preprocessing, preset
+from ..errors import ParityError, RefusedInput, UsageError
+from .check import check_parity
+from .exported import Exported
+from .guard import MAX_CHECKED, blamed_on, check_values, refuse_check
+from .layers.table import layer_table
+from .normalize import Draft, normalize
+from .onnx.metadata import ALIASES_KEY, companion_labels, stated_labels, stated_names
+from .onnx.precheck import precheck
+from .onnx.read import parse, read_onnx
+from .preprocessing import companion, embedded
+from .sniff import sniff
+
+if TYPE_CHECKING:
+    from ..engine.executors.twin import Twin
+
+__all__ = ["load"]
+
+_CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
+
+
+def load(
+    source: str | os.PathLike[str] | Any,
+    *,
+    arch: str | None = None,
+    trust: bool = False,
+    example_input: Any = None,
+    preprocessing: Preprocessing | str | None = None,
+    labels: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    layout: str | None = None,
+    check: bool = True,
+) -> Graph:
+    """The normalized graph of a model, whatever framework it comes from.
+
+    Args:
+        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` (with
+            ``example_input``) or a ``keras.Model``.
+        arch: ``package.module:callable`` that builds the network, for files that hold weights alone.
+        trust: allow formats whose loading runs code from the file (pickled modules, TorchScript, Lambda).
+        example_input: a float tensor (N, C, H, W) for live torch modules.
+        preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
+        labels: class names by index.
+        size: (height, width) where the file leaves the image size open.
+        layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
+        check: compare every tensor of the two executors on a small random image.
+
+    Returns:
+        The graph; ``graph.source.notes`` says what was assumed.
+
+    Raises:
+        UsageError: no such file, a wrong flag. RefusedInput: hostile, corrupt or unsupported input.
+        ParityError: the executors disagree; the message names the first wrong tensor.
+    """
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    with blamed_on(path):
+        if path is not None:
+            kind = sniff(path)
+            beside = companion(path) if size is None else None
+            stated = size or (beside.size if beside else None)
+            exported = _from_file(path, kind, arch, trust, example_input, stated)
+        else:
+            kind, exported = _from_object(source, example_input)
+        chosen = _preprocessing(preprocessing, exported, path)
+        graph = build_graph(exported, kind, path, chosen, labels, size=size, layout=layout)
+        del exported  # its weights, while the check needs room for two executors
+        if check:
+            _self_check(graph)
+    return graph
+
+
+def build_graph(
+    exported: Exported,
+    kind: str,
+    path: Path | None,
+    preprocessing: Preprocessing,
+    labels: Sequence[str] | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    layout: str | None = None,
+) -> Graph:
+    """Normalizes an exported model and wraps it; no parity check. Arguments as for `load`."""
+    opset = next(e.version for e in exported.model.opset_import if e.domain in ("", "ai.onnx"))
+    metadata = {p.key: p.value for p in exported.model.metadata_props}
+    exported = replace(
+        exported,
+        names={**stated_names(metadata), **exported.names},
+        aliases={**stated_names(metadata, ALIASES_KEY), **exported.aliases},
+    )
+    producer = exported.producer or _producer(exported.model)
+    file_digest = _digest(path) if path else ""
+    declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
+    draft, canonical = normalize(
+        exported.model, layout=_layout(declared), size=size or preprocessing.size, keep=exported.names
+    )
+    layers = layer_table(draft, canonical, _names_of(exported, draft))
+    canonical.graph.value_info.extend(_value_infos(draft, canonical))
+    if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
+        preprocessing = replace(preprocessing, layout="NHWC")
+    digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
+    return Graph(
+        model=canonical,
+        layers=layers,
+        inputs=tuple(_spec(i, draft) for i in canonical.graph.input),
+        outputs=tuple(_spec(o, draft) for o in canonical.graph.output),
+        preprocessing=preprocessing,
+        source=Source(
+            path=str(path) if path else None,
+            sha256=file_digest or digest,
+            format=kind,
+            producer=producer,
+            opset=opset,
+            notes=(*exported.notes, *draft.notes),
+            name=exported.name,
+        ),
+        sha256=digest,
+        twin_factory=_LazyTwins(canonical),
+        labels=tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft),
+        aliases=_aliases(exported, draft, layers),
+        permuted=draft.permuted,
+    )
+
+
+class _LazyTwins:
+    """A twin factory that imports torch at its first use: forward-only work never needs it."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = model
+
+    @cached_property
+    def _factory(self) -> Callable[..., Twin]:
+        from .twin.build import TwinFactory
+
+        return TwinFactory(self._model)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Twin:
+        return self._factory(*args, **kwargs)
+
+    def of(self, model: onnx.ModelProto) -> _LazyTwins:
+        """The factory for another model."""
+        return _LazyTwins(model)
+
+
+def _from_file(
+    path: Path, kind: str, arch: str | None, trust: bool, example_input: Any, size: tuple[int, int] | None
+) -> Exported:
+    if kind == "onnx":
+        return Exported(read_onnx(path))
+    if kind in ("keras", "h5"):
+        from .keras.load import load_keras_file
+
+        return load_keras_file(path, arch=arch, trust=trust, size=size)
+    from .torch.load import load_torch_file
+
+    return load_torch_file(path, arch=arch, trust=trust, example_input=example_input, size=size)
+
+
+def _from_object(source: Any, example_input: Any) -> tuple[str, Exported]:
+    root = {c.__module__.split(".")[0] for c in type(source).__mro__}
+    if isinstance(source, onnx.ModelProto):
+        model = parse(source.SerializeToString(), "the ModelProto")
+        precheck(model, "the ModelProto")
+        return "onnx", Exported(model)
+    if "keras" in root:
+        from .keras.load import export_keras
+
+        return "keras", replace(export_keras(source), name=str(source.name))
+    if "torch" in root:
+        from .torch.load import export_torch
+
+        if example_input is None:
+            raise UsageError("a live torch module needs example_input, a float tensor of shape (1, C, H, W)")
+        return "torch", replace(export_torch(source, example_input), name=type(source).__name__)
+    raise UsageError(
+        f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module or a keras.Model"
+    )
+
+
+def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: Path | None) -> Preprocessing:
+    if isinstance(given, str):
+        return preset(given)
+    if given is not None:
+        return given
+    found = exported.preprocessing or embedded(exported.model) or (companion(path) if path else None)
+    return found or Preprocessing()
+
+
+def _labels(
+    exported: Exported, metadata: dict[str, str], path: Path | None, canonical: onnx.ModelProto, draft: Draft
+) -> tuple[str, ...] | None:
+    """What the source, the file or its companion says."""
+    if found := exported.labels or stated_labels(metadata):
+        return found
+    shape = draft.shapes.get(canonical.graph.output[0].name, ())
+    return companion_labels(path, shape[1] if len(shape) > 1 else None) if path else None
+
+
+def _layout(declared: str | None) -> str | None:
+    if declared not in (None, "NCHW", "NHWC"):
+        raise UsageError(f"layout '{declared}' is unknown; use NCHW or NHWC")
+    return declared if declared == "NHWC" else None  # NCHW is also the default of every preset
+
+
+def _names_of(exported: Exported, draft: Draft) -> dict[str, str]:
+    """Tensor -> layer name on the canonical graph; of two names for one tensor the earlier layer's wins."""
+    names: dict[str, str] = {}
+    for tensor, name in exported.names.items():
+        names.setdefault(draft.aliases.get(tensor, tensor), name)
+    return names
+
+
+def _aliases(exported: Exported, draft: Draft, layers: Sequence[Layer]) -> dict[str, str]:
+    """Removed tensors, layers that do nothing at inference (Dropout) and blocks, to living tensors."""
+    aliases = dict(draft.aliases)
+    taken = {layer.name for layer in layers}
+    further = ((tensor, name) for name, tensor in exported.aliases.items())
+    for tensor, name in (*exported.names.items(), *further):
+        if name not in taken:
+            aliases[name] = draft.aliases.get(tensor, tensor)
+    return aliases
+
+
+def _value_infos(draft: Draft, model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Type and rank of every tensor, so that a session can start at any of them."""
+    outputs = {o.name for o in model.graph.output}
+    infos = []
+    for name in (n for node in model.graph.node for n in node.output if n and n not in outputs):
+        if draft.types.get(name) and name in draft.shapes:
+            dims = [None] * len(draft.shapes[name])
+            infos.append(helper.make_tensor_value_info(name, draft.types[name], dims))
+    return infos
+
+
+def _spec(info: onnx.ValueInfoProto, draft: Draft) -> TensorSpec:
+    shape = draft.shapes.get(info.name, ())
+    kind = info.type.tensor_type.elem_type or draft.types.get(info.name, 1) or 1
+    return TensorSpec(info.name, (None, *shape[1:]) if shape else (), str(helper.tensor_dtype_to_np_dtype(kind)))
+
+
+def _producer(model: onnx.ModelProto) -> str:
+    return " ".join(p for p in (model.producer_name[:80], model.producer_version[:40]) if p) or "unknown"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _self_check(graph: Graph) -> None:
+    """On a small image where the head allows it or the own size is too large; a fixed head needs the full one.
+
+    Raises:
+        UnsafeFile: an image makes more values than the check takes.
+    """
+    spec = graph.inputs[0].shape
+    fixed = len(spec) == 4 and (spec[2] is not None or spec[3] is not None)
+    small = (_CHECK_SIZE, _CHECK_SIZE)
+    affordable = check_values(graph) <= MAX_CHECKED
+    if not (fixed and affordable) and check_values(graph, small) <= MAX_CHECKED:
+        try:
+            check_parity(graph, size=small)
+            return
+        except ParityError:
+            raise
+        except RefusedInput:
+            pass  # the head refuses so small an image
+    if not affordable:
+        raise refuse_check(graph)
+    check_parity(graph, batch=1 if fixed else 2)
