@@ -1,7 +1,7 @@
 """Every command once on the shipped LeNet, and what of its result is kept to compare with.
 
-``PYTHONPATH=. python -P -m tests.golden.record`` writes ``results/NAME.json`` anew: for a change of results that is meant, which the
-commit then explains.
+``PYTHONPATH=. python -P -m tests.golden.record`` writes ``results/NAME.json`` anew, for a change of results that is
+meant; the commit then explains it.
 """
 
 from __future__ import annotations
