@@ -42,7 +42,7 @@ COMMANDS = {
 }
 _WITHOUT_FOLDER = ("info", "verify", "predict")
 _WITHOUT_DEVICE = ("info", "verify", "weights")
-_VOLATILE = {"command", "versions", "convscope", "torch"}
+_VOLATILE = {"command", "versions", "convscope", "torch", "sha256", "graph_sha256"}
 _LONGEST = 24  # entries of a list; of a longer one the first stand for all
 
 
