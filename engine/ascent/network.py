@@ -18,6 +18,7 @@ from ..executors.twin import Rule, Twin
 from ..executors.winograd import Winograd
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from .recipe.algebra import Place
 
 # Operators that hold back a gradient: where their input is out of range, nothing pulls it back.
 GATES = ("Relu", "Clip", "ThresholdedRelu")
@@ -126,7 +127,7 @@ def feeds_gate(graph: Graph, layer: Layer) -> bool:
     return bool(readers) and all(reader in GATES for reader in readers)
 
 
-def unit_layer(graph: Graph, layer: Layer | str | int) -> Layer:
+def unit_layer(graph: Graph, layer: Place) -> Layer:
     """The layer, if it has units.
 
     Raises:

@@ -12,9 +12,10 @@ import torch
 
 import convscope
 from convscope.adapters.twin.build import TwinFactory
+from convscope.engine.ascent.ascend import ascend
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.maximize import maximize
-from convscope.engine.ascent.photograph import ascend, dream, invert
+from convscope.engine.ascent.photograph import dream, invert
 from convscope.engine.ascent.recipe import objectives
 from convscope.engine.ascent.recipe.objectives import Objective
 from convscope.engine.ascent.recipe.presets import PRESETS
@@ -91,7 +92,7 @@ def test_inversions(gain: float) -> None:
         lambda graph, layer: objectives.direction(layer, np.linspace(-1, 1, layer.channels or 0), 1.0),
         lambda graph, layer: objectives.channel(layer, 1) + objectives.diversity(layer, 2),
         lambda graph, layer: objectives.excitation(layer, [1, 2]),
-        lambda graph, layer: objectives.logit(graph, 1),
+        lambda graph, layer: objectives.logit(1),
     ],
     ids=["neuron", "joint", "interpolation", "direction", "diversity", "excitation", "logit"],
 )
