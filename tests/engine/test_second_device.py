@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,8 @@ from ..far import FAR, FarTensor, second_device
 from ..node_tests import NodeTest, node_tests, outcome
 from .ascent.nets import small, with_silent_filters
 from .attribution.nets import ResidualNet, images, seeded
+
+explain_input = functools.partial(explain, preprocessed=True)  # of arrays in model space
 
 PHOTO = np.random.default_rng(0).random((20, 24, 3)).astype(np.float32)
 
@@ -108,7 +111,7 @@ def test_objectives(objective: Callable[[Graph, Layer], Objective]) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_attribution(method: str) -> None:
     graph = convscope.load(seeded(ResidualNet()), example_input=torch.zeros(2, 3, 32, 32))
-    _same(lambda device: explain(graph, images(1, 32), method, device=device).heatmap)
+    _same(lambda device: explain_input(graph, images(1, 32), method, device=device).heatmap)
 
 
 def test_attacks() -> None:
