@@ -16,7 +16,8 @@ from ..graph.graph import Graph
 from ..graph.labels import predictions
 from ..pages import explanation
 from ..pages.explanation import Style
-from ..pictures.read import Picture, image_paths
+from ..pictures.given import Source, sources
+from ..pictures.read import Picture
 from ..record import Record, write
 from ..render import colormaps
 from ..render.artifacts import write_text
@@ -96,7 +97,7 @@ class Explained(Result):
 
 def run(
     graph: Graph,
-    images: Sequence[str | Path],
+    images: Any,
     options: Options | None = None,
     folder: Path | None = None,
     *,
@@ -107,7 +108,7 @@ def run(
 
     Args:
         graph: from `convscope.load`.
-        images: picture files, or folders of them.
+        images: pictures, as for `given.sources`: files, folders, arrays, tensors, or a list of these.
         options: default Grad-CAM of the predicted class.
         folder: writes each heatmap raw and drawn, ``result.json`` and ``index.html`` there; None keeps the heatmaps in
             the result.
@@ -119,9 +120,9 @@ def run(
     """
     options = options or Options()
     job = _Run(graph, options, options.check(), folder, on_event)
-    paths = image_paths(images)
+    pictures, _ = sources(images, graph.channels)
     with locked(folder):
-        return job.run(paths, Record.of(graph, command))
+        return job.run(pictures, Record.of(graph, command))
 
 
 class _Run:
@@ -139,10 +140,10 @@ class _Run:
         self.ranked: list[list[Ranked]] = []
         self.names: set[str] = set()
 
-    def run(self, paths: Sequence[Path], record: Record) -> Explained:
+    def run(self, pictures: Sequence[Source], record: Record) -> Explained:
         executors = Executors(self.graph, device=self.options.device, batch=self.options.batch)
-        self.on_event(Progress("explaining", 0, len(paths), "images"))
-        for part in batches(self.graph, paths, self.options.batch, self.failures, self.on_event):
+        self.on_event(Progress("explaining", 0, len(pictures), "images"))
+        for part in batches(self.graph, pictures, self.options.batch, self.failures, self.on_event):
             batch = Batch(executors, np.concatenate([x for _, x in part]))
             found = self._attributions(batch)
             (logits,) = batch.values([self.graph.logits])
@@ -150,8 +151,8 @@ class _Run:
                 ranked = self._rank(batch, index, found[index]) if self.options.metrics else []
                 self._keep(picture, self._predictions(logits[index]), found[index], ranked, record)
                 done = len(self.images) + len(self.failures.rows)
-                self.on_event(Progress("explaining", done, len(paths), "images"))
-        self.failures.refuse_all(len(paths))
+                self.on_event(Progress("explaining", done, len(pictures), "images"))
+        self.failures.refuse_all(len(pictures))
         content = record.to_json({"images": self.images}, self.failures.rows)
         page = self._write(content, record)
         return Explained(content, page, self.attributions, average(self.ranked) if self.ranked else ())

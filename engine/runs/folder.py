@@ -4,52 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from ...errors import UsageError
+from .. import locks
 from ..render.artifacts import check_folder
 
 SECONDS_BETWEEN_SAVES = 20.0
 
 
 @contextmanager
-def locked(folder: Path | None, part: str = "") -> Iterator[None]:
-    """Holds a folder for one run: a second one that comes meanwhile is refused.
-
-    The lock is the operating system's, so a killed process leaves none behind. Without a folder it is nothing.
-
-    Args:
-        folder: made where it is not there, and removed where nothing was written.
-        part: runs of different parts may work in one folder side by side, for instance shards.
+def locked(folder: Path | None) -> Iterator[None]:
+    """Holds a folder for one run, see `locks.locked`; without a folder it is nothing.
 
     Raises:
-        UsageError: another command is writing there. ConvscopeError: the folder cannot be written.
+        UsageError: another process is writing there. ConvscopeError: the folder cannot be written.
     """
     if folder is None:
         yield
         return
-    from filelock import FileLock, Timeout
-
     check_folder(folder)
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".convscope{part}.lock"
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(
-            f"another convscope command is writing into {folder}; wait for it, or choose another folder with -o"
-        ) from None
-    try:
+    with locks.locked(folder):
         yield
-    finally:
-        path.unlink(missing_ok=True)  # while it is held: who waits for it takes a new one
-        lock.release()
-        for one in missing:
-            with suppress(OSError):  # not empty: something was written
-                one.rmdir()
 
 
 @contextmanager

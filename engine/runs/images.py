@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import RefusedInput
 from ..graph.graph import Graph
+from ..pictures.given import Source
 from ..pictures.read import Picture, model_input, stream
 from .events import Note, OnEvent, Skipped
 
@@ -35,11 +36,11 @@ class Failures:
 
 
 def batches(
-    graph: Graph, paths: Sequence[Path], size: int, failures: Failures, on_event: OnEvent
+    graph: Graph, pictures: Sequence[Source], size: int, failures: Failures, on_event: OnEvent
 ) -> Iterator[list[tuple[Picture, np.ndarray]]]:
     """(picture, model input (1, C, H, W)) in lists of up to ``size``; unreadable pictures are told and left out."""
     part: list[tuple[Picture, np.ndarray]] = []
-    for path, found in stream(paths, lambda picture: (picture, model_input(picture, graph))):
+    for path, found in stream(pictures, lambda picture: (picture, model_input(picture, graph))):
         if isinstance(found, RefusedInput):
             failures(path, found)
             continue

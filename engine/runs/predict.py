@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..graph.graph import Graph
 from ..graph.labels import predictions
-from ..pictures.read import image_paths
+from ..pictures.given import sources
 from ..record import Record, write
 from .events import ImageDone, OnEvent, Progress, ignore
 from .folder import locked
@@ -36,7 +35,7 @@ class Options:
 
 def run(
     graph: Graph,
-    images: Sequence[str | Path],
+    images: Any,
     options: Options | None = None,
     folder: Path | None = None,
     *,
@@ -49,7 +48,7 @@ def run(
 
     Args:
         graph: from `convscope.load`.
-        images: picture files, or folders of them.
+        images: pictures, as for `given.sources`: files, folders, arrays, tensors, or a list of these.
         options: default the three best classes.
         folder: writes ``result.json`` there; None writes nothing.
         command: what the record says made it.
@@ -59,21 +58,21 @@ def run(
         UsageError: there is no such picture. RefusedInput: none of the pictures could be read.
     """
     options = options or Options()
-    paths = image_paths(images)
+    pictures, _ = sources(images, graph.channels)
     failures = Failures(on_event)
     rows: list[dict[str, Any]] = []
     with locked(folder):
         session = graph.session([graph.logits], device=options.device)
-        on_event(Progress("predicting", 0, len(paths), "images"))
-        for part in batches(graph, paths, options.batch, failures, on_event):
+        on_event(Progress("predicting", 0, len(pictures), "images"))
+        for part in batches(graph, pictures, options.batch, failures, on_event):
             logits = session.run(np.concatenate([x for _, x in part]))[graph.logits]
             for (picture, _), values in zip(part, logits, strict=True):
                 per_class = values.reshape(values.shape[0], -1).mean(axis=1)
                 found = [p.to_json() for p in predictions(graph, per_class, options.top)]
                 rows.append({"file": picture.path, "predictions": found})
                 on_event(ImageDone(rows[-1]))
-            on_event(Progress("predicting", len(rows) + len(failures.rows), len(paths), "images"))
-        failures.refuse_all(len(paths))
+            on_event(Progress("predicting", len(rows) + len(failures.rows), len(pictures), "images"))
+        failures.refuse_all(len(pictures))
         content = Record.of(graph, command).to_json({"images": rows}, failures.rows)
         if folder is not None:
             write(folder, content)

@@ -8,45 +8,27 @@ from pathlib import Path
 
 import pytest
 
+from convscope.engine.pictures.photographs import FOLDER
 from convscope.engine.runs.folder import kept, locked
-from convscope.errors import UsageError
+from convscope.errors import ConvscopeError
+
+CAT = FOLDER / "cat.jpg"
 
 
-def test_a_second_run_into_the_folder_is_refused_while_the_first_works(tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_another_process_is_refused_while_the_run_works_and_an_empty_folder_goes(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "out"
+    command = [sys.executable, "-P", "-m", "convscope.cli.main", "explain", "lenet", str(CAT), "--no-check"]
     with locked(out):
-        with pytest.raises(UsageError, match="another convscope command is writing into"), locked(out):
-            pass
-        (out / "kept.txt").write_text("x")
-    with locked(out):
-        pass
-    assert [p.name for p in out.iterdir()] == ["kept.txt"]
-
-
-def test_another_process_is_refused_too_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    holding = (
-        "import os, sys, pathlib; from convscope.engine.runs.folder import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", holding, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    with pytest.raises(UsageError, match="another convscope command"), locked(out):
-        pass
-    process.kill()
-    process.communicate()
-    with locked(out):
-        pass
-    assert not out.exists() or not list(out.iterdir())
-
-
-def test_parts_of_a_run_work_side_by_side_and_an_empty_folder_goes(tmp_path: Path) -> None:
-    out = tmp_path / "a" / "b"
-    with locked(out, "-1-of-2"), locked(out, "-2-of-2"):
-        pass
+        done = subprocess.run([*command, "-o", str(out)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "another convscope is writing into" in done.stderr
     assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConvscopeError, match="cannot write"), locked(tmp_path / "file" / "out"):
+        pass
 
 
 def test_a_state_is_saved_now_and_then_and_at_the_end_however_it_ends() -> None:
