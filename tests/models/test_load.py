@@ -33,7 +33,7 @@ def test_a_file_is_preferred_to_a_name_and_neither_is_said(tmp_path, monkeypatch
         convscope.load("lennet")
 
 
-@pytest.mark.parametrize("example", [torch.zeros(1, 3, 40, 40), np.zeros((1, 3, 40, 40)), np.zeros((1, 3, 40, 40), "f")])
+@pytest.mark.parametrize(
     "example", [torch.zeros(1, 3, 40, 40), np.zeros((1, 3, 40, 40)), np.zeros((1, 3, 40, 40), "f4")]
 )
 def test_an_example_is_a_tensor_or_an_array(example) -> None:
