@@ -18,7 +18,7 @@ from .many import OnProgress, Progress
 from .network import Network, check_finite, unit_layer
 from .recipe import objectives
 from .recipe.objectives import Objective
-from .recipe.presets import Preset, Stage
+from .recipe.presets import AUTO, Preset, Stage
 from .recipe.presets import preset as find_preset
 from .recipe.regularizers import TotalVariation
 from .recipe.show import shown
@@ -133,7 +133,7 @@ def ascend(
     objective: Objective,
     count: int = 1,
     *,
-    preset: str | Preset = "convscope",
+    preset: str | Preset = AUTO,
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -152,7 +152,8 @@ def ascend(
     """
     if count < 1:
         raise UsageError(f"{count} pictures were asked for; ask for one or more")
-    chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed)
+    deepest = max((la for la in graph.layers if la.tensor in objective.tensors), key=lambda la: la.index, default=None)
+    chosen = settings(graph, deepest, preset_name=preset, size=size, steps=steps, seed=seed)
     reduced = reduced_precision(graph, objective.tensors, chosen.preset, device)
     network = Network(graph, objective.tensors, device, reduced)
     chosen = adapted(network, replace(chosen, preset=replace(chosen.preset, patience=0)))
