@@ -11,7 +11,6 @@ from torch.nn import Module
 
 from ...errors import UsageError
 from ..graph.graph import Graph
-from ..graph.layers import Layer
 from .many import OnProgress, Studio
 from .network import unit_layer
 from .recipe.objectives import Objective, Place, Taps
