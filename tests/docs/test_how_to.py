@@ -45,3 +45,21 @@ def test_a_declared_cam_is_a_method_with_its_options(monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose([f.values for f in found], expected.numpy(), rtol=1e-5)
     with pytest.raises(UsageError, match="option power=x"):
         explain(graph, x, "positivecam", 1, preprocessed=True, power="x")
+
+
+def test_a_converter_of_ones_own_is_used_by_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from onnx import helper
+
+    from convscope.adapters.twin import converters
+    from convscope.adapters.twin.build import TwinFactory
+
+    monkeypatch.setitem(converters.CONVERTERS, ("example.wobble", "Wobble"), None)  # and so taken out again
+    own = follow("converter.md")
+    assert own["CONVERTERS"]["example.wobble", "Wobble"] is own["wobble"]
+    node = helper.make_node("Wobble", ["x"], ["y"], domain="example.wobble", gain=2.0)
+    model = tiny.model([node], {}, ("N", 3, 4, 4))
+    model.opset_import.append(helper.make_opsetid("example.wobble", 1))
+    twin = TwinFactory(model)(("y",), ("x",))
+    x = torch.rand(2, 3, 4, 4)
+    torch.testing.assert_close(twin(x)["y"], 2 * torch.sin(x))
