@@ -52,7 +52,8 @@ PresetOption = Annotated[
         "--preset",
         "-p",
         metavar="PRESET",
-        help="convscope, lucid, maco, chollet, jacobgil, yosinski-a to -d or dream; see docs/presets.md.",
+        help="convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, "
+        "yosinski-a to -d or dream; see docs/presets.md.",
     ),
 ]
 StepsOption = Annotated[

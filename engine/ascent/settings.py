@@ -13,8 +13,9 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.read import check_range, checked_pixels
-from .recipe.presets import PIXELS, Noise, Preset, preset
+from .recipe.presets import AUTO, PIXELS, Noise, Preset, preset
 from .recipe.tuning import tuned
+from .suited import default_size, suited
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class Settings:
 
 def settings(
     graph: Graph,
+    layer: Layer | None = None,
     *,
-    preset_name: str | Preset = "convscope",
+    preset_name: str | Preset = AUTO,
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -57,6 +59,10 @@ def settings(
     """Checked settings with the preset's own numbers where none are given.
 
     Args:
+        graph: the model.
+        layer: where the units are: the recipe that suits it, and its size, where none are named.
+        preset_name: a name or a `Preset`.
+        size, steps, seed, strip: as in `Settings`.
         start: (H, W, C) or (H, W) in [0, 1]; resized to ``size``.
         noise: start from this pixel noise, whatever the preset's parameterization.
         tuning: changes to the preset, see `recipe.tuning`.
@@ -65,8 +71,10 @@ def settings(
         UsageError: an unknown preset, a size or number of steps that is not positive, noise or a picture to start from
             that is none.
     """
-    recipe = tuned(preset(preset_name), tuning or {})
-    pair = _pair(recipe.size if size is None else size)
+    asked = None if size is None else _pair(size)
+    recipe = suited(graph, layer, asked) if preset_name == AUTO and layer is not None else preset(preset_name)
+    recipe = tuned(recipe, tuning or {})
+    pair = asked or default_size(graph, layer, recipe)
     count = recipe.steps if steps is None else int(steps)
     if count < 1:
         raise UsageError(f"steps {steps} is not positive; this preset's own number is {recipe.steps}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
-from ..ascent.filters import default_size, filters
+from ..ascent.filters import filters
 from ..ascent.network import unit_layer
 from ..ascent.results import AscentResult
 from ..ascent.settings import checked_units
@@ -99,7 +99,6 @@ def _one(
 ) -> AscentResult:
     more = {
         "top": units.top,
-        "size": default_size(graph, layer) if options.size is None else options.size,
         "start": options.start,
         "noise": options.noise,
         "neuron": options.neuron,

@@ -16,7 +16,7 @@ from ..ascent.making import Kept
 from ..ascent.many import Progress as Steps
 from ..ascent.recipe.presets import Noise, Preset, preset
 from ..ascent.recipe.tuning import tuned
-from ..ascent.results import DEAD, WEAK, AscentResult, tile
+from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
 from ..pages.gallery import filters_page
 from ..record import FILE, Record, write
 from ..render.artifacts import save_png, write_text
@@ -186,10 +186,10 @@ def content(result: AscentResult) -> dict[str, Any]:
 
 
 def wall_grid(result: AscentResult, options: Options) -> np.ndarray:
-    """All pictures of a result stitched, as the options say."""
+    """All pictures of a result stitched, as the options say; small ones enlarged."""
     units = result.units
     tiles = [units.album.picture(u) for u in units.units] if isinstance(units, Kept) else [tile(u) for u in units]
-    return grid(tiles, options.columns, options.margin)
+    return grid([enlarged(one) for one in tiles], options.columns, options.margin)
 
 
 def summary(rows: Sequence[Mapping[str, Any]], kind: str = "units") -> str:
