@@ -50,7 +50,7 @@ def _at(ends: np.ndarray, row: int, column: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """A named tap on one tensor of the graph.
 
@@ -79,6 +79,15 @@ class Layer:
     receptive_field: ReceptiveField | None
     parameters: int
     macs: int
+
+    def __repr__(self) -> str:
+        units = "no units" if self.channels is None else f"{self.channels} units"
+        return f"<Layer {self.index} {self.name!r}: {self.op}, {self.shape_text}, {units}>"
+
+    @property
+    def shape_text(self) -> str:
+        """The output shape without the batch, for a person: ``64 x 56 x 56``, ``?`` where it is open."""
+        return " x ".join("?" if size is None else str(size) for size in self.shape[1:]) or "scalar"
 
     @property
     def is_spatial(self) -> bool:
