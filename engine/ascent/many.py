@@ -132,10 +132,14 @@ class Studio:
         self._position, self._device = position, device
         self.gate = before_activation(graph, layer)
         self._signed = not self._neuron and is_signed(graph, layer)
-        if self._signed and feeds_gate(graph, layer):
+        self._tap = layer.tensor
+        if chosen.negative:  # below a gate's threshold only what it reads still falls, and nothing holds it back
+            self._tap, self.gate = self.gate or layer.tensor, None
+            self._signed = not self._neuron and (self._signed or self._tap != layer.tensor)
+        elif self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
-        self._reduced = reduced_precision(graph, [layer.tensor], chosen.preset, device, precision)
-        self.network = Network(graph, [layer.tensor], device, self._reduced)
+        self._reduced = reduced_precision(graph, [self._tap], chosen.preset, device, precision)
+        self.network = Network(graph, [self._tap], device, self._reduced)
         if position is not None:
             chosen = replace(chosen, preset=in_place(chosen.preset))
         self.chosen = chosen = adapted(self.network, chosen)
@@ -177,8 +181,10 @@ class Studio:
         return self.measure(units) if self.chosen.preset.rectify else self._goal(units, None)
 
     def measure(self, units: Units) -> objectives.Objective:
-        """What pictures are judged by: the objective, but at a layer of signed values the positive part."""
-        return objectives.excitation(self.layer, units) if self._signed else self._goal(units, None)
+        """What pictures are judged by: the objective, but at a layer of signed values the part of the wanted sign."""
+        if self._signed:
+            return objectives.excitation(self.layer, units, self._tap, self.chosen.negative)
+        return self._goal(units, None)
 
     def _finished(self, units: list[int], on_step: OnStep) -> list[UnitResult]:
         made = self._attempt(units, _RECIPE, on_step)
@@ -270,6 +276,8 @@ class Studio:
     def _result(self, unit: int, made: Made) -> UnitResult:
         reference = self._references[unit][0]
         status, reason = verdict(made.start, made.end, reference, self._gated, made.highest)
+        if self.chosen.negative:
+            reason = f"inhibition {reason}"
         if status == DEAD and made.tried:
             reason += f"; given up after {made.tried} further steps"
         origin, style = self.network.origin(), self.chosen.preset.show
@@ -298,8 +306,10 @@ class Studio:
 
     def _goal(self, units: Units, tensor: str | None) -> objectives.Objective:
         if self._neuron:
-            return objectives.neuron(self.layer, units, self._position, tensor)
-        return objectives.channel(self.layer, units, tensor)
+            found = objectives.neuron(self.layer, units, self._position, tensor or self._tap)
+        else:
+            found = objectives.channel(self.layer, units, tensor or self._tap)
+        return -found if self.chosen.negative else found
 
     def _goal_before(self, units: Units) -> objectives.Objective:
         return self._goal(units, self.gate)

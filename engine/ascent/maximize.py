@@ -50,6 +50,7 @@ def maximize(
     batch: int | str = "auto",
     device: str = "auto",
     strip: int = 0,
+    negative: bool = False,
     precision: str = "auto",
     progress: OnProgress | None = None,
 ) -> AscentResult:
@@ -58,7 +59,7 @@ def maximize(
     Args:
         graph: from `convscope.load`.
         classes: indices or names (as in ``graph.labels``).
-        preset, size, steps, seed, batch, device, strip, precision, progress: as for `filters`; the size is by
+        preset, size, steps, seed, batch, device, strip, negative, precision, progress: as for `filters`; the size is by
             default the model's own.
 
     Raises:
@@ -66,7 +67,9 @@ def maximize(
     """
     wanted = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
     indices = [find(graph, c) for c in wanted]
-    chosen = class_settings(graph, preset_name=preset, size=size, steps=steps, seed=seed, strip=strip)
+    chosen = class_settings(
+        graph, preset_name=preset, size=size, steps=steps, seed=seed, strip=strip, negative=negative
+    )
     layer = logits_layer(graph)
     studio = Studio(graph, layer, chosen, device=device, batch=batch, precision=precision)
     made = named(graph, studio.make(checked_units(layer, indices), progress))

@@ -30,6 +30,7 @@ class Settings:
         start: a picture (C, H, W) in [0, 1] instead of noise.
         strip: pictures on the way to keep.
         noise: pixel noise to start from where the recipe's own start is another.
+        negative: minimize: what inhibits the unit.
     """
 
     preset: Preset
@@ -39,6 +40,7 @@ class Settings:
     start: np.ndarray | None = None
     strip: int = 0
     noise: Noise | None = None
+    negative: bool = False
 
 
 def settings(
@@ -52,6 +54,7 @@ def settings(
     start: np.ndarray | None = None,
     noise: Noise | None = None,
     strip: int = 0,
+    negative: bool = False,
 ) -> Settings:
     """Checked settings with the preset's own numbers where none are given.
 
@@ -59,7 +62,7 @@ def settings(
         graph: the model.
         layer: where the units are: the recipe that suits it, and its size, where none are named.
         preset_name: a name or a `Preset`.
-        size, steps, seed, strip: as in `Settings`.
+        size, steps, seed, strip, negative: as in `Settings`.
         start: (H, W, C) or (H, W) in [0, 1]; resized to ``size``.
         noise: start from this pixel noise, whatever the preset's parameterization.
 
@@ -81,7 +84,7 @@ def settings(
             raise UsageError("noise and a picture to start from exclude each other; give one of them")
     if noise is not None and recipe.picture in PIXELS:
         recipe, noise = replace(recipe, noise=noise), None
-    return Settings(recipe, pair, count, int(seed), _fitted_start(start, graph, pair), strip, noise)
+    return Settings(recipe, pair, count, int(seed), _fitted_start(start, graph, pair), strip, noise, negative)
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -129,6 +132,7 @@ def provenance(graph: Graph, chosen: Settings) -> dict[str, Any]:
         "preprocessing": graph.preprocessing.to_json(),
         "preset_source": chosen.preset.source,
         "start": "noise" if chosen.start is None else "picture",
+        "negative": chosen.negative,
     }
 
 
