@@ -182,8 +182,10 @@ _OURS = (
         name="objects",
         decay=1.5,
         contrast=1 / 8,
-        stages=(Stage(2 / 7, 1 / 3), Stage(1 / 2, 1 / 3), Stage(1.0, 1 / 3)),
-        transform=Zoom(0.5, 1.0),
+        steps=240,
+        stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.3), Stage(1.0, 0.4)),
+        starts=4,
+        transform=Zoom(0.6, 1.2),
     ),
     replace(
         _STRONGEST,
