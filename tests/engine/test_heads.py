@@ -45,7 +45,7 @@ def node(op: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto
 
 
 SUM = {"one": np.array([1], np.int64)}
-FOUND = {
+FOUND: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
     "plain": ([node("Softmax", "l", "y", axis=1)], {}),
     "reshaped": ([node("Softmax", "l", "p", axis=1), node("Reshape", "p s", "y")], {"s": np.array([-1, 4], np.int64)}),
     "clipped": (
@@ -78,7 +78,7 @@ def test_a_softmax_is_found_however_it_is_written_and_whatever_follows(name: str
 
 @pytest.mark.parametrize("four", ["Flatten", "Squeeze"])
 def test_a_softmax_over_maps_of_one_pixel_is_found_behind_what_flattens_it(four: str) -> None:
-    rest = {"axes": np.array([2, 3], np.int64)} if four == "Squeeze" else {}
+    rest: dict[str, Any] = {"axes": np.array([2, 3], np.int64)} if four == "Squeeze" else {}
     nodes = [node("Softmax", "l", "p", axis=1), node(four, "p axes" if rest else "p", "y")]
     graph = network(nodes, rest, four=True)
     x = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
@@ -112,7 +112,7 @@ def test_a_sigmoid_is_found_however_it_is_written(name: str) -> None:
     assert (graph.logits, graph.head().kind) == ("l", "sigmoid")
 
 
-NOT_FOUND = {
+NOT_FOUND: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
     "over the batch": ([node("Softmax", "l", "y", axis=0)], {}),
     "a quotient by another sum": (
         [node("Exp", "l", "e"), node("Exp", "l4", "f"), node("ReduceSum", "f", "t", keepdims=0),
