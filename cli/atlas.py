@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,23 +22,14 @@ from .common import (
     emit_json,
     loading_options,
     open_model,
-    progress,
     say,
 )
+from .progress import drawn
 
 if TYPE_CHECKING:
     from ..engine.atlas.build import Atlas, Manner
 
 _VERBS = ("status", "verify", "compile", "open")
-_UNITS = {"numbers": "photographs", "relations": "photographs"}
-_TITLES = {
-    "certificate": "proving the import",
-    "numbers": "measuring on photographs",
-    "coarse": "coarse pictures",
-    "relations": "relations and crops",
-    "fine": "fine pictures",
-    "page": "writing the page",
-}
 
 WhatArgument = Annotated[
     str,
@@ -124,7 +114,7 @@ def command(
     graph = open_model(what, quiet=quiet, **options)
     photos: list[str | Path] = list(places or [])
     wishes: dict[str, Any] = {
-        "layers": layer, "preset_name": preset, "size": size, "steps": steps, "seed": seed,
+        "layers": layer, "preset": preset, "size": size, "steps": steps, "seed": seed,
     }  # fmt: skip
     if dry_run:
         _estimate(graph, photos, manner, wishes, as_json, quiet)
@@ -132,7 +122,7 @@ def command(
     if not photos:
         say("no photographs are given: units are measured on the four that ship with convscope", quiet)
     folder = out or f"{graph.name}-atlas"
-    with ExitStack() as stack:
+    with drawn(quiet) as draw:
         found = atlas(
             graph,
             photos or None,
@@ -143,7 +133,7 @@ def command(
             manner=manner,
             certify=lambda: _certificate(graph),
             command=_command(what, photos, k, wishes, options, coarse),
-            progress=_Shown(stack, quiet),
+            on_event=draw,
             **wishes,
         )
     _finish(found, part, as_json, quiet)
@@ -260,24 +250,6 @@ def _certificate(graph: Any) -> dict[str, Any]:
     return verify(graph).to_json()
 
 
-class _Shown:
-    """Shows a stage's progress as a bar or lines."""
-
-    def __init__(self, stack: ExitStack, quiet: bool) -> None:
-        self._stack, self._quiet = stack, quiet
-        self._stage, self._done = "", 0
-        self._bar: Any = None
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self._stage:
-            self._stack.close()
-            self._stage, self._done = stage, 0
-            shown = progress(total, _TITLES.get(stage, stage), self._quiet, unit=_UNITS.get(stage, "units"))
-            self._bar = self._stack.enter_context(shown)
-        self._bar.advance(done - self._done)
-        self._done = done
-
-
 def _command(
     what: str,
     photos: Sequence[str | Path],
@@ -289,8 +261,8 @@ def _command(
     """The command line that makes the same atlas, without where and how it was run."""
     words = ["convscope", "atlas", what, *map(str, photos)]
     flags = {"--layer": wishes["layers"], "--size": wishes["size"], "--steps": wishes["steps"]}
-    if wishes["preset_name"] != "convscope":
-        flags["--preset"] = wishes["preset_name"]
+    if wishes["preset"] != "convscope":
+        flags["--preset"] = wishes["preset"]
     if wishes["seed"]:
         flags["--seed"] = wishes["seed"]
     if k != 9:

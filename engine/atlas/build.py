@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
-from ..ascent.recipe.presets import Preset, preset
+from ..ascent.recipe.presets import AUTO, Preset
+from ..ascent.recipe.presets import preset as find_preset
 from ..graph.graph import Graph
 from ..render.artifacts import to_json
+from ..runs.events import OnEvent, Progress, ignore
 from . import crops, numbers, relations, units
 from .compile import CERTIFICATE, compile_atlas
 from .files import Files, opened
@@ -23,7 +25,14 @@ from .workers import run_in_processes
 STAGES = ("numbers", COARSE, "relations", FINE)
 EXECUTORS = ("local", "ray")
 
-OnStage = Callable[[str, int, int], None]  # stage, done, in all
+_TITLES = {
+    "certificate": ("proving the import", "models"),
+    "numbers": ("measuring on photographs", "photographs"),
+    COARSE: ("coarse pictures", "units"),
+    "relations": ("relations and crops", "photographs"),
+    FINE: ("fine pictures", "units"),
+    "page": ("writing the page", "units"),
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def atlas(
     folder: str | os.PathLike[str] | Files = "atlas",
     *,
     layers: str | Sequence[str] | None = None,
-    preset_name: str | Preset = "convscope",
+    preset: str | Preset = AUTO,
     size: int | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -87,7 +96,7 @@ def atlas(
     manner: Manner | None = None,
     certify: Callable[[], Mapping[str, Any]] | None = None,
     command: str = "",
-    progress: OnStage = lambda stage, done, total: None,
+    on_event: OnEvent = ignore,
 ) -> Atlas:
     """A folder that shows every unit of a model: its picture, its best photographs, its numbers, its neighbours.
 
@@ -100,7 +109,7 @@ def atlas(
         photos: files and folders to measure units on; None takes the four that ship with convscope.
         folder: where, or an address with a scheme (extra ``[cloud]``).
         layers: names and globs; default every layer that makes units, shown behind its activation.
-        preset_name: a name of `presets.names`, or a `Preset`.
+        preset: a name of `presets.names`, or a `Preset`; default the recipe that suits each layer.
         size: side of the fine pictures; default the preset's, behind a head the model's own.
         steps: of the fine pictures; default the preset's.
         seed: the same seed gives the same pictures.
@@ -110,7 +119,7 @@ def atlas(
         manner: how; default one process without an end of time.
         certify: gives the proof that the model was imported right, as ``adapters.verify`` does; asked once.
         command: the command line that the page names.
-        progress: called with a stage's name, and how much of it is done.
+        on_event: told how far each stage is.
 
     Returns:
         What there is now.
@@ -123,7 +132,8 @@ def atlas(
     manner = manner or Manner()
     _check(stages, manner)
     files = opened(folder)
-    wishes = Wishes(preset(preset_name), size, steps, seed)
+    find_preset(preset)
+    wishes = Wishes(preset, size, steps, seed)
     pictures, shipped = photograph_files(photos)
     earlier = _earlier(files, graph)
     plan = make_plan(
@@ -133,7 +143,7 @@ def atlas(
     text = (to_json(plan.to_json(), indent=None) + "\n").encode()
     if earlier is None or files.read(FILE) != text:
         files.write(FILE, text)
-    run = _Run(files, graph, plan, wishes, manner, pictures, progress)
+    run = _Run(files, graph, plan, wishes, manner, pictures, on_event)
     if certify is not None and manner.shard is None:
         run.certify(certify)
     if albums:
@@ -167,10 +177,10 @@ class _Run:
         wishes: Wishes,
         manner: Manner,
         pictures: Mapping[str, Path],
-        progress: OnStage,
+        on_event: OnEvent,
     ) -> None:
         self.files, self.graph, self.plan, self.wishes = files, graph, plan, wishes
-        self.manner, self.pictures, self.progress = manner, pictures, progress
+        self.manner, self.pictures, self.on_event = manner, pictures, on_event
         self.failed: dict[str, str] = {}
         self.late = False
         self._end = None if manner.budget is None else time.monotonic() + manner.budget
@@ -184,16 +194,15 @@ class _Run:
                 return
         except (FileNotFoundError, ValueError, AttributeError):
             pass
-        self.progress("certificate", 0, 1)
+        _Counter(self.on_event, "certificate", 1, 0)
         found = {"graph": self.graph.sha256, **certify()}
         self.files.write(CERTIFICATE, to_json(found).encode())
-        self.progress("certificate", 1, 1)
 
     def measure(self) -> None:
         """The photographs' parts that are not measured yet."""
         chunks = [c for c in self.plan.chunks() if self._is_mine(numbers.chunk_name(self.plan, c).split("/")[-1])]
         left = [c for c in chunks if not self.files.has(numbers.chunk_name(self.plan, c))]
-        count = _Counter(self.progress, "numbers", sum(map(len, chunks)), sum(map(len, chunks)) - sum(map(len, left)))
+        count = _Counter(self.on_event, "numbers", sum(map(len, chunks)), sum(map(len, chunks)) - sum(map(len, left)))
         for chunk in left:
             numbers.measure(self.files, self.graph, self.plan, chunk, self.pictures, self.manner.device, count)
 
@@ -203,7 +212,7 @@ class _Run:
         work = blocks(self.plan, stage, there, self._order(), self._end is not None or stage == FINE)
         work = [block for block in work if self._is_mine(block.name)]
         total = sum(planned.units for planned in self.plan.layers)
-        count = _Counter(self.progress, stage, total, total - sum(len(block.units) for block in work))
+        count = _Counter(self.on_event, stage, total, total - sum(len(block.units) for block in work))
         if work:
             self.failed |= self._done(work, count)
         self.late = self.late or self._is_late()
@@ -235,16 +244,15 @@ class _Run:
     def relate(self) -> None:
         """Relations, and where in the best photographs the reason lies."""
         self._check_measured()
-        self.progress("relations", 0, 1)
         relations.relate(self.files, self.graph, self.plan)
         figures = numbers.Numbers(self.files, self.plan)
-        count = _Counter(self.progress, "relations", len(self.plan.photographs), 0)
+        count = _Counter(self.on_event, "relations", len(self.plan.photographs), 0)
         crops.find_boxes(self.files, self.graph, self.plan, figures, self.pictures, self.manner.device, count)
 
     def compile(self) -> dict[str, Any]:
         """The page."""
         self._check_measured()
-        count = _Counter(self.progress, "page", sum(planned.units for planned in self.plan.layers), 0)
+        count = _Counter(self.on_event, "page", sum(planned.units for planned in self.plan.layers), 0)
         return compile_atlas(self.files, self.plan, count)
 
     def _check_measured(self) -> None:
@@ -281,13 +289,14 @@ class _Run:
 class _Counter:
     """Adds up what a stage reports."""
 
-    def __init__(self, progress: OnStage, stage: str, total: int, done: int) -> None:
-        self._progress, self._stage, self._total, self._done = progress, stage, total, done
-        progress(stage, done, total)
+    def __init__(self, on_event: OnEvent, stage: str, total: int, done: int) -> None:
+        self._on_event, self._stage, self._total, self._done = on_event, stage, total, done
+        self(0)
 
     def __call__(self, count: int) -> None:
         self._done += count
-        self._progress(self._stage, self._done, self._total)
+        title, unit = _TITLES[self._stage]
+        self._on_event(Progress(title, self._done, self._total, unit))
 
 
 def _check(stages: Sequence[str], manner: Manner) -> None:

@@ -102,8 +102,8 @@ def _manifest(
         "certificate": certificate,
         "photographs": {"count": len(numbers.names), "shipped": plan.shipped, "failed": numbers.failed},
         "made": {
-            "preset": plan.preset, "seed": plan.seed, "device": plan.device, "k": plan.k,
-            "versions": dict(plan.versions), "command": plan.command,
+            "preset": plan.preset, "size": plan.size, "steps": plan.steps, "seed": plan.seed,
+            "device": plan.device, "k": plan.k, "versions": dict(plan.versions), "command": plan.command,
         },
         "edges": [None if math.isinf(edge) else round(float(edge), 6) for edge in EDGES],
         "counts": dict(counts),
@@ -232,7 +232,7 @@ def _row(
         "silent": len(facts["dead"]), "always": len(facts["always_on"]),
         "alike": sum(1 for row in near if row and row[0][1] >= ALIKE),
         "sources": relations.get("sources", ""),
-        "recipes": {s: {"size": list(r.size), "steps": r.steps} for s, r in planned.recipes.items()},
+        "recipes": {s: {"name": r.name, "size": list(r.size), "steps": r.steps} for s, r in planned.recipes.items()},
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ascent.recipe.presets import Preset, preset
+from ..ascent.recipe.presets import AUTO, Preset
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .build import Manner
@@ -29,7 +29,7 @@ def estimate(
     photos: Sequence[str | Path] | str | Path | None = None,
     *,
     layers: str | Sequence[str] | None = None,
-    preset_name: str | Preset = "convscope",
+    preset: str | Preset = AUTO,
     size: int | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -43,7 +43,7 @@ def estimate(
     manner = manner or Manner()
     pictures, _ = photograph_files(photos)
     chosen = Stations(graph).chosen(layers)
-    wishes = Wishes(preset(preset_name), size, steps, seed)
+    wishes = Wishes(preset, size, steps, seed)
     work = np.cumsum([layer.macs for layer in graph.layers])
     share = manner.workers * (manner.shard[1] if manner.shard else 1)
     seconds = {}

@@ -18,9 +18,8 @@ import numpy as np
 from ...errors import RefusedInput, UsageError
 from ..activations.folder_pass import picture_names
 from ..ascent import album
-from ..ascent.filters import default_size
 from ..ascent.many import Studio
-from ..ascent.recipe.presets import Preset
+from ..ascent.recipe.presets import PRESETS, Preset
 from ..ascent.settings import Settings, settings
 from ..graph.graph import Graph
 from ..graph.layers import Layer, ReceptiveField
@@ -45,7 +44,7 @@ CHUNK = 64  # photographs; at 24 bytes per unit and photograph a chunk's figures
 class Wishes:
     """What the user wants of the pictures: preset, size of the fine ones, steps, seed; None is the preset's own."""
 
-    preset: Preset
+    preset: str | Preset
     size: int | None = None
     steps: int | None = None
     seed: int = 0
@@ -57,12 +56,14 @@ class Recipe:
 
     Attributes:
         identity: what their pictures are a function of, beside the unit, as from `album.identity`.
+        name: of the recipe that suits the layer.
         size: (height, width).
         steps: at most.
         gradients: "float32" or "bfloat16".
     """
 
     identity: str
+    name: str
     size: tuple[int, int]
     steps: int
     gradients: str
@@ -88,7 +89,8 @@ class Plan:
     Attributes:
         model: facts for the page; ``sha256`` is the graph's.
         layers: in the order of the layer table.
-        preset, seed, device: of the pictures.
+        preset, size, steps, seed: what was wished for, see `Wishes`.
+        device: "cpu" or "cuda".
         k: best photographs per unit.
         photographs: (name, sha256) of each, by name.
         shipped: they are the package's own, since the user gave none.
@@ -100,6 +102,8 @@ class Plan:
     model: Mapping[str, Any]
     layers: tuple[PlannedLayer, ...]
     preset: str
+    size: int | None
+    steps: int | None
     seed: int
     device: str
     k: int
@@ -120,6 +124,7 @@ class Plan:
                     "recipes": {
                         stage: {
                             "identity": r.identity,
+                            "name": r.name,
                             "size": list(r.size),
                             "steps": r.steps,
                             "gradients": r.gradients,
@@ -130,6 +135,8 @@ class Plan:
                 for planned in self.layers
             ],
             "preset": self.preset,
+            "size": self.size,
+            "steps": self.steps,
             "seed": self.seed,
             "device": self.device,
             "k": self.k,
@@ -153,6 +160,8 @@ class Plan:
                 found["model"],
                 tuple(_planned(row) for row in found["layers"]),
                 found["preset"],
+                found["size"],
+                found["steps"],
                 found["seed"],
                 found["device"],
                 found["k"],
@@ -233,7 +242,9 @@ def make_plan(
     return Plan(
         model={**_facts(graph), "wishes": wanted},
         layers=planned,
-        preset=wishes.preset.name,
+        preset=wishes.preset if isinstance(wishes.preset, str) else wishes.preset.name,
+        size=wishes.size,
+        steps=wishes.steps,
         seed=wishes.seed,
         device=_kind(device),
         k=k,
@@ -247,14 +258,12 @@ def make_plan(
 
 def stage_settings(graph: Graph, layer: Layer, stage: str, wishes: Wishes) -> Settings:
     """The settings of a layer's pictures in a stage; coarse ones are never larger nor longer than fine ones."""
-    own = default_size(graph, layer)
-    size = own if wishes.size is None else wishes.size
-    fine = settings(graph, preset_name=wishes.preset, size=size, steps=wishes.steps, seed=wishes.seed)
+    fine = settings(graph, layer, preset_name=wishes.preset, size=wishes.size, steps=wishes.steps, seed=wishes.seed)
     if stage == FINE:
         return fine
-    small = own or (min(COARSE_SIZE, fine.size[0]), min(COARSE_SIZE, fine.size[1]))
+    small = (min(COARSE_SIZE, fine.size[0]), min(COARSE_SIZE, fine.size[1])) if layer.is_spatial else fine.size
     steps = min(COARSE_STEPS, fine.steps)
-    return settings(graph, preset_name=wishes.preset, size=small, steps=steps, seed=wishes.seed)
+    return settings(graph, layer, preset_name=fine.preset, size=small, steps=steps, seed=wishes.seed)
 
 
 def studio(graph: Graph, layer: Layer, chosen: Settings, device: str) -> Studio:
@@ -279,14 +288,30 @@ def _with_recipes(graph: Graph, layer: Layer, wishes: Wishes, device: str) -> Pl
     recipes = {}
     for stage in (COARSE, FINE):
         made = studio(graph, layer, stage_settings(graph, layer, stage, wishes), device)
-        recipes[stage] = Recipe(identity_of(graph, layer, made), made.chosen.size, made.chosen.steps, made.precision)
+        recipes[stage] = _recipe(graph, layer, made)
     return PlannedLayer(layer, recipes)
+
+
+def _recipe(graph: Graph, layer: Layer, made: Studio) -> Recipe:
+    chosen = made.chosen
+    return Recipe(identity_of(graph, layer, made), chosen.preset.name, chosen.size, chosen.steps, made.precision)
+
+
+def _recipe_of(row: Mapping[str, Any]) -> Recipe:
+    height, width = (int(side) for side in row["size"])
+    return Recipe(str(row["identity"]), str(row["name"]), (height, width), int(row["steps"]), str(row["gradients"]))
 
 
 def _planned(row: Mapping[str, Any]) -> PlannedLayer:
     row = dict(row)
     recipes = {
-        stage: Recipe(str(r["identity"]), (int(r["size"][0]), int(r["size"][1])), int(r["steps"]), str(r["gradients"]))
+        stage: Recipe(
+            str(r["identity"]),
+            str(r["name"]),
+            (int(r["size"][0]), int(r["size"][1])),
+            int(r["steps"]),
+            str(r["gradients"]),
+        )
         for stage, r in row.pop("recipes").items()
     }
     field = row.pop("receptive_field")
@@ -299,7 +324,7 @@ def _planned(row: Mapping[str, Any]) -> PlannedLayer:
 
 def _digest_of(graph: Graph, wishes: Wishes, device: str) -> str:
     """What the recipes follow from, as a hash."""
-    wish = [graph.sha256, graph.preprocessing.to_json(), repr(wishes), _kind(device), _versions()]
+    wish = [graph.sha256, graph.preprocessing.to_json(), repr(wishes), repr(PRESETS), _kind(device), _versions()]
     return digest(json.loads(to_json(wish)))
 
 

@@ -525,10 +525,10 @@ const family = (title, note, rows, otherwise) => el("section", { class: "wide" }
   rows.length ? el("ul", { class: "kin" }, rows) : el("p", { class: "soft" }, otherwise));
 function commandOf(i, unit) {
   const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);
-  const la = rowOf(i), [height, width] = la.recipes.fine.size;
+  const la = rowOf(i);
   const words = ["convscope", "filters", model.model.file ?? model.model.name, "--layer", la.name, "--units", String(unit), "--preset", model.made.preset];
-  if (height === width) words.push("--size", String(height));
-  return [...words, "--steps", String(la.recipes.fine.steps), "--seed", String(model.made.seed)].map((w) => quote(visible(w))).join(" ");
+  for (const flag of ["size", "steps"]) if (model.made[flag] !== null) words.push(`--${flag}`, String(model.made[flag]));
+  return [...words, "--seed", String(model.made.seed)].map((w) => quote(visible(w))).join(" ");
 }
 function copying(words) {
   const button = el("button", { type: "button" }, "Copy");
@@ -560,7 +560,7 @@ async function showUnit(i, unit) {
       step(-1, "previous unit", "← previous"), step(1, "next unit", "next →")),
     el("div", { class: "unit" },
       el("figure", {}, picture, el("figcaption", {}, status === "missing" ? "The time given ran out, or the run was stopped; the same command goes on."
-        : `What excites it, by ${model.made.preset}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}.`)),
+        : `What excites it, by ${la.recipes.fine.name}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}.`)),
       el("div", {}, el("h2", {}, "Numbers"), pairs([
         one.reason ? ["verdict", one.reason] : null, one.rescue ? ["woken by", one.rescue] : null,
         ["activation of the picture", number(columns.act[unit])],

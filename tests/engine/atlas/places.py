@@ -15,7 +15,7 @@ from convscope.engine.graph.graph import Graph
 
 from ...tiny import small_cnn
 
-QUICK: dict[str, Any] = {"preset_name": "lucid", "size": 16, "steps": 3, "k": 4}
+QUICK: dict[str, Any] = {"preset": "lucid", "size": 16, "steps": 3, "k": 4}
 
 
 def network() -> Graph:
