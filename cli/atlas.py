@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PartlyDone, UsageError
-from .ascending import PresetOption, StepsOption
-from .common import (
+from .loading import loading_options, open_model
+from .options import (
     DeviceOption,
     JsonOption,
+    LayersOption,
+    PresetOption,
     QuietOption,
     SeedOption,
     SizeOption,
-    clean,
-    emit,
-    emit_json,
-    loading_options,
-    open_model,
-    say,
+    StepsOption,
 )
+from .output import clean, emit, emit_json, say
 from .progress import drawn
 
 if TYPE_CHECKING:
@@ -41,10 +39,6 @@ PlacesArgument = Annotated[
 ]
 OutOption = Annotated[
     str | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write: a folder, or an address like s3://...")
-]
-LayersOption = Annotated[
-    str | None,
-    typer.Option("--layer", "-l", metavar="LAYER,...", help="Names and globs; default every layer that makes units."),
 ]
 CountOption = Annotated[int, typer.Option("-k", min=1, max=100, metavar="K", help="Best photographs per unit.")]
 BudgetOption = Annotated[
