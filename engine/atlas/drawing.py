@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..graph.cut import reads
 from ..graph.graph import Graph
+from ..graph.index import reads
 
 _LEVELS = re.compile(r"[./]")
 
@@ -21,7 +21,7 @@ def drawn_graph(graph: Graph) -> dict[str, Any]:
     index = {layer.tensor: layer.index for layer in graph.layers}
     carried: dict[str, set[int]] = {graph.inputs[0].name: {-1}}
     edges: set[tuple[int, int]] = set()
-    for node in graph.model.graph.node:
+    for node in graph.index.nodes:
         origins = set[int]().union(*(carried.get(name, set()) for name in reads(node)))
         for name in node.output:
             if name in index:

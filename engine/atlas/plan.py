@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import RefusedInput, UsageError
 from ..activations.folder_pass import picture_names
-from ..ascent import album
+from ..ascent.making import function_of
 from ..ascent.many import Studio
 from ..ascent.recipe.presets import PRESETS, Preset
 from ..ascent.settings import Settings, settings
@@ -278,23 +278,22 @@ def studio(graph: Graph, layer: Layer, chosen: Settings, device: str) -> Studio:
         return Studio(graph, layer, replace(chosen, size=graph.image_size), device=device)
 
 
-def identity_of(graph: Graph, layer: Layer, made: Studio) -> str:
-    """What a studio's pictures are a function of: the same words as an album of ``convscope filters``."""
-    extra = {"neuron": None, "device": made.network.device.type, "gradients": made.precision}
-    return album.identity(graph, layer.tensor, made.chosen, extra)
+def identity_of(made: Studio) -> str:
+    """What a studio's pictures are a function of: the same as an album of ``convscope filters``."""
+    return function_of(made, {"neuron": None, "position": None, "photos": None})
 
 
 def _with_recipes(graph: Graph, layer: Layer, wishes: Wishes, device: str) -> PlannedLayer:
     recipes = {}
     for stage in (COARSE, FINE):
         made = studio(graph, layer, stage_settings(graph, layer, stage, wishes), device)
-        recipes[stage] = _recipe(graph, layer, made)
+        recipes[stage] = _recipe(made)
     return PlannedLayer(layer, recipes)
 
 
-def _recipe(graph: Graph, layer: Layer, made: Studio) -> Recipe:
+def _recipe(made: Studio) -> Recipe:
     chosen = made.chosen
-    return Recipe(identity_of(graph, layer, made), chosen.preset.name, chosen.size, chosen.steps, made.precision)
+    return Recipe(identity_of(made), chosen.preset.name, chosen.size, chosen.steps, made.precision)
 
 
 def _recipe_of(row: Mapping[str, Any]) -> Recipe:

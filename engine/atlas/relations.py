@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from ..graph.graph import Graph
 from ..graph.layers import Layer
@@ -238,11 +237,11 @@ def _outputs(graph: Graph, node: onnx.NodeProto) -> list[str]:
 
 def _dense(graph: Graph, node: onnx.NodeProto) -> np.ndarray | None:
     """(out, in) of a dense layer whose weights are constants."""
-    tensors = {t.name: t for t in graph.model.graph.initializer}
-    name = next((n for n in node.input[:2] if n in tensors), None)
-    if name is None:
+    name = next((n for n in node.input[:2] if n in graph.index.weights), None)
+    values = None if name is None else graph.index.constant(name)
+    if values is None:
         return None
-    weight = numpy_helper.to_array(tensors[name]).astype(np.float32)
+    weight = values.astype(np.float32)
     if weight.ndim != 2:
         return None
     if node.op_type == "Gemm" and next((a.i for a in node.attribute if a.name == "transB"), 0):
@@ -252,15 +251,14 @@ def _dense(graph: Graph, node: onnx.NodeProto) -> np.ndarray | None:
 
 def _following_scale(graph: Graph, tensor: str) -> np.ndarray | None:
     """(units,) what batch-norm behind a node multiplies its units by; None where there is none."""
-    readers = [node for node in graph.model.graph.node if tensor in node.input]
+    readers = graph.index.readers.get(tensor, ())
     if len(readers) != 1 or readers[0].op_type != "BatchNormalization":
         return None
-    tensors = {t.name: t for t in graph.model.graph.initializer}
-    gamma, _, _, variance = (tensors.get(name) for name in readers[0].input[1:5])
+    gamma, _, _, variance = (graph.index.constant(name) for name in readers[0].input[1:5])
     if gamma is None or variance is None:
         return None
     epsilon = next((a.f for a in readers[0].attribute if a.name == "epsilon"), 1e-5)
-    return (numpy_helper.to_array(gamma) / np.sqrt(numpy_helper.to_array(variance) + epsilon)).astype(np.float32)
+    return (gamma / np.sqrt(variance + epsilon)).astype(np.float32)
 
 
 def _places(way: Way) -> int:

@@ -78,7 +78,7 @@ class Renderer:
             self._studio = None  # free the last one before the next is made
             layer = self.plan.layer(index).layer
             made = studio(self.graph, layer, stage_settings(self.graph, layer, stage, self.wishes), self.device)
-            if identity_of(self.graph, layer, made) != identity:
+            if identity_of(made) != identity:
                 raise UsageError(
                     f"layer '{layer.name}' is planned for {self.plan.device} and torch {self.plan.versions['torch']}; "
                     "the pictures of this process would be others: use the same device and version"

@@ -15,22 +15,14 @@ from functools import cached_property
 import numpy as np
 import onnx
 
-from ..graph.cut import reads
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..graph.operators import operator
 
-_WEIGHTED = ("Conv", "ConvTranspose", "QLinearConv", "ConvInteger", "Gemm", "MatMul")
 _SUMS = ("Add", "Sub")
-_ACTIVATIONS = (
-    "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh",
-    "Softplus", "Softsign", "Gelu", "Mish", "Erf", "ThresholdedRelu",
-)  # fmt: skip
-_ELEMENTWISE = (
-    *_ACTIVATIONS, "BatchNormalization", "InstanceNormalization", "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Exp",
-    "Neg", "Abs", "Min", "Max", "Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear",
-)  # fmt: skip
-_COPYING = ("MaxPool", "AveragePool", "LpPool", "Pad", "Resize", "Upsample", "LRN", "GlobalAveragePool",
-            "GlobalMaxPool", "GlobalLpPool", "ReduceMean", "ReduceMax", "Flatten", "Reshape", "Squeeze")  # fmt: skip
+_PER_UNIT = ("BatchNormalization", "InstanceNormalization", "QuantizeLinear", "DequantizeLinear")
+_COPYING = ("Pad", "LRN", "Flatten", "Reshape", "Squeeze", "ReduceMean", "ReduceMax", "Resize", "Upsample")
+_WEIGHTED, _POOLS = ("convolution", "dense"), ("pool", "global pool")
 IMAGE = -2  # a `Way`'s layer for the picture itself
 NOWHERE = -1
 
@@ -67,17 +59,9 @@ class Stations:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._nodes = list(graph.model.graph.node)
-        self._producer = {name: node for node in self._nodes for name in node.output if name}
-        self._readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self._nodes:
-            for name in reads(node):
-                self._readers.setdefault(name, []).append(node)
+        self._index = graph.index
         self._by_tensor = {layer.tensor: layer for layer in graph.layers}
-        self._dependent = {graph.inputs[0].name}
-        for node in self._nodes:
-            if self._dependent.intersection(reads(node)):
-                self._dependent.update(name for name in node.output if name)
+        self._dependent = graph.index.descendants(graph.inputs[0].name)
         self._ways: dict[str, Way | None] = {}
         self._branches: dict[str, onnx.NodeProto] = {}  # tensor of a sum's branch -> the node that makes its units
 
@@ -86,7 +70,7 @@ class Stations:
         """Every station, in the order of the layer table."""
         found: dict[int, Station] = {}
         covered: set[str] = set()
-        for node in self._nodes:
+        for node in self._index.nodes:
             if not self._is_start(node) or node.output[0] in covered:
                 continue
             way, activated = self._same_units(node.output[0])
@@ -134,7 +118,7 @@ class Stations:
         return next(name for name in maker.input if name in self._dependent)
 
     def _is_weighted(self, tensor: str) -> bool:
-        return self._branches[tensor].op_type in _WEIGHTED
+        return operator(self._branches[tensor]).family in _WEIGHTED
 
     def way(self, tensor: str) -> Way | None:
         """Where a tensor's channels come from; None where that cannot be told."""
@@ -144,22 +128,19 @@ class Stations:
 
     def _is_start(self, node: onnx.NodeProto) -> bool:
         moving = [name for name in node.input if name in self._dependent]
-        if node.op_type in _WEIGHTED:
-            return (
-                len(moving) == 1
-                and node.input[0 if node.op_type != "MatMul" else node.input.index(moving[0])] in moving
-            )
+        if operator(node).family in _WEIGHTED:
+            return len(moving) == 1 and (node.op_type == "MatMul" or node.input[0] in moving)
         return node.op_type in _SUMS and len(moving) == 2
 
     def _same_units(self, start: str) -> tuple[set[str], set[str]]:
         """The tensors that element-wise operators make of one alone, and those of them behind an activation."""
         way, activated, waiting = {start}, set[str](), [start]
         while waiting:
-            for node in self._readers.get(waiting.pop(), ()):
+            for node in self._index.readers.get(waiting.pop(), ()):
                 moving = [name for name in node.input if name in self._dependent]
-                if node.op_type not in _ELEMENTWISE or not node.output[0] or not way.issuperset(moving):
+                if not _keeps_units(node) or not node.output[0] or not way.issuperset(moving):
                     continue
-                if node.op_type in _ACTIVATIONS or activated.intersection(moving):
+                if operator(node).family == "activation" or activated.intersection(moving):
                     activated.add(node.output[0])
                 if node.output[0] not in way:
                     way.add(node.output[0])
@@ -176,7 +157,7 @@ class Stations:
             if name in self._by_tensor
             and (
                 name in outputs
-                or any(not way.issuperset(n for n in node.output if n) for node in self._readers.get(name, ()))
+                or any(not way.issuperset(n for n in node.output if n) for node in self._index.readers.get(name, ()))
             )
         ]
         with_units = sorted((la for la in ends if la.channels), key=lambda la: la.index)
@@ -185,7 +166,7 @@ class Stations:
 
     def _is_branch(self, layer: Layer, activated: set[str]) -> bool:
         """Whether residual sums are all that reads a layer of plain values."""
-        readers = self._readers.get(layer.tensor, [])
+        readers = self._index.readers.get(layer.tensor, ())
         sums = all(node.op_type in _SUMS and self._is_start(node) for node in readers)
         return bool(readers) and sums and layer.tensor not in activated
 
@@ -199,7 +180,7 @@ class Stations:
             return Way(np.full(layer.channels or 0, layer.index), np.arange(layer.channels or 0))
         if tensor == self.graph.inputs[0].name:
             return Way(np.full(self.graph.channels, IMAGE), np.arange(self.graph.channels))
-        node = self._producer.get(tensor)
+        node = self._index.producer.get(tensor)
         moving = [name for name in node.input if name in self._dependent] if node is not None else []
         if node is None or not moving:
             return None
@@ -207,7 +188,7 @@ class Stations:
             return self._joined(moving, tensor)
         if node.op_type == "Split":
             return self._part(node, tensor)
-        if node.op_type in _ELEMENTWISE or node.op_type in _COPYING:
+        if _keeps_units(node) or node.op_type in _COPYING or operator(node).family in _POOLS:
             return self._spread(self.way(max(moving, key=self._places)), tensor)
         return None
 
@@ -243,3 +224,8 @@ class Stations:
         """Places of a feature map: of a map and its gate, the map has more."""
         layer = self._by_tensor.get(tensor)
         return int(np.prod([s or 1 for s in layer.shape])) if layer is not None else 0
+
+
+def _keeps_units(node: onnx.NodeProto) -> bool:
+    """Whether each value comes from the values of its own unit, at the same place."""
+    return operator(node).elementwise is True or node.op_type in _PER_UNIT
