@@ -80,11 +80,12 @@ def command(
         progress=lambda stage: say(stage, quiet),
     )
     check = done.verification
+    jumps = f", {check.at_kinks} maps at kinks up to {check.kink_difference:.2g}" if check.at_kinks else ""
     where = f"at '{done.layer}'" if done.layer else "of the picture"
     say(
         f"{done.method} {where}: {check.difference:.2g} of the maximum from the twin ({check.pictures} pictures x "
-        f"{check.classes} classes); {done.added} nodes added to {done.nodes}; {check.time_ratio:.2f} times the plain "
-        "model's time",
+        f"{check.classes} classes{jumps}); {done.added} nodes added to {done.nodes}; {check.time_ratio:.2f} times the "
+        "plain model's time",
         quiet,
     )
     if as_json:

@@ -55,6 +55,8 @@ class Exported:
             "nodes": self.nodes,
             "added_nodes": self.added,
             "difference": check.difference,
+            "maps_at_kinks": check.at_kinks,
+            "kink_difference": check.kink_difference,
             "output_difference": check.output_difference,
             "pictures": check.pictures,
             "classes": check.classes,
