@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .common import clean, emit, emit_json, progress, say
+from .common import clean, command_line, emit, emit_json, progress, say
 from .terminal import live as live_screen
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ PresetOption = Annotated[
         "--preset",
         "-p",
         metavar="PRESET",
-        help="convscope, lucid, maco, chollet, jacobgil, yosinski-a to -d or dream; see docs/presets.md.",
+        help="convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, "
+        "yosinski-a to -d or dream; see docs/presets.md.",
     ),
 ]
 StepsOption = Annotated[
@@ -130,10 +131,11 @@ class Page:
         return named(self.graph, results) if self.classes else results
 
     def grid(self, units: Sequence[int]) -> np.ndarray:
-        """The stitched grid of kept units."""
+        """The stitched grid of kept units, small pictures enlarged."""
+        from ..engine.ascent.results import enlarged
         from ..engine.render.grid import grid
 
-        return grid([self.album.picture(u) for u in units])
+        return grid([enlarged(self.album.picture(u)) for u in units])
 
     def result(self, units: Sequence[int]) -> dict[str, Any]:
         """What ``result.json`` says."""
@@ -247,14 +249,6 @@ def _is_album(folder: Path) -> bool:
     from ..engine.ascent.album import MANIFEST
 
     return (folder / MANIFEST).exists()
-
-
-def command_line() -> str:
-    """The command that is running, for a shell."""
-    import shlex
-
-    words = [w for w in sys.argv[1:] if w not in ("--live", "--force", "--json", "--quiet", "-q")]
-    return shlex.join(["convscope", *words])
 
 
 def write_single(

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
+from torch.nn import Module
 
 from ...errors import UsageError
 from ..graph.graph import Graph
-from ..graph.layers import Layer
 from .many import OnProgress, Studio
 from .network import unit_layer
-from .recipe.presets import Noise, Preset
+from .recipe.objectives import Objective, Place, Taps
+from .recipe.presets import AUTO, Noise, Preset
 from .results import DEAD, AscentResult, UnitResult
 from .settings import Settings, checked_units, provenance, settings
 
 
 def filters(
     graph: Graph,
-    layer: Layer | str | int,
+    layer: Place | Objective | Callable[[Taps], Tensor],
     units: Sequence[int] | int | None = None,
     *,
-    preset: str | Preset = "convscope",
+    preset: str | Preset = AUTO,
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -45,10 +47,11 @@ def filters(
 
     Args:
         graph: from `convscope.load`.
-        layer: name, tensor, index or `Layer`.
+        layer: name, tensor, index, `Layer` or submodule; or an objective (`objectives`) or a function of the taps, and
+            then there is one picture, which maximizes it.
         units: channels; default all of them.
-        preset: a name of `presets.names` or a `Preset`.
-        size: side of the pictures, or (height, width); default the preset's, for dense layers the model's own.
+        preset: a name of `presets.names` or a `Preset`; by default the one that suits the layer (`suited`).
+        size: side of the pictures, or (height, width); default as `suited.default_size` says.
         steps: default the preset's.
         seed: the same seed gives the same pictures.
         top: keep only the ``top`` units with the highest activation that are not dead, strongest first.
@@ -70,12 +73,36 @@ def filters(
         UsageError: unknown layer or preset, a unit out of range, a layer without channels, a bad size or picture.
         RefusedInput: the model gives NaN.
     """
+    if isinstance(layer, Objective) or (callable(layer) and not isinstance(layer, Module)):
+        from .ascend import of_objective
+
+        if (units, top, position, neuron, photos, noise) != (None,) * 6:
+            raise UsageError("an objective says by itself what is maximized: give no units, top, position or the like")
+        return of_objective(
+            graph,
+            layer,
+            preset=preset,
+            size=size,
+            steps=steps,
+            seed=seed,
+            start=start,
+            strip=strip,
+            device=device,
+            progress=progress,
+        )
     found = unit_layer(graph, layer)
     if top is not None and top < 1:
         raise UsageError(f"top {top} is not positive; give how many of the units to keep")
-    size = default_size(graph, found) if size is None else size
     chosen = settings(
-        graph, preset_name=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, strip=strip
+        graph,
+        None if neuron or position is not None else found,
+        preset_name=preset,
+        size=size,
+        steps=steps,
+        seed=seed,
+        start=start,
+        noise=noise,
+        strip=strip,
     )
     wanted = checked_units(found, units)
     studio = Studio(
@@ -91,11 +118,6 @@ def filters(
     )
     made = list(studio.make(wanted, progress))
     return gathered(graph, found.name, studio.chosen, keep(made, top), studio.precision)
-
-
-def default_size(graph: Graph, layer: Layer) -> tuple[int, int] | None:
-    """The model's own size where the layer lies behind a head that may take no other; otherwise None, the preset's."""
-    return None if layer.is_spatial else graph.image_size
 
 
 def keep(units: Sequence[UnitResult], top: int | None) -> list[UnitResult]:

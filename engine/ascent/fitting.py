@@ -10,12 +10,11 @@ import torch
 
 from ...errors import UsageError
 from ..executors.devices import torch_device
-from ..graph.cut import nodes_between
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .network import Network
 from .recipe.presets import Preset, Stage
-from .recipe.transforms import Robust
+from .recipe.transforms import Robust, Zoom
 from .settings import Settings
 
 _CPU_MAP_BYTES = 12e6  # of the largest feature map of a batch
@@ -24,7 +23,7 @@ _CPU_MAP_BYTES = 12e6  # of the largest feature map of a batch
 def adapted(network: Network, chosen: Settings) -> Settings:
     """The settings with a recipe that the network can follow: a head may take pictures of one size only.
 
-    Small stages go first, then views larger than the picture; what is left must work.
+    Small views go first, then small stages, then views larger than the picture; what is left must work.
 
     Raises:
         UsageError: the network does not take pictures of this size at all.
@@ -32,7 +31,10 @@ def adapted(network: Network, chosen: Settings) -> Settings:
     recipe = chosen.preset
     if _fits(network, recipe, chosen.size):
         return chosen
-    recipe = replace(recipe, stages=(Stage(1.0, 1.0),))
+    if isinstance(recipe.transform, Zoom):  # a small picture can be seen enlarged
+        recipe = replace(recipe, transform=replace(recipe.transform, whole=True))
+    else:
+        recipe = replace(recipe, stages=(Stage(1.0, 1.0),))
     if not _fits(network, recipe, chosen.size) and isinstance(recipe.transform, Robust):
         recipe = replace(recipe, transform=replace(recipe.transform, keep=True))
     if not _fits(network, recipe, chosen.size):
@@ -76,7 +78,7 @@ def reduced_precision(
 def _is_grouped(graph: Graph, tensors: Sequence[str]) -> bool:
     """Whether a grouped convolution is on the way: these gain nothing on a CPU, and EfficientNet-Lite0 took half as
     long again in bfloat16."""
-    nodes = nodes_between(graph.model.graph, [i.name for i in graph.inputs], tensors)
+    nodes = graph.index.between([i.name for i in graph.inputs], tensors)
     return any(a.name == "group" and a.i > 1 for n in nodes if n.op_type == "Conv" for a in n.attribute)
 
 
