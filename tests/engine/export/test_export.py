@@ -107,10 +107,10 @@ def test_cam_is_the_closed_form(graph: Graph, tmp_path: Path) -> None:
 
 def test_the_map_in_the_picture_s_size_and_divided_by_its_maximum(graph: Graph, tmp_path: Path) -> None:
     done = convscope.export(graph, tmp_path / "out.onnx", layer="pool1", resize="input", normalize=True)
-    found = run(done.path, images(2, 20, 24), [1, 2])["heatmap"]
+    x = images(2, 20, 24)
+    found = run(done.path, x, [1, 2])["heatmap"]
     explained = [
-        convscope.explain(graph, images(2, 20, 24)[i : i + 1], "gradcam", c, "pool1").heatmap
-        for i, c in ((0, 1), (1, 2))
+        convscope.explain(graph, x[i : i + 1], "gradcam", i + 1, "pool1", preprocessed=True).heatmap for i in (0, 1)
     ]
     np.testing.assert_allclose(found, explained, atol=1e-5)
 
@@ -120,7 +120,7 @@ def test_a_fixed_target_needs_no_class(graph: Graph, tmp_path: Path, target: str
     done = convscope.export(graph, tmp_path / "out.onnx", "hirescam", "relu1", target=target)
     session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
     assert not session.get_overridable_initializers() and [i.name for i in session.get_inputs()] == ["x"]
-    wanted = convscope.explain(graph, images(1), "hirescam", target, "relu1").values
+    wanted = convscope.explain(graph, images(1), "hirescam", target, "relu1", preprocessed=True).values
     np.testing.assert_allclose(run(done.path, images(1))["heatmap"][0], np.maximum(wanted, 0), atol=1e-5)
 
 
