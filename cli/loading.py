@@ -118,6 +118,25 @@ def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
     return graph
 
 
+def check_out(out: Path | None) -> None:
+    """Raises where nothing can be written to ``-o``, or without one to the folder we are in: before any work."""
+    from ..engine.render.artifacts import check_folder
+
+    check_folder(out or Path())
+
+
+def needed_layer(graph: Graph, layer: str | None, command: str) -> str:
+    """The layer's key.
+
+    Raises:
+        UsageError: none is given; the message has one that would do.
+    """
+    if layer is None:
+        last = graph.last_spatial_layer().name
+        raise UsageError(f"{command} needs --layer, for instance --layer {last}; list them: convscope info")
+    return layer
+
+
 def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> Graph:
     from ..adapters.load import load
 

@@ -161,7 +161,7 @@ def test_results_tell_where_they_come_from() -> None:
     graph = small()
     made = filters(graph, "conv2", [0, 1], size=24, steps=2)
     told = made.to_json(["a.png", "b.png"])
-    assert told["provenance"]["graph_sha256"] == graph.sha256 and told["units"][1]["file"] == "b.png"
+    assert told["model"]["sha256"] == graph.sha256 and told["units"][1]["file"] == "b.png"
     assert told["size"] == 24 and len(told["units"][0]["history"]) == 2
     assert "data:image" in made._repr_html_() and made.grid().shape == (120, 242, 3)
 
