@@ -254,7 +254,7 @@ def likeness(layer: Layer, target: Tensor, gain: float = 1.0) -> Objective:
 def _maps(layer: Layer, values: Tensors) -> Tensor:
     """(N, channels, positions); a dense layer has one position."""
     found = layer.channels_first(values[layer.tensor])
-    return found.flatten(2) if found.dim() > 2 else found.unsqueeze(2)  # type: ignore[no-any-return]
+    return found.flatten(2) if found.dim() > 2 else found.unsqueeze(2)
 
 
 def _pick(layer: Layer, values: Tensor, units: int | Sequence[int]) -> Tensor:
