@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from ...errors import UsageError
-from ..graph.cut import reads
+from ..graph.index import reads
 from .gradients import CONSTANT, GRADIENTS, Visit
 from .trace import Trace
 from .writer import Value, Writer, total

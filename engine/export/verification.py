@@ -178,7 +178,7 @@ def _map_differences(found: np.ndarray, signed: np.ndarray, question: Question) 
     """Of each map, relative to the largest absolute value of the twin's signed one; infinite where it is none."""
     maps = np.maximum(signed, 0)
     if question.resize:
-        maps = resized(maps, found.shape[1:])  # type: ignore[arg-type]
+        maps = resized(maps, found.shape[1:])
     if question.normalize:
         largest = maps.max(axis=(1, 2), keepdims=True)
         maps, signed = maps / np.where(largest > 0, largest, 1), signed / np.where(largest > 0, largest, 1)
