@@ -17,6 +17,7 @@ _FACE = {
     "atlas": ".engine.atlas.build",
     "compare": ".engine.compare",
     "explain": ".engine.attribution",
+    "export": ".engine.export",
     "filters": ".engine.ascent.filters",
     "maximize": ".engine.ascent.maximize",
     "dream": ".engine.ascent.photograph",
