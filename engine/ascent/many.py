@@ -149,14 +149,14 @@ class Studio:
             if photos is None
             else checked_photographs(photos, graph.channels, chosen.size)
         )
-        self._references: dict[int, tuple[float, int]] = {}  # unit -> highest value, and on which photograph
+        self._references: dict[int, tuple[float, int, float]] = {}  # unit -> see `verdicts.photographs`
         self.batch = batch_size(batch, graph, layer, chosen, self.network)
 
     def make(self, units: Units, progress: OnProgress | None = None) -> Iterator[UnitResult]:
         """The units' results, each as soon as its batch is finished."""
         missing = [u for u in units if u not in self._references]
         found = photographs(self.network, self.measure, missing, self._photos)
-        check_finite(torch.tensor([highest for highest, _ in found]), self.graph, f"'{self.layer.name}'")
+        check_finite(torch.tensor([highest for highest, *_ in found]), self.graph, f"'{self.layer.name}'")
         self._references.update(zip(missing, found, strict=True))
         done, total = 0, len(units)
         while done < total:
@@ -209,6 +209,8 @@ class Studio:
         if other.photograph and other.own and self.chosen.preset.insist:
             return False  # our own recipe has begun there already
         silent = self._is_silent(made)
+        if self.chosen.start is not None and not silent:
+            return False  # what begins at the user's own picture stays, weak or not
         doubtful = self.chosen.preset.insist or made.how != ""
         return silent or (doubtful and other.photograph and not other.own and made.end < reference)
 
@@ -274,8 +276,8 @@ class Studio:
         return pixels.image(drawn[None])[0].clamp(0, 1).numpy()
 
     def _result(self, unit: int, made: Made) -> UnitResult:
-        reference = self._references[unit][0]
-        status, reason = verdict(made.start, made.end, reference, self._gated, made.highest)
+        reference, _, lowest = self._references[unit]
+        status, reason = verdict(made.start, made.end, reference, self._gated, made.highest, lowest)
         if self.chosen.negative:
             reason = f"inhibition {reason}"
         if status == DEAD and made.tried:
