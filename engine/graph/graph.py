@@ -16,7 +16,9 @@ from onnx import helper, numpy_helper
 
 from ...errors import UsageError
 from .cut import extract
+from .index import Index
 from .layers import Layer, Source, TensorSpec
+from .operators import operator
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -92,11 +94,15 @@ class Graph:
         return fixed[0] or chosen[0], fixed[1] or chosen[1]
 
     @cached_property
+    def index(self) -> Index:
+        """Who makes and who reads each tensor of the canonical graph."""
+        return Index(self.model.graph)
+
+    @cached_property
     def logits(self) -> str:
         """The first output's tensor before a final Softmax, LogSoftmax or Sigmoid: what a class means."""
-        producer = {name: node for node in self.model.graph.node for name in node.output}
         name = self.outputs[0].name
-        while (node := producer.get(name)) is not None and node.op_type in _HEADS:
+        while (node := self.index.producer.get(name)) is not None and operator(node).head is not None:
             name = node.input[0]
         return name
 
@@ -233,7 +239,7 @@ class Graph:
         known = {v.name: v for v in (*self.model.graph.input, *self.model.graph.value_info)}
         names = inputs or [i.name for i in self.inputs]
         infos = [known.get(n) or helper.make_empty_tensor_value_info(n) for n in names]
-        return extract(self.model, infos, outputs)
+        return extract(self.model, infos, outputs, self.index)
 
     @cached_property
     def _by_name(self) -> dict[str, Layer]:
@@ -244,14 +250,7 @@ class Graph:
 
     @cached_property
     def _ancestors_of_logits(self) -> set[str]:
-        producer = {name: node for node in self.model.graph.node for name in node.output}
-        seen, stack = set[str](), [self.logits]
-        while stack:
-            name = stack.pop()
-            if name not in seen:
-                seen.add(name)
-                stack.extend(producer[name].input if name in producer else ())
-        return seen
+        return self.index.ancestors(self.logits)
 
     def _leads_to_logits(self, layer: Layer) -> bool:
         return layer.tensor in self._ancestors_of_logits
@@ -259,6 +258,3 @@ class Graph:
 
 def _is_number(text: str) -> bool:
     return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 10
-
-
-_HEADS = ("Softmax", "LogSoftmax", "Sigmoid")
