@@ -135,6 +135,7 @@ def build_graph(
         labels=tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft),
         aliases=_aliases(exported, draft, layers),
         permuted=draft.permuted,
+        metadata=metadata,
     )
 
 

@@ -10,11 +10,14 @@ from functools import partial
 from typing import Any
 
 from ...errors import UsageError
+from ..outputs.reading import Question
+from .batch import Executors
 from .maps import Maps
 from .methods.fullgrad import full_grad
 from .methods.gradient import GRADIENT_METHODS
 from .methods.layer_methods import LAYER_METHODS
 from .methods.perturbation import PERTURBATION_CAMS, PERTURBATION_METHODS
+from .targets import direct
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Method:
         needs_layer: whether it looks at one layer.
         passes: "few" forward passes, or "many" (hundreds), so slow on large models.
         run: (batch, targets[, layer], **options) -> Maps.
+        joins_layers: whether it takes all layers at once, in place of a map each that are averaged.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Method:
     needs_layer: bool
     passes: str
     run: Callable[..., Maps]
+    joins_layers: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -58,8 +63,9 @@ def _table() -> dict[str, Method]:
         "smoothgrad": "SmoothGrad", "smoothgrad-squared": "SmoothGrad squared", "vargrad": "VarGrad",
         "integratedgradients": "Integrated Gradients", "guidedbackprop": "Guided backprop",
         "deconvnet": "Deconvnet", "deeplift": "DeepLIFT rescale", "occlusion": "Occlusion", "rise": "RISE",
+        "odam": "ODAM", "drise": "D-RISE",
     }  # fmt: skip
-    many = {"occlusion", "rise", "scorecam", "ablationcam"}
+    many = {"occlusion", "rise", "scorecam", "ablationcam", "drise"}
     families: list[tuple[str, bool, dict[str, Any]]] = [
         ("cam", True, LAYER_METHODS),
         ("cam", True, PERTURBATION_CAMS),
@@ -75,6 +81,13 @@ def _table() -> dict[str, Method]:
 
 
 METHODS: dict[str, Method] = _table()
+
+
+def default_method(executors: Executors, question: Question) -> Method:
+    """Grad-CAM; for a detector ODAM, and D-RISE where its file leaves no way back from the boxes."""
+    if direct(executors.graph, question) is None and executors.reading.form == "detection":
+        return METHODS["odam" if executors.reading.differentiable else "drise"]
+    return METHODS["gradcam"]
 
 
 def find_methods(names: str | Sequence[str]) -> list[Method]:

@@ -56,6 +56,7 @@ class Graph:
         twin_factory: builds the twin; set by the adapters, since the engine knows no converters.
         aliases: names of tensors that normalization removed -> the tensor that carries the same values.
         permuted: tensor -> axes: the canonical tensor is the source file's tensor transposed by these axes.
+        metadata: what the file says about itself, key -> text (ONNX ``metadata_props``).
     """
 
     model: onnx.ModelProto
@@ -69,6 +70,7 @@ class Graph:
     labels: tuple[str, ...] | None = None
     aliases: dict[str, str] = field(default_factory=dict)
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -98,21 +98,24 @@ class Masked(_OfOneTensor):
 
 
 @dataclass(frozen=True, eq=False)
-class Entry(_OfOneTensor):
-    """One entry of a tensor, or the sum of several: a neuron, a box's class score.
+class Entry(Read):
+    """One entry of a tensor, or the sum of several: a neuron, a box's class score (objectness and class).
 
     Attributes:
-        places: indices into the tensor without its batch axis.
+        entries: (tensor, place) pairs; places are indices into the tensor without its batch axis.
         log_odds: the entries are probabilities, and log(p / (1 - p)) of each is wanted: the logit before a sigmoid.
     """
 
-    places: tuple[tuple[int, ...], ...]
+    entries: tuple[tuple[str, tuple[int, ...]], ...]
     log_odds: bool = False
     kind = "entry"
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(tensor for tensor, _ in self.entries))
+
     def value(self, rows: Rows) -> Any:
-        row = rows[self.tensor]
-        found = [row[place] for place in self.places]
+        found = [rows[tensor][place] for tensor, place in self.entries]
         if self.log_odds:
             found = [_log_odds(p) for p in found]
         return sum(found[1:], start=found[0])
@@ -244,7 +247,7 @@ class Step(_OfOneTensor):
             if self.log:
                 symbols = np.log(symbols + 1e-30) if isinstance(symbols, np.ndarray) else (symbols + 1e-30).log()
             others = [part.max() for part in (symbols[: self.index], symbols[self.index + 1 :]) if len(part)]
-            best = max(others, key=float)
+            best = max(others, key=lambda value: float(value.detach() if hasattr(value, "detach") else value))
             total = total + symbols[self.index] - best
         return total
 
@@ -270,7 +273,11 @@ class Function(Read):
         return self.function({name: rows[name] for name in self.names})
 
     def to_json(self) -> dict[str, Any]:
-        return {"read": self.kind, "names": list(self.names), "function": getattr(self.function, "__qualname__", "?")}
+        return {
+            "read": self.kind,
+            "names": list(self.names),
+            "function": getattr(self.function, "__qualname__", None) or type(self.function).__name__,
+        }
 
 
 READS: dict[str, type[Read]] = {

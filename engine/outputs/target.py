@@ -29,10 +29,11 @@ class Target:
         gamma: weight of the contrast.
         box: (left, top, right, bottom) of the detection that it belongs to, pixels of the model's input, or None.
         place: (H, W) bool over the model's input where the answer lies (a predicted mask), or None.
+        class_index: the class of the detection.
 
     Example:
         >>> Target(Channel("logits", 281), "tabby")
-        >>> Target(Entry("output0", ((4, 812),), log_odds=True), "box 1: person", box=(10.0, 20.0, 60.0, 90.0))
+        >>> Target(Entry((("output0", (4, 812)),), log_odds=True), "box 1: person", box=(10.0, 20.0, 60.0, 90.0))
     """
 
     read: Read
@@ -42,6 +43,7 @@ class Target:
     gamma: float = GAMMA
     box: SidesBox | None = None
     place: np.ndarray | None = None
+    class_index: int | None = None
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -51,7 +53,7 @@ class Target:
     @property
     def index(self) -> int | None:
         """The class or unit, where it is one."""
-        return getattr(self.read, "index", None)
+        return self.class_index if self.class_index is not None else getattr(self.read, "index", None)
 
     def score(self, rows: Rows) -> Any:
         """The number, from one picture's values by tensor name (numpy or torch, without the batch axis)."""
@@ -69,7 +71,7 @@ class Target:
             **self.read.to_json(),
             **({"sign": self.sign} if self.sign != 1 else {}),
             **({"against": [t.to_json() for t in self.against], "gamma": self.gamma} if self.against else {}),
-            **({"box": list(self.box)} if self.box is not None else {}),
+            **({"box": list(self.box), "class": self.class_index} if self.box is not None else {}),
         }
 
 
@@ -82,8 +84,9 @@ def from_json(stored: Mapping[str, Any]) -> Target:
     own = dict(stored)
     name, sign = own.pop("name"), own.pop("sign", 1.0)
     against = tuple(from_json(other) for other in own.pop("against", ()))
-    gamma, box = own.pop("gamma", GAMMA), own.pop("box", None)
-    return Target(reads.from_json(own), name, sign, against, gamma, tuple(box) if box else None)
+    gamma, box, of_class = own.pop("gamma", GAMMA), own.pop("box", None), own.pop("class", None)
+    read = reads.from_json(own)
+    return Target(read, name, sign, against, gamma, tuple(box) if box else None, class_index=of_class)
 
 
 def of_function(function: Callable[[Rows], Any], tensors: Sequence[str], name: str = "") -> Target:
