@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import onnx
 from onnx import helper
@@ -27,12 +28,15 @@ from .onnx.precheck import precheck
 from .onnx.read import parse, read_onnx
 from .preprocessing import companion, embedded
 from .sniff import sniff
+from .wall import stands
+from .wall.limits import allow
 
 if TYPE_CHECKING:
     from ..engine.executors.twin import Twin
 
 __all__ = ["load"]
 
+_CHECK_BYTES = 24  # per value of one image: two images in two executors, and what they need to compute them
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
 
 
@@ -47,20 +51,28 @@ def load(
     size: tuple[int, int] | None = None,
     layout: str | None = None,
     check: bool = True,
+    max_memory: float | None = None,
+    max_seconds: float | None = None,
 ) -> Graph:
     """The normalized graph of a model, whatever framework it comes from.
 
+    A file is imported in a process of its own (on Linux), whose memory and time are bounded; with ``trust``, and live
+    objects, in this one.
+
     Args:
-        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` (with
-            ``example_input``) or a ``keras.Model``.
+        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` or a
+            ``keras.Model``.
         arch: ``package.module:callable`` that builds the network, for files that hold weights alone.
         trust: allow formats whose loading runs code from the file (pickled modules, TorchScript, Lambda).
-        example_input: a float tensor (N, C, H, W) for live torch modules.
+        example_input: for torch modules, a float tensor or NumPy array (N, C, H, W), or a tuple of them; default a
+            random one of ``size``, or else of the first usual size that the network takes.
         preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
         labels: class names by index.
-        size: (height, width) where the file leaves the image size open.
+        size: (height, width) where the source leaves the image size open.
         layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
         check: compare every tensor of the two executors on a small random image.
+        max_memory: GiB that importing a file may take; default 1 (2 where it has to be exported) and 12 times the file.
+        max_seconds: processor time that it may take; default 60 (300 where it has to be exported) and 60 per GiB.
 
     Returns:
         The graph; ``graph.source.notes`` says what was assumed.
@@ -69,6 +81,31 @@ def load(
         UsageError: no such file, a wrong flag. RefusedInput: hostile, corrupt or unsupported input.
         ParityError: the executors disagree; the message names the first wrong tensor.
     """
+    options: dict[str, Any] = {
+        "arch": arch, "example_input": example_input, "preprocessing": preprocessing, "labels": labels,
+        "size": size, "layout": layout, "check": check,
+    }  # fmt: skip
+    if isinstance(source, (str, os.PathLike)) and not trust and stands(arch):
+        from .wall.parent import load_behind
+
+        with blamed_on(Path(source)):
+            return load_behind(Path(source), options, _LazyTwins, max_memory, max_seconds)
+    return load_here(source, trust=trust, **options)
+
+
+def load_here(
+    source: str | os.PathLike[str] | Any,
+    *,
+    arch: str | None = None,
+    trust: bool = False,
+    example_input: Any = None,
+    preprocessing: Preprocessing | str | None = None,
+    labels: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    layout: str | None = None,
+    check: bool = True,
+) -> Graph:
+    """The graph, imported in this process without bounds on memory and time; arguments as for `load`."""
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     with blamed_on(path):
         if path is not None:
@@ -77,13 +114,22 @@ def load(
             stated = size or (beside.size if beside else None)
             exported = _from_file(path, kind, arch, trust, example_input, stated)
         else:
-            kind, exported = _from_object(source, example_input)
+            kind, exported = _from_object(source, example_input, size)
         chosen = _preprocessing(preprocessing, exported, path)
         graph = build_graph(exported, kind, path, chosen, labels, size=size, layout=layout)
         del exported  # its weights, while the check needs room for two executors
         if check:
             _self_check(graph)
-    return graph
+    return graph if path is not None else replace(graph, modules=_modules(source))
+
+
+def _modules(source: Any) -> Mapping[Any, str]:
+    """The parts of a live network by identity, so that a layer can be named by the object itself."""
+    if hasattr(source, "named_modules"):
+        return WeakKeyDictionary({module: name for name, module in source.named_modules() if name})
+    if hasattr(source, "_flatten_layers"):
+        return WeakKeyDictionary({layer: layer.name for layer in source._flatten_layers(include_self=False)})
+    return {}
 
 
 def build_graph(
@@ -173,7 +219,7 @@ def _from_file(
     return load_torch_file(path, arch=arch, trust=trust, example_input=example_input, size=size)
 
 
-def _from_object(source: Any, example_input: Any) -> tuple[str, Exported]:
+def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) -> tuple[str, Exported]:
     root = {c.__module__.split(".")[0] for c in type(source).__mro__}
     if isinstance(source, onnx.ModelProto):
         model = parse(source.SerializeToString(), "the ModelProto")
@@ -186,9 +232,7 @@ def _from_object(source: Any, example_input: Any) -> tuple[str, Exported]:
     if "torch" in root:
         from .torch.load import export_torch
 
-        if example_input is None:
-            raise UsageError("a live torch module needs example_input, a float tensor of shape (1, C, H, W)")
-        return "torch", replace(export_torch(source, example_input), name=type(source).__name__)
+        return "torch", replace(export_torch(source, example_input, size), name=type(source).__name__)
     raise UsageError(
         f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module or a keras.Model"
     )
@@ -273,6 +317,7 @@ def _self_check(graph: Graph) -> None:
     spec = graph.inputs[0].shape
     fixed = len(spec) == 4 and (spec[2] is not None or spec[3] is not None)
     small = (_CHECK_SIZE, _CHECK_SIZE)
+    allow(_CHECK_BYTES * min(max(check_values(graph), check_values(graph, small)), MAX_CHECKED))
     affordable = check_values(graph) <= MAX_CHECKED
     if not (fixed and affordable) and check_values(graph, small) <= MAX_CHECKED:
         try:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
+from torch.nn import Module
 
 from ...errors import UsageError
 from ..graph.graph import Graph
-from ..graph.layers import Layer
+from ..record import Record
+from .making import made, open_album
 from .many import OnProgress, Studio
 from .network import unit_layer
-from .recipe.presets import Noise, Preset
-from .results import DEAD, AscentResult, UnitResult
+from .recipe.objectives import Objective, Place, Taps
+from .recipe.presets import AUTO, Noise, Preset
+from .results import AscentResult, UnitResult
 from .settings import Settings, checked_units, provenance, settings
+
+OnResult = Callable[[AscentResult], None]
 
 
 def filters(
     graph: Graph,
-    layer: Layer | str | int,
+    layer: Place | Objective | Callable[[Taps], Tensor],
     units: Sequence[int] | int | None = None,
     *,
-    preset: str | Preset = "convscope",
+    preset: str | Preset = AUTO,
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -36,7 +44,11 @@ def filters(
     neuron: bool | None = None,
     photos: np.ndarray | None = None,
     precision: str = "auto",
+    tuning: Mapping[str, float] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    force: bool = False,
     progress: OnProgress | None = None,
+    on_unit: OnResult = lambda result: None,
 ) -> AscentResult:
     """What each unit of a layer responds to most: pictures made by gradient ascent.
 
@@ -45,10 +57,11 @@ def filters(
 
     Args:
         graph: from `convscope.load`.
-        layer: name, tensor, index or `Layer`.
+        layer: name, tensor, index, `Layer` or submodule; or an objective (`objectives`) or a function of the taps, and
+            then there is one picture, which maximizes it.
         units: channels; default all of them.
-        preset: a name of `presets.names` or a `Preset`.
-        size: side of the pictures, or (height, width); default the preset's, for dense layers the model's own.
+        preset: a name of `presets.names` or a `Preset`; by default the one that suits the layer (`suited`).
+        size: side of the pictures, or (height, width); default as `suited.default_size` says.
         steps: default the preset's.
         seed: the same seed gives the same pictures.
         top: keep only the ``top`` units with the highest activation that are not dead, strongest first.
@@ -61,21 +74,51 @@ def filters(
         neuron: maximize one position (True) or the mean (False); default as the preset says.
         photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
         precision: "auto", "bfloat16" or "float32", as for `Studio`.
-        progress: called after every step.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``; see `recipe.tuning.SETTINGS`.
+        folder: keeps each unit there as soon as it is finished; those that it holds are not made again.
+        force: make them again.
+        progress: called after every step, of the units that are still to be made.
+        on_unit: called when a unit is finished, with the result so far.
 
     Returns:
-        The pictures with their histories and verdicts.
+        The pictures with their histories and verdicts. With a folder they are read from it when they are looked at.
 
     Raises:
-        UsageError: unknown layer or preset, a unit out of range, a layer without channels, a bad size or picture.
+        UsageError: unknown layer or preset, a unit out of range, a layer without channels, a bad size or picture; a
+            folder that holds units of other settings.
         RefusedInput: the model gives NaN.
     """
+    if isinstance(layer, Objective) or (callable(layer) and not isinstance(layer, Module)):
+        from .ascend import of_objective
+
+        if (units, top, position, neuron, photos, noise, folder) != (None,) * 7:
+            raise UsageError("an objective says by itself what is maximized: give no units, top, folder or the like")
+        return of_objective(
+            graph,
+            layer,
+            preset=preset,
+            size=size,
+            steps=steps,
+            seed=seed,
+            start=start,
+            strip=strip,
+            device=device,
+            progress=progress,
+        )
     found = unit_layer(graph, layer)
     if top is not None and top < 1:
         raise UsageError(f"top {top} is not positive; give how many of the units to keep")
-    size = default_size(graph, found) if size is None else size
     chosen = settings(
-        graph, preset_name=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, strip=strip
+        graph,
+        None if neuron or position is not None else found,
+        preset_name=preset,
+        size=size,
+        steps=steps,
+        seed=seed,
+        start=start,
+        noise=noise,
+        strip=strip,
+        tuning=tuning,
     )
     wanted = checked_units(found, units)
     studio = Studio(
@@ -89,39 +132,36 @@ def filters(
         neuron=neuron,
         precision=precision,
     )
-    made = list(studio.make(wanted, progress))
-    return gathered(graph, found.name, studio.chosen, keep(made, top), studio.precision)
+    album = None
+    if folder is not None:
+        function_of = {"neuron": neuron, "position": position, "photos": photos}
+        album = open_album(Path(folder), studio, function_of, png_text(graph, found.name, studio.chosen), force)
+
+    def result(units: Sequence[UnitResult]) -> AscentResult:
+        return gathered(graph, found.name, studio.chosen, units, studio.precision)
+
+    return result(made(studio, wanted, album, top=top, progress=progress, on_unit=lambda units: on_unit(result(units))))
 
 
-def default_size(graph: Graph, layer: Layer) -> tuple[int, int] | None:
-    """The model's own size where the layer lies behind a head that may take no other; otherwise None, the preset's."""
-    return None if layer.is_spatial else graph.image_size
-
-
-def keep(units: Sequence[UnitResult], top: int | None) -> list[UnitResult]:
-    """The ``top`` units with the highest activation that are not dead, strongest first; all where None."""
-    if top is None:
-        return list(units)
-    table = {u.unit: u for u in units}
-    records = {n: {"status": u.status, "activation_end": u.activation_end} for n, u in table.items()}
-    return [table[n] for n in strongest(records, list(table), top)]
-
-
-def strongest(records: Mapping[int, Mapping[str, Any]], units: Sequence[int], top: int) -> list[int]:
-    """The ``top`` of ``units`` with the highest activation, dead ones left out, strongest first."""
-    living = [u for u in units if records[u]["status"] != DEAD]
-    return sorted(living, key=lambda u: (-records[u]["activation_end"], u))[:top]
+def png_text(graph: Graph, layer: str, chosen: Settings) -> dict[str, str]:
+    """What the PNG of every unit says about itself."""
+    height, width = chosen.size
+    shown: dict[str, Any] = {"layer": layer, "preset": chosen.preset.name, "size": f"{height} x {width}"}
+    shown |= {"steps": chosen.steps, "seed": chosen.seed}
+    shown |= {"settings": ", ".join(f"{k}={v:g}" for k, v in chosen.tuning.items())} if chosen.tuning else {}
+    return Record.of(graph).png_text(**shown)
 
 
 def gathered(graph: Graph, layer: str, chosen: Settings, units: Sequence[UnitResult], precision: str) -> AscentResult:
     """The result object for finished units, their gradients computed in ``precision``."""
     return AscentResult(
-        model=graph.name,
+        record=Record.of(graph),
         layer=layer,
         preset=chosen.preset.name,
         size=chosen.size,
         steps=chosen.steps,
         seed=chosen.seed,
+        settings=chosen.tuning,
         provenance={**provenance(graph, chosen), "gradients": precision},
-        units=tuple(units),
+        units=units,
     )

@@ -19,6 +19,7 @@ from ..executors.winograd import Winograd
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import names, operator
+from .recipe.algebra import Place
 
 
 class Network:
@@ -119,7 +120,7 @@ def feeds_gate(graph: Graph, layer: Layer) -> bool:
     return bool(readers) and all(operator(reader).gate for reader in readers)
 
 
-def unit_layer(graph: Graph, layer: Layer | str | int) -> Layer:
+def unit_layer(graph: Graph, layer: Place) -> Layer:
     """The layer, if it has units.
 
     Raises:

@@ -1,8 +1,8 @@
-"""From a photograph: dreams and inversions, and ascent on any objective."""
+"""From a photograph: dreams and inversions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,22 +11,17 @@ import torch
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from .filters import gathered
-from .fitting import adapted, reduced_precision
-from .loop import Batch, Goal, Job, Outcome
-from .many import OnProgress, Progress
+from .ascend import single
+from .many import OnProgress
 from .network import Network, check_finite, unit_layer
 from .recipe import objectives
-from .recipe.objectives import Objective
 from .recipe.presets import Preset, Stage
 from .recipe.presets import preset as find_preset
 from .recipe.regularizers import TotalVariation
-from .recipe.show import shown
 from .recipe.steps import Adam
 from .recipe.transforms import Plain
-from .results import DEAD, OK, WEAK, AscentResult, UnitResult
-from .settings import Settings, checked_picture, checked_units, settings
-from .verdicts import activations
+from .results import AscentResult
+from .settings import checked_picture, checked_units, settings
 
 INVERSION = Preset(
     name="invert",
@@ -53,6 +48,7 @@ def dream(
     seed: int = 0,
     device: str = "auto",
     strip: int = 0,
+    tuning: Mapping[str, float] | None = None,
     progress: OnProgress | None = None,
 ) -> AscentResult:
     """A photograph changed towards what a layer, or some of its units, see in it (DeepDream).
@@ -65,7 +61,7 @@ def dream(
         preset: by default DeepDream's octaves.
         size: the longer side of the dream, pixels.
         steps: in all octaves together; default the preset's.
-        seed, device, strip, progress: as for `filters`.
+        seed, device, strip, tuning, progress: as for `filters`.
 
     Returns:
         One picture; its activations are half the mean square of the layer.
@@ -77,9 +73,11 @@ def dream(
     image = checked_picture(image, graph.channels)
     scale = size / max(image.shape[:2])
     pair = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
-    chosen = settings(graph, preset_name=preset, size=pair, steps=steps, seed=seed, start=image, strip=strip)
+    chosen = settings(
+        graph, preset_name=preset, size=pair, steps=steps, seed=seed, start=image, strip=strip, tuning=tuning
+    )
     network = Network(graph, [found.tensor], device)
-    return _single(network, chosen, objectives.whole_layer(found, wanted), found, progress)
+    return single(network, chosen, objectives.layer(found, wanted), found.name, progress)
 
 
 def invert(
@@ -94,6 +92,7 @@ def invert(
     seed: int = 0,
     device: str = "auto",
     strip: int = 0,
+    tuning: Mapping[str, float] | None = None,
     progress: OnProgress | None = None,
 ) -> AscentResult:
     """The picture, from noise, that gives a layer what a photograph gave it: what the layer still knows.
@@ -106,7 +105,7 @@ def invert(
         preset: by default Fourier coefficients under a total-variation penalty. Of any other, the random views and the
             smaller stages are left out: values are compared place by place.
         size: side of the picture; default the model's own size.
-        steps, seed, device, strip, progress: as for `filters`.
+        steps, seed, device, strip, tuning, progress: as for `filters`.
 
     Returns:
         One picture; its activation is minus the relative square distance, 0 for a perfect match.
@@ -116,84 +115,13 @@ def invert(
         raise UsageError(f"gain {gain} is not in (0, {_LARGEST_GAIN:g}]; 1 inverts, above 1 exaggerates")
     pair = graph.image_size if size is None else (size, size)
     recipe = replace(find_preset(preset), transform=Plain(), stages=(Stage(1.0, 1.0),))
-    chosen = settings(graph, preset_name=recipe, size=pair, steps=steps, seed=seed, strip=strip)
+    chosen = settings(graph, preset_name=recipe, size=pair, steps=steps, seed=seed, strip=strip, tuning=tuning)
     network = Network(graph, [found.tensor], device)
     photograph = settings(graph, size=pair, start=image).start
     assert photograph is not None
     with torch.no_grad():
         target = network(torch.from_numpy(photograph)[None].to(network.device))[found.tensor]
     check_finite(target, graph, f"'{found.name}'")
-    result = _single(network, chosen, objectives.likeness(found, target, gain), found, progress)
+    result = single(network, chosen, objectives.likeness(found, target, gain), found.name, progress)
     shown_photograph = np.ascontiguousarray(photograph.transpose(1, 2, 0))
     return replace(result, units=(replace(result.units[0], start=shown_photograph),))
-
-
-def ascend(
-    graph: Graph,
-    objective: Objective,
-    count: int = 1,
-    *,
-    preset: str | Preset = "convscope",
-    size: int | tuple[int, int] | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    progress: OnProgress | None = None,
-) -> list[np.ndarray]:
-    """``count`` pictures, made together, that maximize any objective; each (H, W, C) float32 in [0, 1].
-
-    For objectives of the algebra: joint units, interpolations, directions, diversity. All pictures run to the end
-    together, since an objective may compare them.
-
-    Example:
-        >>> layer = graph.layer("block3_conv1")
-        >>> different = objectives.channel(layer, 7) + 0.1 * objectives.diversity(layer, group=4)
-        >>> pictures = ascend(graph, different, count=4)
-    """
-    if count < 1:
-        raise UsageError(f"{count} pictures were asked for; ask for one or more")
-    chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed)
-    reduced = reduced_precision(graph, objective.tensors, chosen.preset, device)
-    network = Network(graph, objective.tensors, device, reduced)
-    chosen = adapted(network, replace(chosen, preset=replace(chosen.preset, patience=0)))
-    outcomes = _run(network, lambda _: objective, chosen, count, progress)
-    return [shown(o.pixels, chosen.preset.show, network.origin()) for o in outcomes]
-
-
-def _single(
-    network: Network, chosen: Settings, objective: Objective, layer: Layer, progress: OnProgress | None
-) -> AscentResult:
-    chosen = adapted(network, chosen)
-
-    def goal(_: Sequence[int]) -> Objective:
-        return objective
-
-    (outcome,) = _run(network, goal, chosen, 1, progress)
-    start, end = (float(activations(network, goal, [0], one[None])[0]) for one in (outcome.start, outcome.pixels))
-    check_finite(torch.tensor([start, end]), network.graph, f"'{layer.name}'")
-    status = OK if end > start else DEAD if end == start else WEAK
-    origin = network.origin()
-    unit = UnitResult(
-        unit=0,
-        image=shown(outcome.pixels, chosen.preset.show, origin),
-        start=shown(outcome.start, "clip", origin),
-        history=tuple(outcome.history),
-        activation_start=start,
-        activation_end=end,
-        reference=start,
-        status=status,
-        reason=f"{objective.label}: from {start:.3g} to {end:.3g}",
-        strip=tuple(shown(one, chosen.preset.show, origin) for one in outcome.strip),
-    )
-    return gathered(network.graph, layer.name, chosen, [unit], "float32")
-
-
-def _run(network: Network, goal: Goal, chosen: Settings, count: int, progress: OnProgress | None) -> list[Outcome]:
-    jobs = [Job((chosen.preset.name, chosen.size, chosen.seed, i), i, chosen.start) for i in range(count)]
-    batch = Batch(network, goal, chosen.preset, jobs, chosen.size, chosen.steps, strip=chosen.strip, companion=False)
-
-    def on_step(step: int, steps: int) -> None:
-        if progress is not None:
-            progress(Progress(0, count, step, steps, count))
-
-    return batch.run(on_step)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..outputs.reading import Question, Reading
 from ..outputs.target import Target, batch_axes, tensors_of
+from ..pictures.given import model_batch
 from .batch import Batch, Executors
 from .constant import constant_note
 from .maps import Maps, heatmaps
@@ -24,7 +26,7 @@ from .targets import as_question, direct, resolve
 from .where import figures_of
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attribution:
     """Why one number came out for one image.
 
@@ -39,6 +41,7 @@ class Attribution:
         graph: sha256 of the canonical graph.
         figures: what the method reports about itself, for instance ``completeness_gap``.
         notes: sentences for the reader.
+        picture: (H, W, C) in [0, 1], what the model saw, where `explain` made the attribution.
     """
 
     heatmap: np.ndarray
@@ -50,6 +53,40 @@ class Attribution:
     graph: str
     figures: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    picture: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return f"<Attribution of {self.target.name!r} by {self.method}: score {self.score:.3g}>"
+
+    def overlay(
+        self, picture: np.ndarray | None = None, *, colormap: str = "jet", alpha: float = 0.4, style: str = "blend"
+    ) -> np.ndarray:
+        """The heatmap laid over the picture that the model saw, or over ``picture`` if that shows the same; see
+        `render.overlay.overlay`.
+
+        Raises:
+            UsageError: no picture is known; an unknown colormap or style.
+        """
+        from ..render.overlay import overlay
+
+        below = self.picture if picture is None else picture
+        if below is None:
+            raise UsageError("this attribution knows no picture; give one: overlay(picture)")
+        seen = np.asarray(below)
+        if seen.ndim == 3 and seen.shape[2] not in (1, 3):
+            seen = seen.mean(axis=2)  # no colours: laid over the channels' mean
+        return overlay(seen, self.heatmap, colormap, alpha, style)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the overlay as a PNG file, or the raw values where ``path`` ends in .npy; returns the path."""
+        from ..render.artifacts import save_npy, save_png
+
+        return save_npy(path, self.values) if Path(path).suffix == ".npy" else save_png(path, self.overlay())
+
+    def _repr_png_(self) -> bytes | None:
+        from ..render.notebook import png
+
+        return None if self.picture is None else png(self.overlay())
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays."""
@@ -75,6 +112,7 @@ def explain(
     target: Question | Target | str | int | Callable[..., Any] | Sequence[Target] | None = None,
     layer: str | int | Layer | Sequence[str | int | Layer] | None = None,
     *,
+    preprocessed: bool = False,
     device: str = "auto",
     batch: int = 16,
     decoder: str | None = None,
@@ -85,7 +123,8 @@ def explain(
 
     Args:
         graph: from `convscope.load`.
-        images: a path, a picture (H, W, 3) in [0, 1], model input (N, C, H, W), or a list of the former two.
+        images: a path, a folder, a Pillow image, an array (H, W, C) or (N, C, H, W), a tensor (C, H, W) or
+            (N, C, H, W), uint8 or in [0, 1], or a list of these: pictures, see `given.sources`.
         method: see `registry.METHODS`; default Grad-CAM, for detectors ODAM, for files that choose their boxes
             themselves and leave no way back D-RISE.
         target: None (what the model says: the predicted class, the three surest boxes, the predicted masks, each
@@ -95,6 +134,7 @@ def explain(
             (mapping of name to one picture's value, numpy or torch) that returns one number.
         layer: for the CAM family; default the last with spatial extent, for detectors and masks every map that enters
             the head. Several are averaged.
+        preprocessed: ``images`` is an array or tensor in model space already, taken as it is.
         device: "auto", "cpu" or "cuda[:n]".
         batch: images per pass.
         decoder: how to read the outputs where the default is wrong, see `outputs.DECODERS`.
@@ -115,11 +155,15 @@ def explain(
     chosen = find_methods(method) if method else [default_method(executors, as_question(target))]
     if len(chosen) > 1:
         raise UsageError(f"explain takes one method at a time, not {method}; call it for each")
-    x, single = as_input(graph, images)
+    x, single = model_batch(graph, images, preprocessed=preprocessed)
     found: list[Attribution] = []
     for start in range(0, len(x), batch):
-        for row in explain_batch(Batch(executors, x[start : start + batch]), chosen, target, layer, options):
-            found.extend(row)
+        part = x[start : start + batch]
+        shown = graph.preprocessing.denormalize(part).clip(0, 1).transpose(0, 2, 3, 1)
+        for picture, row in zip(
+            shown, explain_batch(Batch(executors, part), chosen, target, layer, options), strict=True
+        ):
+            found.extend(replace(attribution, picture=picture) for attribution in row)
     return found[0] if single and len(found) == 1 else found
 
 
@@ -182,30 +226,6 @@ def _check_batch(batch: Batch, targets: Sequence[Target]) -> None:
                 f"{batch.graph.name} gives '{name}' of shape {values.shape} for {len(batch.x)} images, not one result "
                 "for each; explain one at a time"
             )
-
-
-def as_input(graph: Graph, images: Any) -> tuple[np.ndarray, bool]:
-    """Model input (N, C, H, W) float32, and whether a single image was given; see `explain`."""
-    if isinstance(images, (list, tuple)):
-        rows = [as_input(graph, image)[0] for image in images]
-        if not rows:
-            raise UsageError("no image given")
-        return np.concatenate(rows), False
-    images = images.detach().cpu().numpy() if hasattr(images, "detach") else images
-    if getattr(images, "ndim", None) == 4:
-        array = np.asarray(images, dtype=np.float32)
-        if not len(array):
-            raise UsageError("no image given")
-        if array.shape[1] != graph.channels:
-            raise UsageError(
-                f"model input of {graph.name} has {graph.channels} channels (N, C, H, W), not {array.shape}"
-            )
-        return array, len(array) == 1
-    from ..pictures.read import model_input, read_image
-
-    if isinstance(images, (str, os.PathLike)):
-        return model_input(read_image(os.fspath(images)), graph), True
-    return model_input(images, graph), True
 
 
 def _check_options(methods: Sequence[Method], options: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -38,7 +39,7 @@ class TwinFactory(Protocol):
         """The factory for another model."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A normalized model. Immutable; made by `convscope.load`.
 
@@ -57,6 +58,7 @@ class Graph:
         aliases: names of tensors that normalization removed -> the tensor that carries the same values.
         permuted: tensor -> axes: the canonical tensor is the source file's tensor transposed by these axes.
         metadata: what the file says about itself, key -> text (ONNX ``metadata_props``).
+        modules: of a live network, its submodules (torch) or layers (Keras) -> their names, by identity.
     """
 
     model: onnx.ModelProto
@@ -71,6 +73,7 @@ class Graph:
     aliases: dict[str, str] = field(default_factory=dict)
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    modules: Mapping[Any, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -108,8 +111,26 @@ class Graph:
             name = node.input[0]
         return name
 
-    def layer(self, key: str | int) -> Layer:
+    def __repr__(self) -> str:
+        shape = " x ".join("N" if i == 0 else "?" if s is None else str(s) for i, s in enumerate(self.inputs[0].shape))
+        return (
+            f"<Graph {self.name!r}: {len(self.layers)} layers, input {shape}, from {self.source.format} "
+            f"({self.source.producer}), sha256 {self.sha256[:12]}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from ..render.notebook import table
+
+        headers = ("#", "layer", "op", "output", "units", "parameters", "multiply-adds")
+        rows = (
+            (str(la.index), la.name, la.op, la.shape_text, la.channels, la.parameters, la.macs) for la in self.layers
+        )
+        return table(repr(self).strip("<>"), headers, rows)
+
+    def layer(self, key: Any) -> Layer:
         """One layer, by human name, tensor name, node name, index, or a glob of names that only one has.
+
+        For a live network also by its own submodule (``net.layer4[1]``) or Keras layer.
 
         A number as text is first a layer's own name (``2`` of a torch Sequential), then an index, as the table
         shows both; only a number beyond the table is a tensor's or node's name (old exporters number tensors).
@@ -118,7 +139,9 @@ class Graph:
         Raises:
             UsageError: no such layer, or several; the closest names are in the message.
         """
-        if isinstance(key, int) or (_is_number(key) and not self._is_named(key)):
+        if not isinstance(key, (str, Integral)):
+            key = self._module_name(key)
+        if isinstance(key, Integral) or (_is_number(key) and not self._is_named(key)):
             index = int(key)
             if not -len(self.layers) <= index < len(self.layers):
                 raise UsageError(f"layer {index} is out of range: {self.name} has {len(self.layers)} layers")
@@ -138,6 +161,15 @@ class Graph:
             f"layer '{key}' is not in {self.name} ({len(self.layers)} layers); {hint}"
             f"list them: convscope info {self.source.path or 'MODEL'}"
         )
+
+    def _module_name(self, module: Any) -> str:
+        try:
+            return self.modules[module]
+        except (KeyError, TypeError):  # unknown, or nothing that can be a key
+            raise UsageError(
+                f"a {type(module).__name__} names no layer of {self.name}; give a name, an index, or a submodule of "
+                "the live network that was loaded"
+            ) from None
 
     def _is_named(self, number: str) -> bool:
         """Whether a number as text is a name, not an index."""

@@ -12,12 +12,14 @@ from ...outputs.boxes import DetectionReading, Match
 from ...outputs.target import Target, of_function
 from ..batch import Batch
 from ..maps import Maps, unit_range
+from ..registry import method
 from .masks import random_masks
 
 _SETTLED = 0.95  # rank correlation of the maps of the two halves of the masks
 _FIRST = 500  # masks before it is looked at
 
 
+@method("drise", "D-RISE", "perturbation", many=True)
 def d_rise(
     batch: Batch, targets: Sequence[Target], *, masks: int = 2000, cells: int = 16, keep: float = 0.5, seed: int = 0
 ) -> Maps:

@@ -11,8 +11,10 @@ from ...graph.index import Index, attributes
 from ...outputs.target import Target, scores, tensors_of
 from ..batch import Batch
 from ..maps import Maps, resized, unit_range
+from ..registry import method
 
 
+@method("fullgrad", "FullGrad", "cam")
 def full_grad(batch: Batch, targets: Sequence[Target], *, epsilon: float = 0.0) -> Maps:
     """Input times gradient plus bias times gradient of every convolution, each rescaled and upsampled.
 

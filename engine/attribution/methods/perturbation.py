@@ -14,11 +14,12 @@ from ...graph.layers import Layer
 from ...outputs.target import Target, tensors_of
 from ..batch import Batch, Executors, passes
 from ..maps import Maps, resized, unit_range
-from .drise import d_rise
+from ..registry import method
 from .gradient import reference_input
 from .masks import random_masks
 
 
+@method("occlusion", "Occlusion", "perturbation", many=True)
 def occlusion(
     batch: Batch,
     targets: Sequence[Target],
@@ -70,6 +71,7 @@ def occlusion(
     return Maps(values, values)
 
 
+@method("rise", "RISE", "perturbation", many=True)
 def rise(
     batch: Batch, targets: Sequence[Target], *, masks: int = 1000, cells: int = 7, keep: float = 0.5, seed: int = 0
 ) -> Maps:
@@ -92,6 +94,7 @@ def rise(
     return Maps(values, unit_range(values))
 
 
+@method("scorecam", "Score-CAM", "cam", many=True)
 def score_cam(
     batch: Batch,
     targets: Sequence[Target],
@@ -134,6 +137,7 @@ def score_cam(
     return Maps(values, values, notes=() if coarse == 1 else (note,))
 
 
+@method("ablationcam", "Ablation-CAM", "cam", many=True)
 def ablation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     """Feature maps weighted by the relative fall of the score when each is set to zero.
 
@@ -234,7 +238,3 @@ def _rows(batch: Batch, names: Sequence[str], index: int, count: int) -> dict[st
     if all(np.issubdtype(v.dtype, np.floating) and len(v) == len(batch.x) for v in values.values()):
         return {n: np.repeat(v[index : index + 1], count, axis=0) for n, v in values.items()}
     return batch.executors.session(names).run(np.repeat(batch.x[index : index + 1], count, axis=0))
-
-
-PERTURBATION_METHODS = {"occlusion": occlusion, "rise": rise, "drise": d_rise}
-PERTURBATION_CAMS = {"scorecam": score_cam, "ablationcam": ablation_cam}
