@@ -12,7 +12,7 @@ from ..executors.memory import out_of_memory
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .fitting import adapted, batch_size, reduced_precision
-from .loop import Batch, Job, OnStep, Outcome, promising
+from .loop import Batch, Job, OnStep, Outcome
 from .network import Network, before_activation, check_finite, feeds_gate, is_signed
 from .recipe import objectives
 from .recipe.presets import PIXELS, PRESETS, Noise, Preset, in_place
@@ -252,8 +252,6 @@ class Studio:
         key = (recipe.name, c.size, c.seed, how.number)
         jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
         steps = self._steps(how) if limit is None else min(self._steps(how), limit)
-        if not how.number:
-            jobs = promising(network, goal, recipe, jobs, c.size, steps)
         batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0)
         outcomes = batch.run(on_step)
         heights = activations(network, goal, units, np.stack([o.pixels for o in outcomes])) if how.before else None

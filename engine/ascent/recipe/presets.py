@@ -65,7 +65,6 @@ class Preset:
         before: applied to the parameters before every step.
         penalties: taken off the objective, functions of the picture.
         stages: sizes on the way.
-        starts: how many starts are tried in the first stage; the one that comes furthest goes on.
         redirect: number of first steps with redirected ReLU gradients.
         objective: "channel" (mean over positions) or "neuron" (the middle of the map).
         show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1), "stretch" (symmetric
@@ -93,7 +92,6 @@ class Preset:
     before: tuple[Regularizer, ...] = ()
     penalties: tuple[Penalty, ...] = ()
     stages: tuple[Stage, ...] = (Stage(1.0, 1.0),)
-    starts: int = 1
     redirect: int = 0
     objective: str = "channel"
     show: str = "clip"
@@ -182,9 +180,7 @@ _OURS = (
         name="objects",
         decay=1.5,
         contrast=1 / 8,
-        steps=240,
         stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.3), Stage(1.0, 0.4)),
-        starts=4,
         transform=Zoom(0.6, 1.2),
     ),
     replace(
