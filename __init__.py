@@ -18,6 +18,7 @@ _FACE = {
     "explain": ".engine.attribution",
     "filters": ".engine.ascent.filters",
     "maximize": ".engine.ascent.maximize",
+    "accent": ".engine.ascent.accent",
     "dream": ".engine.ascent.photograph",
     "invert": ".engine.ascent.photograph",
     "Graph": ".engine.graph.graph",

@@ -301,3 +301,17 @@ def test_facets_of_one_unit_come_on_one_page(model: str, tmp_path: Path, capsys:
     assert "--diversity shows one unit, not 2" in capsys.readouterr().err
     assert run([*command, "4", "--negative"]) == 2
     assert "--negative and --diversity exclude each other" in capsys.readouterr().err
+
+
+def test_a_photograph_is_accented(model: str, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(["accent", model, photo, "--layer", "conv2", "--units", "3", *FAST, "-o", str(out)]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["unit"] == 3 and result["weight"] == 4.0 and len(result["image_sha256"]) == 64
+    with Image.open(out / "accent.png") as after, Image.open(out / "before.png") as before:
+        assert after.size == before.size == (16, 16)
+    assert run(["accent", model, photo, "--class", "2", *FAST, "-o", str(tmp_path / "class")]) == 0
+    capsys.readouterr()
+    for wrong, said in ((["--layer", "conv2"], "accent needs --class"), (["--layer", "conv2", "-u", "1,2"], "not 2")):
+        assert run(["accent", model, photo, *wrong, *FAST, "-o", str(tmp_path / "wrong")]) == 2
+        assert said in capsys.readouterr().err

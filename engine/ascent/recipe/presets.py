@@ -239,6 +239,17 @@ _ALL = (
     _yosinski("c", 1000, Progress(100), 1e-4, (GaussianBlur(1.0, 4),)),
     _yosinski("d", 1000, Progress(1e8, 2), 0.0, (GaussianBlur(0.5, 4), ClipSmallContribution(90))),
     Preset(
+        name="accent",
+        source="Hamblin et al. 2024, arXiv:2402.10039, with Adam; rate and views measured here",
+        picture="fourier",
+        decay=1.5,
+        rule=Adam(0.05, beta1=0.8, beta2=0.98, anneal=0.05),
+        steps=96,
+        size=224,
+        transform=Zoom(0.5, 1.0),
+        redirect=16,
+    ),
+    Preset(
         name="dream",
         source="Mordvintsev et al. 2015, DeepDream notebook: 4 octaves of scale 1.4, 10 steps each",
         picture="pixels",
