@@ -14,8 +14,10 @@ __version__ = "0.1.0"
 _FACE = {
     "load": ".models.load",
     "activations": ".engine.activations.stream",
+    "atlas": ".engine.atlas.build",
     "compare": ".engine.compare",
     "explain": ".engine.attribution",
+    "export": ".engine.export",
     "filters": ".engine.ascent.filters",
     "maximize": ".engine.ascent.maximize",
     "dream": ".engine.ascent.photograph",

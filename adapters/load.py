@@ -28,12 +28,15 @@ from .onnx.precheck import precheck
 from .onnx.read import parse, read_onnx
 from .preprocessing import companion, embedded
 from .sniff import sniff
+from .wall import stands
+from .wall.limits import allow
 
 if TYPE_CHECKING:
     from ..engine.executors.twin import Twin
 
 __all__ = ["load"]
 
+_CHECK_BYTES = 24  # per value of one image: two images in two executors, and what they need to compute them
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
 
 
@@ -48,8 +51,13 @@ def load(
     size: tuple[int, int] | None = None,
     layout: str | None = None,
     check: bool = True,
+    max_memory: float | None = None,
+    max_seconds: float | None = None,
 ) -> Graph:
     """The normalized graph of a model, whatever framework it comes from.
+
+    A file is imported in a process of its own (on Linux), whose memory and time are bounded; with ``trust``, and live
+    objects, in this one.
 
     Args:
         source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` or a
@@ -63,6 +71,8 @@ def load(
         size: (height, width) where the source leaves the image size open.
         layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
         check: compare every tensor of the two executors on a small random image.
+        max_memory: GiB that importing a file may take; default 1 (2 where it has to be exported) and 12 times the file.
+        max_seconds: processor time that it may take; default 60 (300 where it has to be exported) and 60 per GiB.
 
     Returns:
         The graph; ``graph.source.notes`` says what was assumed.
@@ -71,6 +81,31 @@ def load(
         UsageError: no such file, a wrong flag. RefusedInput: hostile, corrupt or unsupported input.
         ParityError: the executors disagree; the message names the first wrong tensor.
     """
+    options: dict[str, Any] = {
+        "arch": arch, "example_input": example_input, "preprocessing": preprocessing, "labels": labels,
+        "size": size, "layout": layout, "check": check,
+    }  # fmt: skip
+    if isinstance(source, (str, os.PathLike)) and not trust and stands(arch):
+        from .wall.parent import load_behind
+
+        with blamed_on(Path(source)):
+            return load_behind(Path(source), options, _LazyTwins, max_memory, max_seconds)
+    return load_here(source, trust=trust, **options)
+
+
+def load_here(
+    source: str | os.PathLike[str] | Any,
+    *,
+    arch: str | None = None,
+    trust: bool = False,
+    example_input: Any = None,
+    preprocessing: Preprocessing | str | None = None,
+    labels: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    layout: str | None = None,
+    check: bool = True,
+) -> Graph:
+    """The graph, imported in this process without bounds on memory and time; arguments as for `load`."""
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     with blamed_on(path):
         if path is not None:
@@ -167,6 +202,10 @@ class _LazyTwins:
     def of(self, model: onnx.ModelProto) -> _LazyTwins:
         """The factory for another model."""
         return _LazyTwins(model)
+
+    def __reduce__(self) -> tuple[type[_LazyTwins], tuple[onnx.ModelProto]]:
+        """A copy in another process builds its own factory: converters are functions, which cannot travel."""
+        return _LazyTwins, (self._model,)
 
 
 def _from_file(
@@ -281,6 +320,7 @@ def _self_check(graph: Graph) -> None:
     spec = graph.inputs[0].shape
     fixed = len(spec) == 4 and (spec[2] is not None or spec[3] is not None)
     small = (_CHECK_SIZE, _CHECK_SIZE)
+    allow(_CHECK_BYTES * min(max(check_values(graph), check_values(graph, small)), MAX_CHECKED))
     affordable = check_values(graph) <= MAX_CHECKED
     if not (fixed and affordable) and check_values(graph, small) <= MAX_CHECKED:
         try:

@@ -20,23 +20,33 @@ def sniff(path: Path) -> str:
         UsageError: there is no such file.
         RefusedInput: not a regular file, empty, too large, or plainly something else.
     """
-    head = _read_head(path)
-    if head.startswith(b"version https://git-lfs"):
-        raise RefusedInput(f"{path} is a git-lfs pointer, not the model; fetch the real file: git lfs pull")
-    if head.lstrip()[:1] == b"<" or b"<html" in head[:512].lower():
-        raise RefusedInput(f"{path} is an HTML or XML page, not a model; the download probably failed")
+    head = glance(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "h5"
     if head.startswith(b"PK\x03\x04"):
         return _sniff_zip(path)
-    if head.startswith(b"\x1f\x8b"):
-        raise RefusedInput(f"{path} is gzip-compressed; unpack it first: gunzip {path.name}")
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "torch-legacy"
     length = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and 2 <= length <= path.stat().st_size - 8:
         return "safetensors"
     return "onnx"
+
+
+def glance(path: Path) -> bytes:
+    """The file's first bytes.
+
+    Raises:
+        UsageError, RefusedInput: as `sniff`, where the first bytes say so.
+    """
+    head = _read_head(path)
+    if head.startswith(b"version https://git-lfs"):
+        raise RefusedInput(f"{path} is a git-lfs pointer, not the model; fetch the real file: git lfs pull")
+    if head.lstrip()[:1] == b"<" or b"<html" in head[:512].lower():
+        raise RefusedInput(f"{path} is an HTML or XML page, not a model; the download probably failed")
+    if head.startswith(b"\x1f\x8b"):
+        raise RefusedInput(f"{path} is gzip-compressed; unpack it first: gunzip {path.name}")
+    return head
 
 
 def _read_head(path: Path) -> bytes:

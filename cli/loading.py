@@ -53,6 +53,14 @@ ImageSizeOption = Annotated[
 LabelsOption = Annotated[
     str | None, _option("--labels", metavar="FILE", help="Class names, one per line or JSON; or imagenet.")
 ]
+MaxMemoryOption = Annotated[
+    float | None,
+    _option("--max-memory", metavar="GIB", help="Memory that importing the file may take; default by its size."),
+]
+MaxSecondsOption = Annotated[
+    float | None,
+    _option("--max-seconds", metavar="S", help="Processor time that importing the file may take; default by its size."),
+]
 
 # name of the keyword of `open_model` -> (type, default), in the order of the help.
 _LOADING: dict[str, tuple[Any, Any]] = {
@@ -67,6 +75,8 @@ _LOADING: dict[str, tuple[Any, Any]] = {
     "layout": (LayoutOption, None),
     "image_size": (ImageSizeOption, None),
     "labels": (LabelsOption, None),
+    "max_memory": (MaxMemoryOption, None),
+    "max_seconds": (MaxSecondsOption, None),
 }
 
 
@@ -148,6 +158,8 @@ def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> G
         "labels": _labels(chosen["labels"]),
         "size": size,
         "layout": chosen["layout"],
+        "max_memory": _positive("--max-memory", chosen["max_memory"]),
+        "max_seconds": _positive("--max-seconds", chosen["max_seconds"]),
     }
     if Path(model).is_file():
         return load(model, **given)
@@ -220,6 +232,12 @@ def _labels(text: str | None) -> tuple[str, ...] | None:
     from ..engine.graph.labels import load_labels
 
     return load_labels(text)
+
+
+def _positive(flag: str, value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 10**6:
+        raise UsageError(f"{flag} {value:g} is not a positive number up to 1,000,000")
+    return value
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:
