@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from ..pictures.read import Picture
 from .reductions import STATISTICS, reduced_session
 from .stream import Failure, run_batches
 
+S = TypeVar("S", bound=Source)
+
 
 def identity(graph: Graph, layer: Layer) -> str:
     """What figures of a layer belong to: the model, its preprocessing, its input size and the layer, as a digest."""
@@ -25,13 +28,14 @@ def identity(graph: Graph, layer: Layer) -> str:
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
 
-def picture_names(pictures: Sequence[Source], folder: Path | None = None) -> dict[str, Source]:
-    """Name -> picture: its path below ``folder``, so that the folder can move; without one its path as given.
+def picture_names(pictures: Sequence[S], given: Sequence[Path]) -> dict[str, S]:
+    """Name -> picture: its path below the folder where ``given`` is one folder, so that it can move; else as it is.
 
     Raises:
         UsageError: two pictures have one name.
     """
-    names: dict[str, Source] = {}
+    folder = given[0] if len(given) == 1 and given[0].is_dir() else None
+    names: dict[str, S] = {}
     for picture in pictures:
         path = Path(picture.path) if isinstance(picture, Picture) else picture
         name = (Path(os.path.relpath(path, folder)) if folder else path).as_posix()
@@ -44,7 +48,7 @@ def picture_names(pictures: Sequence[Source], folder: Path | None = None) -> dic
 def reduced_batches(
     graph: Graph,
     layers: Sequence[Layer],
-    pictures: dict[str, Source],
+    pictures: Mapping[str, Source],
     *,
     batch: int,
     device: str,

@@ -32,7 +32,7 @@ def named_pictures(graph: Graph, images: Any) -> dict[str, Source]:
         UsageError: no picture, or two of one name.
     """
     found, _ = sources(images, graph.channels)
-    return picture_names(found, _folder(images))
+    return picture_names(found, _paths(images))
 
 
 def remaining(
@@ -95,7 +95,7 @@ def see(
             tick()
 
 
-def _folder(images: Any) -> Path | None:
-    """The one folder that was given, or None."""
-    one = images[0] if isinstance(images, list | tuple) and len(images) == 1 else images
-    return Path(one) if isinstance(one, str | Path) and Path(one).is_dir() else None
+def _paths(images: Any) -> list[Path]:
+    """The files and folders that were given; none where there is something else among them."""
+    given = images if isinstance(images, list | tuple) else [images]
+    return [Path(one) for one in given] if all(isinstance(one, str | Path) for one in given) else []
