@@ -32,7 +32,7 @@ PAIRS: dict[str, tuple[o.Build, o.Build]] = {
     "200,000 dimensions of 2^62": (o.model(g.many_dims(200_000, 2**62)), o.model(o.dims(12, 8, 3, 3))),
     "65 dimensions of 1": (o.model(g.many_dims(65, 1)), o.model(o.dims(12, 8, 3, 3))),
     "3 million empty nodes": (g.amplified(1, 3_000_000), o.model(o.unchanged)),
-    "13 million empty functions": (g.amplified(25, 13_000_000), o.model(o.unchanged)),
+    "3 million empty functions": (g.amplified(25, 3_000_000), o.model(o.unchanged)),
     "3 million empty shapes": (g.amplified(13, 3_000_000), o.model(o.unchanged)),
     "3 million empty weights": (g.amplified(5, 3_000_000), o.model(o.unchanged)),
     "120,000 inputs": (o.model(g.many_inputs(120_000)), o.model(g.many_inputs(3))),

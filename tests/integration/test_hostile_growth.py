@@ -25,4 +25,4 @@ def test_growth_is_refused_in_one_line_and_its_twin_loads(name: str, tmp_path: P
     assert line.isprintable()
     assert len(line) < 300 + len(str(path))
     assert "has a bug" not in line
-    assert load(harmless(tmp_path / "harmless"), check=False).layers
+    assert load(harmless(tmp_path / "harmless"), check=False).inputs
