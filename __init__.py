@@ -16,6 +16,7 @@ _FACE = {
     "activations": ".engine.activations.stream",
     "compare": ".engine.compare",
     "explain": ".engine.attribution",
+    "export": ".engine.export",
     "filters": ".engine.ascent.filters",
     "maximize": ".engine.ascent.maximize",
     "dream": ".engine.ascent.photograph",

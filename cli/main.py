@@ -36,6 +36,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "stats": (_SEE, "convscope stats efficientnet-lite0 photos/ --json"),
     "predict": (_WHY, "convscope predict efficientnet-lite0 cat.png --top 3"),
     "explain": (_WHY, "convscope explain efficientnet-lite0 cat.png --method gradcam,layercam -o why/"),
+    "export": (_WHY, "convscope export efficientnet-lite0 -o explained.onnx --method gradcam"),
     "attack": (_WHY, "convscope attack efficientnet-lite0 cat.png --pixels 1"),
     "compare": (_COMPARE, "convscope compare model.keras model.onnx --max-rel 1e-4"),
     "models": (_SETUP, "convscope models list"),

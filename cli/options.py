@@ -69,6 +69,9 @@ PrecisionOption = Annotated[
 ]
 PicturesOption = Annotated[str, typer.Option("--batch", metavar="N|auto", help="Pictures computed at once.")]
 LiveOption = Annotated[bool, typer.Option("--live", help="Show the pictures while they are made.")]
+NegativeOption = Annotated[
+    bool, typer.Option("--negative", help="Show what inhibits the units instead, or speaks against the classes.")
+]
 StripOption = Annotated[int, typer.Option("--strip", min=0, max=64, metavar="N", help="Keep N pictures on the way.")]
 ColumnsOption = Annotated[int | None, typer.Option("--columns", min=1, metavar="N", help="Pictures per row.")]
 MarginOption = Annotated[int, typer.Option("--margin", min=0, max=256, metavar="PX", help="Between pictures.")]

@@ -56,6 +56,8 @@ def command(
         emit(f"worst tensor         {result.worst['tensor']}: {result.worst['rel']:.2g} relative")
         emit(f"gradient             {_gradient(result.gradient_rel)}")
         emit(f"batch 3 against 1    {result.batch_rel:.2g}")
+        if result.heatmap_rel is not None:
+            emit(f"heatmap              {result.heatmap_rel:.2g} of its maximum, against the plain model's twin")
         emit(f"source               {_number(result.source_rel)} ({result.source_tensors} tensors)")
     if not result.ok:
         raise typer.Exit(1)

@@ -119,6 +119,8 @@ def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
         copy.nodes = [n for n in copy.nodes if id(n) not in settled]
         fold_constants(copy)
         _infer_once(copy, size, 1)
+    small = (name for name in copy.tensors.keys() - draft.tensors.keys() if prod(copy.tensors[name].dims) <= _SMALL)
+    draft.settled.update((name, value) for name in small if (value := copy.constant(name)) is not None)
     for name, shape in copy.shapes.items():
         known = draft.shapes.get(name)
         if known is None and shape and name not in copy.tensors:

@@ -40,6 +40,7 @@ def filters(
     start: np.ndarray | None = None,
     noise: Noise | None = None,
     strip: int = 0,
+    negative: bool = False,
     position: tuple[int, int] | None = None,
     neuron: bool | None = None,
     photos: np.ndarray | None = None,
@@ -70,6 +71,8 @@ def filters(
         start: a picture (H, W, C) in [0, 1] to start from.
         noise: pixel noise to start from.
         strip: how many pictures on the way to keep.
+        negative: show what inhibits the units instead: minus their values before the activation is maximized, and every
+            activation of the result is of that.
         position: maximize the unit at this (row, column) of its map only, as for `Studio`.
         neuron: maximize one position (True) or the mean (False); default as the preset says.
         photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
@@ -91,7 +94,7 @@ def filters(
     if isinstance(layer, Objective) or (callable(layer) and not isinstance(layer, Module)):
         from .ascend import of_objective
 
-        if (units, top, position, neuron, photos, noise, folder) != (None,) * 7:
+        if negative or (units, top, position, neuron, photos, noise, folder) != (None,) * 7:
             raise UsageError("an objective says by itself what is maximized: give no units, top, folder or the like")
         return of_objective(
             graph,
@@ -118,6 +121,7 @@ def filters(
         start=start,
         noise=noise,
         strip=strip,
+        negative=negative,
         tuning=tuning,
     )
     wanted = checked_units(found, units)

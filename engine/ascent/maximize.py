@@ -55,6 +55,7 @@ def maximize(
     batch: int | str = "auto",
     device: str = "auto",
     strip: int = 0,
+    negative: bool = False,
     precision: str = "auto",
     top: int | None = None,
     tuning: Mapping[str, float] | None = None,
@@ -68,8 +69,8 @@ def maximize(
     Args:
         graph: from `convscope.load`.
         classes: indices or names (as in ``graph.labels``).
-        preset, steps, seed, batch, device, strip, precision, top, tuning, folder, force, progress, on_unit: as for
-            `filters`.
+        preset, steps, seed, batch, device, strip, negative, precision, top, tuning, folder, force, progress, on_unit:
+            as for `filters`.
         size: side of the pictures, by default the model's own.
 
     Raises:
@@ -77,7 +78,16 @@ def maximize(
     """
     wanted = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
     indices = [find(graph, c) for c in wanted]
-    chosen = class_settings(graph, preset_name=preset, size=size, steps=steps, seed=seed, strip=strip, tuning=tuning)
+    chosen = class_settings(
+        graph,
+        preset_name=preset,
+        size=size,
+        steps=steps,
+        seed=seed,
+        strip=strip,
+        negative=negative,
+        tuning=tuning,
+    )
     layer = logits_layer(graph)
     studio = Studio(graph, layer, chosen, device=device, batch=batch, precision=precision)
     text = png_text(graph, layer.name, studio.chosen)

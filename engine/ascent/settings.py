@@ -30,6 +30,7 @@ class Settings:
         start: a picture (C, H, W) in [0, 1] instead of noise.
         strip: pictures on the way to keep.
         noise: pixel noise to start from where the recipe's own start is another.
+        negative: minimize: what inhibits the unit.
         tuning: the user's changes to the recipe by name; ``preset`` has them.
     """
 
@@ -40,6 +41,7 @@ class Settings:
     start: np.ndarray | None = None
     strip: int = 0
     noise: Noise | None = None
+    negative: bool = False
     tuning: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -54,6 +56,7 @@ def settings(
     start: np.ndarray | None = None,
     noise: Noise | None = None,
     strip: int = 0,
+    negative: bool = False,
     tuning: Mapping[str, float] | None = None,
 ) -> Settings:
     """Checked settings with the preset's own numbers where none are given.
@@ -62,7 +65,7 @@ def settings(
         graph: the model.
         layer: where the units are: the recipe that suits it, and its size, where none are named.
         preset_name: a name or a `Preset`.
-        size, steps, seed, strip: as in `Settings`.
+        size, steps, seed, strip, negative: as in `Settings`.
         start: (H, W, C) or (H, W) in [0, 1]; resized to ``size``.
         noise: start from this pixel noise, whatever the preset's parameterization.
         tuning: changes to the preset, see `recipe.tuning`.
@@ -86,7 +89,9 @@ def settings(
             raise UsageError("noise and a picture to start from exclude each other; give one of them")
     if noise is not None and recipe.picture in PIXELS:
         recipe, noise = replace(recipe, noise=noise), None
-    return Settings(recipe, pair, count, int(seed), _fitted_start(start, graph, pair), strip, noise, dict(tuning or {}))
+    return Settings(
+        recipe, pair, count, int(seed), _fitted_start(start, graph, pair), strip, noise, negative, dict(tuning or {})
+    )
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -126,6 +131,7 @@ def provenance(graph: Graph, chosen: Settings) -> dict[str, Any]:
         "source_sha256": graph.source.sha256,
         "preset_source": chosen.preset.source,
         "start": "noise" if chosen.start is None else "picture",
+        "negative": chosen.negative,
     }
 
 

@@ -32,7 +32,7 @@ class Options:
     """How pictures of units are made and shown.
 
     Attributes:
-        preset, size, steps, seed, start, noise, neuron, strip, batch, precision, device, tuning: as for
+        preset, size, steps, seed, start, noise, neuron, strip, negative, batch, precision, device, tuning: as for
             `ascent.filters`.
         columns, margin: pictures per row of the grid (default the smallest square), pixels between them.
         live: keep the page up to date while it is filled.
@@ -47,6 +47,7 @@ class Options:
     noise: Noise | None = None
     neuron: bool | None = None
     strip: int = 0
+    negative: bool = False
     batch: int | str = "auto"
     precision: str = "auto"
     device: str = "auto"
@@ -66,7 +67,19 @@ class Options:
 
     def of_ascent(self) -> dict[str, Any]:
         """The keywords of `ascent.filters` and `ascent.maximize` alike."""
-        names = ("preset", "size", "steps", "seed", "strip", "batch", "precision", "device", "tuning", "force")
+        names = (
+            "preset",
+            "size",
+            "steps",
+            "seed",
+            "strip",
+            "negative",
+            "batch",
+            "precision",
+            "device",
+            "tuning",
+            "force",
+        )
         return {name: getattr(self, name) for name in names}
 
 

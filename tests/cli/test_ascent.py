@@ -275,3 +275,13 @@ def test_pictures_of_inputs_that_are_no_colours_show_every_channel(channels: int
             "L",
             (2 * 16 * channels * (8 // channels) + 2, 2 * 16 * (8 // channels) + 2),
         )
+
+
+def test_negative_pictures_are_others_and_say_so(model: str, tmp_path: Path) -> None:
+    for name, flags in (("up", []), ("down", ["--negative"])):
+        command = ["filters", model, "--layer", "relu2", "--units", "0", *FAST, *flags, "-o", str(tmp_path / name)]
+        assert run(command) == 0
+    up, down = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("up", "down"))
+    assert "inhibition" in down["units"][0]["reason"] and "inhibition" not in up["units"][0]["reason"]
+    assert (tmp_path / "up" / "unit-0000.png").read_bytes() != (tmp_path / "down" / "unit-0000.png").read_bytes()
+    assert run(["filters", model, "--layer", "relu2", "--units", "0", *FAST, "-o", str(tmp_path / "down")]) == 2

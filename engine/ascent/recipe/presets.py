@@ -65,10 +65,11 @@ class Preset:
         before: applied to the parameters before every step.
         penalties: taken off the objective, functions of the picture.
         stages: sizes on the way.
+        starts: how many starts are tried in the first stage; the one that comes furthest goes on.
         redirect: number of first steps with redirected ReLU gradients.
         objective: "channel" (mean over positions) or "neuron" (the middle of the map).
-        show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1) or "stretch"
-            (symmetric around the start's zero, as Yosinski's toolbox).
+        show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1), "stretch" (symmetric
+            around the start's zero, as Yosinski's toolbox) or "percentile" (the 1st black, the 99th white, as Horama).
         noise: the start of pixel recipes.
         skip_last: take no step and no regularization after the last gradient.
         patience: stop a picture in the last stage when the mean of so many steps is less than ``gain`` above that
@@ -92,6 +93,7 @@ class Preset:
     before: tuple[Regularizer, ...] = ()
     penalties: tuple[Penalty, ...] = ()
     stages: tuple[Stage, ...] = (Stage(1.0, 1.0),)
+    starts: int = 1
     redirect: int = 0
     objective: str = "channel"
     show: str = "clip"
@@ -180,8 +182,10 @@ _OURS = (
         name="objects",
         decay=1.5,
         contrast=1 / 8,
-        stages=(Stage(2 / 7, 1 / 3), Stage(1 / 2, 1 / 3), Stage(1.0, 1 / 3)),
-        transform=Zoom(0.5, 1.0),
+        steps=240,
+        stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.3), Stage(1.0, 0.4)),
+        starts=4,
+        transform=Zoom(0.6, 1.2),
     ),
     replace(
         _STRONGEST,
@@ -212,6 +216,7 @@ _ALL = (
         size=256,
         transform=Crops(),
         redirect=16,
+        show="percentile",
     ),
     Preset(
         name="chollet",
