@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
@@ -11,6 +12,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import onnx
 
 from ...engine.graph.graph import Graph
@@ -23,7 +25,7 @@ _REBUILT = ("model", "twin_factory")  # fields of a graph that do not travel in 
 def encode_graph(graph: Graph) -> tuple[bytes, bytes]:
     """(JSON of everything but the model, the canonical ONNX)."""
     names = [f.name for f in dataclasses.fields(Graph) if f.name not in _REBUILT]
-    text = json.dumps({name: _plain(getattr(graph, name)) for name in names}, default=lambda value: value.item())
+    text = json.dumps({name: _plain(getattr(graph, name)) for name in names})
     return text.encode("ascii"), graph.model.SerializeToString(deterministic=True)
 
 
@@ -88,7 +90,10 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    return value
+    if isinstance(value, np.ndarray):
+        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
+        return {"dtype": value.dtype.str, "shape": list(value.shape), "data": data}
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -101,6 +106,9 @@ def _typed(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         return hint(**{f.name: _typed(hints[f.name], value[f.name]) for f in dataclasses.fields(hint)})  # type: ignore[operator]
+    if hint is np.ndarray:
+        data = np.frombuffer(base64.b64decode(value["data"]), np.dtype(value["dtype"]))
+        return data.reshape(value["shape"]).copy()
     if origin is tuple:
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         return tuple(_typed(kind, one) for kind, one in zip(kinds, value, strict=True))
