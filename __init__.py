@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _FACE = {
     "load": ".models.load",
     "activations": ".engine.activations.stream",
+    "atlas": ".engine.atlas.build",
     "compare": ".engine.compare",
     "explain": ".engine.attribution",
     "export": ".engine.export",

@@ -204,6 +204,10 @@ class _LazyTwins:
         """The factory for another model."""
         return _LazyTwins(model)
 
+    def __reduce__(self) -> tuple[type[_LazyTwins], tuple[onnx.ModelProto]]:
+        """A copy in another process builds its own factory: converters are functions, which cannot travel."""
+        return _LazyTwins, (self._model,)
+
 
 def _from_file(
     path: Path, kind: str, arch: str | None, trust: bool, example_input: Any, size: tuple[int, int] | None

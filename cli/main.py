@@ -34,6 +34,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "activations": (_SEE, "convscope activations vgg16.onnx cat.png --layer 'block1*,block5*' -o maps/"),
     "top": (_SEE, "convscope top efficientnet-lite0 photos/ --layer 30 -k 9 -o top/"),
     "stats": (_SEE, "convscope stats efficientnet-lite0 photos/ --json"),
+    "atlas": (_SEE, "convscope atlas model.onnx photos/ -o atlas/"),
     "predict": (_WHY, "convscope predict efficientnet-lite0 cat.png --top 3"),
     "explain": (_WHY, "convscope explain efficientnet-lite0 cat.png --method gradcam,layercam -o why/"),
     "export": (_WHY, "convscope export efficientnet-lite0 -o explained.onnx --method gradcam"),

@@ -81,9 +81,14 @@ def open_album(
     Raises:
         UsageError: the folder holds units of other settings.
     """
+    return Album(folder, function_of(studio, extra), text, force)
+
+
+def function_of(studio: Studio, extra: Mapping[str, Any]) -> str:
+    """What a studio's pictures are a function of, beside the unit, as a hash; ``extra`` as for `open_album`."""
     known = {"device": studio.network.device.type, "gradients": studio.precision}
     known |= {k: _digest(v) if isinstance(v, np.ndarray) else v for k, v in extra.items()}
-    return Album(folder, identity(studio.graph, studio.layer.tensor, studio.chosen, known), text, force)
+    return identity(studio.graph, studio.layer.tensor, studio.chosen, known)
 
 
 def made(

@@ -17,9 +17,9 @@ from onnx import helper, numpy_helper
 
 from ...errors import UsageError
 from .cut import extract
+from .heads import Head, find_head
 from .index import Index
 from .layers import Layer, Source, TensorSpec
-from .operators import operator
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -101,13 +101,17 @@ class Graph:
         """Who makes and who reads each tensor of the canonical graph."""
         return Index(self.model.graph)
 
+    def head(self, output: str | None = None) -> Head:
+        """How an output (the first, where none is named) is made of class logits; see `heads.find_head`."""
+        name = output or self.outputs[0].name
+        shapes = {layer.tensor: layer.shape for layer in self.layers}
+        shapes.update((spec.name, spec.shape) for spec in self.outputs if spec.shape)
+        return find_head(self.index, name, shapes)
+
     @cached_property
     def logits(self) -> str:
-        """The first output's tensor before a final Softmax, LogSoftmax or Sigmoid: what a class means."""
-        name = self.outputs[0].name
-        while (node := self.index.producer.get(name)) is not None and operator(node).head is not None:
-            name = node.input[0]
-        return name
+        """The first output's tensor before a final softmax or sigmoid, or the output itself: what a class means."""
+        return self.head().logits
 
     def __repr__(self) -> str:
         shape = " x ".join("N" if i == 0 else "?" if s is None else str(s) for i, s in enumerate(self.inputs[0].shape))
