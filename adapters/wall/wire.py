@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import re
@@ -90,9 +89,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    if isinstance(value, np.ndarray):
-        data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
-        return {"dtype": value.dtype.str, "shape": list(value.shape), "data": data}
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -106,9 +102,6 @@ def _typed(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         return hint(**{f.name: _typed(hints[f.name], value[f.name]) for f in dataclasses.fields(hint)})  # type: ignore[operator]
-    if hint is np.ndarray:
-        data = np.frombuffer(base64.b64decode(value["data"]), np.dtype(value["dtype"]))
-        return data.reshape(value["shape"]).copy()
     if origin is tuple:
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         return tuple(_typed(kind, one) for kind, one in zip(kinds, value, strict=True))

@@ -52,7 +52,7 @@ def test_the_graph_is_the_one_that_this_process_would_make(name: str) -> None:
     assert twin is not None
 
 
-def test_arrays_of_the_layer_table_come_back_whole(tmp_path: Path) -> None:
+def test_the_layer_table_comes_back_whole(tmp_path: Path) -> None:
     """Behind a change of sizes a layer's receptive field is a table of positions."""
     made = blocks(2)
     model = tiny.small_cnn()
@@ -65,9 +65,7 @@ def test_arrays_of_the_layer_table_come_back_whole(tmp_path: Path) -> None:
         if fields[1] is not None and fields[1].table is not None:
             assert fields[0] is not None and fields[0].table is not None
             tables += 1
-            for a, b in zip(fields[0].table, fields[1].table, strict=True):
-                assert a.dtype == b.dtype
-                assert (a == b).all()
+            assert fields[0].table == fields[1].table
     assert tables
 
 
