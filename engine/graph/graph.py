@@ -57,6 +57,7 @@ class Graph:
         twin_factory: builds the twin; set by the adapters, since the engine knows no converters.
         aliases: names of tensors that normalization removed -> the tensor that carries the same values.
         permuted: tensor -> axes: the canonical tensor is the source file's tensor transposed by these axes.
+        metadata: what the file says about itself, key -> text (ONNX ``metadata_props``).
         modules: of a live network, its submodules (torch) or layers (Keras) -> their names, by identity.
     """
 
@@ -71,6 +72,7 @@ class Graph:
     labels: tuple[str, ...] | None = None
     aliases: dict[str, str] = field(default_factory=dict)
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
     modules: Mapping[Any, str] = field(default_factory=dict)
 
     @property
