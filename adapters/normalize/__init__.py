@@ -15,6 +15,7 @@ from .constants import constants_to_weights, fold_constants, to_float32
 from .draft import Draft
 from .flatten import fold_flatten_order
 from .fuse import fuse
+from .integers import float_image
 from .sequences import split_sequences
 from .shapes import image_shape, infer
 
@@ -48,6 +49,7 @@ def normalize(
     _image_first(draft)
     chosen = size or (DEFAULT_SIZE, DEFAULT_SIZE)
     constants_to_weights(draft)
+    float_image(draft)
     to_float32(draft)
     fold_constants(draft)
     remove_idle_nodes(draft)

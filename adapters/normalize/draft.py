@@ -27,6 +27,7 @@ class Draft:
         shapes: tensor -> shape at the default image size, None where unknown; filled by `infer`.
         symbols: tensor -> shape inference's name for its first axis where its size is open ("N" is the batch).
         settled: tensor -> its value at the default image size, of what the model computes from sizes.
+        whole: the type of whole numbers that the image input took in the file, or None.
         notes: what was changed that a user should know.
     """
 
@@ -44,6 +45,7 @@ class Draft:
     symbols: dict[str, str] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     settled: dict[str, np.ndarray] = field(default_factory=dict)
+    whole: str | None = None
     notes: list[str] = field(default_factory=list)
     fold_budget: int | None = None  # bytes that folding may still make; set by its first call
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
