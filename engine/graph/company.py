@@ -91,6 +91,8 @@ class _Walk:
             along, places = _counted([options.get("axis", 0)], rank)[0], self._index.constant(node.input[1])
             more = places.ndim - 1 if places is not None else 0
             return None if along == axis else axis + more if along < axis else axis
+        if node.op_type not in ("Squeeze", "Unsqueeze") and operator(node).family != "reduction":
+            return axis
         axes = self._axes(node)
         if node.op_type == "Unsqueeze" and axes is not None:
             gained = _counted(axes, rank + len(axes))
