@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import helper
@@ -19,7 +22,7 @@ def _normal(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32)
 
 
-def _load(nodes: list[tuple[str, list[str], str, dict]], weights: dict[str, np.ndarray]) -> Graph:
+def _load(nodes: Sequence[tuple[str, list[str], str, Any]], weights: dict[str, np.ndarray]) -> Graph:
     made = [helper.make_node(op, inputs, [out], out, **more) for op, inputs, out, more in nodes]
     shape = ("N", 3, 8, 8)
     return convscope.load(model(made, weights, shape, outputs=(nodes[-1][2],)), preprocessing="unit", check=False)
