@@ -88,6 +88,8 @@ def filters(
     batch: int | str = ...,
     strip: int = ...,
     negative: bool = ...,
+    alpha: bool = ...,
+    animate: bool = ...,
     diversity: int | None = ...,
     precision: str = ...,
     columns: int | None = ...,
@@ -117,6 +119,8 @@ def filters(
     batch: int | str = ...,
     strip: int = ...,
     negative: bool = ...,
+    alpha: bool = ...,
+    animate: bool = ...,
     diversity: int | None = ...,
     precision: str = ...,
     columns: int | None = ...,
@@ -145,6 +149,8 @@ def filters(
     batch: int | str = "auto",
     strip: int = 0,
     negative: bool = False,
+    alpha: bool = False,
+    animate: bool = False,
     diversity: int | None = None,
     precision: str = "auto",
     columns: int | None = None,
@@ -175,6 +181,8 @@ def filters(
         batch: pictures at once, or "auto".
         strip: how many pictures on the way to keep.
         negative: what inhibits the units instead.
+        alpha: with transparency: what the ascent did not care for is left out.
+        animate: in ``folder``, an animation of each unit's ascent beside its picture.
         diversity: so many pictures of one unit, each of which excites it in another way.
         precision: of gradients, "auto", "bfloat16" or "float32".
         columns, margin: of the grid in ``folder``.
@@ -203,8 +211,9 @@ def filters(
             device=device,
         )  # fmt: skip
     options = run.Options(
-        preset, size, steps, seed, begin, noise, neuron, strip, negative, batch, precision, device, tuning or {},
-        columns, margin, live, force,
+        preset=preset, size=size, steps=steps, seed=seed, start=begin, noise=noise, neuron=neuron, strip=strip,
+        negative=negative, alpha=alpha, animate=animate, batch=batch, precision=precision, device=device,
+        tuning=tuning or {}, columns=columns, margin=margin, live=live, force=force,
     )  # fmt: skip
     asked = [units] if isinstance(units, int) else units
     if diversity is not None:
@@ -230,6 +239,8 @@ def maximize(
     batch: int | str = "auto",
     strip: int = 0,
     negative: bool = False,
+    alpha: bool = False,
+    animate: bool = False,
     precision: str = "auto",
     columns: int | None = None,
     margin: int = 2,
@@ -244,8 +255,8 @@ def maximize(
     Args:
         graph: from `load`, or what `load` takes.
         classes: names or numbers, one or several; ``all``, or ``top:16``.
-        preset, size, steps, seed, tuning, batch, strip, negative, precision, columns, margin, live, force, folder,
-            device, on_event: as for `filters`.
+        preset, size, steps, seed, tuning, batch, strip, negative, alpha, animate, precision, columns, margin, live,
+            force, folder, device, on_event: as for `filters`.
 
     Raises:
         UsageError: an unknown class, or a model without classes. RefusedInput: the model gives NaN.
@@ -253,8 +264,9 @@ def maximize(
     from .engine.runs import maximize as run
 
     options = run.Options(
-        preset, size, steps, seed, None, None, None, strip, negative, batch, precision, device, tuning or {},
-        columns, margin, live, force,
+        preset=preset, size=size, steps=steps, seed=seed, strip=strip, negative=negative, alpha=alpha, animate=animate,
+        batch=batch, precision=precision, device=device, tuning=tuning or {}, columns=columns, margin=margin, live=live,
+        force=force,
     )  # fmt: skip
     result = run.run(_graph(graph), classes, options, _folder(folder), on_event=on_event)
     assert result.classes is not None
@@ -293,7 +305,9 @@ def dream(
     from .engine.runs import dream as run
 
     asked = [units] if isinstance(units, int) else units
-    options = run.Options(preset, size, steps, seed, strip, device, tuning or {})
+    options = run.Options(
+        preset=preset, size=size, steps=steps, seed=seed, strip=strip, device=device, tuning=tuning or {}
+    )
     result = run.run(_graph(graph), image, layer, asked, options, _folder(folder), on_event=on_event)
     assert result.picture is not None
     return result.picture
@@ -487,7 +501,10 @@ def accent(
     """
     from .engine.runs import accent as run
 
-    options = run.Options(keep, weight, preset, size, steps, seed, strip, device, tuning or {})
+    options = run.Options(
+        keep=keep, weight=weight, preset=preset, size=size, steps=steps, seed=seed, strip=strip, device=device,
+        tuning=tuning or {},
+    )  # fmt: skip
     result = run.run(_graph(graph), image, layer, units, options, _folder(folder), wanted=wanted, on_event=on_event)
     assert result.picture is not None
     return result.picture
