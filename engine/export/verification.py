@@ -70,15 +70,16 @@ class Question:
     normalize: bool = False
 
 
-def verify(graph: Graph, model: onnx.ModelProto, question: Question) -> Verification:
+def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures: int = PICTURES) -> Verification:
     """Runs the file and the twin on the same pictures.
 
     Args:
         graph: what the file was made from.
         model: the file, taking the graph's own input.
         question: what its map is.
+        pictures: how many.
     """
-    images = sample_images(graph)
+    images = sample_images(graph, pictures)
     executors = Executors(graph, device="cpu", batch=PICTURES)
     session = Session(model, "cpu")
     plain = graph.session([o.name for o in graph.outputs], device="cpu")
