@@ -17,6 +17,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .backward import backward, lacking
 from .heads import INPUT_HEADS, LAYER_HEADS
+from .interface import as_source
 from .linear_head import linear_head_gradient
 from .opset import raised
 from .seed import CLASS_INPUT, Seed, chosen_classes, class_seed, unit_seed
@@ -85,7 +86,9 @@ def build(graph: Graph, request: Request) -> Built:
         gradient, second_outputs = walked.gradient, walked.second_outputs
     heatmap = _head(writer, trace, start, gradient, layer, request)
     _finish(writer, heatmap, graph, request)
-    return Built(_assembled(model, trace, writer, second_outputs, request, seed), layer, target, len(writer.nodes))
+    assembled = _assembled(model, trace, writer, second_outputs, request)
+    as_source(assembled, graph)
+    return Built(assembled, layer, target, len(assembled.graph.node) - len(graph.model.graph.node))
 
 
 def example(graph: Graph) -> dict[str, np.ndarray]:
@@ -175,7 +178,6 @@ def _assembled(
     w: Writer,
     second_outputs: Mapping[str, str],
     request: Request,
-    seed: Seed,
 ) -> onnx.ModelProto:
     """The raised model with the new nodes, constants, inputs and outputs."""
     graph = model.graph
