@@ -20,14 +20,14 @@ from ..engine.graph.preprocessing import Preprocessing, preset
 from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
 from .exported import Exported
-from .guard import MAX_CHECKED, blamed_on, check_values, refuse_check
+from .formats import Asked, format_of
+from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check, refuse_hidden
 from .layers.table import layer_table
 from .normalize import Draft, normalize
 from .onnx.metadata import ALIASES_KEY, companion_labels, stated_labels, stated_names
 from .onnx.precheck import precheck
-from .onnx.read import parse, read_onnx
+from .onnx.read import parse
 from .preprocessing import companion, embedded
-from .sniff import sniff
 from .wall import stands
 from .wall.limits import allow
 
@@ -109,10 +109,11 @@ def load_here(
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     with blamed_on(path):
         if path is not None:
-            kind = sniff(path)
+            found = format_of(path)
+            kind = found.name
             beside = companion(path) if size is None else None
             stated = size or (beside.size if beside else None)
-            exported = _from_file(path, kind, arch, trust, example_input, stated)
+            exported = found.read(path, Asked(arch, trust, example_input, stated))
         else:
             kind, exported = _from_object(source, example_input, size)
         chosen = _preprocessing(preprocessing, exported, path)
@@ -157,6 +158,7 @@ def build_graph(
         exported.model, layout=_layout(declared), size=size or preprocessing.size, keep=exported.names
     )
     layers = layer_table(draft, canonical, _names_of(exported, draft))
+    refuse_hidden(draft, layers)
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
         preprocessing = replace(preprocessing, layout="NHWC")
@@ -181,6 +183,7 @@ def build_graph(
         labels=tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft),
         aliases=_aliases(exported, draft, layers),
         permuted=draft.permuted,
+        metadata=metadata,
     )
 
 
@@ -203,19 +206,9 @@ class _LazyTwins:
         """The factory for another model."""
         return _LazyTwins(model)
 
-
-def _from_file(
-    path: Path, kind: str, arch: str | None, trust: bool, example_input: Any, size: tuple[int, int] | None
-) -> Exported:
-    if kind == "onnx":
-        return Exported(read_onnx(path))
-    if kind in ("keras", "h5"):
-        from .keras.load import load_keras_file
-
-        return load_keras_file(path, arch=arch, trust=trust, size=size)
-    from .torch.load import load_torch_file
-
-    return load_torch_file(path, arch=arch, trust=trust, example_input=example_input, size=size)
+    def __reduce__(self) -> tuple[type[_LazyTwins], tuple[onnx.ModelProto]]:
+        """A copy in another process builds its own factory: converters are functions, which cannot travel."""
+        return _LazyTwins, (self._model,)
 
 
 def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) -> tuple[str, Exported]:
@@ -317,8 +310,9 @@ def _self_check(graph: Graph) -> None:
     fixed = len(spec) == 4 and (spec[2] is not None or spec[3] is not None)
     small = (_CHECK_SIZE, _CHECK_SIZE)
     allow(_CHECK_BYTES * min(max(check_values(graph), check_values(graph, small)), MAX_CHECKED))
-    affordable = check_values(graph) <= MAX_CHECKED
-    if not (fixed and affordable) and check_values(graph, small) <= MAX_CHECKED:
+    affordable = check_values(graph) <= MAX_CHECKED and check_work(graph) <= MAX_WORK
+    small_affordable = check_values(graph, small) <= MAX_CHECKED and check_work(graph, small) <= MAX_WORK
+    if not (fixed and affordable) and small_affordable:
         try:
             check_parity(graph, size=small)
             return

@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from ...engine.graph.layers import ReceptiveField
+from ...engine.graph.layers import Intervals, ReceptiveField
 
 NOTHING = 2**40  # both ends of what sees no pixel: the union with anything else is the other
 MOST = 2**20  # values of one tensor for which ends are held one by one
@@ -121,8 +121,15 @@ def _with_table(
             (lowest.clip(0, side) == low.clip(0, side)).all()
             and ((lowest + line.size[direction]).clip(0, side) == high.clip(0, side)).all()
         )
-        tables.append(np.stack([low, high]).astype(np.int32))
+        tables.append(_intervals(low, high))
     return line if same else replace(line, table=(tables[0], tables[1]))
+
+
+def _intervals(low: np.ndarray, high: np.ndarray) -> Intervals:
+    return tuple(
+        tuple((int(first), int(after)) for first, after in zip(*row, strict=True))
+        for row in zip(low.tolist(), high.tolist(), strict=True)
+    )
 
 
 def compressed(ends: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ the last bits on the CPU (batches of 2 to 16 do not).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -48,12 +48,23 @@ class Outcome:
         start: the same before the first step.
         history: the objective per step, on the transformed views.
         strip: pictures on the way, where asked for.
+        attention: the magnitude of the picture's gradient, mean over its channels, summed over the steps at its full
+            size, (H, W); where asked for.
     """
 
     pixels: np.ndarray
     start: np.ndarray
     history: list[float]
     strip: list[np.ndarray] = field(default_factory=list)
+    attention: np.ndarray | None = None
+
+    @property
+    def alpha(self) -> np.ndarray | None:
+        """The attention as an opacity in [0, 1], its upper fifth opaque, as in Horama's ``plot_maco``."""
+        if self.attention is None:
+            return None
+        clipped = np.minimum(self.attention, np.percentile(self.attention, 80))
+        return np.asarray(clipped / max(float(clipped.max()), 1e-30), dtype=np.float32)
 
 
 Goal = Callable[[Sequence[int]], Objective]  # units of the pictures in the batch -> their objective
@@ -72,6 +83,7 @@ class Batch:
         strip: how many pictures on the way to keep.
         redirect: use redirected gradients in every step.
         companion: give a lone picture a companion; needless where pictures never share a batch.
+        alpha: keep the pictures' attention.
     """
 
     def __init__(
@@ -86,6 +98,7 @@ class Batch:
         strip: int = 0,
         redirect: bool = False,
         companion: bool = True,
+        alpha: bool = False,
     ) -> None:
 
         self.network, self.goal, self.jobs, self.steps = network, goal, list(jobs), steps
@@ -102,14 +115,15 @@ class Batch:
         with torch.no_grad():
             pixels = self.final.image(self.noise).cpu().numpy()
         self.outcomes = [Outcome(one, one, []) for one in pixels]
+        self.alpha = alpha
 
-    def run(self, on_step: OnStep | None = None, stages: int | None = None) -> list[Outcome]:
-        """All steps, or those of the first ``stages``; the outcomes in the order of the jobs."""
+    def run(self, on_step: OnStep | None = None) -> list[Outcome]:
+        """All steps; the outcomes in the order of the jobs."""
         alive = list(range(len(self.jobs)))
         stage_ends = _schedule(self.preset.stages, self.steps)
         parameters, base, space, state = None, None, self.final, State()
         done = 0
-        for number, (stage, end) in enumerate(list(zip(self.preset.stages, stage_ends, strict=True))[:stages]):
+        for number, (stage, end) in enumerate(zip(self.preset.stages, stage_ends, strict=True)):
             space, fresh = self._space(stage, alive)
             parameters, state = self._moved(parameters, state, base, fresh, space)
             base = fresh
@@ -179,10 +193,12 @@ class Batch:
         values, gradient = self._pass(rows, batch, space, step, redirect=False)
         silent = ~(gradient != 0).flatten(1).any(1)
         if step < self.redirect and bool(silent.any()):
-            which = silent.nonzero().flatten().tolist()
-            pair = which * 2 if len(which) == 1 and self.companion else which
-            _, redirected = self._pass([rows[k] for k in pair], batch[pair], space, step, redirect=True)
-            gradient = gradient.index_copy(0, silent.nonzero().flatten(), redirected[: len(which)])
+            # Without companions an objective may compare the pictures, so that none can be left out.
+            which = silent.nonzero().flatten() if self.companion else torch.arange(len(rows), device=silent.device)
+            pair = which.repeat(2) if len(which) == 1 and self.companion else which
+            _, helped = self._pass([rows[k] for k in pair.tolist()], batch[pair], space, step, redirect=True)
+            helped = torch.zeros_like(gradient).index_copy(0, which, helped[: len(which)])
+            gradient = torch.where(_like(silent, gradient), helped, gradient)
         return values.cpu().tolist(), gradient
 
     def _pass(
@@ -194,8 +210,17 @@ class Batch:
         views = self.preset.transform(image, self.rows[list(rows), step], full)
         values = self._values([self.jobs[i].unit for i in rows], self.network(views, redirect))
         wanted = values - sum(penalty(image) for penalty in self.preset.penalties)
-        (gradient,) = torch.autograd.grad(wanted.sum(), batch)
+        attended = self.alpha and image.shape[2:] == self.outcomes[0].pixels.shape[1:]
+        gradient, *of_image = torch.autograd.grad(wanted.sum(), (batch, image) if attended else (batch,))
+        for seen in of_image:
+            self._attend(rows, seen)
         return values.detach(), gradient
+
+    def _attend(self, rows: Sequence[int], gradient: Tensor) -> None:
+        """Adds the magnitude of each picture's gradient to its attention; a companion is the picture itself."""
+        for i, one in dict(zip(rows, gradient.abs().mean(1).cpu().numpy(), strict=True)).items():
+            before = self.outcomes[i].attention
+            self.outcomes[i].attention = one if before is None else before + one
 
     def _values(self, units: Sequence[int], tapped: dict[str, Tensor]) -> Tensor:
         """Each picture's objective, (N,), the mean over its views."""
@@ -227,25 +252,6 @@ class Batch:
             self.outcomes[i].strip.append(one)
 
 
-def promising(
-    network: Network, goal: Goal, preset: Preset, jobs: Sequence[Job], size: tuple[int, int], steps: int
-) -> list[Job]:
-    """Each job with the one of its ``preset.starts`` starts that came furthest in the first stage.
-
-    What a picture will be of is settled while it is small, and some starts lead nowhere; small pictures cost little. A
-    start's worth is the mean objective over the last third of its first stage.
-    """
-    if preset.starts == 1 or len(preset.stages) == 1 or any(job.start is not None for job in jobs):
-        return list(jobs)
-    tries = [[replace(job, key=(*job.key, "start", k) if k else job.key) for job in jobs] for k in range(preset.starts)]
-    worth = []
-    for candidates in tries:
-        outcomes = Batch(network, goal, preset, candidates, size, steps).run(stages=1)
-        worth.append([float(np.mean(o.history[-max(1, len(o.history) // 3) :])) for o in outcomes])
-    best = np.argmax(worth, axis=0)
-    return [tries[k][i] for i, k in enumerate(best)]
-
-
 def _started(space: Parameterization, noise: Tensor, jobs: Sequence[Job]) -> Tensor:
     """The start parameters: the noise, or a given picture's code."""
     if all(job.start is None for job in jobs):
@@ -261,3 +267,8 @@ def _schedule(stages: Sequence[Stage], steps: int) -> list[int]:
     """The step at which each stage ends; the last one always ends with the steps."""
     ends = np.cumsum([s.steps for s in stages])
     return [*(round(steps * float(e / ends[-1])) for e in ends[:-1]), steps]
+
+
+def _like(flags: Tensor, values: Tensor) -> Tensor:
+    """One flag for each row of ``values``, shaped to choose among them."""
+    return flags.reshape(-1, *([1] * (values.dim() - 1)))

@@ -11,10 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...errors import RefusedInput, UnsupportedOperator, UsageError
 from ..attribution.batch import side_tensors
-from ..attribution.explain import default_layer
-from ..attribution.targets import Target, resolve, target_tensor
+from ..attribution.places import default_layers
+from ..attribution.targets import as_question, direct
 from ..graph.graph import Graph
+from ..graph.labels import class_name
 from ..graph.layers import Layer
+from ..outputs.reads import Channel
+from ..outputs.specs import class_index
+from ..outputs.target import Target
 from .backward import backward, lacking
 from .heads import INPUT_HEADS, LAYER_HEADS
 from .interface import as_source
@@ -65,9 +69,9 @@ def build(graph: Graph, request: Request) -> Built:
         UsageError: an unknown method or layer, a target that one picture alone has.
         UnsupportedOperator: an operator on the way from the target to the layer has no gradient.
     """
-    tensor = target_tensor(graph, request.target)
-    layer = _layer(graph, request, tensor)
     target = _fixed_target(graph, request.target)
+    tensor = _tensor(graph, request.target, target)
+    layer = _layer(graph, request, tensor)
     feeds = example(graph)
     spec = graph.inputs[0].shape
     is_fixed = len(spec) == 4 and None not in spec[2:]
@@ -108,12 +112,12 @@ def _layer(graph: Graph, request: Request, tensor: str) -> Layer | None:
         if request.layer is not None:
             raise UsageError(f"method '{request.method}' attributes to the picture and takes no layer")
         return None
-    layer = request.layer or default_layer(graph, tensor)
+    layer = request.layer or default_layers(graph, (tensor,))[0]
     if not layer.is_spatial:
         raise UsageError(
             f"layer '{layer.name}' has shape {layer.shape}, no feature maps; choose a layer with height and width"
         )
-    side_tensors(graph, layer, tensor)  # refuses a layer that the target does not depend on
+    side_tensors(graph, [layer], [tensor])  # refuses a layer that the target does not depend on
     return layer
 
 
@@ -125,7 +129,20 @@ def _fixed_target(graph: Graph, spec: Target | str | int | None) -> Target | Non
         raise UsageError(f"target '{spec}' is not one number; give the exported file a class when it runs")
     shape = graph.outputs[0].shape
     classes = (shape[1] if len(shape) > 1 else None) or _ANY_CLASS
-    return resolve(graph, spec, np.zeros(classes, dtype=np.float32))[0]
+    found = direct(graph, as_question(spec))
+    if found is not None:
+        return found[0]
+    index = class_index(graph, spec, classes)
+    return Target(Channel(graph.logits, index), class_name(graph, index))
+
+
+def _tensor(graph: Graph, spec: Target | str | int | None, target: Target | None) -> str:
+    """The one tensor that the target is read from."""
+    if target is None or _is_class(spec):
+        return graph.logits
+    if len(target.tensors) > 1:
+        raise UsageError(f"target '{target.name}' reads {len(target.tensors)} tensors; an exported model takes one")
+    return target.tensors[0]
 
 
 def _seed(w: Writer, trace: Trace, tensor: str, target: Target | None, request: Request) -> Seed:
@@ -138,7 +155,7 @@ def _seed(w: Writer, trace: Trace, tensor: str, target: Target | None, request: 
             "unit:LAYER:UNIT or output:NAME:INDEX"
         )
     if target is not None:
-        return class_seed(w, tensor, shape, w.integers([target.index]).expand(w.value(tensor).shape(0, 1)))
+        return class_seed(w, tensor, shape, w.integers([target.index or 0]).expand(w.value(tensor).shape(0, 1)))
     return class_seed(w, tensor, shape, chosen_classes(w, tensor, len(shape), w.value(CLASS_INPUT)))
 
 
@@ -208,7 +225,7 @@ def _advice(graph: Graph, model: onnx.ModelProto, trace: Trace, target: str) -> 
         if not layer.is_spatial or layer.tensor == target:
             continue
         try:
-            side_tensors(graph, layer, target)
+            side_tensors(graph, [layer], [target])
         except UsageError:
             continue
         if not lacking(model.graph.node, trace, layer.tensor, target):

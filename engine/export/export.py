@@ -11,9 +11,9 @@ from typing import Any
 import onnx
 
 from ...errors import ConvscopeError, RefusedInput, UsageError
-from ..attribution.targets import Target
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..outputs.target import Target
 from ..render.artifacts import check_folder, write_bytes
 from .build import METHODS, Request, build
 from .metadata import describe

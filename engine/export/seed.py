@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import UsageError
-from ..attribution.targets import Target
+from ..outputs.reads import Channel, Entry
+from ..outputs.target import Target
 from .writer import Value, Writer
 
 CLASS_INPUT = "class"
@@ -66,18 +67,25 @@ def class_seed(w: Writer, logits: str, shape: tuple[int, ...], classes: Value) -
 
 def unit_seed(w: Writer, target: Target, shape: tuple[int, ...]) -> Seed:
     """For a unit, a neuron or an output's channel: the mean of a channel, or one position of it."""
-    if target.mask is not None:
-        raise UsageError(f"target '{target.name}' is a mask of one picture; an exported model is for all pictures")
-    tensor, rank = w.value(target.tensor), len(shape)
-    gradient = _mark(w, tensor, target.axis, target.index, rank)
-    spatial = [axis for axis in range(1, rank) if axis != target.axis]
-    if target.position is not None:
-        for axis, place in zip(spatial, target.position, strict=True):
-            gradient = gradient * _mark(w, tensor, axis, place, rank)
-    elif spatial:
-        sizes = [tensor.shape(axis, axis + 1) for axis in spatial]
-        gradient = gradient / w.concat(*sizes).apply("ReduceProd", keepdims=0).cast()
-    return Seed(target.tensor, gradient.expand(tensor.shape()))
+    read, rank = target.read, len(shape)
+    tensor = w.value(target.tensors[0])
+    if target.sign == 1 and not target.against and isinstance(read, Channel):
+        gradient = _mark(w, tensor, read.axis, read.index, rank)
+        spatial = [axis for axis in range(1, rank) if axis != read.axis]
+        if spatial:
+            sizes = [tensor.shape(axis, axis + 1) for axis in spatial]
+            gradient = gradient / w.concat(*sizes).apply("ReduceProd", keepdims=0).cast()
+    elif target.sign == 1 and not target.against and isinstance(read, Entry) and len(read.entries) == 1:
+        ((_, place),) = read.entries
+        gradient = _mark(w, tensor, 1, place[0], rank)
+        for axis, at in enumerate(place[1:], 2):
+            gradient = gradient * _mark(w, tensor, axis, at, rank)
+    else:
+        raise UsageError(
+            f"target '{target.name}' is a {read.kind} of one picture, or a contrast; an exported model, for all "
+            "pictures, takes a class, a unit, a neuron or a channel of an output"
+        )
+    return Seed(target.tensors[0], gradient.expand(tensor.shape()))
 
 
 def _mark(w: Writer, tensor: Value, axis: int, place: int, rank: int) -> Value:

@@ -14,10 +14,11 @@ import onnx
 from ..attribution.batch import Batch, Executors
 from ..attribution.maps import resized
 from ..attribution.registry import METHODS
-from ..attribution.targets import Target
 from ..executors.session import Session
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..outputs.reads import Channel, Masked
+from ..outputs.target import Target
 from ..pictures.photographs import photographs
 from .interface import as_canonical, as_fed
 from .seed import CLASS_INPUT
@@ -93,7 +94,7 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
         own = plain.run(batch.x)
         chosen = _classes(batch, seed=start) if question.target is None else None
         for rank, target in enumerate(targets):
-            rows = [target] * len(batch.x) if target else [Target(graph.logits, int(c), "") for c in chosen[:, rank]]  # type: ignore[index]
+            rows = [target] * len(batch.x) if target else [_class(graph, int(c)) for c in chosen[:, rank]]  # type: ignore[index]
             feeds = {graph.inputs[0].name: as_fed(graph, batch.x)}
             if chosen is not None and takes_class:
                 feeds[CLASS_INPUT] = chosen[:, rank]
@@ -166,15 +167,20 @@ def _predicted(row: np.ndarray) -> int:
 
 def _as_masked(batch: Batch, target: Target, image: int) -> Target:
     """A class of a segmentation counts where it is the strongest, as `attribution.targets` has it."""
-    if target.tensor != batch.graph.logits or target.mask is not None or target.name:
+    if not isinstance(target.read, Channel) or target.read.tensor != batch.graph.logits or target.name:
         return target
     (logits,) = batch.values([batch.graph.logits])
     row = logits[image]
     if row.ndim != 3 or len(row) == 1:
         return target
-    mask = row.argmax(axis=0) == target.index
+    mask = row.argmax(axis=0) == target.read.index
     mask = mask if mask.any() else np.ones_like(mask)
-    return Target(target.tensor, target.index, "", 1, None, mask.astype(np.float32))
+    return Target(Masked(target.read.tensor, target.read.index, mask.astype(np.float32)), "")
+
+
+def _class(graph: Graph, index: int) -> Target:
+    """A class that the file is asked for by its number; it has no name, so that a segmentation's is masked."""
+    return Target(Channel(graph.logits, index), "")
 
 
 def _map_differences(found: np.ndarray, signed: np.ndarray, question: Question) -> list[float]:

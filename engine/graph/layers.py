@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import numpy as np
-
 Shape = tuple[int | None, ...]
+Intervals = tuple[tuple[tuple[int, int], ...], ...]  # by row, by column: first pixel, and the one after the last
 
 
 @dataclass(frozen=True)
@@ -18,15 +17,15 @@ class ReceptiveField:
     alike. ``offset`` is negative where padding is seen. A size of None sees the whole picture.
 
     Where no such line is exact (behind resizing, flips, rolls, slices, swapped axes) ``table`` has each position's
-    rows and columns, cut to the picture, at the graph's own image size: (2, rows, columns) arrays of first pixels and
-    of those after the last, each axis 1 long where it makes no difference; size, stride and offset then are the
-    largest, the mean and the first.
+    rows and columns, cut to the picture, at the graph's own image size: by row and column the first pixel and the one
+    after the last, each axis 1 long where it makes no difference; size, stride and offset then are the largest, the
+    mean and the first.
     """
 
     size: tuple[int, int] | None
     stride: tuple[float, float]
     offset: tuple[float, float]
-    table: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False, compare=False)
+    table: tuple[Intervals, Intervals] | None = field(default=None, repr=False, compare=False)
 
     def box(self, row: int, column: int) -> tuple[float, float, float, float] | None:
         """(top, left, bottom, right) of a position, bottom and right exclusive, or None for everything."""
@@ -44,10 +43,11 @@ class ReceptiveField:
         return {"size": self.size, "stride": self.stride, "offset": self.offset}
 
 
-def _at(ends: np.ndarray, row: int, column: int) -> tuple[float, float]:
+def _at(intervals: Intervals, row: int, column: int) -> tuple[float, float]:
     """First pixel and the one after the last, of a position of a table; beyond the table its last position's."""
-    low, high = ends[:, min(row, ends.shape[1] - 1), min(column, ends.shape[2] - 1)]
-    return float(low), float(high)
+    line = intervals[min(row, len(intervals) - 1)]
+    first, after = line[min(column, len(line) - 1)]
+    return float(first), float(after)
 
 
 @dataclass(frozen=True, repr=False)

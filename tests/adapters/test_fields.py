@@ -16,6 +16,7 @@ from onnx import helper
 import convscope
 from convscope.adapters.layers.fields import RULES, FieldTracker
 from convscope.adapters.normalize.draft import Draft
+from convscope.adapters.wall.wire import decode_graph, encode_graph
 from convscope.engine.executors.session import Session
 from convscope.engine.graph.operators import names
 from tests import tiny
@@ -383,6 +384,17 @@ def test_patches_and_the_windows_that_attend_to_one_another_see_their_own_pixels
     assert last.shape == (None, 3, 4, 6) and last.receptive_field is not None
     assert last.receptive_field.box(3, 2) == (8, 8, 16, 16)
     check(graph, last)
+
+
+def test_fields_travel_from_the_process_that_imports_unchanged() -> None:
+    graph = u_net().graph()
+    text, _ = encode_graph(graph)
+    there = decode_graph(text, graph.model, graph.twin_factory)
+    fields = [layer.receptive_field for layer in there.layers]
+    assert any(field is not None and field.table is not None for field in fields)
+    for field, layer in zip(fields, graph.layers, strict=True):
+        assert field == layer.receptive_field and field is not None
+        assert layer.receptive_field is not None and field.table == layer.receptive_field.table
 
 
 def test_what_has_no_rule_counts_as_seeing_everything_and_that_is_said() -> None:

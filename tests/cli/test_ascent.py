@@ -285,3 +285,53 @@ def test_negative_pictures_are_others_and_say_so(model: str, tmp_path: Path) -> 
     assert "inhibition" in down["units"][0]["reason"] and "inhibition" not in up["units"][0]["reason"]
     assert (tmp_path / "up" / "unit-0000.png").read_bytes() != (tmp_path / "down" / "unit-0000.png").read_bytes()
     assert run(["filters", model, "--layer", "relu2", "--units", "0", *FAST, "-o", str(tmp_path / "down")]) == 2
+
+
+def test_facets_of_one_unit_come_on_one_page(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["filters", model, "--layer", "conv2", *FAST, "--diversity", "3", "-o", str(out), "--units"]
+    assert run([*command, "4"]) == 0
+    assert capsys.readouterr().out.strip() == str(out / "index.html")
+    result = json.loads((out / "result.json").read_text())
+    assert [(u["unit"], u["name"], u["file"]) for u in result["units"]] == [
+        (4, f"facet {i}", f"facet-{i}.png") for i in (1, 2, 3)
+    ]
+    assert all((out / u["file"]).exists() for u in result["units"]) and (out / "grid.png").exists()
+    assert run([*command, "4,5"]) == 2
+    assert "--diversity shows one unit, not 2" in capsys.readouterr().err
+    assert run([*command, "4", "--negative"]) == 2
+    assert "--negative and --diversity exclude each other" in capsys.readouterr().err
+
+
+def test_a_photograph_is_accented(model: str, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(["accent", model, photo, "--layer", "conv2", "--units", "3", *FAST, "-o", str(out)]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["unit"] == 3 and result["weight"] == 4.0 and len(result["image_sha256"]) == 64
+    with Image.open(out / "accent.png") as after, Image.open(out / "before.png") as before:
+        assert after.size == before.size == (16, 16)
+    assert run(["accent", model, photo, "--class", "2", *FAST, "-o", str(tmp_path / "class")]) == 0
+    capsys.readouterr()
+    for wrong, said in ((["--layer", "conv2"], "accent needs --class"), (["--layer", "conv2", "-u", "1,2"], "not 2")):
+        assert run(["accent", model, photo, *wrong, *FAST, "-o", str(tmp_path / "wrong")]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_pictures_come_transparent_and_animated_where_asked(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["filters", model, "--layer", "conv2", "--units", "0,1", *FAST, "--alpha", "--animate", "-o", str(out)]
+    assert run(command) == 0
+    with Image.open(out / "transparent" / "unit-0001.png") as clear, Image.open(out / "unit-0001.png") as picture:
+        assert clear.mode == "RGBA" and np.array_equal(np.asarray(clear)[:, :, :3], np.asarray(picture))
+    with Image.open(out / "unit-0001.webp") as moving:
+        assert getattr(moving, "n_frames", 1) >= 3 and moving.size == (128, 128)
+        moving.seek(getattr(moving, "n_frames", 1) - 1)
+        last = np.asarray(moving.convert("RGB")).astype(float)
+    with Image.open(out / "unit-0001.png") as picture:
+        assert np.abs(last[4::8, 4::8] - np.asarray(picture).astype(float)).mean() < 12
+    (out / "unit-0000.webp").unlink()
+    (out / "transparent" / "unit-0001.png").unlink()
+    assert run(command) == 0
+    assert (out / "unit-0000.webp").exists() and (out / "transparent" / "unit-0001.png").exists()
+    assert run([*command[:-4], "--force", "-o", str(out)]) == 0
+    assert not list(out.glob("*.webp")) and not (out / "transparent").exists()

@@ -15,8 +15,9 @@ from onnx import helper
 import convscope
 from convscope.engine.attribution.batch import Batch, Executors
 from convscope.engine.attribution.registry import METHODS
-from convscope.engine.attribution.targets import Target
 from convscope.engine.graph.graph import Graph
+from convscope.engine.outputs.reads import Channel
+from convscope.engine.outputs.target import Target
 
 from ...tiny import model, small_cnn
 
@@ -36,7 +37,7 @@ def run(path: Path, x: np.ndarray, classes: list[int] | None = None) -> dict[str
 
 def twin_map(graph: Graph, x: np.ndarray, method: str, layer: str | None, classes: list[int]) -> np.ndarray:
     batch = Batch(Executors(graph, device="cpu"), x)
-    targets = [Target(graph.logits, c, "") for c in classes]
+    targets = [Target(Channel(graph.logits, c), "") for c in classes]
     where = (graph.layer(layer),) if layer else ()
     return np.maximum(METHODS[method].run(batch, targets, *where).evidence, 0)
 
