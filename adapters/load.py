@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import onnx
 from onnx import helper
@@ -83,7 +84,16 @@ def load(
         del exported  # its weights, while the check needs room for two executors
         if check:
             _self_check(graph)
-    return graph
+    return graph if path is not None else replace(graph, modules=_modules(source))
+
+
+def _modules(source: Any) -> Mapping[Any, str]:
+    """The parts of a live network by identity, so that a layer can be named by the object itself."""
+    if hasattr(source, "named_modules"):
+        return WeakKeyDictionary({module: name for name, module in source.named_modules() if name})
+    if hasattr(source, "_flatten_layers"):
+        return WeakKeyDictionary({layer: layer.name for layer in source._flatten_layers(include_self=False)})
+    return {}
 
 
 def build_graph(

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ...engine.graph import operators
 from .draft import Draft, attribute, node_axes, set_attribute
 
 Perm = tuple[int, ...]
@@ -419,23 +420,10 @@ def _reshape(walk: _Pass, node: onnx.NodeProto) -> bool:
     return True
 
 
-ONE_BY_ONE = (  # operators of one tensor that work on each value by itself
-    "Abs", "Cast", "Ceil", "Celu", "Clip", "Cos", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
-    "HardSwish", "Identity", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu",
-    "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh", "ThresholdedRelu",
-)  # fmt: skip
-_ELEMENTWISE = (
-    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mul",
-    "Or", "PRelu", "Pow", "Sub", "Sum", "Where",
-)  # fmt: skip
-_REDUCTIONS = (
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare", "Squeeze",
-)  # fmt: skip
 _HANDLERS: dict[str, Callable[[_Pass, onnx.NodeProto], bool]] = {
-    **dict.fromkeys(ONE_BY_ONE, _unary),
-    **dict.fromkeys(_ELEMENTWISE, _elementwise),
-    **dict.fromkeys(_REDUCTIONS, _reduce),
+    **dict.fromkeys(operators.names(lambda row: row.elementwise and not row.broadcasts), _unary),
+    **dict.fromkeys(operators.names(lambda row: row.elementwise and row.broadcasts), _elementwise),
+    **dict.fromkeys((*operators.names(lambda row: row.family == "reduction" and row.numbers), "Squeeze"), _reduce),
     "Concat": _along_axis(None),
     "Split": _along_axis(0),
     "Softmax": _along_axis(-1),

@@ -13,24 +13,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from ...engine.graph.index import reads
+from ...engine.graph.operators import operator
 from ...errors import UnsafeFile
-from .draft import Draft, attribute, reads
+from .draft import Draft, attribute
 
 MAX_FOLDED_ELEMENTS = 2**26  # 256 MiB of float32; weights that are stored as such are not folded results
 
 _REFOLDED = 4  # times that all weights together may be folded anew: cast, transposed, reshaped, dequantized
-
-# Results never larger than the inputs together, or than a few numbers.
-_BOUNDED = {
-    "Abs", "Add", "And", "ArgMax", "ArgMin", "BatchNormalization", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Cos",
-    "DequantizeLinear", "Div", "Equal", "Erf", "Exp", "Flatten", "Floor", "Gather", "Greater",
-    "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or",
-    "Pow", "QuantizeLinear", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Round", "Shape", "Sigmoid", "Sign", "Sin", "Size", "Slice",
-    "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze", "Where",
-}  # fmt: skip
-# Operators whose result's size is a number in their inputs: refused above the bound.
-_GROWING = {"ConstantOfShape", "Expand", "Range", "Tile"}
 
 
 def constants_to_weights(draft: Draft) -> None:
@@ -83,14 +73,14 @@ def _constant_value(node: onnx.NodeProto) -> np.ndarray | TensorProto | None:
 
 def _foldable(draft: Draft, node: onnx.NodeProto) -> list[np.ndarray | None] | None:
     """The node's constant inputs, or None where it is not to be folded."""
-    if node.domain or node.op_type not in _BOUNDED | _GROWING:
+    if node.domain or operator(node).folds is None:
         return None
     if any(name not in draft.tensors for name in reads(node)):
         return None
     values = [draft.constant(name) if name else None for name in node.input]
     size = _result_size(node, values)
     if size > min(MAX_FOLDED_ELEMENTS, draft.fold_budget or 0):
-        if node.op_type in _GROWING:
+        if operator(node).folds == "growing":
             raise UnsafeFile(
                 f"node '{node.name[:60]}' ({node.op_type}) would make {size:,} values out of constants; "
                 f"at most {MAX_FOLDED_ELEMENTS:,} are made"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ...engine.graph.index import reads
 from ...errors import RefusedInput
 
 
@@ -196,18 +197,6 @@ def _distinct_names(nodes: list[onnx.NodeProto]) -> None:
             node.name = f"{node.name}__{index}"
         if node.name:
             seen.add(node.name)
-
-
-def reads(node: onnx.NodeProto) -> Iterable[str]:
-    """What a node reads: its inputs, and what its subgraphs take from outside."""
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        graphs = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else list(attribute.graphs)
-        for graph in graphs:
-            inner = {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer}
-            inner |= {i.name for i in graph.input}
-            yield from (name for n in graph.node for name in reads(n) if name not in inner)
-            yield from (o.name for o in graph.output if o.name not in inner)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:

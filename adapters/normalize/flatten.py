@@ -14,8 +14,9 @@ from math import prod
 import numpy as np
 import onnx
 
-from .channels_first import ONE_BY_ONE
-from .draft import Draft, attribute, reads
+from ...engine.graph.index import reads
+from ...engine.graph.operators import operator
+from .draft import Draft, attribute
 
 _WITH_CONSTANT = ("Add", "Sub", "Mul", "Div", "PRelu")
 
@@ -107,7 +108,12 @@ def _meets(draft: Draft, node: onnx.NodeProto, tensor: str, width: int) -> list[
             return []
         vector = shape[-1] == width and prod(shape) == width and len(shape) <= 2
         return [(other, len(shape) - 1)] if vector else None
-    plain = node.op_type in ONE_BY_ONE and place == 0 and all(prod(s) == 1 for s in shapes.values())
+    plain = (
+        operator(node).elementwise
+        and not operator(node).broadcasts
+        and place == 0
+        and all(prod(s) == 1 for s in shapes.values())
+    )
     return [] if plain else None
 
 

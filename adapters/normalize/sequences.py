@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .draft import Draft, attribute, reads, set_attribute
+from ...engine.graph.index import reads
+from .draft import Draft, attribute, set_attribute
 
 
 def split_sequences(draft: Draft) -> bool:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from ...engine.executors.devices import torch_device
 from ...engine.executors.twin import Twin
-from ...engine.graph.cut import nodes_between
+from ...engine.graph.index import Index
 from ...errors import UnsupportedOperator
 from .bridge import stock_module
 from .converters import CONVERTERS
@@ -36,9 +36,7 @@ class TwinFactory:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._model = model
-        self._tensors = {t.name: t for t in model.graph.initializer}
-        self._arrays: dict[str, np.ndarray] = {}
+        self._index = Index(model.graph)
         self._opsets = {("" if e.domain == "ai.onnx" else e.domain): e.version for e in model.opset_import}
         self._converted: dict[tuple[Any, ...], Converted] = {}
 
@@ -57,7 +55,7 @@ class TwinFactory:
             UnsupportedOperator: there is no converter for a node on the path.
         """
         place, kind = torch_device(device), dtype or torch.float32
-        nodes = nodes_between(self._model.graph, inputs, outputs)
+        nodes = self._index.between(inputs, outputs)
         folded = self._foldable(nodes, outputs) if fold else {}
         given = set(inputs)
         wiring = Wiring(nodes, inputs, lambda name: None if name in given else self._constant_tensor(name, kind), place)
@@ -81,7 +79,7 @@ class TwinFactory:
             norm = norms.get(between)
             if norm is None or reads[between] != 1 or between in outputs:
                 continue
-            if is_foldable(node, norm, self._tensors.keys()):
+            if is_foldable(node, norm, self._index.weights.keys()):
                 found[between] = norm.output[0]
         return found
 
@@ -90,7 +88,7 @@ class TwinFactory:
         if key not in self._converted:
             converted = self._convert(node)
             if norm is not None:
-                after = next(n for n in self._model.graph.node if norm in n.output)
+                after = self._index.producer[norm]
                 fold_into(converted.module, node, self._node(after))
             module = converted.module.to(place)
             module = module.to(kind) if kind != torch.float32 else module
@@ -117,18 +115,11 @@ class TwinFactory:
             inputs=tuple(node.input),
             outputs=tuple(node.output),
             attributes={a.name: _attribute(a) for a in node.attribute},
-            constants=self._constant,
+            constants=self._index.constant,
         )
 
-    def _constant(self, name: str) -> np.ndarray | None:
-        if name not in self._tensors:
-            return None
-        if name not in self._arrays:
-            self._arrays[name] = numpy_helper.to_array(self._tensors[name])
-        return self._arrays[name]
-
     def _constant_tensor(self, name: str, kind: torch.dtype) -> torch.Tensor | None:
-        value = self._constant(name)
+        value = self._index.constant(name)
         if value is None:
             return None
         try:

@@ -14,16 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ...engine.executors.twin import Step
+from ...engine.graph.operators import operator
 from .converters.base import Converted, Function
 
 PROCESSOR = torch.device("cpu")
-
-# Inputs that converters read as numbers, by place.
-_NUMBERS: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys(("Reshape", "Expand", "Tile", "Split", "TopK", "CenterCropPad"), (1,)),
-    **dict.fromkeys(("Slice", "Resize", "Upsample", "Pad"), (1, 2, 3, 4)),
-    "Col2Im": (1, 2),
-}
 
 
 def on_processor(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str]) -> set[str]:
@@ -35,7 +29,7 @@ def on_processor(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str]) -> set[
     """
     elsewhere, found = set(inputs), set[str]()
     for node in nodes:
-        there = node.op_type not in ("Shape", "Size") and not elsewhere.isdisjoint(node.input)
+        there = operator(node).family != "size" and not elsewhere.isdisjoint(node.input)
         (elsewhere if there else found).update(name for name in node.output if name)
     return found
 
@@ -121,6 +115,6 @@ class _Moved:
 
 def _numbers(node: onnx.NodeProto) -> set[str]:
     """The node's inputs that are read as numbers and as nothing else."""
-    places = (1,) if node.op_type.startswith("Reduce") else _NUMBERS.get(node.op_type, ())
+    places = operator(node).numbers or ()
     read = {name for i, name in enumerate(node.input) if i in places}
     return read - {name for i, name in enumerate(node.input) if i not in places}

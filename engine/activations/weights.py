@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..graph.operators import operator
 from ..render.grid import grid
 
-_OPS = ("Conv", "ConvTranspose", "QLinearConv")
 _FOLDED = re.compile(r"onnx::Conv_\d+")  # torch's exporter so names the weights that it made of weights and batch-norm
 _TILE, _SHEET = 48, 1800  # pixels: a filter's longer side, and a sheet's, at most where that is possible
 NEAR = 0.98  # cosine from which two filters count as near duplicates
@@ -147,8 +147,7 @@ class _Reader:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.producers = {name: node for node in graph.model.graph.node for name in node.output}
-        self.tensors = {t.name: t for t in graph.model.graph.initializer}
+        self.producers, self.tensors = graph.index.producer, graph.index.weights
 
     def read(self, layer: Layer) -> _Stored | None:
         """A layer's constants, or None where it is no convolution of two spatial axes or they are computed."""
@@ -156,7 +155,7 @@ class _Reader:
         if node is not None and node.op_type == "DequantizeLinear":  # the layer is what comes out of a QLinearConv
             inner = self.producers.get(node.input[0])
             node = inner if inner is not None and inner.op_type == "QLinearConv" else None
-        if node is None or node.op_type not in _OPS:
+        if node is None or operator(node).family != "convolution":
             return None
         at = 3 if node.op_type == "QLinearConv" else 1
         if len(self._shape(node.input[at])) != 4:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
+from torch.nn import Module
 
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .many import OnProgress, Studio
 from .network import unit_layer
+from .recipe.objectives import Objective, Place, Taps
 from .recipe.presets import Noise, Preset
 from .results import DEAD, AscentResult, UnitResult
 from .settings import Settings, checked_units, provenance, settings
@@ -19,7 +22,7 @@ from .settings import Settings, checked_units, provenance, settings
 
 def filters(
     graph: Graph,
-    layer: Layer | str | int,
+    layer: Place | Objective | Callable[[Taps], Tensor],
     units: Sequence[int] | int | None = None,
     *,
     preset: str | Preset = "convscope",
@@ -45,7 +48,8 @@ def filters(
 
     Args:
         graph: from `convscope.load`.
-        layer: name, tensor, index or `Layer`.
+        layer: name, tensor, index, `Layer` or submodule; or an objective (`objectives`) or a function of the taps, and
+            then there is one picture, which maximizes it.
         units: channels; default all of them.
         preset: a name of `presets.names` or a `Preset`.
         size: side of the pictures, or (height, width); default the preset's, for dense layers the model's own.
@@ -70,6 +74,23 @@ def filters(
         UsageError: unknown layer or preset, a unit out of range, a layer without channels, a bad size or picture.
         RefusedInput: the model gives NaN.
     """
+    if isinstance(layer, Objective) or (callable(layer) and not isinstance(layer, Module)):
+        from .ascend import of_objective
+
+        if (units, top, position, neuron, photos, noise) != (None,) * 6:
+            raise UsageError("an objective says by itself what is maximized: give no units, top, position or the like")
+        return of_objective(
+            graph,
+            layer,
+            preset=preset,
+            size=size,
+            steps=steps,
+            seed=seed,
+            start=start,
+            strip=strip,
+            device=device,
+            progress=progress,
+        )
     found = unit_layer(graph, layer)
     if top is not None and top < 1:
         raise UsageError(f"top {top} is not positive; give how many of the units to keep")

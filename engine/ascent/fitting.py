@@ -10,7 +10,6 @@ import torch
 
 from ...errors import UsageError
 from ..executors.devices import torch_device
-from ..graph.cut import nodes_between
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .network import Network
@@ -76,7 +75,7 @@ def reduced_precision(
 def _is_grouped(graph: Graph, tensors: Sequence[str]) -> bool:
     """Whether a grouped convolution is on the way: these gain nothing on a CPU, and EfficientNet-Lite0 took half as
     long again in bfloat16."""
-    nodes = nodes_between(graph.model.graph, [i.name for i in graph.inputs], tensors)
+    nodes = graph.index.between([i.name for i in graph.inputs], tensors)
     return any(a.name == "group" and a.i > 1 for n in nodes if n.op_type == "Conv" for a in n.attribute)
 
 

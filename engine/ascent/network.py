@@ -18,11 +18,8 @@ from ..executors.twin import Rule, Twin
 from ..executors.winograd import Winograd
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-
-# Operators that hold back a gradient: where their input is out of range, nothing pulls it back.
-GATES = ("Relu", "Clip", "ThresholdedRelu")
-# Operators whose values are signed, and whose mean over a map says little (see `objectives.excitation`).
-_SIGNED = ("Conv", "ConvTranspose", "BatchNormalization", "Add", "Sub")
+from ..graph.operators import names, operator
+from .recipe.algebra import Place
 
 
 class Network:
@@ -107,26 +104,23 @@ class Network:
 
 def before_activation(graph: Graph, layer: Layer) -> str | None:
     """The tensor that the layer's gate (ReLU, Clip) reads, or None where no gate makes the layer."""
-    for node in graph.model.graph.node:
-        if layer.tensor in node.output:
-            return node.input[0] if node.op_type in GATES else None
-    return None
+    node = graph.index.producer.get(layer.tensor)
+    return node.input[0] if node is not None and operator(node).gate else None
 
 
 def is_signed(graph: Graph, layer: Layer) -> bool:
-    """Whether the layer's maps are values before an activation."""
-    return layer.is_spatial and any(
-        node.op_type in _SIGNED for node in graph.model.graph.node if layer.tensor in node.output
-    )
+    """Whether the layer's maps are values before an activation, whose mean says little (`objectives.excitation`)."""
+    node = graph.index.producer.get(layer.tensor)
+    return layer.is_spatial and node is not None and operator(node).signed is True
 
 
 def feeds_gate(graph: Graph, layer: Layer) -> bool:
     """Whether gates (ReLU, Clip) are all that reads the layer: what they hold back has no effect."""
-    readers = [node.op_type for node in graph.model.graph.node if layer.tensor in node.input]
-    return bool(readers) and all(reader in GATES for reader in readers)
+    readers = graph.index.readers.get(layer.tensor, ())
+    return bool(readers) and all(operator(reader).gate for reader in readers)
 
 
-def unit_layer(graph: Graph, layer: Layer | str | int) -> Layer:
+def unit_layer(graph: Graph, layer: Place) -> Layer:
     """The layer, if it has units.
 
     Raises:
@@ -185,7 +179,8 @@ def _redirected(module: torch.nn.Module, x: Tensor, *rest: Tensor) -> Tensor:
 
 # On the CPU the bits of these depend on an element's place in the batch (see `parameterizations.picturewise`), or, for
 # matrix products, on the number of rows.
-_ELEMENTWISE = ("Sigmoid", "Tanh", "Erf", "Exp", "Log", "Softplus", "Gelu", "Mish", "Elu", "Selu", "Celu", "Softmax")
+_ROUNDED_BY_PLACE = names(lambda row: row.exact is not True and row.batch == "separate")
+_BY_ROWS = ("Softmax", "LogSoftmax", "Gemm", "MatMul")
 
 
 def _alone(batch: int) -> dict[str, Rule]:
@@ -200,7 +195,7 @@ def _alone(batch: int) -> dict[str, Rule]:
             return module(*arguments)  # type: ignore[no-any-return]
         return torch.cat([module(*row) for row in zip(*rows, strict=True)])
 
-    return dict.fromkeys((*_ELEMENTWISE, "Gemm", "MatMul"), split)
+    return dict.fromkeys((*_ROUNDED_BY_PLACE, *_BY_ROWS), split)
 
 
-_REDIRECTED: Mapping[str, Rule] = dict.fromkeys(GATES, _redirected)
+_REDIRECTED: Mapping[str, Rule] = dict.fromkeys(names(lambda row: row.gate), _redirected)

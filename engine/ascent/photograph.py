@@ -1,4 +1,4 @@
-"""From a photograph: dreams and inversions, and ascent on any objective."""
+"""From a photograph: dreams and inversions."""
 
 from __future__ import annotations
 
@@ -11,22 +11,17 @@ import torch
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from .filters import gathered
-from .fitting import adapted, reduced_precision
-from .loop import Batch, Goal, Job, Outcome
-from .many import OnProgress, Progress
+from .ascend import single
+from .many import OnProgress
 from .network import Network, check_finite, unit_layer
 from .recipe import objectives
-from .recipe.objectives import Objective
 from .recipe.presets import Preset, Stage
 from .recipe.presets import preset as find_preset
 from .recipe.regularizers import TotalVariation
-from .recipe.show import shown
 from .recipe.steps import Adam
 from .recipe.transforms import Plain
-from .results import DEAD, OK, WEAK, AscentResult, UnitResult
-from .settings import Settings, checked_picture, checked_units, settings
-from .verdicts import activations
+from .results import AscentResult
+from .settings import checked_picture, checked_units, settings
 
 INVERSION = Preset(
     name="invert",
@@ -79,7 +74,7 @@ def dream(
     pair = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
     chosen = settings(graph, preset_name=preset, size=pair, steps=steps, seed=seed, start=image, strip=strip)
     network = Network(graph, [found.tensor], device)
-    return _single(network, chosen, objectives.whole_layer(found, wanted), found, progress)
+    return single(network, chosen, objectives.layer(found, wanted), found.name, progress)
 
 
 def invert(
@@ -123,77 +118,6 @@ def invert(
     with torch.no_grad():
         target = network(torch.from_numpy(photograph)[None].to(network.device))[found.tensor]
     check_finite(target, graph, f"'{found.name}'")
-    result = _single(network, chosen, objectives.likeness(found, target, gain), found, progress)
+    result = single(network, chosen, objectives.likeness(found, target, gain), found.name, progress)
     shown_photograph = np.ascontiguousarray(photograph.transpose(1, 2, 0))
     return replace(result, units=(replace(result.units[0], start=shown_photograph),))
-
-
-def ascend(
-    graph: Graph,
-    objective: Objective,
-    count: int = 1,
-    *,
-    preset: str | Preset = "convscope",
-    size: int | tuple[int, int] | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    progress: OnProgress | None = None,
-) -> list[np.ndarray]:
-    """``count`` pictures, made together, that maximize any objective; each (H, W, C) float32 in [0, 1].
-
-    For objectives of the algebra: joint units, interpolations, directions, diversity. All pictures run to the end
-    together, since an objective may compare them.
-
-    Example:
-        >>> layer = graph.layer("block3_conv1")
-        >>> different = objectives.channel(layer, 7) + 0.1 * objectives.diversity(layer, group=4)
-        >>> pictures = ascend(graph, different, count=4)
-    """
-    if count < 1:
-        raise UsageError(f"{count} pictures were asked for; ask for one or more")
-    chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed)
-    reduced = reduced_precision(graph, objective.tensors, chosen.preset, device)
-    network = Network(graph, objective.tensors, device, reduced)
-    chosen = adapted(network, replace(chosen, preset=replace(chosen.preset, patience=0)))
-    outcomes = _run(network, lambda _: objective, chosen, count, progress)
-    return [shown(o.pixels, chosen.preset.show, network.origin()) for o in outcomes]
-
-
-def _single(
-    network: Network, chosen: Settings, objective: Objective, layer: Layer, progress: OnProgress | None
-) -> AscentResult:
-    chosen = adapted(network, chosen)
-
-    def goal(_: Sequence[int]) -> Objective:
-        return objective
-
-    (outcome,) = _run(network, goal, chosen, 1, progress)
-    start, end = (float(activations(network, goal, [0], one[None])[0]) for one in (outcome.start, outcome.pixels))
-    check_finite(torch.tensor([start, end]), network.graph, f"'{layer.name}'")
-    status = OK if end > start else DEAD if end == start else WEAK
-    origin = network.origin()
-    unit = UnitResult(
-        unit=0,
-        image=shown(outcome.pixels, chosen.preset.show, origin),
-        start=shown(outcome.start, "clip", origin),
-        history=tuple(outcome.history),
-        activation_start=start,
-        activation_end=end,
-        reference=start,
-        status=status,
-        reason=f"{objective.label}: from {start:.3g} to {end:.3g}",
-        strip=tuple(shown(one, chosen.preset.show, origin) for one in outcome.strip),
-    )
-    return gathered(network.graph, layer.name, chosen, [unit], "float32")
-
-
-def _run(network: Network, goal: Goal, chosen: Settings, count: int, progress: OnProgress | None) -> list[Outcome]:
-    jobs = [Job((chosen.preset.name, chosen.size, chosen.seed, i), i, chosen.start) for i in range(count)]
-    batch = Batch(network, goal, chosen.preset, jobs, chosen.size, chosen.steps, strip=chosen.strip, companion=False)
-
-    def on_step(step: int, steps: int) -> None:
-        if progress is not None:
-            progress(Progress(0, count, step, steps, count))
-
-    return batch.run(on_step)

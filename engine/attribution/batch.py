@@ -12,7 +12,6 @@ import numpy as np
 from ...errors import UsageError
 from ..executors.devices import torch_device
 from ..executors.session import Session
-from ..graph.cut import reads
 from ..graph.graph import Graph
 from ..graph.labels import ends_in_sigmoid
 from ..graph.layers import Layer
@@ -160,30 +159,9 @@ def side_tensors(graph: Graph, layer: Layer, target: str) -> tuple[str, ...]:
     Raises:
         UsageError: the target does not depend on the layer.
     """
-    nodes = graph.model.graph.node
-    above = _reach(nodes, {layer.tensor})
-    from_image = _reach(nodes, {spec.name for spec in graph.inputs})
-    if target not in above:
-        raise UsageError(f"layer '{layer.name}' has no influence on tensor '{target}'; choose a layer before it")
-    producer = {name: node for node in nodes for name in node.output if name}
-    sides: dict[str, None] = {}
-    seen, stack = {layer.tensor}, [target]
-    while stack:
-        name = stack.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        if name in above:
-            stack.extend(n for n in reads(producer[name]) if n)
-        elif name in from_image:
-            sides[name] = None
-    return tuple(sorted(sides))
-
-
-def _reach(nodes: Any, start: set[str]) -> set[str]:
-    """Every tensor that depends on one of ``start`` (these included)."""
-    reached = set(start)
-    for node in nodes:
-        if reached.intersection(reads(node)):
-            reached.update(n for n in node.output if n)
-    return reached
+    try:
+        return graph.index.sides(layer.tensor, target)
+    except UsageError:
+        raise UsageError(
+            f"layer '{layer.name}' has no influence on tensor '{target}'; choose a layer before it"
+        ) from None

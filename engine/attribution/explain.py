@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -13,6 +12,7 @@ import numpy as np
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..pictures.given import model_batch
 from .batch import Batch, Executors, side_tensors
 from .maps import Maps, heatmaps
 from .registry import Method, find_methods
@@ -67,6 +67,7 @@ def explain(
     target: Target | str | int | None = None,
     layer: str | int | Layer | Sequence[str | int | Layer] | None = None,
     *,
+    preprocessed: bool = False,
     device: str = "auto",
     batch: int = 16,
     **options: Any,
@@ -75,11 +76,13 @@ def explain(
 
     Args:
         graph: from `convscope.load`.
-        images: a path, a picture (H, W, 3) in [0, 1], model input (N, C, H, W), or a list of the former two.
+        images: a path, a folder, a Pillow image, an array (H, W, C) or (N, C, H, W), a tensor (C, H, W) or
+            (N, C, H, W), uint8 or in [0, 1], or a list of these: pictures, see `given.sources`.
         method: see `methods.METHODS`.
         target: None (the predicted class), class index or name, ``top:K``, ``unit:LAYER:UNIT[@ROW,COLUMN]``,
             ``output:NAME:INDEX``, or a `Target`.
         layer: for the CAM family; default the last with spatial extent. Several are averaged.
+        preprocessed: ``images`` is an array or tensor in model space already, taken as it is.
         device: "auto", "cpu" or "cuda[:n]".
         batch: images per pass.
         **options: the method's own, for instance ``steps=100``.
@@ -97,7 +100,7 @@ def explain(
     chosen = find_methods(method)
     if len(chosen) > 1:
         raise UsageError(f"explain takes one method at a time, not {method}; call it for each")
-    x, single = as_input(graph, images)
+    x, single = model_batch(graph, images, preprocessed=preprocessed)
     executors = Executors(graph, device=device, batch=batch)
     found: list[Attribution] = []
     for start in range(0, len(x), batch):
@@ -131,30 +134,6 @@ def explain_batch(
             for image, attribution in enumerate(_run(batch, method, targets, layers, options or {})):
                 results[image].append(attribution)
     return results
-
-
-def as_input(graph: Graph, images: Any) -> tuple[np.ndarray, bool]:
-    """Model input (N, C, H, W) float32, and whether a single image was given; see `explain`."""
-    if isinstance(images, (list, tuple)):
-        rows = [as_input(graph, image)[0] for image in images]
-        if not rows:
-            raise UsageError("no image given")
-        return np.concatenate(rows), False
-    images = images.detach().cpu().numpy() if hasattr(images, "detach") else images
-    if getattr(images, "ndim", None) == 4:
-        array = np.asarray(images, dtype=np.float32)
-        if not len(array):
-            raise UsageError("no image given")
-        if array.shape[1] != graph.channels:
-            raise UsageError(
-                f"model input of {graph.name} has {graph.channels} channels (N, C, H, W), not {array.shape}"
-            )
-        return array, len(array) == 1
-    from ..pictures.read import model_input, read_image
-
-    if isinstance(images, (str, os.PathLike)):
-        return model_input(read_image(os.fspath(images)), graph), True
-    return model_input(images, graph), True
 
 
 def default_layer(graph: Graph, target: str) -> Layer:

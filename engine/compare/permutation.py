@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from ..graph.index import attributes
 from .align import Pair
-from .steps import Network, Step, attributes
+from .steps import Network, Step
 
 Names = tuple[np.ndarray, int]  # names along one axis, and that axis
 _TOLERANCE = 1e-5  # of a filter's largest weight

@@ -12,10 +12,11 @@ from onnx import helper, numpy_helper
 
 from ...errors import ConvscopeError
 from ..graph.graph import Graph
+from ..graph.index import attributes
 from .align import Pair
 from .cause import Cause
 from .difference import Bench, common_grid
-from .steps import Network, Step, attributes
+from .steps import Network, Step
 
 _NOT_TRIED = ("missing layer", "weight shape", "operator")
 

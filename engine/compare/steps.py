@@ -12,21 +12,15 @@ from functools import cached_property
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from ..graph.graph import Graph
+from ..graph.index import attributes
+from ..graph.operators import names, operator
 
 CONVOLUTION, DENSE = "convolution", "dense"
-POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "ReduceMean")
-ACTIVATIONS = (
-    *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"),
-    *("Softplus", "Softsign", "Mish", "Swish", "ThresholdedRelu", "Clip", "Erf"),
-)
-# Operators that only move or relabel values: exports differ in them freely.
-_NEUTRAL = {
-    *("Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Constant", "Shape"),
-    *("Gather", "Slice", "Expand"),
-}
+POOLS = (*names(lambda row: row.family in ("pool", "global pool")), "ReduceMean")
+ACTIVATIONS = names(lambda row: row.family == "activation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +83,7 @@ class Network:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.weights = {t.name: t for t in graph.model.graph.initializer}
-        self.producer = {name: node for node in graph.model.graph.node for name in node.output if name}
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in graph.model.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
+        self.weights, self.producer, self.readers = graph.index.weights, graph.index.producer, graph.index.readers
         self._layers = {layer.tensor: layer for layer in graph.layers}
         self._outputs = {o.name for o in graph.outputs}
 
@@ -103,7 +92,7 @@ class Network:
         """Convolutions and dense layers with what belongs to them, and every other operator that is not neutral."""
         found: list[Step] = []
         taken: set[str] = set()
-        for node in self.graph.model.graph.node:
+        for node in self.graph.index.nodes:
             tensor = node.output[0] if node.output else ""
             if tensor in taken or tensor not in self._layers:
                 continue
@@ -173,7 +162,7 @@ class Network:
         )  # fmt: skip
 
     def _other(self, node: onnx.NodeProto) -> Step | None:
-        if node.op_type in _NEUTRAL or self._absorbed(node):
+        if operator(node).neutral or self._absorbed(node):
             return None
         inputs = tuple(n for n in node.input if n and n not in self.weights)
         options = {k: v for k, v in attributes(node).items() if k != "training_mode"}
@@ -195,7 +184,7 @@ class Network:
         return Step(node.op_type, name, tensor, inputs, node, {**options, **constants})
 
     def _only_reader(self, tensor: str) -> onnx.NodeProto | None:
-        readers = self.readers.get(tensor, [])
+        readers = self.readers.get(tensor, ())
         return readers[0] if len(readers) == 1 and tensor not in self._outputs else None
 
     def _per_channel(self, node: onnx.NodeProto, tensor: str, size: int, rank: int) -> tuple[np.ndarray, str] | None:
@@ -214,7 +203,7 @@ class Network:
         return Norm(scale, bias, mean, var, float(str(attributes(node).get("epsilon", 1e-5))), node)
 
     def _absorbed(self, node: onnx.NodeProto) -> bool:
-        readers = self.readers.get(node.output[0], [])
+        readers = self.readers.get(node.output[0], ())
         return node.op_type == "Pad" and len(readers) == 1 and self._zero_pads(node, readers[0]) is not None
 
     def _zero_pads(self, pad: onnx.NodeProto, reader: onnx.NodeProto) -> np.ndarray | None:
@@ -267,19 +256,3 @@ def _pool(options: dict[str, object]) -> dict[str, object]:
     }
     options = {k: v for k, v in options.items() if not (k == "auto_pad" and v == "NOTSET") and k != "storage_order"}
     return {**defaults, **options}
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, object]:
-    """A node's attributes as plain Python values; tensors and graphs are left out."""
-    found: dict[str, object] = {}
-    for a in node.attribute:
-        value = helper.get_attribute_value(a)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        elif isinstance(value, float):
-            value = float(np.float32(value).astype(str))
-        elif hasattr(value, "__iter__") and not isinstance(value, (str, onnx.TensorProto, onnx.GraphProto)):
-            value = list(value)
-        if isinstance(value, (int, float, str, list)):
-            found[a.name] = value
-    return found

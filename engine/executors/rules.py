@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RECTIFIERS = ("Relu", "Clip")  # Clip is how ReLU6 is written
+from ..graph.operators import names
+
+RECTIFIERS = names(lambda row: row.rectifier)
 
 
 class _PositiveGradient(torch.autograd.Function):
@@ -122,11 +124,9 @@ def rescale_product(module: Any, a: Any, b: Any) -> Tensor:
     return linear + (module(a, b) - linear).detach()
 
 
-ELEMENTWISE = (
-    "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "Tanh", "Softplus", "Softsign",
-    "HardSigmoid", "HardSwish", "Gelu", "Erf", "Exp", "Log", "Sqrt", "Abs", "Mish", "ThresholdedRelu",
-)  # fmt: skip
-DEEPLIFT = {**dict.fromkeys(ELEMENTWISE, rescale), "MaxPool": rescale_max_pool, "Mul": rescale_product}
+# Elementwise functions of one tensor that are not lines: for a line the rule is the derivative.
+_BENT = names(lambda row: row.family in ("activation", "function") and row.gradient and not row.linear)
+DEEPLIFT = {**dict.fromkeys(_BENT, rescale), "MaxPool": rescale_max_pool, "Mul": rescale_product}
 
 _TINY = 1e-10  # below this the difference quotient is noise and the derivative stands in; as captum has it
 

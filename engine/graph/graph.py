@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,7 +17,9 @@ from onnx import helper, numpy_helper
 
 from ...errors import UsageError
 from .cut import extract
+from .index import Index
 from .layers import Layer, Source, TensorSpec
+from .operators import operator
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class Graph:
         twin_factory: builds the twin; set by the adapters, since the engine knows no converters.
         aliases: names of tensors that normalization removed -> the tensor that carries the same values.
         permuted: tensor -> axes: the canonical tensor is the source file's tensor transposed by these axes.
+        modules: of a live network, its submodules (torch) or layers (Keras) -> their names, by identity.
     """
 
     model: onnx.ModelProto
@@ -67,6 +71,7 @@ class Graph:
     labels: tuple[str, ...] | None = None
     aliases: dict[str, str] = field(default_factory=dict)
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    modules: Mapping[Any, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -92,16 +97,22 @@ class Graph:
         return fixed[0] or chosen[0], fixed[1] or chosen[1]
 
     @cached_property
+    def index(self) -> Index:
+        """Who makes and who reads each tensor of the canonical graph."""
+        return Index(self.model.graph)
+
+    @cached_property
     def logits(self) -> str:
         """The first output's tensor before a final Softmax, LogSoftmax or Sigmoid: what a class means."""
-        producer = {name: node for node in self.model.graph.node for name in node.output}
         name = self.outputs[0].name
-        while (node := producer.get(name)) is not None and node.op_type in _HEADS:
+        while (node := self.index.producer.get(name)) is not None and operator(node).head is not None:
             name = node.input[0]
         return name
 
-    def layer(self, key: str | int) -> Layer:
+    def layer(self, key: Any) -> Layer:
         """One layer, by human name, tensor name, node name, index, or a glob of names that only one has.
+
+        For a live network also by its own submodule (``net.layer4[1]``) or Keras layer.
 
         A number as text is first a layer's own name (``2`` of a torch Sequential), then an index, as the table
         shows both; only a number beyond the table is a tensor's or node's name (old exporters number tensors).
@@ -110,7 +121,9 @@ class Graph:
         Raises:
             UsageError: no such layer, or several; the closest names are in the message.
         """
-        if isinstance(key, int) or (_is_number(key) and not self._is_named(key)):
+        if not isinstance(key, (str, Integral)):
+            key = self._module_name(key)
+        if isinstance(key, Integral) or (_is_number(key) and not self._is_named(key)):
             index = int(key)
             if not -len(self.layers) <= index < len(self.layers):
                 raise UsageError(f"layer {index} is out of range: {self.name} has {len(self.layers)} layers")
@@ -130,6 +143,15 @@ class Graph:
             f"layer '{key}' is not in {self.name} ({len(self.layers)} layers); {hint}"
             f"list them: convscope info {self.source.path or 'MODEL'}"
         )
+
+    def _module_name(self, module: Any) -> str:
+        try:
+            return self.modules[module]
+        except (KeyError, TypeError):  # unknown, or nothing that can be a key
+            raise UsageError(
+                f"a {type(module).__name__} names no layer of {self.name}; give a name, an index, or a submodule of "
+                "the live network that was loaded"
+            ) from None
 
     def _is_named(self, number: str) -> bool:
         """Whether a number as text is a name, not an index."""
@@ -233,7 +255,7 @@ class Graph:
         known = {v.name: v for v in (*self.model.graph.input, *self.model.graph.value_info)}
         names = inputs or [i.name for i in self.inputs]
         infos = [known.get(n) or helper.make_empty_tensor_value_info(n) for n in names]
-        return extract(self.model, infos, outputs)
+        return extract(self.model, infos, outputs, self.index)
 
     @cached_property
     def _by_name(self) -> dict[str, Layer]:
@@ -244,14 +266,7 @@ class Graph:
 
     @cached_property
     def _ancestors_of_logits(self) -> set[str]:
-        producer = {name: node for node in self.model.graph.node for name in node.output}
-        seen, stack = set[str](), [self.logits]
-        while stack:
-            name = stack.pop()
-            if name not in seen:
-                seen.add(name)
-                stack.extend(producer[name].input if name in producer else ())
-        return seen
+        return self.index.ancestors(self.logits)
 
     def _leads_to_logits(self, layer: Layer) -> bool:
         return layer.tensor in self._ancestors_of_logits
@@ -259,6 +274,3 @@ class Graph:
 
 def _is_number(text: str) -> bool:
     return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 10
-
-
-_HEADS = ("Softmax", "LogSoftmax", "Sigmoid")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import RefusedInput, UsageError
+from .operators import operator
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -146,8 +147,8 @@ def predictions(graph: Graph, logits: np.ndarray, top: int = 3) -> list[Predicti
 
 def ends_in_sigmoid(graph: Graph) -> bool:
     """Whether the classes are independent: the first output is a sigmoid of the logits."""
-    last = next((n for n in graph.model.graph.node if graph.outputs[0].name in n.output), None)
-    return last is not None and last.op_type == "Sigmoid"
+    last = graph.index.producer.get(graph.outputs[0].name)
+    return last is not None and operator(last).head == "sigmoid"
 
 
 def _softmax(values: np.ndarray) -> np.ndarray:

@@ -79,6 +79,15 @@ def read_image(path: str | Path) -> Picture:
         raise RefusedInput(f"image '{path}' is broken: {reason}") from None
 
 
+def from_pillow(image: Image.Image, name: str) -> Picture:
+    """A Pillow image as RGB in [0, 1], converted as a file would be; ``name`` stands for its path.
+
+    Raises:
+        RefusedInput: too large, or values that are no colours.
+    """
+    return _decode(image.copy(), name)
+
+
 def _decode(image: Image.Image, path: str) -> Picture:
     notes: list[str] = []
     if image.width * image.height > MAX_PIXELS:
@@ -202,9 +211,9 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
     found = _short_side(pixels, target, p.crop, p.interpolation) if p.resize == "crop" else None
     fitted = resize(pixels, target, p.interpolation) if found is None else found
     fitted = fitted.clip(0, 1)
-    if graph.channels == 1:
+    if graph.channels == 1 and fitted.shape[2] == 3:
         return (fitted @ _LUMA)[None].astype(np.float32)
-    if graph.channels != 3:
+    if graph.channels != fitted.shape[2]:
         raise UsageError(f"{graph.name} takes {graph.channels} channels; a picture has 1 or 3")
     return np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
@@ -236,7 +245,8 @@ def _centre(pixels: np.ndarray, sides: Sequence[int]) -> np.ndarray:
 
 def model_input(picture: Picture | np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -> np.ndarray:
     """(1, C, H, W) float32 model input of one picture."""
-    pixels = picture.pixels if isinstance(picture, Picture) else _in_colour(checked_pixels(picture))
+    given = picture.pixels if isinstance(picture, Picture) else checked_pixels(picture)
+    pixels = given if given.shape[2] == graph.channels else _in_colour(given)
     return graph.preprocessing.normalize(fit(pixels, graph, size)[None]).astype(np.float32, copy=False)
 
 
@@ -260,16 +270,17 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def stream(
-    paths: Sequence[Path], prepare: Callable[[Picture], T], workers: int = 2
+    paths: Sequence[Path | Picture], prepare: Callable[[Picture], T], workers: int = 2
 ) -> Iterator[tuple[Path, T | RefusedInput]]:
     """Decodes and prepares in threads, in order, at most ``2 * workers`` pictures ahead.
 
-    A broken or vanished picture yields its error instead of a result, so that one file does not end the job.
+    A picture that is in memory already is only prepared; what stands for its path is its name. A broken or vanished
+    picture yields its error instead of a result, so that one file does not end the job.
     """
 
-    def one(path: Path) -> Any:
+    def one(path: Path | Picture) -> Any:
         try:
-            picture = read_image(path)
+            picture = path if isinstance(path, Picture) else read_image(path)
         except UsageError as error:  # it was there when the job began
             return RefusedInput(str(error))
         except RefusedInput as error:
@@ -282,7 +293,8 @@ def stream(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         waiting: list[tuple[Path, Future[Any]]] = []
         for path in paths:
-            waiting.append((path, pool.submit(one, path)))
+            name = Path(path.path) if isinstance(path, Picture) else path
+            waiting.append((name, pool.submit(one, path)))
             if len(waiting) >= 2 * workers:
                 ready, future = waiting.pop(0)
                 yield ready, future.result()

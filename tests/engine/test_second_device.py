@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 
 import convscope
 from convscope.adapters.twin.build import TwinFactory
+from convscope.engine.ascent.ascend import ascend
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.maximize import maximize
-from convscope.engine.ascent.photograph import ascend, dream, invert
+from convscope.engine.ascent.photograph import dream, invert
 from convscope.engine.ascent.recipe import objectives
 from convscope.engine.ascent.recipe.objectives import Objective
 from convscope.engine.ascent.recipe.presets import PRESETS
@@ -27,6 +29,8 @@ from ..far import FAR, FarTensor, second_device
 from ..node_tests import NodeTest, node_tests, outcome
 from .ascent.nets import small, with_silent_filters
 from .attribution.nets import ResidualNet, images, seeded
+
+explain_input = functools.partial(explain, preprocessed=True)  # of arrays in model space
 
 PHOTO = np.random.default_rng(0).random((20, 24, 3)).astype(np.float32)
 
@@ -91,7 +95,7 @@ def test_inversions(gain: float) -> None:
         lambda graph, layer: objectives.direction(layer, np.linspace(-1, 1, layer.channels or 0), 1.0),
         lambda graph, layer: objectives.channel(layer, 1) + objectives.diversity(layer, 2),
         lambda graph, layer: objectives.excitation(layer, [1, 2]),
-        lambda graph, layer: objectives.logit(graph, 1),
+        lambda graph, layer: objectives.logit(1),
     ],
     ids=["neuron", "joint", "interpolation", "direction", "diversity", "excitation", "logit"],
 )
@@ -107,7 +111,7 @@ def test_objectives(objective: Callable[[Graph, Layer], Objective]) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_attribution(method: str) -> None:
     graph = convscope.load(seeded(ResidualNet()), example_input=torch.zeros(2, 3, 32, 32))
-    _same(lambda device: explain(graph, images(1, 32), method, device=device).heatmap)
+    _same(lambda device: explain_input(graph, images(1, 32), method, device=device).heatmap)
 
 
 def test_attacks() -> None:

@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def assert_same(a: Graph, b: Graph, x: np.ndarray, method: str, targets: Any, layers: Any) -> None:
     found = [
-        explain(g, x, method, target=t, layer=la, device="cpu", **OPTIONS.get(method, {}))
+        explain(g, x, method, target=t, layer=la, device="cpu", preprocessed=True, **OPTIONS.get(method, {}))
         for g, t, la in zip((a, b), targets, layers, strict=True)
     ]
     maps = [one if isinstance(one, list) else [one] for one in found]

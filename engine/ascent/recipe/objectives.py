@@ -1,6 +1,6 @@
-"""What ascent maximizes: one number per picture, computed from tapped tensors, with an algebra.
+"""What ascent maximizes: one number per picture, computed from tapped tensors.
 
-Objectives add, subtract, negate and scale (``channel(a) + 0.5 * channel(b) - diversity(c)``), as in the
+``channel("conv4", 3) - 0.1 * layer("conv2")``: objectives have an algebra (`algebra`), as in the
 feature-visualization literature (Olah et al. 2017). A tap is a layer's output, or the tensor before its activation.
 Row i of the batch belongs to picture i, and its value depends on that row alone; `diversity`, which compares
 pictures by definition, compares within fixed groups.
@@ -8,8 +8,7 @@ pictures by definition, compares within fixed groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from numbers import Integral
 
 import numpy as np
@@ -19,47 +18,30 @@ from torch.nn import functional as F
 
 from ....errors import UsageError
 from ...graph.graph import Graph
+from ...graph.labels import find_class
 from ...graph.layers import Layer
 from ..settings import checked_units
+from .algebra import Objective, Place, Taps, Tensors, named, objective, on_layer, place_name
 
-Tensors = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Objective:
-    """A function of tapped tensors.
-
-    Attributes:
-        tensors: names of the tensors that it reads.
-        function: the tensors by name -> (N,) values to maximize.
-        label: in words.
-    """
-
-    tensors: tuple[str, ...]
-    function: Callable[[Tensors], Tensor]
-    label: str
-
-    def __call__(self, values: Tensors) -> Tensor:
-        """(N,) values to maximize."""
-        return self.function(values)
-
-    def __add__(self, other: Objective) -> Objective:
-        tensors = tuple(dict.fromkeys((*self.tensors, *other.tensors)))
-        return Objective(tensors, lambda v: self(v) + other(v), f"{self.label} + {other.label}")
-
-    def __mul__(self, weight: float) -> Objective:
-        return Objective(self.tensors, lambda v: self(v) * weight, f"{weight:g} * ({self.label})")
-
-    __rmul__ = __mul__
-
-    def __neg__(self) -> Objective:
-        return Objective(self.tensors, lambda v: -self(v), f"-({self.label})")
-
-    def __sub__(self, other: Objective) -> Objective:
-        return self + -other
+__all__ = [
+    "Objective",
+    "Place",
+    "Taps",
+    "channel",
+    "direction",
+    "diversity",
+    "excitation",
+    "interpolation",
+    "joint",
+    "layer",
+    "likeness",
+    "logit",
+    "neuron",
+    "objective",
+]
 
 
-def channel(layer: Layer, units: int | Sequence[int], tensor: str | None = None) -> Objective:
+def channel(layer: Place, units: int | Sequence[int], tensor: str | None = None) -> Objective:
     """The mean of a unit over all positions.
 
     Args:
@@ -67,11 +49,16 @@ def channel(layer: Layer, units: int | Sequence[int], tensor: str | None = None)
         units: one unit for every picture, or one per picture.
         tensor: tap this tensor in the layer's stead, for instance the one before its activation.
     """
-    name = tensor or layer.tensor
-    return Objective((name,), lambda v: _mean(_pick(layer, v[name], units)), f"{layer.name}[{_words(units)}]")
+    label = f"{place_name(layer)}[{_words(units)}]"
+
+    def on(found: Layer) -> Objective:
+        name = tensor or found.tensor
+        return Objective((name,), lambda v: _mean(_pick(found, v[name], units)), label)
+
+    return on_layer(layer, label, on)
 
 
-def excitation(layer: Layer, units: int | Sequence[int]) -> Objective:
+def excitation(layer: Place, units: int | Sequence[int]) -> Objective:
     """The mean over all positions of a unit's positive part; of all its values where none is positive.
 
     At a layer of signed values (a convolution before its activation) the plain mean says little: a blank picture
@@ -82,57 +69,76 @@ def excitation(layer: Layer, units: int | Sequence[int]) -> Objective:
         layer: where the unit is.
         units: one unit for every picture, or one per picture.
     """
+    label = f"{place_name(layer)}[{_words(units)}] where positive"
 
-    def value(values: Tensors) -> Tensor:
-        maps = _pick(layer, values[layer.tensor], units)
-        maps = maps.reshape(len(maps), -1)
-        excited = (maps > 0).any(1, keepdim=True)
-        return torch.where(excited, maps.clamp_min(0), maps).mean(1)
+    def on(found: Layer) -> Objective:
+        def value(values: Tensors) -> Tensor:
+            maps = _pick(found, values[found.tensor], units)
+            maps = maps.reshape(len(maps), -1)
+            excited = (maps > 0).any(1, keepdim=True)
+            return torch.where(excited, maps.clamp_min(0), maps).mean(1)
 
-    return Objective((layer.tensor,), value, f"{layer.name}[{_words(units)}] where positive")
+        return Objective((found.tensor,), value, label)
+
+    return on_layer(layer, label, on)
 
 
 def neuron(
-    layer: Layer, units: int | Sequence[int], position: tuple[int, ...] | None = None, tensor: str | None = None
+    layer: Place, units: int | Sequence[int], position: tuple[int, ...] | None = None, tensor: str | None = None
 ) -> Objective:
     """A unit at one position: (row, column), or by default the middle of its map."""
-    name = tensor or layer.tensor
-
-    def value(values: Tensors) -> Tensor:
-        maps = _pick(layer, values[name], units)
-        sizes = maps.shape[1:]
-        place = position if position is not None else tuple(s // 2 for s in sizes)
-        if len(place) != len(sizes) or any(not -s <= p < s for p, s in zip(place, sizes, strict=True)):
-            raise UsageError(f"position {place} is outside layer '{layer.name}', whose map is {tuple(sizes)}")
-        for p in place:
-            maps = maps[:, p]
-        return maps
-
     where = "centre" if position is None else ",".join(map(str, position))
-    return Objective((name,), value, f"{layer.name}[{_words(units)}] at {where}")
+    label = f"{place_name(layer)}[{_words(units)}] at {where}"
+
+    def on(found: Layer) -> Objective:
+        name = tensor or found.tensor
+
+        def value(values: Tensors) -> Tensor:
+            maps = _pick(found, values[name], units)
+            sizes = maps.shape[1:]
+            at = position if position is not None else tuple(s // 2 for s in sizes)
+            if len(at) != len(sizes) or any(not -s <= p < s for p, s in zip(at, sizes, strict=True)):
+                raise UsageError(f"position {at} is outside layer '{found.name}', whose map is {tuple(sizes)}")
+            for p in at:
+                maps = maps[:, p]
+            return maps
+
+        return Objective((name,), value, label)
+
+    return on_layer(layer, label, on)
 
 
-def whole_layer(layer: Layer, units: Sequence[int] | None = None) -> Objective:
+def layer(layer: Place, units: Sequence[int] | None = None) -> Objective:
     """Half the mean square of a layer, or of some of its units: DeepDream (Mordvintsev et al. 2015)."""
+    label = f"{place_name(layer)} squared" + ("" if units is None else f"[{_words(units)}]")
 
-    def value(values: Tensors) -> Tensor:
-        maps = layer.channels_first(values[layer.tensor])
-        chosen = maps if units is None else maps[:, checked_units(layer, units)]
-        return 0.5 * chosen.square().flatten(1).mean(1)
+    def on(found: Layer) -> Objective:
+        def value(values: Tensors) -> Tensor:
+            maps = found.channels_first(values[found.tensor])
+            chosen = maps if units is None else maps[:, checked_units(found, units)]
+            return 0.5 * chosen.square().flatten(1).mean(1)
 
-    return Objective((layer.tensor,), value, f"{layer.name} squared" + ("" if units is None else f"[{_words(units)}]"))
+        return Objective((found.tensor,), value, label)
 
-
-def logit(graph: Graph, classes: int | Sequence[int]) -> Objective:
-    """A class's value before the softmax, one class for every picture or one per picture."""
-
-    def value(values: Tensors) -> Tensor:
-        return _rows(values[graph.logits].flatten(1), classes, f"class of {graph.name}")
-
-    return Objective((graph.logits,), value, f"class {_words(classes)}")
+    return on_layer(layer, label, on)
 
 
-def direction(layer: Layer, vector: Sequence[float] | np.ndarray, cosine_power: float = 0.0) -> Objective:
+def logit(classes: int | str | Sequence[int]) -> Objective:
+    """A class's value before the softmax: one class for every picture, by number or name, or one number per picture."""
+    label = f"class {_words(classes)}"
+
+    def on(graph: Graph) -> Objective:
+        chosen = find_class(graph, classes) if isinstance(classes, str) else classes
+
+        def value(values: Tensors) -> Tensor:
+            return _rows(values[graph.logits].flatten(1), chosen, f"class of {graph.name}")
+
+        return Objective((graph.logits,), value, label)
+
+    return named(on, label)
+
+
+def direction(layer: Place, vector: Sequence[float] | np.ndarray, cosine_power: float = 0.0) -> Objective:
     """The mean over positions of <a, v>, times cosine(a, v) ** ``cosine_power`` (at least 0.1).
 
     Args:
@@ -140,28 +146,37 @@ def direction(layer: Layer, vector: Sequence[float] | np.ndarray, cosine_power: 
         vector: the direction; only its direction counts.
         cosine_power: the more, the less a large activation that points elsewhere counts.
     """
+    label = f"a direction in {place_name(layer)}"
     values = np.asarray(vector, dtype=np.float32)
+
+    def on(found: Layer) -> Objective:
+        unit = _unit_vector(found, values)
+
+        def value(tensors: Tensors) -> Tensor:
+            maps = _maps(found, tensors)
+            v = unit.to(maps.device, maps.dtype).reshape(1, -1, 1)
+            dot = (maps * v).sum(1)
+            if cosine_power:
+                cosine = dot / maps.square().sum(1).add(1e-12).sqrt()
+                dot = dot * cosine.clamp_min(0.1) ** cosine_power
+            return dot.mean(1)
+
+        return Objective((found.tensor,), value, label)
+
+    return on_layer(layer, label, on)
+
+
+def _unit_vector(layer: Layer, values: np.ndarray) -> Tensor:
     if values.shape != (layer.channels,) or not np.isfinite(values).all() or not np.any(values):
         raise UsageError(
             f"a direction in layer '{layer.name}' has {layer.channels} finite values, not all zero; "
             f"this one has shape {values.shape}"
         )
     values = values / np.abs(values).max()  # the squares of very small values are zero
-    unit = torch.from_numpy(values / np.linalg.norm(values))
-
-    def value(tensors: Tensors) -> Tensor:
-        maps = _maps(layer, tensors)
-        v = unit.to(maps.device, maps.dtype).reshape(1, -1, 1)
-        dot = (maps * v).sum(1)
-        if cosine_power:
-            cosine = dot / maps.square().sum(1).add(1e-12).sqrt()
-            dot = dot * cosine.clamp_min(0.1) ** cosine_power
-        return dot.mean(1)
-
-    return Objective((layer.tensor,), value, f"a direction in {layer.name}")
+    return torch.from_numpy(values / np.linalg.norm(values))
 
 
-def joint(layer: Layer, units: Sequence[int], weights: Sequence[float] | None = None) -> Objective:
+def joint(layer: Place, units: Sequence[int], weights: Sequence[float] | None = None) -> Objective:
     """Several units at once in every picture, each with its weight (default one)."""
     each = [1.0] * len(units) if weights is None else [float(weight) for weight in weights]
     if len(each) != len(units) or not each:
@@ -170,23 +185,27 @@ def joint(layer: Layer, units: Sequence[int], weights: Sequence[float] | None = 
     return sum(rest, first)
 
 
-def interpolation(layer: Layer, first: int, second: int, count: int) -> Objective:
+def interpolation(layer: Place, first: int, second: int, count: int) -> Objective:
     """``count`` pictures on the way from one unit to another: weights (1, 0) to (0, 1) in even steps."""
     if count < 1:
         raise UsageError(f"an interpolation of {count} pictures was asked for; it takes one or more")
     share = torch.linspace(0, 1, count)
+    label = f"{place_name(layer)}[{first}] to [{second}]"
 
-    def value(values: Tensors) -> Tensor:
-        one, other = (channel(layer, unit)(values) for unit in (first, second))
-        if len(one) != count:
-            raise UsageError(f"an interpolation of {count} pictures was asked for {len(one)}; make as many")
-        t = share.to(one.device)
-        return (1 - t) * one + t * other
+    def on(found: Layer) -> Objective:
+        def value(values: Tensors) -> Tensor:
+            one, other = (channel(found, unit)(values) for unit in (first, second))
+            if len(one) != count:
+                raise UsageError(f"an interpolation of {count} pictures was asked for {len(one)}; make as many")
+            t = share.to(one.device)
+            return (1 - t) * one + t * other
 
-    return Objective((layer.tensor,), value, f"{layer.name}[{first}] to [{second}]")
+        return Objective((found.tensor,), value, label)
+
+    return on_layer(layer, label, on)
 
 
-def diversity(layer: Layer, group: int) -> Objective:
+def diversity(layer: Place, group: int) -> Objective:
     """Minus the mean similarity of each picture's style to that of its group's others (Olah et al. 2017).
 
     Style is the Gram matrix of the layer's channels over positions, similarity the cosine of two of them.
@@ -197,17 +216,21 @@ def diversity(layer: Layer, group: int) -> Objective:
     """
     if group < 1:
         raise UsageError(f"diversity compares groups of pictures; a group of {group} is none")
+    label = f"diversity of {place_name(layer)}"
 
-    def value(values: Tensors) -> Tensor:
-        maps = _maps(layer, values)
-        if len(maps) % group:
-            raise UsageError(f"diversity compares groups of {group} pictures, which {len(maps)} do not fill")
-        gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1).reshape(-1, group, maps.shape[1] ** 2)
-        similar = gram @ gram.transpose(1, 2)
-        others = similar.sum(2) - similar.diagonal(dim1=1, dim2=2)
-        return -(others / max(group - 1, 1)).flatten()
+    def on(found: Layer) -> Objective:
+        def value(values: Tensors) -> Tensor:
+            maps = _maps(found, values)
+            if len(maps) % group:
+                raise UsageError(f"diversity compares groups of {group} pictures, which {len(maps)} do not fill")
+            gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1).reshape(-1, group, maps.shape[1] ** 2)
+            similar = gram @ gram.transpose(1, 2)
+            others = similar.sum(2) - similar.diagonal(dim1=1, dim2=2)
+            return -(others / max(group - 1, 1)).flatten()
 
-    return Objective((layer.tensor,), value, f"diversity of {layer.name}")
+        return Objective((found.tensor,), value, label)
+
+    return on_layer(layer, label, on)
 
 
 def likeness(layer: Layer, target: Tensor, gain: float = 1.0) -> Objective:
@@ -259,5 +282,5 @@ def _mean(maps: Tensor) -> Tensor:
     return maps.flatten(1).mean(1) if maps.dim() > 1 else maps
 
 
-def _words(units: int | Sequence[int]) -> str:
-    return str(units) if isinstance(units, (int, Integral)) else ",".join(map(str, units))
+def _words(units: int | str | Sequence[int]) -> str:
+    return str(units) if isinstance(units, (int, Integral, str)) else ",".join(map(str, units))

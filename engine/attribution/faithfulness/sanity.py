@@ -18,6 +18,7 @@ from scipy.stats import rankdata
 
 from ....errors import UsageError
 from ...graph.graph import Graph
+from ...graph.operators import operator
 from ..batch import Batch, Executors
 from ..registry import Method
 from ..targets import Target
@@ -104,11 +105,11 @@ def cascade(
 
 def weight_names(graph: Graph) -> list[str]:
     """The weight tensors (of rank 2 and more) of convolutions and dense layers, in order of execution."""
-    kinds = {t.name: t for t in graph.model.graph.initializer}
+    stored = graph.index.weights
     found: dict[str, None] = {}
-    for node in graph.model.graph.node:
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-            found.update(dict.fromkeys(n for n in node.input[1:2] if n in kinds and len(kinds[n].dims) >= 2))
+    for node in graph.index.nodes:
+        if operator(node).family in ("convolution", "dense"):
+            found.update(dict.fromkeys(n for n in node.input[1:2] if n in stored and len(stored[n].dims) >= 2))
     return list(found)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto
 
+from ...graph.index import Index, attributes
 from ..batch import Batch
 from ..maps import Maps, resized, unit_range
 from ..targets import Target, scores
@@ -40,39 +40,29 @@ def full_grad(batch: Batch, targets: Sequence[Target], *, epsilon: float = 0.0) 
 
 def spatial_biases(batch: Batch, target: str) -> dict[str, np.ndarray]:
     """Output tensor -> bias (K,) of every convolution and batch normalization that the target depends on."""
-    graph = batch.graph.model.graph
-    constants = {t.name: t for t in graph.initializer}
+    index = batch.graph.index
     spatial = {layer.tensor for layer in batch.graph.layers if layer.is_spatial and layer.channel_axis == 1}
-    needed = _ancestors(graph.node, target)
+    needed = index.ancestors(target)
     found = {}
-    for node in graph.node:
+    for node in index.nodes:
         tensor = node.output[0]
         if tensor in needed and tensor in spatial:
-            bias = _bias(node, constants)
+            bias = _bias(node, index)
             if bias is not None:
                 found[tensor] = bias
     return found
 
 
-def _bias(node: NodeProto, constants: dict[str, Any]) -> np.ndarray | None:
-    if node.op_type in ("Conv", "ConvTranspose") and len(node.input) > 2 and node.input[2] in constants:
-        return numpy_helper.to_array(constants[node.input[2]])
-    if node.op_type == "BatchNormalization" and all(n in constants for n in node.input[1:5]):
-        gamma, beta, mean, variance = (numpy_helper.to_array(constants[n]) for n in node.input[1:5])
-        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-        return (beta - mean * gamma / np.sqrt(variance + epsilon)).astype(np.float32)
+def _bias(node: NodeProto, index: Index) -> np.ndarray | None:
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return index.constant(node.input[2]) if len(node.input) > 2 else None
+    if node.op_type == "BatchNormalization":
+        parts = [value for name in node.input[1:5] if (value := index.constant(name)) is not None]
+        if len(parts) == 4:
+            gamma, beta, mean, variance = parts
+            epsilon = attributes(node).get("epsilon", 1e-5)
+            return np.asarray(beta - mean * gamma / np.sqrt(variance + epsilon), dtype=np.float32)
     return None
-
-
-def _ancestors(nodes: Any, target: str) -> set[str]:
-    producer = {name: node for node in nodes for name in node.output if name}
-    seen, stack = set[str](), [target]
-    while stack:
-        name = stack.pop()
-        if name not in seen:
-            seen.add(name)
-            stack.extend(n for n in (producer[name].input if name in producer else ()) if n)
-    return seen
 
 
 def _psi(products: np.ndarray, size: tuple[int, int], epsilon: float) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ....errors import UsageError
-from ...graph.cut import nodes_between
 from ...graph.layers import Layer
+from ...graph.operators import operator
 from ..batch import Batch
 from ..maps import Maps, resized
 from ..targets import Target, scores
@@ -81,11 +81,6 @@ LAYER_METHODS = {
     "guidedgradcam": guided_grad_cam,
 }
 
-_LINEAR_HEAD = frozenset({
-    "GlobalAveragePool", "ReduceMean", "AveragePool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose",
-    "Identity", "Dropout", "Gemm", "MatMul", "Conv", "Add", "Constant", "Shape", "Gather", "Concat", "Slice", "Cast",
-})  # fmt: skip
-
 
 def _maps(maps: Any) -> Maps:
     values = maps.detach().cpu().numpy().astype(np.float32)
@@ -101,10 +96,12 @@ def _require_spatial(layer: Layer) -> None:
 
 def _require_linear_head(batch: Batch, target: str, layer: Layer) -> None:
     names = (layer.tensor, *batch.executors.sides(layer, target))
-    ops = [n.op_type for n in nodes_between(batch.graph.model.graph, names, [target])]
+    nodes = batch.graph.index.between(names, [target])
+    ops, found = [node.op_type for node in nodes], [operator(node) for node in nodes]
     pools = sum(op in ("GlobalAveragePool", "ReduceMean", "AveragePool") for op in ops)
-    linear = sum(op in ("Gemm", "MatMul", "Conv") for op in ops)
-    if len(names) > 1 or pools != 1 or linear != 1 or not _LINEAR_HEAD.issuperset(ops):
+    layers = sum(row.family in ("dense", "convolution") for row in found)
+    linear = all(row.linear or row.family in ("size", "constant") for row in found)
+    if len(names) > 1 or pools != 1 or layers != 1 or not linear:
         raise UsageError(
             f"method 'cam' needs global average pooling and one linear layer after '{layer.name}', "
             f"found {' '.join(ops) or 'nothing'}; use gradcam, which needs no such head"

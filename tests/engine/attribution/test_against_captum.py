@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import numpy as np
@@ -23,6 +24,8 @@ from convscope.engine.attribution.faithfulness.measures import max_sensitivity  
 
 from .nets import ResidualNet, gated, images, relative, residual, seeded  # noqa: E402
 
+explain_input = functools.partial(explain, preprocessed=True)  # of arrays in model space
+
 TOLERANCE = 1e-4
 NETS = {"residual": (residual, 32, 3), "gated": (gated, 16, 1)}
 
@@ -35,7 +38,7 @@ def case(request):
 
 
 def ours(graph, x, method, target, **options):
-    found = explain(graph, x, method, target, **options)
+    found = explain_input(graph, x, method, target, **options)
     return np.stack([a.values for a in (found if isinstance(found, list) else [found])])
 
 
@@ -128,7 +131,7 @@ def test_deep_lift_on_maximum_pooling_equals_the_rule_where_captum_misses_it_bes
 def test_deep_lift_is_complete_on_gates_where_captum_is_not():
     net, graph = gated()
     x = images(3, 16)
-    found = explain(graph, x, "deeplift", 1, baseline="zero")
+    found = explain_input(graph, x, "deeplift", 1, baseline="zero")
     assert max(abs(a.figures["completeness_gap"]) for a in found) < 1e-4
     reference = theirs(attr.DeepLift(net).attribute, x, target=1, baselines=torch.zeros(3, 3, 16, 16))
     change = np.asarray([a.figures["score_change"] for a in found])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,8 @@ from convscope.engine.attribution.methods.layer_methods import capture  # noqa: 
 from convscope.engine.attribution.methods.perturbation import score_cam  # noqa: E402
 
 from .nets import images, relative, residual  # noqa: E402
+
+explain_input = functools.partial(explain, preprocessed=True)  # of arrays in model space
 
 TOLERANCE = 1e-4
 TARGET = 3
@@ -49,7 +53,7 @@ def theirs_raw(cls, layer):
 
 
 def ours_raw(method, layer):
-    return np.stack([a.values for a in explain(residual()[1], X, method, TARGET, layer)])
+    return np.stack([a.values for a in explain_input(residual()[1], X, method, TARGET, layer)])
 
 
 @pytest.mark.parametrize("layer", ["block2.relu2", "block1.relu2", "block1.conv2", "block2.bn1"])
@@ -72,7 +76,7 @@ def test_maps_equal_grad_cam_after_its_scaling(method):
 
 
 def test_heatmaps_equal_grad_cam_wherever_some_position_has_no_evidence():
-    ours = np.stack([a.heatmap for a in explain(residual()[1], X, "gradcam", TARGET, "block1.conv2")])
+    ours = np.stack([a.heatmap for a in explain_input(residual()[1], X, "gradcam", TARGET, "block1.conv2")])
     theirs = theirs_scaled(reference.GradCAM, "block1.conv2")
     empty = [i for i in range(len(X)) if (ours[i] == 0).any()]
     assert empty and relative(ours[empty], theirs[empty]) < TOLERANCE
@@ -80,7 +84,7 @@ def test_heatmaps_equal_grad_cam_wherever_some_position_has_no_evidence():
 
 def test_several_layers_are_averaged_as_grad_cam_does():
     names = "block1.relu2,block2.relu2"
-    ours = np.stack([a.values for a in explain(residual()[1], X, "gradcam", TARGET, names)])
+    ours = np.stack([a.values for a in explain_input(residual()[1], X, "gradcam", TARGET, names)])
     theirs = theirs_scaled(reference.GradCAM, names)
     each = [ours_raw("gradcam", name) for name in names.split(",")]
     whole = [i for i in range(len(X)) if all((e[i] <= 0).any() for e in each)]
@@ -188,7 +192,7 @@ def test_full_grad_equals_the_reference_with_its_epsilon():
     net, graph = residual()
     with reference.FullGrad(model=net, target_layers=[]) as cam:
         theirs = cam(torch.from_numpy(X), [ClassifierOutputTarget(TARGET)] * 3)
-    ours = np.stack([a.values for a in explain(graph, X, "fullgrad", TARGET, epsilon=1e-7)])
+    ours = np.stack([a.values for a in explain_input(graph, X, "fullgrad", TARGET, epsilon=1e-7)])
     assert relative(scale_cam_image(ours), theirs) < TOLERANCE
 
 
@@ -220,7 +224,7 @@ def test_a_pretrained_like_resnet_18_agrees_on_grad_cam_and_hires_cam():
     graph = convscope.load(net, example_input=torch.zeros(1, 3, 64, 64), check=False)
     x = images(2, 64)
     for method, cls in (("gradcam", reference.GradCAM), ("hirescam", reference.HiResCAM)):
-        ours = np.stack([a.values for a in explain(graph, x, method, 7, graph.last_spatial_layer())])
+        ours = np.stack([a.values for a in explain_input(graph, x, method, 7, graph.last_spatial_layer())])
         theirs = theirs_scaled(cls, "layer4", net, x, 7)
         assert relative(scale_cam_image(scale_cam_image(np.maximum(ours, 0), (64, 64))), theirs) < TOLERANCE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 
 import numpy as np
@@ -22,6 +23,8 @@ from convscope.engine.attribution.faithfulness.measures import deletion, inserti
 
 from .nets import images, relative, residual  # noqa: E402
 
+explain_input = functools.partial(explain, preprocessed=True)  # of arrays in model space
+
 X = images(2, 32)
 LAYER = "block2.relu2"
 
@@ -38,7 +41,7 @@ def theirs(cls, **arguments):
     [("cam", methods.CAM, {"fc_layer": "head"}), ("gradcam", methods.GradCAM, {}), ("layercam", methods.LayerCAM, {})],
 )
 def test_maps_before_scaling(method, cls, arguments):
-    ours = np.stack([a.values for a in explain(residual()[1], X, method, 3, LAYER)])
+    ours = np.stack([a.values for a in explain_input(residual()[1], X, method, 3, LAYER)])
     reference = theirs(cls, **arguments)
     ours = ours if reference.min() < 0 else np.maximum(ours, 0)
     assert relative(ours, reference) < 1e-4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from typing import Any
@@ -19,6 +20,8 @@ import convscope  # noqa: E402
 from convscope.engine.attribution import explain  # noqa: E402
 
 from .nets import relative  # noqa: E402
+
+explain_input = functools.partial(explain, preprocessed=True)  # of arrays in model space
 
 METHODS = ("gradcam", "hirescam", "layercam", "eigencam", "ablationcam", "saliency", "inputxgradient", "guidedbackprop")
 
@@ -88,7 +91,7 @@ def test_the_network_has_learned_something(trained):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_three_formats_give_one_heatmap(trained, graphs, method):
-    found = {name: explain(graph, trained[1], method) for name, graph in graphs.items()}
+    found = {name: explain_input(graph, trained[1], method) for name, graph in graphs.items()}
     classes = {name: [a.target.index for a in each] for name, each in found.items()}
     assert classes["onnx"] == classes["keras"] == classes["torch"]
     for name in ("onnx", "keras"):

@@ -49,7 +49,7 @@ def model_input(graph, pixels):
 @pytest.mark.parametrize("name", CASES)
 def test_the_right_class_is_in_the_top_3_and_grad_cams_mass_on_the_object(graph, name):
     load, box, classes, least = CASES[name]
-    found = explain(graph, model_input(graph, load()), "gradcam", "top:3")
+    found = explain(graph, model_input(graph, load()), "gradcam", "top:3", preprocessed=True)
     right = [a for a in found if a.target.index in classes]
     assert right, [a.target.index for a in found]
     inside = share_inside(right[0].heatmap, box)
@@ -61,7 +61,7 @@ def test_the_right_class_is_in_the_top_3_and_grad_cams_mass_on_the_object(graph,
 @pytest.mark.parametrize("name", CASES)
 def test_the_maximum_lies_on_the_object(graph, name):
     load, (top, left, bottom, right), classes, _ = CASES[name]
-    found = explain(graph, model_input(graph, load()), "gradcam", "top:3")
+    found = explain(graph, model_input(graph, load()), "gradcam", "top:3", preprocessed=True)
     heat = next(a for a in found if a.target.index in classes).heatmap
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     assert top <= row < bottom and left <= column < right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,8 @@ from convscope.engine.pages.explanation import Style, drawn, on_picture, page, p
 from convscope.engine.pictures.crops import seen_box
 
 from .nets import images, residual
+
+explain_input = functools.partial(explain, preprocessed=True)  # of arrays in model space
 
 
 def cropping(size=(32, 32), crop=0.5):
@@ -65,7 +68,7 @@ def lesson(photograph: np.ndarray, heat: np.ndarray, alpha: float) -> np.ndarray
 
 def test_jet_with_04_is_the_lessons_overlay_of_the_layers_own_map():
     graph = residual()[1]
-    found = explain(graph, images(1, 32), "gradcam", 3)
+    found = explain_input(graph, images(1, 32), "gradcam", 3)
     photograph = np.random.default_rng(0).integers(0, 256, (48, 60, 3), dtype=np.uint8)
     raw = np.maximum(found.values, 0)
     expected = lesson(photograph, raw / raw.max(), 0.4)
@@ -76,7 +79,7 @@ def test_jet_with_04_is_the_lessons_overlay_of_the_layers_own_map():
 
 def test_saved_files_hold_the_map_and_say_what_they_are(tmp_path):
     graph = residual()[1]
-    found = explain(graph, images(1, 32), "saliency", 3)
+    found = explain_input(graph, images(1, 32), "saliency", 3)
     pixels = np.random.default_rng(0).random((20, 30, 3)).astype(np.float32)
     entry, heat, over = save(graph, found, pixels, tmp_path / "cat", Style("viridis", 0.5, "blend"))
     assert (np.load(tmp_path / entry["heatmap"]) == found.heatmap).all()
@@ -93,6 +96,6 @@ def test_saved_files_hold_the_map_and_say_what_they_are(tmp_path):
 
 def test_a_units_name_makes_a_safe_file_name(tmp_path):
     graph = residual()[1]
-    found = explain(graph, images(1, 32), "saliency", "unit:block1.relu2:2@1,1")
+    found = explain_input(graph, images(1, 32), "saliency", "unit:block1.relu2:2@1,1")
     entry, _, _ = save(graph, found, np.zeros((8, 8, 3), np.float32), tmp_path / "x", Style())
     assert entry["heatmap"] == "x/saliency-block1.relu2-2-1-1.npy"

@@ -1,0 +1,56 @@
+"""Two processes never write into one folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convscope.engine.locks import locked
+from convscope.errors import UsageError
+
+_HOLD = """
+import sys
+from convscope.engine.locks import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(folder: Path) -> subprocess.Popen[str]:
+    """Another process that holds the lock until it is killed or its stdin closed."""
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", _HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    return child
+
+
+def test_a_folder_that_another_process_writes_into_is_refused_by_name(tmp_path: Path) -> None:
+    child = hold(tmp_path / "out")
+    try:
+        with pytest.raises(UsageError, match=r"another convscope is writing into .*out"), locked(tmp_path / "out"):
+            pass
+    finally:
+        child.kill()
+        child.communicate()
+    with locked(tmp_path / "out"):  # a lock dies with its process
+        pass
+
+
+def test_one_process_may_lock_a_folder_twice(tmp_path: Path) -> None:
+    with locked(tmp_path), locked(tmp_path / "."):
+        pass
+    hold(tmp_path).communicate("")  # and both are gone
+
+
+def test_a_lock_leaves_nothing_behind_but_what_was_written(tmp_path: Path) -> None:
+    with locked(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert not list(tmp_path.iterdir())
+    with locked(tmp_path / "a"):
+        (tmp_path / "a" / "file").touch()
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["file"]
