@@ -12,7 +12,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _FACE = {
-    "load": ".adapters.load",
+    "load": ".models.load",
     "activations": ".engine.activations.stream",
     "compare": ".engine.compare",
     "explain": ".engine.attribution",

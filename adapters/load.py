@@ -52,14 +52,15 @@ def load(
     """The normalized graph of a model, whatever framework it comes from.
 
     Args:
-        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` (with
-            ``example_input``) or a ``keras.Model``.
+        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` or a
+            ``keras.Model``.
         arch: ``package.module:callable`` that builds the network, for files that hold weights alone.
         trust: allow formats whose loading runs code from the file (pickled modules, TorchScript, Lambda).
-        example_input: a float tensor (N, C, H, W) for live torch modules.
+        example_input: for torch modules, a float tensor or NumPy array (N, C, H, W), or a tuple of them; default a
+            random one of ``size``, or else of the first usual size that the network takes.
         preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
         labels: class names by index.
-        size: (height, width) where the file leaves the image size open.
+        size: (height, width) where the source leaves the image size open.
         layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
         check: compare every tensor of the two executors on a small random image.
 
@@ -78,7 +79,7 @@ def load(
             stated = size or (beside.size if beside else None)
             exported = _from_file(path, kind, arch, trust, example_input, stated)
         else:
-            kind, exported = _from_object(source, example_input)
+            kind, exported = _from_object(source, example_input, size)
         chosen = _preprocessing(preprocessing, exported, path)
         graph = build_graph(exported, kind, path, chosen, labels, size=size, layout=layout)
         del exported  # its weights, while the check needs room for two executors
@@ -182,7 +183,7 @@ def _from_file(
     return load_torch_file(path, arch=arch, trust=trust, example_input=example_input, size=size)
 
 
-def _from_object(source: Any, example_input: Any) -> tuple[str, Exported]:
+def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) -> tuple[str, Exported]:
     root = {c.__module__.split(".")[0] for c in type(source).__mro__}
     if isinstance(source, onnx.ModelProto):
         model = parse(source.SerializeToString(), "the ModelProto")
@@ -195,9 +196,7 @@ def _from_object(source: Any, example_input: Any) -> tuple[str, Exported]:
     if "torch" in root:
         from .torch.load import export_torch
 
-        if example_input is None:
-            raise UsageError("a live torch module needs example_input, a float tensor of shape (1, C, H, W)")
-        return "torch", replace(export_torch(source, example_input), name=type(source).__name__)
+        return "torch", replace(export_torch(source, example_input, size), name=type(source).__name__)
     raise UsageError(
         f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module or a keras.Model"
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .common import clean, emit, emit_json, progress, say
+from .common import clean, command_line, emit, emit_json, progress, say
 from .terminal import live as live_screen
 
 if TYPE_CHECKING:
@@ -247,14 +247,6 @@ def _is_album(folder: Path) -> bool:
     from ..engine.ascent.album import MANIFEST
 
     return (folder / MANIFEST).exists()
-
-
-def command_line() -> str:
-    """The command that is running, for a shell."""
-    import shlex
-
-    words = [w for w in sys.argv[1:] if w not in ("--live", "--force", "--json", "--quiet", "-q")]
-    return shlex.join(["convscope", *words])
 
 
 def write_single(

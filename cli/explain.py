@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError
-from .common import (
+from .loading import loading_options, open_model
+from .options import (
     BatchOption,
+    ColormapOption,
     DeviceOption,
     ImagesArgument,
     JsonOption,
@@ -18,11 +20,17 @@ from .common import (
     ModelArgument,
     OutOption,
     QuietOption,
-    clean,
-    loading_options,
-    open_model,
+    SetOption,
+    TopOption,
+    parse_settings,
 )
-from .explain_job import Job, finish, run
+from .output import command_line, emit, emit_json, partly_done, predictions_in_words, say
+from .progress import drawn
+from .tables import show_ranking
+
+if TYPE_CHECKING:
+    from ..engine.runs.events import Event
+    from ..engine.runs.explain import Box
 
 MethodOption = Annotated[
     str, typer.Option("--method", "-m", metavar="NAME,...", help="gradcam, layercam, integratedgradients, ... or all.")
@@ -37,7 +45,6 @@ ClassOption = Annotated[
     ),
 ]
 MetricsOption = Annotated[bool, typer.Option("--metrics", help="Rank the methods by how faithful they are here.")]
-ColormapOption = Annotated[str, typer.Option("--colormap", metavar="NAME", help="jet, turbo, viridis, magma, ...")]
 AlphaOption = Annotated[float, typer.Option("--alpha", min=0.0, max=1.0, help="Weight of the colours.")]
 StyleOption = Annotated[
     str, typer.Option("--style", metavar="STYLE", help="lecture (the classic Keras overlay) or blend.")
@@ -46,10 +53,6 @@ BoxOption = Annotated[
     list[str] | None,
     typer.Option("--box", metavar="T,L,B,R", help="Where the object is, pixels of the model's input; for --metrics."),
 ]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A method's own option, like steps=100.")
-]
-TopOption = Annotated[int, typer.Option("--top", min=1, help="Predictions to report.")]
 
 
 @loading_options
@@ -57,7 +60,7 @@ def command(
     model: ModelArgument,
     images: ImagesArgument,
     method: MethodOption = "gradcam",
-    wanted: ClassOption = None,
+    target: ClassOption = None,
     layer: LayerOption = None,
     metrics: MetricsOption = False,
     box: BoxOption = None,
@@ -71,66 +74,65 @@ def command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    **options: Any,
+    **loading: Any,
 ) -> None:
     """Show where in a picture the evidence for a class lies.
 
     Writes each heatmap raw (npy), coloured and laid over the picture, a side-by-side page and result.json.
     """
-    from ..engine.attribution.registry import find_methods
     from ..engine.pages.explanation import Style
     from ..engine.pictures.read import image_paths
-    from ..engine.render import colormaps, overlay
+    from ..engine.runs import explain
+    from ..engine.runs.events import ImageDone
 
-    methods = find_methods(method)
-    colormaps.table(colormap)
-    if style not in overlay.STYLES:
-        raise UsageError(f"--style '{style}' is unknown; choose {' or '.join(overlay.STYLES)}")
-    boxes = [_box(text) for text in box or ()]
-    paths = image_paths(images)
-    graph = open_model(model, quiet=quiet, **options)
-    job = Job(
-        graph=graph,
-        methods=methods,
-        every="all" in [m.strip().lower() for m in method.split(",")],
-        wanted=wanted,
+    options = explain.Options(
+        method=method,
+        target=target,
         layer=layer,
         metrics=metrics,
-        boxes=boxes,
-        settings=_settings(settings or ()),
+        boxes=_boxes(box or ()),
+        settings=parse_settings(settings),
         style=Style(colormap, alpha, style),
         top=top,
-        folder=out or Path(f"{graph.name}-explained"),
-        quiet=quiet,
+        batch=batch,
+        device=device,
     )
-    run(job, paths, batch, device)
-    finish(job, len(paths), as_json)
+    options.check()
+    paths = image_paths(images)
+    graph = open_model(model, quiet=quiet, **loading)
+    folder = out or Path(f"{graph.name}-explained")
+    with drawn(quiet) as draw:
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, ImageDone):
+                say(_in_words(event.row), quiet)
+            draw(event)
+
+        result = explain.run(graph, paths, options, folder, command=command_line(), on_event=on_event)
+    if as_json:
+        emit_json(result.to_json())
+    else:
+        if result.ranking:
+            show_ranking(result.ranking, len(result.content["images"]), boxes=bool(box), quiet=quiet)
+        emit(result.page)
+    partly_done(result.failed, len(paths))
 
 
-def _box(text: str) -> tuple[int, int, int, int]:
-    parts = text.split(",")
-    if len(parts) != 4 or not all(p.strip().isascii() and p.strip().isdigit() for p in parts):
-        raise UsageError(f"--box '{text}' is not understood; write top,left,bottom,right in pixels")
-    top, left, bottom, right = (int(p) for p in parts)
-    if top >= bottom or left >= right:
-        raise UsageError(f"--box '{text}' is empty; write top,left,bottom,right in pixels")
-    return top, left, bottom, right
+def _in_words(row: Mapping[str, Any]) -> str:
+    """What the model sees in a picture, and what was explained of it."""
+    explained = ", ".join(dict.fromkeys(f"{entry['class']} ({entry['score']:.3g})" for entry in row["maps"]))
+    sees = f"sees {predictions_in_words(row['predictions'])}; " if row["predictions"] else ""
+    return f"{row['file']}: {sees}explained: {explained}"
 
 
-def _settings(texts: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _boxes(texts: Sequence[str]) -> list[Box]:
+    found = []
     for text in texts:
-        name, sign, value = text.partition("=")
-        if not sign or not name.isidentifier():
-            raise UsageError(f"--set '{clean(text)}' is not understood; write NAME=VALUE")
-        found[name] = _number(value)
+        parts = text.split(",")
+        if len(parts) != 4 or not all(p.strip().isascii() and p.strip().isdigit() for p in parts):
+            raise UsageError(f"--box '{text}' is not understood; write top,left,bottom,right in pixels")
+        top, left, bottom, right = (int(p) for p in parts)
+        if top >= bottom or left >= right:
+            raise UsageError(f"--box '{text}' is empty; write top,left,bottom,right in pixels")
+        found.append((top, left, bottom, right))
     return found
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -169,7 +169,7 @@ def _with_flags(graph: Graph, chosen: dict[str, Any], size: tuple[int, int] | No
 
 
 def _say_what_was_assumed(graph: Graph, quiet: bool) -> None:
-    from .common import say
+    from .output import say
 
     for note in graph.source.notes:
         say(f"note: {note}", quiet)

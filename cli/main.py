@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConvscopeError
-from .common import clean, fail
+from .output import clean, fail, running
 
 _LOOK, _SEE, _WHY, _COMPARE, _SETUP = "Look", "See", "Explain", "Compare", "Set up"
 
@@ -96,7 +96,8 @@ def run(arguments: Sequence[str]) -> int:
     if not debug:
         warnings.simplefilter("ignore")
     try:
-        code = _application()(rest, prog_name="convscope", standalone_mode=False)
+        with running(arguments):
+            code = _application()(rest, prog_name="convscope", standalone_mode=False)
         code = code if isinstance(code, int) else 0
         if code == 130:
             fail("interrupted")

@@ -1,57 +1,48 @@
-"""Progress on stderr: a bar with rate and time left on a terminal, else one plain line every 30 seconds."""
+"""What a run tells, on stderr: a bar with rate and time left on a terminal, else one plain line every 30 seconds."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from ..engine.runs.events import Event, Note, OnEvent, Progress, Skipped
+from .output import clean, say
+
 SECONDS_BETWEEN_LINES = 30.0
 
 
-class Progress(Protocol):
-    """What `progress` yields."""
-
-    def advance(self, n: float = 1, **fields: Any) -> None:
-        """``n`` more are done, also a part of one; ``fields`` (``failed=2``) are shown behind the rate."""
-
-    def describe(self, text: str) -> None:
-        """Replaces the description."""
-
-
 @contextmanager
-def progress(
-    total: int | None,
-    description: str,
-    quiet: bool = False,
-    *,
-    unit: str = "",
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Progress]:
-    """Shows how far a job is, for the length of a ``with`` block.
+def drawn(quiet: bool = False, *, clock: Callable[[], float] = time.monotonic) -> Iterator[OnEvent]:
+    """What to hand to a run as ``on_event``: notes are lines, progress is a bar or now and then a line.
 
     Args:
-        total: how many steps there are, or None where that is unknown.
-        description: what is being done.
         quiet: show nothing.
-        unit: what is counted, for instance "units" or "images".
         clock: seconds; for tests.
     """
-    if quiet:
-        yield _Silent()
-    elif is_terminal():
-        with _bar(total, description, unit) as shown:
-            yield shown
-    else:
-        yield _Lines(total, description, unit, clock)
+    display: _Display = _Bar() if not quiet and is_terminal() else _Lines(clock)
+
+    def on_event(event: Event) -> None:
+        if quiet:
+            return
+        if isinstance(event, Note):
+            say(event.text)
+        elif isinstance(event, Skipped):
+            say(f"skipped: {event.error}")
+        elif isinstance(event, Progress):
+            display.show(event)
+
+    try:
+        yield on_event
+    finally:
+        display.close()
 
 
 def is_terminal() -> bool:
     """Whether stderr is a terminal that can redraw a line."""
-    import os
-
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
@@ -62,88 +53,85 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _whole(done: float) -> int:
-    """How many are finished, where sums of thirds may be a rounding error short of the last."""
-    return int(done + 1e-6)
+class _Display(Protocol):
+    def show(self, progress: Progress) -> None:
+        """Shows how far the work is."""
 
-
-class _Silent:
-    def advance(self, n: float = 1, **fields: Any) -> None:
-        pass
-
-    def describe(self, text: str) -> None:
-        pass
+    def close(self) -> None:
+        """Leaves the terminal as it should stay."""
 
 
 class _Lines:
     """Plain lines for logs and pipes."""
 
-    def __init__(self, total: int | None, description: str, unit: str, clock: Callable[[], float]) -> None:
-        self._total, self._description, self._unit, self._clock = total, description, unit, clock
-        self._started = self._spoke = clock()
-        self._done = 0.0
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._stage: str | None = None
+        self._started = self._spoke = self._before = 0.0
 
-    def advance(self, n: float = 1, **fields: Any) -> None:
-        self._done += n
+    def show(self, progress: Progress) -> None:
         now = self._clock()
-        if now - self._spoke >= SECONDS_BETWEEN_LINES:
+        if progress.stage != self._stage:
+            self._stage, self._started, self._spoke = progress.stage, now, now
+            self._before = progress.done + progress.ahead  # done by an earlier run: no measure of the speed
+        elif now - self._spoke >= SECONDS_BETWEEN_LINES:
             self._spoke = now
-            print(self._line(now - self._started, fields), file=sys.stderr, flush=True)
+            print(self._line(progress, now - self._started), file=sys.stderr, flush=True)
 
-    def describe(self, text: str) -> None:
-        self._description = text
+    def close(self) -> None:
+        pass
 
-    def _line(self, elapsed: float, fields: dict[str, Any]) -> str:
-        from .common import clean
-
-        rate = self._done / elapsed if elapsed > 0 else 0.0
-        of = f"/{self._total}" if self._total is not None else ""
-        parts = [f"{_whole(self._done)}{of} {self._unit}".rstrip(), f"{rate:.3g}/s"]
-        if self._total is not None and rate > 0:
-            parts.append(f"{duration((self._total - self._done) / rate)} left")
-        parts += [f"{name} {value}" for name, value in fields.items()]
-        return clean(f"{self._description}: {', '.join(parts)}")
+    def _line(self, progress: Progress, elapsed: float) -> str:
+        reached = progress.done + progress.ahead
+        rate = (reached - self._before) / elapsed if elapsed > 0 else 0.0
+        of = f"/{progress.total}" if progress.total is not None else ""
+        parts = [f"{progress.done}{of} {progress.unit}".rstrip(), f"{rate:.3g}/s"]
+        if progress.total is not None and rate > 0:
+            parts.append(f"{duration((progress.total - reached) / rate)} left")
+        return clean(f"{progress.stage}: {', '.join(parts + [progress.detail] * bool(progress.detail))}")
 
 
 class _Bar:
-    def __init__(self, bar: Any, task: Any) -> None:
-        self._bar, self._task = bar, task
-        self._done = 0.0
+    """A line per stage that is redrawn in place."""
 
-    def advance(self, n: float = 1, **fields: Any) -> None:
-        from .common import clean
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._stage: str | None = None
+        self._task: Any = None
 
-        shown = clean(" ".join(f"{name} {value}" for name, value in fields.items()))
-        self._done += n
-        self._bar.update(self._task, completed=round(self._done, 6), extra=shown)
+    def show(self, progress: Progress) -> None:
+        if self._bar is None:
+            self._bar = _rich_bar()
+            self._bar.start()
+        count = f"{progress.done}/{progress.total}" if progress.total is not None else str(progress.done)
+        shown = {"count": f"{count} {progress.unit}".rstrip(), "detail": clean(progress.detail)}
+        if progress.stage != self._stage:
+            self._stage = progress.stage
+            self._task = self._bar.add_task(clean(progress.stage), total=progress.total, **shown)
+        self._bar.update(self._task, completed=progress.done + progress.ahead, **shown)
 
-    def describe(self, text: str) -> None:
-        from .common import clean
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
-        self._bar.update(self._task, description=clean(text))
 
-
-@contextmanager
-def _bar(total: int | None, description: str, unit: str) -> Iterator[_Bar]:
+def _rich_bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
     from rich.text import Text
-
-    from .common import clean
 
     class Rate(ProgressColumn):
         def render(self, task: Any) -> Text:
             speed = task.finished_speed or task.speed
-            return Text(f"{speed:.3g} {unit or 'steps'}/s" if speed else "", style="progress.data.speed")
+            return Text(f"{speed:.3g}/s" if speed else "", style="progress.data.speed")
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}", markup=False),
         Rate(),
         TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[extra]}", markup=False),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
-    with RichProgress(*columns, console=Console(stderr=True)) as bar:
-        yield _Bar(bar, bar.add_task(clean(description), total=total, extra=""))
+    return RichProgress(*columns, console=Console(stderr=True))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,17 +26,20 @@ from .files import find_state, fit, head_classes, read_state, read_trusted
 _SIDES = (224, 32, 28, 299, 227, 64, 96, 128, 256, 384, 112, 331, 512)
 
 
-def export_torch(module: nn.Module, example_input: Tensor | tuple[Tensor, ...]) -> Exported:
+def export_torch(module: nn.Module, example_input: Any, size: tuple[int, int] | None = None) -> Exported:
     """A live module as ONNX, checked against the module itself.
 
     Args:
         module: left as it was (mode, hooks, weights).
-        example_input: float tensor (N, C, H, W), or a tuple of tensors for several inputs.
+        example_input: a float tensor or NumPy array (N, C, H, W), or a tuple of them for several inputs; None tries
+            out random ones.
+        size: (height, width) of the example that is made where none is given.
 
     Raises:
         RefusedInput: no exporter can write it, or the module fails on the example.
     """
-    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    made = example_for(module, size) if example_input is None else example_input
+    inputs = tuple(_as_tensor(x) for x in (made if isinstance(made, tuple) else (made,)))
     if not all(isinstance(x, Tensor) for x in inputs):
         raise UsageError(f"example_input is a {type(example_input).__name__}, not a torch tensor or a tuple of them")
     try:
@@ -45,7 +49,18 @@ def export_torch(module: nn.Module, example_input: Tensor | tuple[Tensor, ...]) 
         raise RefusedInput(
             f"{type(module).__name__} fails on an input of shape {shapes}: {first_line(error, 200)}"
         ) from error
-    return _exported(export, failures, getattr(module, "pretrained_cfg", None))
+    exported = _exported(export, failures, getattr(module, "pretrained_cfg", None))
+    if example_input is None and size is None:
+        note = f"exported with an input of shape {tuple(inputs[0].shape)}, the first that the network took"
+        return replace(exported, notes=(note, *exported.notes))
+    return exported
+
+
+def _as_tensor(x: Any) -> Any:
+    """A NumPy array as the float tensor that it stands for; NumPy's own default is double, which no network takes."""
+    if not isinstance(x, np.ndarray):
+        return x
+    return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32 if x.dtype == np.float64 else x.dtype))
 
 
 def load_torch_file(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ _LONGEST = 4096  # pixels in a notebook; a picture of many channels side by side
 OK, WEAK, DEAD = "ok", "weak", "dead"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class UnitResult:
     """One unit's picture.
 
@@ -65,11 +67,26 @@ class UnitResult:
             "history": list(self.history),
         }
 
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        height, width = self.image.shape[:2]
+        return (
+            f"<Unit {self.unit}{name}: {height} x {width} pixels, {self.status}, activation {self.activation_end:.3g}>"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the picture as a PNG file; returns its path."""
+        from ..render.artifacts import save_png
+
+        return save_png(path, self.image)
+
     def _repr_png_(self) -> bytes:
-        return _png(self.image)
+        from ..render.notebook import png
+
+        return png(self.image)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AscentResult:
     """Pictures of the units of one layer, in the order asked for.
 
@@ -96,6 +113,33 @@ class AscentResult:
 
     def __getitem__(self, index: int) -> UnitResult:
         return self.units[index]
+
+    def __repr__(self) -> str:
+        verdicts = ", ".join(f"{n} {s}" for s in (OK, WEAK, DEAD) if (n := sum(u.status == s for u in self.units)))
+        return f"<Ascent of {self.model!r} {self.layer!r}: {len(self)} pictures ({verdicts}), preset {self.preset}>"
+
+    @property
+    def images(self) -> list[np.ndarray]:
+        """The pictures, (H, W, C) float32 in [0, 1], in the order of the units."""
+        return [unit.image for unit in self.units]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the grid, where ``path`` ends in .png, else a folder of all pictures with grid and numbers.
+
+        Returns:
+            The path of the grid, or the folder's.
+        """
+        from ..render.artifacts import save_png, write_json
+
+        target = Path(path)
+        if target.suffix.lower() == ".png":
+            return save_png(target, self.grid())
+        files = [f"unit-{unit.unit:04d}.png" for unit in self.units]
+        for unit, file in zip(self.units, files, strict=True):
+            unit.save(target / file)
+        save_png(target / "grid.png", self.grid())
+        write_json(target / "result.json", {"schema_version": 1, **self.to_json(files)})
+        return target
 
     def grid(self, columns: int | None = None, margin: int = 2) -> np.ndarray:
         """All pictures stitched, (H, W, C) in [0, 1]; dead units are crossed out, not grey."""
@@ -142,13 +186,3 @@ def tile(unit: UnitResult) -> np.ndarray:
     cross = np.minimum(np.abs(slope[0] - slope[1]), np.abs(slope[0] + slope[1] - 1)) < thickness
     image[cross] = 0.75
     return image
-
-
-def _png(image: np.ndarray) -> bytes:
-    import io
-
-    from ..render.artifacts import to_pillow
-
-    buffer = io.BytesIO()
-    to_pillow(image).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from .registry import Method, find_methods
 from .targets import Target, resolve, target_tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attribution:
     """Why one number came out for one image.
 
@@ -34,6 +36,7 @@ class Attribution:
         graph: sha256 of the canonical graph.
         figures: what the method reports about itself, for instance ``completeness_gap``.
         notes: sentences for the reader.
+        picture: (H, W, C) in [0, 1], what the model saw, where `explain` made the attribution.
     """
 
     heatmap: np.ndarray
@@ -45,6 +48,40 @@ class Attribution:
     graph: str
     figures: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    picture: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return f"<Attribution of {self.target.name!r} by {self.method}: score {self.score:.3g}>"
+
+    def overlay(
+        self, picture: np.ndarray | None = None, *, colormap: str = "jet", alpha: float = 0.4, style: str = "blend"
+    ) -> np.ndarray:
+        """The heatmap laid over the picture that the model saw, or over ``picture`` if that shows the same; see
+        `render.overlay.overlay`.
+
+        Raises:
+            UsageError: no picture is known; an unknown colormap or style.
+        """
+        from ..render.overlay import overlay
+
+        below = self.picture if picture is None else picture
+        if below is None:
+            raise UsageError("this attribution knows no picture; give one: overlay(picture)")
+        seen = np.asarray(below)
+        if seen.ndim == 3 and seen.shape[2] not in (1, 3):
+            seen = seen.mean(axis=2)  # no colours: laid over the channels' mean
+        return overlay(seen, self.heatmap, colormap, alpha, style)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the overlay as a PNG file, or the raw values where ``path`` ends in .npy; returns the path."""
+        from ..render.artifacts import save_npy, save_png
+
+        return save_npy(path, self.values) if Path(path).suffix == ".npy" else save_png(path, self.overlay())
+
+    def _repr_png_(self) -> bytes | None:
+        from ..render.notebook import png
+
+        return None if self.picture is None else png(self.overlay())
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays."""
@@ -104,8 +141,12 @@ def explain(
     executors = Executors(graph, device=device, batch=batch)
     found: list[Attribution] = []
     for start in range(0, len(x), batch):
-        for row in explain_batch(Batch(executors, x[start : start + batch]), chosen, target, layer, options):
-            found.extend(row)
+        part = x[start : start + batch]
+        shown = graph.preprocessing.denormalize(part).clip(0, 1).transpose(0, 2, 3, 1)
+        for picture, row in zip(
+            shown, explain_batch(Batch(executors, part), chosen, target, layer, options), strict=True
+        ):
+            found.extend(replace(attribution, picture=picture) for attribution in row)
     return found[0] if single and len(found) == 1 else found
 
 

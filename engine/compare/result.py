@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ class FirstDifference:
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """The answer of `compare`.
 
@@ -67,6 +69,26 @@ class Comparison:
     only_b: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     images: int = 0
+
+    def __repr__(self) -> str:
+        part = self.first_difference
+        where = f", parts at {part.layer_a!r} / {part.layer_b!r}" if part else ""
+        return f"<Comparison: {self.verdict}{where}; {len(self.pairs)} layers, {self.images} pictures>"
+
+    def _repr_html_(self) -> str:
+        from ..render.notebook import table
+
+        rows = (
+            (pair.a.name, pair.b.name, pair.a.kind, f"{rel:.1e}", "; ".join(cause.text for cause in causes))
+            for pair, rel, causes in zip(self.pairs, self.rel, self.cause, strict=True)
+        )
+        return table(repr(self).strip("<>"), ("layer of A", "layer of B", "op", "difference", "cause"), rows)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes every number as a JSON file; returns its path."""
+        from ..render.artifacts import write_json
+
+        return write_json(path, {"schema_version": 1, **self.to_json(matches=True)})
 
     def to_json(self, matches: bool = False) -> dict[str, Any]:
         """Every number; with ``matches`` also each unit's counterpart."""

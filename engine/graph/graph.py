@@ -39,7 +39,7 @@ class TwinFactory(Protocol):
         """The factory for another model."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A normalized model. Immutable; made by `convscope.load`.
 
@@ -108,6 +108,22 @@ class Graph:
         while (node := self.index.producer.get(name)) is not None and operator(node).head is not None:
             name = node.input[0]
         return name
+
+    def __repr__(self) -> str:
+        shape = " x ".join("N" if i == 0 else "?" if s is None else str(s) for i, s in enumerate(self.inputs[0].shape))
+        return (
+            f"<Graph {self.name!r}: {len(self.layers)} layers, input {shape}, from {self.source.format} "
+            f"({self.source.producer}), sha256 {self.sha256[:12]}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from ..render.notebook import table
+
+        headers = ("#", "layer", "op", "output", "units", "parameters", "multiply-adds")
+        rows = (
+            (str(la.index), la.name, la.op, la.shape_text, la.channels, la.parameters, la.macs) for la in self.layers
+        )
+        return table(repr(self).strip("<>"), headers, rows)
 
     def layer(self, key: Any) -> Layer:
         """One layer, by human name, tensor name, node name, index, or a glob of names that only one has.

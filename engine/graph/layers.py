@@ -29,7 +29,7 @@ class ReceptiveField:
         return top, left, top + self.size[0], left + self.size[1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """A named tap on one tensor of the graph.
 
@@ -58,6 +58,15 @@ class Layer:
     receptive_field: ReceptiveField | None
     parameters: int
     macs: int
+
+    def __repr__(self) -> str:
+        units = "no units" if self.channels is None else f"{self.channels} units"
+        return f"<Layer {self.index} {self.name!r}: {self.op}, {self.shape_text}, {units}>"
+
+    @property
+    def shape_text(self) -> str:
+        """The output shape without the batch, for a person: ``64 x 56 x 56``, ``?`` where it is open."""
+        return " x ".join("?" if size is None else str(size) for size in self.shape[1:]) or "scalar"
 
     @property
     def is_spatial(self) -> bool:

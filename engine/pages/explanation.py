@@ -14,6 +14,7 @@ from ..attribution.maps import heatmaps, resized
 from ..attribution.targets import Target
 from ..graph.graph import Graph
 from ..pictures.crops import seen_box
+from ..record import Record
 from ..render.artifacts import save_npy, save_png
 from ..render.colormaps import colorize
 from ..render.overlay import overlay
@@ -67,7 +68,7 @@ def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Sty
 
 
 def save(
-    graph: Graph, attribution: Attribution, pixels: np.ndarray, folder: Path, style: Style
+    graph: Graph, attribution: Attribution, pixels: np.ndarray, folder: Path, style: Style, record: Record
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Writes one attribution's four files into a folder: heatmap, raw values, and the two pictures.
 
@@ -85,10 +86,10 @@ def save(
     }
     save_npy(folder / names["heatmap"], attribution.heatmap)
     save_npy(folder / names["values"], attribution.values)
-    written = {k: str(v) for k, v in attribution.to_json().items() if k in ("method", "class", "layer", "score")}
-    metadata = {"convscope": f"{graph.name} sha256 {graph.sha256}", **written}
-    save_png(folder / names["colored"], heat, metadata)
-    save_png(folder / names["overlay"], over, metadata)
+    shown = {k: v for k, v in attribution.to_json().items() if k in ("method", "class", "layer", "score")}
+    text = record.png_text(**shown)
+    save_png(folder / names["colored"], heat, text)
+    save_png(folder / names["overlay"], over, text)
     files = {key: f"{folder.name}/{name}" for key, name in names.items()}
     return {**attribution.to_json(), **files, "max": float(attribution.heatmap.max())}, heat, over
 

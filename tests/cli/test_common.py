@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convscope.cli import common, loading, main
+from convscope.cli import loading, main, output
+from convscope.engine.graph.units import Units, parse_units
 from convscope.errors import ConvscopeError, UsageError
 
 from ..tiny import small_cnn
@@ -19,20 +20,20 @@ from ..tiny import small_cnn
 
 @given(st.sets(st.integers(0, 499), min_size=1))
 def test_units_written_as_numbers_come_back_sorted(units: set[int]) -> None:
-    assert common.parse_units(",".join(map(str, units)), 500).indices == tuple(sorted(units))
+    assert parse_units(",".join(map(str, units)), 500).indices == tuple(sorted(units))
 
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)).map(sorted), min_size=1, max_size=5))
 def test_ranges_are_the_union_with_both_ends(ranges: list[list[int]]) -> None:
     text = ", ".join(f"{low}-{high}" for low, high in ranges)
     expected = sorted({u for low, high in ranges for u in range(low, high + 1)})
-    assert common.parse_units(text, 100).indices == tuple(expected)
+    assert parse_units(text, 100).indices == tuple(expected)
 
 
 @given(st.text(max_size=20), st.integers(1, 600))
 def test_any_other_text_is_wrong_use_in_one_line(text: str, channels: int) -> None:
     try:
-        units = common.parse_units(text, channels)
+        units = parse_units(text, channels)
     except UsageError as exc:
         assert str(exc)
     else:
@@ -41,9 +42,9 @@ def test_any_other_text_is_wrong_use_in_one_line(text: str, channels: int) -> No
 
 
 def test_all_and_top() -> None:
-    assert common.parse_units("all", 3) == common.Units((0, 1, 2))
-    assert common.parse_units("top:2", 3) == common.Units((0, 1, 2), 2)
-    assert common.parse_units("top:36", 3) == common.Units((0, 1, 2), 3)
+    assert parse_units("all", 3) == Units((0, 1, 2))
+    assert parse_units("top:2", 3) == Units((0, 1, 2), 2)
+    assert parse_units("top:36", 3) == Units((0, 1, 2), 3)
 
 
 @pytest.mark.parametrize(
@@ -63,31 +64,31 @@ def test_all_and_top() -> None:
 )
 def test_wrong_units_say_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        common.parse_units(text, 64)
+        parse_units(text, 64)
 
 
 @given(st.text())
 def test_clean_text_is_one_line_that_a_terminal_only_prints(text: str) -> None:
-    cleaned = common.clean(text)
+    cleaned = output.clean(text)
     assert not any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in cleaned)
     assert len(cleaned.splitlines()) <= 1
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"])))
 def test_ordinary_names_stay_as_they_are(text: str) -> None:
-    assert common.clean(text) == text
+    assert output.clean(text) == text
 
 
 def test_json_begins_with_its_version(capsys: pytest.CaptureFixture[str]) -> None:
-    common.emit_json({"b": 1, "a": float("nan")})
+    output.emit_json({"b": 1, "a": float("nan")})
     out, err = capsys.readouterr()
     assert list(json.loads(out).items()) == [("schema_version", 1), ("b", 1), ("a", None)]
     assert err == ""
 
 
 def test_say_is_for_stderr_and_can_be_silenced(capsys: pytest.CaptureFixture[str]) -> None:
-    common.say("one\ntwo")
-    common.say("three", quiet=True)
+    output.say("one\ntwo")
+    output.say("three", quiet=True)
     assert capsys.readouterr() == ("", "one two\n")
 
 

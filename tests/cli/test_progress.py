@@ -7,12 +7,15 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from convscope.cli import terminal
-from convscope.cli.progress import duration, progress
+from convscope.cli.progress import drawn, duration
+from convscope.engine.runs.events import Note, Progress, Skipped
+from convscope.errors import RefusedInput
 
 
 class Clock:
@@ -25,10 +28,10 @@ class Clock:
 
 def test_one_plain_line_every_thirty_seconds_with_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with progress(100, "filters", unit="units", clock=clock) as bar:
-        for done in range(1, 71):
+    with drawn(clock=clock) as on_event:
+        for done in range(71):
             clock.now = float(done)
-            bar.advance(failed=done // 30, layer="a\x1b[2Jb")
+            on_event(Progress("filters", done, 100, "units", detail=f"failed {done // 30}, layer a\x1b[2Jb"))
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
@@ -39,17 +42,36 @@ def test_one_plain_line_every_thirty_seconds_with_rate_and_time_left(capsys: pyt
 
 def test_unknown_totals_show_no_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with progress(None, "images", clock=clock) as bar:
-        bar.describe("photos")
+    with drawn(clock=clock) as on_event:
+        on_event(Progress("photos", 0, None))
         clock.now = 31.0
-        bar.advance(62)
+        on_event(Progress("photos", 62, None))
     assert capsys.readouterr().err == "photos: 62, 2/s\n"
+
+
+def test_what_an_earlier_run_finished_is_no_measure_of_the_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with drawn(clock=clock) as on_event:
+        on_event(Progress("filters", 60, 100, "units"))
+        clock.now = 40.0
+        on_event(Progress("filters", 80, 100, "units"))
+    assert capsys.readouterr().err == "filters: 80/100 units, 0.5/s, 0:40 left\n"
+
+
+def test_notes_and_skipped_files_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with drawn() as on_event:
+        on_event(Note("layer:\nconv1"))
+        on_event(Skipped(Path("a.png"), RefusedInput("image 'a.png' is broken")))
+    assert capsys.readouterr() == ("", "layer: conv1\nskipped: image 'a.png' is broken\n")
 
 
 def test_quiet_and_short_jobs_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet in (True, False):
-        with progress(3, "x", quiet) as bar:
-            bar.advance(3)
+        with drawn(quiet) as on_event:
+            on_event(Progress("x", 0, 3))
+            on_event(Progress("x", 3, 3))
+    with drawn(True) as on_event:
+        on_event(Note("quiet"))
     assert capsys.readouterr() == ("", "")
 
 
@@ -60,9 +82,10 @@ def test_durations(seconds: float, text: str) -> None:
 
 _JOB = (
     "import numpy as np\n"
-    "from convscope.cli.progress import progress\nfrom convscope.cli import terminal\n"
-    "with progress(4, 'filters [red]', unit='units') as bar:\n"
-    "    [bar.advance(1, failed=1) for _ in range(4)]\n"
+    "from convscope.cli.progress import drawn\nfrom convscope.cli import terminal\n"
+    "from convscope.engine.runs.events import Progress\n"
+    "with drawn() as on_event:\n"
+    "    [on_event(Progress('filters [red]', done, 4, 'units', detail='failed 1')) for done in range(5)]\n"
     "with terminal.live() as screen:\n"
     "    screen.show(np.ones((4, 4, 3)))\n"
 )
@@ -121,9 +144,10 @@ def test_wide_pictures_shrink_to_the_columns(capsys: pytest.CaptureFixture[str])
 
 def test_units_half_done_are_counted_when_they_are_finished(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with progress(3, "filters", unit="units", clock=clock) as bar:
-        for third in range(9):
-            clock.now = 31.0 * (third + 1)
-            bar.advance(1 / 3)
-    counts = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
-    assert counts == ["0/3", "0/3", "1/3", "1/3", "1/3", "2/3", "2/3", "2/3", "3/3"]
+    with drawn(clock=clock) as on_event:
+        for third in range(10):
+            clock.now = 31.0 * third
+            on_event(Progress("filters", third // 3, 3, "units", ahead=third % 3 / 3))
+    lines = [line.split(", ") for line in capsys.readouterr().err.splitlines()]
+    assert [first.split()[1] for first, *_ in lines] == ["0/3", "0/3", "1/3", "1/3", "1/3", "2/3", "2/3", "2/3", "3/3"]
+    assert lines[0][2] == "4:08 left"  # eight more thirds of 31 seconds: parts count for the time

@@ -13,6 +13,7 @@ from convscope.engine.attribution import explain
 from convscope.engine.graph.preprocessing import Preprocessing
 from convscope.engine.pages.explanation import Style, drawn, on_picture, page, page_entry, save
 from convscope.engine.pictures.crops import seen_box
+from convscope.engine.record import Record
 
 from .nets import images, residual
 
@@ -81,12 +82,12 @@ def test_saved_files_hold_the_map_and_say_what_they_are(tmp_path):
     graph = residual()[1]
     found = explain_input(graph, images(1, 32), "saliency", 3)
     pixels = np.random.default_rng(0).random((20, 30, 3)).astype(np.float32)
-    entry, heat, over = save(graph, found, pixels, tmp_path / "cat", Style("viridis", 0.5, "blend"))
+    entry, heat, over = save(graph, found, pixels, tmp_path / "cat", Style("viridis", 0.5, "blend"), Record.of(graph))
     assert (np.load(tmp_path / entry["heatmap"]) == found.heatmap).all()
     assert np.load(tmp_path / entry["values"]).shape == (3, 32, 32)
     with Image.open(tmp_path / entry["overlay"]) as picture:
         assert picture.size == (30, 20)
-        assert graph.sha256 in picture.info["convscope"] and picture.info["method"] == "saliency"
+        assert graph.sha256 in picture.info["model"] and picture.info["method"] == "saliency"
     assert entry["method"] == "saliency" and entry["index"] == 3
     html = page(
         graph, [page_entry("<cat>", pixels, [], [(entry, heat, over)], [])], command="convscope explain", total=1
@@ -97,5 +98,5 @@ def test_saved_files_hold_the_map_and_say_what_they_are(tmp_path):
 def test_a_units_name_makes_a_safe_file_name(tmp_path):
     graph = residual()[1]
     found = explain_input(graph, images(1, 32), "saliency", "unit:block1.relu2:2@1,1")
-    entry, _, _ = save(graph, found, np.zeros((8, 8, 3), np.float32), tmp_path / "x", Style())
+    entry, _, _ = save(graph, found, np.zeros((8, 8, 3), np.float32), tmp_path / "x", Style(), Record.of(graph))
     assert entry["heatmap"] == "x/saliency-block1.relu2-2-1-1.npy"

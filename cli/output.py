@@ -1,0 +1,92 @@
+"""What goes to stdout and stderr, and the command line that results are made by.
+
+stdout carries results only, that is the final paths or one JSON object; everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from ..errors import PartlyDone
+
+SCHEMA_VERSION = 1
+_SHOWN_INSTEAD = "\N{REPLACEMENT CHARACTER}"
+_SILENT = {"--live", "--force", "--json", "--quiet", "-q", "--debug"}  # they change no result
+_arguments: ContextVar[Sequence[str]] = ContextVar("arguments", default=())
+
+
+def clean(text: Any) -> str:
+    """``text`` in one line that a terminal only prints.
+
+    Names come from model files. Control characters (C0, C1, escape sequences), bidirectional overrides and
+    other invisible format characters become a replacement character, line breaks and tabs a space.
+    """
+    spaced = " ".join(str(text).replace("\t", " ").splitlines())
+    return "".join(_SHOWN_INSTEAD if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in spaced)
+
+
+def emit(text: Any) -> None:
+    """Prints one result line, usually a path, on stdout."""
+    print(clean(text))
+
+
+def emit_json(obj: Mapping[str, Any]) -> None:
+    """Prints the one JSON object of a ``--json`` command, its ``schema_version`` first."""
+    from ..engine.render.artifacts import to_json
+
+    print(to_json({"schema_version": SCHEMA_VERSION, **obj}))
+
+
+def say(text: Any, quiet: bool = False) -> None:
+    """A message on stderr, one line, unless ``quiet``."""
+    if not quiet:
+        print(clean(text), file=sys.stderr, flush=True)
+
+
+def fail(text: Any) -> None:
+    """The line that ends a failed command; shown also with ``--quiet``."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def running(arguments: Sequence[str]) -> Iterator[None]:
+    """Says which command line runs, for the length of a ``with`` block; see `command_line`."""
+    token = _arguments.set(tuple(arguments))
+    try:
+        yield
+    finally:
+        _arguments.reset(token)
+
+
+def command_line() -> str:
+    """The command line that is running, quoted for a shell, without what changes no result.
+
+    It is the one that ``main.run`` was given, so that commands run by other programs say theirs too.
+    """
+    return shlex.join(["convscope", *(word for word in _arguments.get() if word not in _SILENT)])
+
+
+def partly_done(failed: Sequence[Any], total: int) -> None:
+    """Ends a command some of whose inputs could not be read.
+
+    Raises:
+        PartlyDone: there are any.
+    """
+    if failed:
+        raise PartlyDone(f"{len(failed)} of {total} images could not be read; the others are done")
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def predictions_in_words(predictions: Sequence[Mapping[str, Any]]) -> str:
+    """``tabby 43.1%, tiger cat 30.0%``."""
+    return ", ".join(f"{p['name']} {p['probability']:.1%}" for p in predictions)

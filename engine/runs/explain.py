@@ -1,0 +1,225 @@
+"""``explain``: pictures in batches, heatmaps to files or to memory, a ranking of the methods at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..attribution import Attribution, Batch, Executors, Method, explain_batch, find_methods
+from ..attribution.faithfulness.ranking import Ranked, average, rank
+from ..graph.graph import Graph
+from ..graph.labels import predictions
+from ..pages import explanation
+from ..pages.explanation import Style
+from ..pictures.given import Source, sources
+from ..pictures.read import Picture
+from ..record import Record, write
+from ..render import colormaps
+from ..render.artifacts import write_text
+from ..render.overlay import STYLES
+from .events import ImageDone, Note, OnEvent, Progress, ignore
+from .folder import locked, unique
+from .images import Failures, batches
+from .result import Result
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to explain.
+
+    Attributes:
+        method: names with commas, or ``all``.
+        target: as for `attribution.explain`; default the predicted class.
+        layer: for methods that look at one; default the last with spatial extent.
+        metrics: rank the methods by how faithful they are on these pictures.
+        boxes: (top, left, bottom, right) of the object, pixels of the model's input; for ``metrics``.
+        settings: the methods' own options, for instance ``{"steps": 100}``.
+        style: how heatmaps are drawn.
+        top: predictions to report.
+        batch: pictures per pass.
+        device: "auto", "cpu" or "cuda[:n]".
+    """
+
+    method: str = "gradcam"
+    target: str | None = None
+    layer: str | None = None
+    metrics: bool = False
+    boxes: Sequence[Box] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    style: Style = Style()
+    top: int = 3
+    batch: int = 16
+    device: str = "auto"
+
+    def check(self) -> list[Method]:
+        """The methods; what can be wrong without a model is refused before one is opened.
+
+        Raises:
+            UsageError: an unknown method, colormap, style or setting.
+        """
+        methods = find_methods(self.method)
+        colormaps.table(self.style.colormap)
+        if self.style.kind not in STYLES:
+            raise UsageError(f"--style '{self.style.kind}' is unknown; choose {' or '.join(STYLES)}")
+        known = {name for method in methods for name in method.options}
+        for name in self.settings:
+            if name not in known:
+                takes = f"they take {', '.join(sorted(known))}" if known else "they take none"
+                raise UsageError(f"--set {name}: no method here has that option; {takes}")
+        return methods
+
+    @property
+    def every(self) -> bool:
+        """Whether all methods are asked for, so that one that the model cannot have is left out."""
+        return "all" in [name.strip().lower() for name in self.method.split(",")]
+
+
+@dataclass(frozen=True, eq=False)
+class Explained(Result):
+    """The result of `run`.
+
+    Attributes:
+        attributions: per picture, in the order of ``content["images"]``; empty where they were written to files,
+            since a folder of pictures has more of them than memory holds.
+        ranking: the methods' mean faithfulness over the pictures, the best first; empty without ``metrics``.
+    """
+
+    attributions: Sequence[Sequence[Attribution]] = ()
+    ranking: Sequence[Ranked] = ()
+
+
+def run(
+    graph: Graph,
+    images: Any,
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Explained:
+    """Explains pictures.
+
+    Args:
+        graph: from `convscope.load`.
+        images: pictures, as for `given.sources`: files, folders, arrays, tensors, or a list of these.
+        options: default Grad-CAM of the predicted class.
+        folder: writes each heatmap raw and drawn, ``result.json`` and ``index.html`` there; None keeps the heatmaps in
+            the result.
+        command: what the record says made it.
+        on_event: told of every picture, of pictures left out, and of notes.
+
+    Raises:
+        UsageError: wrong use, see `Options.check` and `attribution.explain`. RefusedInput: no picture could be read.
+    """
+    options = options or Options()
+    job = _Run(graph, options, options.check(), folder, on_event)
+    pictures, _ = sources(images, graph.channels)
+    with locked(folder):
+        return job.run(pictures, Record.of(graph, command))
+
+
+class _Run:
+    """One run and what it has made so far."""
+
+    def __init__(
+        self, graph: Graph, options: Options, methods: list[Method], folder: Path | None, on_event: OnEvent
+    ) -> None:
+        self.graph, self.options, self.methods = graph, options, methods
+        self.folder, self.on_event = folder, on_event
+        self.failures = Failures(on_event)
+        self.images: list[dict[str, Any]] = []
+        self.attributions: list[list[Attribution]] = []
+        self.entries: list[dict[str, Any]] = []  # of the page
+        self.ranked: list[list[Ranked]] = []
+        self.names: set[str] = set()
+
+    def run(self, pictures: Sequence[Source], record: Record) -> Explained:
+        executors = Executors(self.graph, device=self.options.device, batch=self.options.batch)
+        self.on_event(Progress("explaining", 0, len(pictures), "images"))
+        for part in batches(self.graph, pictures, self.options.batch, self.failures, self.on_event):
+            batch = Batch(executors, np.concatenate([x for _, x in part]))
+            found = self._attributions(batch)
+            (logits,) = batch.values([self.graph.logits])
+            for index, (picture, _) in enumerate(part):
+                ranked = self._rank(batch, index, found[index]) if self.options.metrics else []
+                self._keep(picture, self._predictions(logits[index]), found[index], ranked, record)
+                done = len(self.images) + len(self.failures.rows)
+                self.on_event(Progress("explaining", done, len(pictures), "images"))
+        self.failures.refuse_all(len(pictures))
+        content = record.to_json({"images": self.images}, self.failures.rows)
+        page = self._write(content, record)
+        return Explained(content, page, self.attributions, average(self.ranked) if self.ranked else ())
+
+    def _attributions(self, batch: Batch) -> list[list[Attribution]]:
+        """Every method in turn; with ``all``, those that this model cannot have are named and dropped."""
+        results: list[list[Attribution]] = [[] for _ in batch.x]
+        for method in list(self.methods):
+            own = {k: v for k, v in self.options.settings.items() if k in method.options}
+            try:
+                found = explain_batch(batch, [method], self.options.target, self.options.layer, own)
+            except UsageError as error:
+                if not self.options.every or method.name != "cam":
+                    raise
+                self.on_event(Note(f"left out: {error}"))
+                self.methods.remove(method)
+                continue
+            for row, more in zip(results, found, strict=True):
+                row.extend(more)
+        if not self.images and any(m.needs_layer for m in self.methods):
+            used = ", ".join(next(a.layers for a in results[0] if a.layers))
+            why = "" if self.options.layer else " (the last with spatial extent; --layer overrides)"
+            self.on_event(Note(f"layer: {used}{why}"))
+        return results
+
+    def _rank(self, batch: Batch, index: int, attributions: Sequence[Attribution]) -> list[Ranked]:
+        first = [a for a in attributions if a.target.index == attributions[0].target.index]
+        ranked = rank(batch, index, first, boxes=self.options.boxes)
+        self.ranked.append(ranked)
+        return ranked
+
+    def _predictions(self, logits: np.ndarray) -> list[dict[str, Any]]:
+        return [asdict(p) for p in predictions(self.graph, logits, self.options.top)] if logits.ndim == 1 else []
+
+    def _keep(
+        self,
+        picture: Picture,
+        seen: list[dict[str, Any]],
+        attributions: list[Attribution],
+        ranked: Sequence[Ranked],
+        record: Record,
+    ) -> None:
+        path = Path(picture.path)
+        row: dict[str, Any] = {"file": str(path), "predictions": seen}
+        metrics = [r.to_json() for r in ranked]
+        if self.folder is None:
+            self.attributions.append(attributions)
+            row["maps"] = [a.to_json() for a in attributions]
+        else:
+            into = self.folder / unique(path.stem, self.names)
+            saved = [
+                explanation.save(self.graph, a, picture.pixels, into, self.options.style, record) for a in attributions
+            ]
+            row["maps"] = [entry for entry, _, _ in saved]
+            if len(self.entries) < explanation.PAGE_IMAGES:
+                self.entries.append(explanation.page_entry(path.name, picture.pixels, seen, saved, metrics))
+        if metrics:
+            row["metrics"] = metrics
+        self.images.append(row)
+        self.on_event(ImageDone(row))
+
+    def _write(self, content: Mapping[str, Any], record: Record) -> Path | None:
+        if self.folder is None:
+            return None
+        write(self.folder, content)
+        html = explanation.page(self.graph, self.entries, command=record.command or "", total=len(self.images))
+        if len(self.images) > explanation.PAGE_IMAGES:
+            shown = f"the page shows the first {explanation.PAGE_IMAGES} images"
+            self.on_event(Note(f"{shown}; result.json lists all {len(self.images)}"))
+        return write_text(self.folder / "index.html", html)

@@ -1,0 +1,59 @@
+"""The folder of a run: one writer at a time, names that every file system takes, a state that is kept on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .. import locks
+from ..render.artifacts import check_folder
+
+SECONDS_BETWEEN_SAVES = 20.0
+
+
+@contextmanager
+def locked(folder: Path | None) -> Iterator[None]:
+    """Holds a folder for one run, see `locks.locked`; without a folder it is nothing.
+
+    Raises:
+        UsageError: another process is writing there. ConvscopeError: the folder cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    check_folder(folder)
+    with locks.locked(folder):
+        yield
+
+
+@contextmanager
+def kept(save: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], None]]:
+    """Yields what to call after each batch; it saves now and then, and at the end, however the block ends.
+
+    A state that takes long to write is written less often, so that saving takes a tenth of the time at most.
+    """
+    due = clock() + SECONDS_BETWEEN_SAVES
+
+    def tick() -> None:
+        nonlocal due
+        started = clock()
+        if started >= due:
+            save()
+            due = clock() + max(SECONDS_BETWEEN_SAVES, 9 * (clock() - started))
+
+    try:
+        yield tick
+    finally:
+        save()
+
+
+def unique(stem: str, taken: set[str]) -> str:
+    """A file name that is not in ``taken`` yet, on any file system; a second one of that name gets a number."""
+    safe = "".join(c if c.isalnum() or c in "-_. " else "_" for c in stem).strip(". ")[:80] or "_"
+    name, number = safe, 2
+    while name.lower() in taken:
+        name, number = f"{safe}-{number}", number + 1
+    taken.add(name.lower())
+    return name

@@ -1,0 +1,30 @@
+"""What every run gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished run.
+
+    Attributes:
+        content: the object of ``result.json``: the record and the verb's own fields.
+        page: ``index.html``, where the run wrote one.
+    """
+
+    content: Mapping[str, Any]
+    page: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``result.json`` and of ``--json``."""
+        return dict(self.content)
+
+    @property
+    def failed(self) -> Sequence[Mapping[str, str]]:
+        """The inputs that could not be read, each with ``file`` and ``error``."""
+        return list(self.content.get("failed", ()))
