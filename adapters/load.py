@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -23,10 +24,11 @@ from .exported import Exported
 from .guard import MAX_CHECKED, blamed_on, check_values, refuse_check
 from .layers.table import layer_table
 from .normalize import Draft, normalize
-from .onnx.metadata import ALIASES_KEY, companion_labels, stated_labels, stated_names
+from .onnx.metadata import ALIASES_KEY, READS_TEXT, companion_labels, stated_labels, stated_names
 from .onnx.precheck import precheck
 from .onnx.read import parse, read_onnx
 from .preprocessing import companion, embedded
+from .sizes import find_size, stated_size
 from .sniff import sniff
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
+
+# how much may be imported anew in search of a size at which the network runs
+_NODES_TRIED, _BYTES_TRIED = 50_000, 2**31
 
 
 def load(
@@ -47,6 +52,7 @@ def load(
     labels: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     layout: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
     check: bool = True,
 ) -> Graph:
     """The normalized graph of a model, whatever framework it comes from.
@@ -60,8 +66,11 @@ def load(
             random one of ``size``, or else of the first usual size that the network takes.
         preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
         labels: class names by index.
-        size: (height, width) where the source leaves the image size open.
+        size: (height, width) where the source leaves the image size open; default what it states, or else the first
+            of the usual sizes that it runs at.
         layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
+        inputs: name -> number, array or path of an ``.npy`` file, for inputs beside the picture, each for one picture;
+            others get a default that the notes say.
         check: compare every tensor of the two executors on a small random image.
 
     Returns:
@@ -81,8 +90,23 @@ def load(
         else:
             kind, exported = _from_object(source, example_input, size)
         chosen = _preprocessing(preprocessing, exported, path)
-        graph = build_graph(exported, kind, path, chosen, labels, size=size, layout=layout)
+        metadata = {p.key: p.value for p in exported.model.metadata_props}
+        size = size or chosen.size or stated_size(metadata)
+        values = _given_inputs(inputs or {})
+        tries = max(2, min(_NODES_TRIED // len(exported.model.graph.node), _BYTES_TRIED // (_bytes(path) + 1)))
+        waiting = [exported]
         del exported  # its weights, while the check needs room for two executors
+
+        def build(side: tuple[int, int] | None) -> Graph:
+            if waiting:
+                made = waiting.pop()
+            elif path is not None:
+                made = _from_file(path, kind, arch, trust, example_input, side)
+            else:
+                made = _from_object(source, example_input, side)[1]
+            return build_graph(made, kind, path, chosen, labels, size=side, layout=layout, given=values)
+
+        graph = find_size(build, READS_TEXT in metadata, tries) if size is None else _sized(build(size), size)
         if check:
             _self_check(graph)
     return graph if path is not None else replace(graph, modules=_modules(source))
@@ -106,6 +130,7 @@ def build_graph(
     *,
     size: tuple[int, int] | None = None,
     layout: str | None = None,
+    given: Mapping[str, np.ndarray] | None = None,
 ) -> Graph:
     """Normalizes an exported model and wraps it; no parity check. Arguments as for `load`."""
     opset = next(e.version for e in exported.model.opset_import if e.domain in ("", "ai.onnx"))
@@ -119,7 +144,11 @@ def build_graph(
     file_digest = _digest(path) if path else ""
     declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
     draft, canonical = normalize(
-        exported.model, layout=_layout(declared), size=size or preprocessing.size, keep=exported.names
+        exported.model,
+        layout=_layout(declared),
+        size=size or preprocessing.size,
+        keep=exported.names,
+        given=given,
     )
     layers = layer_table(draft, canonical, _names_of(exported, draft))
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
@@ -146,6 +175,8 @@ def build_graph(
         labels=tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft),
         aliases=_aliases(exported, draft, layers),
         permuted=draft.permuted,
+        given=draft.given,
+        own_input=draft.own_input,
     )
 
 
@@ -200,6 +231,39 @@ def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) 
     raise UsageError(
         f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module or a keras.Model"
     )
+
+
+def _bytes(path: Path | None) -> int:
+    return path.stat().st_size if path is not None else 0
+
+
+def _given_inputs(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The values of inputs beside the picture; a path is read as ``.npy``.
+
+    Raises:
+        UsageError: a value that is neither a number, an array nor such a file.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, value in inputs.items():
+        if isinstance(value, (str, os.PathLike)):
+            try:
+                value = np.load(value, allow_pickle=False, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise UsageError(f"input '{name}': '{value}' is no .npy file that can be read ({error})") from None
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise UsageError(
+                f"input '{name}' is {type(value).__name__} of {array.dtype}, neither a number nor an array"
+            )
+        found[name] = array
+    return found
+
+
+def _sized(graph: Graph, size: tuple[int, int]) -> Graph:
+    """The graph with the stated size where its preprocessing names none."""
+    if graph.preprocessing.size is not None:
+        return graph
+    return replace(graph, preprocessing=replace(graph.preprocessing, size=size))
 
 
 def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: Path | None) -> Preprocessing:

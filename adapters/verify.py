@@ -187,7 +187,7 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tup
     inputs = [i for i in original.graph.input if i.name not in weights]
     theirs = {o for n in original.graph.node for o in n.output if o}
     ours = [o for n in graph.model.graph.node for o in n.output if o in theirs]
-    given = {i.name: _as_declared(graph, i, feeds[i.name]) for i in inputs}
+    given = {i.name: _source_input(graph, i, feeds) for i in inputs}
     expected = Session(extract(original, inputs, ours), device="cpu").run(given)
     found = graph.session(ours, device="cpu").run(feeds)
     batch = next(iter(given.values())).shape[0]
@@ -200,6 +200,22 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tup
             value = value[:1]
         worst = max(worst, relative_difference(found[name], value))
     return worst, len(ours)
+
+
+def _source_input(graph: Graph, info: Any, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    """An input of the source file: the picture, what the graph was given for it, or zeros where nothing reads it."""
+    from onnx import helper
+
+    tensor = info.type.tensor_type
+    if info.name in graph.given:
+        return graph.given[info.name].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    if graph.own_input is not None and info.name == graph.own_input[0]:
+        picture = feeds[graph.inputs[0].name]
+        return _as_declared(graph, info, picture.reshape([len(picture), *(s or -1 for s in graph.own_input[1][1:])]))
+    if info.name not in feeds:
+        shape = [d.dim_value or 1 for d in tensor.shape.dim]
+        return np.zeros(shape, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    return _as_declared(graph, info, feeds[info.name])
 
 
 def _as_declared(graph: Graph, info: Any, value: np.ndarray) -> np.ndarray:
@@ -222,10 +238,14 @@ def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tu
     from .keras.safe_load import load_model
 
     found_file = inspect_keras(path) if graph.source.format == "keras" else inspect_h5(path)
+    if graph.given:  # Keras orders and names its inputs otherwise
+        return None, 0
     if found_file.config is None:  # weights alone: the network is code of the user
         return None, 0
     model = load_model(import_keras(), path, found_file, False)
     x = feeds[graph.inputs[0].name]
+    if graph.own_input is not None:
+        x = x.reshape([len(x), *(s or -1 for s in graph.own_input[1][1:])])
     axes = graph.permuted.get(graph.inputs[0].name)
     value = model(x.transpose(np.argsort(axes)) if axes is not None else x)
     values = [np.asarray(v.detach().cpu()) for v in (value if isinstance(value, (list, tuple)) else [value])]

@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from ...errors import UsageError
 from .cut import extract
 from .index import Index
-from .layers import Layer, Source, TensorSpec
+from .layers import Layer, Shape, Source, TensorSpec
 from .operators import operator
 from .preprocessing import Preprocessing
 
@@ -49,7 +49,7 @@ class Graph:
     Attributes:
         model: the canonical ONNX.
         layers: the layer table, in order of execution.
-        inputs, outputs: of the canonical graph; ``inputs[0]`` is the image.
+        inputs, outputs: of the canonical graph; the one input is the image.
         preprocessing: from a picture in [0, 1] to the image input.
         source: where it comes from.
         sha256: of the canonical ONNX (hex); identifies the graph in every result.
@@ -71,6 +71,8 @@ class Graph:
     labels: tuple[str, ...] | None = None
     aliases: dict[str, str] = field(default_factory=dict)
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    given: dict[str, np.ndarray] = field(default_factory=dict)
+    own_input: tuple[str, Shape] | None = None
     modules: Mapping[Any, str] = field(default_factory=dict)
 
     @property

@@ -109,7 +109,7 @@ def _recurrent(node: Node) -> Converted:
     form = _form(node, node.op)
 
     def run(x: Tensor, w: Tensor, r: Tensor, *more: Tensor | None) -> Any:
-        b, lengths, h, c, peepholes = (*more, *(None,) * (5 - len(more)))
+        b, lengths, h, c, peepholes = _filled(more, 5)
         return _sequence(form, x, w, r, F.linear, b, lengths, [h, c][: form.states], peepholes)
 
     return Converted(Function(run), node.inputs)
@@ -123,12 +123,17 @@ def _quantized_lstm(node: Node) -> Converted:
     form = _form(node, "LSTM")
 
     def run(x: Tensor, w: Tensor, r: Tensor, *more: Tensor | None) -> Any:
-        b, lengths, h, c, peepholes, w_scale, w_zero, r_scale, r_zero = (*more, *(None,) * (9 - len(more)))
+        b, lengths, h, c, peepholes, w_scale, w_zero, r_scale, r_zero = _filled(more, 9)
         assert w_scale is not None and r_scale is not None  # the operator requires them
         w, r = _dequantized(w, w_scale, w_zero, x.dtype), _dequantized(r, r_scale, r_zero, x.dtype)
         return _sequence(form, x, w, r, _rounded_product, b, lengths, [h, c], peepholes)
 
     return Converted(Function(run), node.inputs)
+
+
+def _filled(inputs: Sequence[Tensor | None], count: int) -> list[Tensor | None]:
+    """The optional inputs, None for those that are left out at the end."""
+    return [*inputs, *[None] * (count - len(inputs))]
 
 
 def _rounded_product(values: Tensor, weight: Tensor) -> Tensor:
