@@ -8,7 +8,7 @@ Each comparison alternates the two sides in one run and prints the ratio of thei
 * ``speed``: equal picture, network input (12 pixels more), transforms and steps: lucent's render_vis on a torch copy of
   the network against our `lucid` preset, seconds per unit; without the redirected gradients of its first 16 steps,
   which lucent lacks;
-* ``mark``: the time that our default takes to the activation (mean over 64 unseen transforms) that lucent reaches
+* ``mark``: the time that our `strongest` takes to the activation (mean over 64 unseen transforms) that lucent reaches
   with ``--mark`` steps;
 * ``equal``: the activation of our `lucid` preset relative to lucent's, both with ``--mark`` steps;
 * ``chollet``: the recipe as a plain torch loop with a hook on the whole network against our `chollet` preset.
@@ -168,7 +168,7 @@ def mark(graph: Graph, model: Whole, layers: list[Layer], side: int, steps: int,
             level = max(unseen(network, layer, unit, goal), 1e-9)
             after, reached, took = "not reached", 0.0, 0.0
             for n in TRIED:
-                took, made = timed(partial(ours, graph, layer, [unit, unit], "convscope", side, n))
+                took, made = timed(partial(ours, graph, layer, [unit, unit], "strongest", side, n))
                 reached = unseen(network, layer, unit, made[0])
                 if reached >= level:
                     after = str(n)

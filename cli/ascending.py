@@ -30,7 +30,8 @@ PresetOption = Annotated[
         "--preset",
         "-p",
         metavar="PRESET",
-        help="convscope, lucid, maco, chollet, jacobgil, yosinski-a to -d or dream; see docs/presets.md.",
+        help="convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, "
+        "yosinski-a to -d or dream; see docs/presets.md.",
     ),
 ]
 StepsOption = Annotated[
@@ -130,10 +131,11 @@ class Page:
         return named(self.graph, results) if self.classes else results
 
     def grid(self, units: Sequence[int]) -> np.ndarray:
-        """The stitched grid of kept units."""
+        """The stitched grid of kept units, small pictures enlarged."""
+        from ..engine.ascent.results import enlarged
         from ..engine.render.grid import grid
 
-        return grid([self.album.picture(u) for u in units])
+        return grid([enlarged(self.album.picture(u)) for u in units])
 
     def result(self, units: Sequence[int]) -> dict[str, Any]:
         """What ``result.json`` says."""

@@ -87,7 +87,7 @@ def command(
     continues after an interruption.
     """
     from ..engine.ascent.album import Album, identity
-    from ..engine.ascent.filters import default_size, strongest
+    from ..engine.ascent.filters import strongest
     from ..engine.ascent.many import Studio
     from ..engine.ascent.network import unit_layer
     from ..engine.ascent.recipe.presets import preset as find_preset
@@ -103,8 +103,9 @@ def command(
     asked = parse_units(units, found.channels or 0)
     chosen = settings(
         graph,
+        None if neuron else found,
         preset_name=preset,
-        size=default_size(graph, found) if size is None else size,
+        size=size,
         steps=steps,
         seed=seed,
         start=picture,

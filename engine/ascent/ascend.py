@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...errors import UsageError
 from ..graph.graph import Graph
+from ..graph.layers import Layer
 from .filters import gathered
 from .fitting import adapted, reduced_precision
 from .loop import Batch, Goal, Job, Outcome
@@ -18,7 +19,7 @@ from .many import OnProgress, Progress
 from .network import Network, check_finite
 from .recipe.objectives import Objective, Taps
 from .recipe.objectives import objective as as_objective
-from .recipe.presets import Preset
+from .recipe.presets import AUTO, Preset
 from .recipe.show import shown
 from .results import DEAD, OK, WEAK, AscentResult, UnitResult
 from .settings import Settings, settings
@@ -30,7 +31,7 @@ def ascend(
     objective: Objective | Callable[[Taps], Tensor],
     count: int = 1,
     *,
-    preset: str | Preset = "convscope",
+    preset: str | Preset = AUTO,
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -54,7 +55,7 @@ def ascend(
     if count < 1:
         raise UsageError(f"{count} pictures were asked for; ask for one or more")
     wanted = as_objective(graph, objective)
-    chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed)
+    chosen = settings(graph, _deepest(graph, wanted), preset_name=preset, size=size, steps=steps, seed=seed)
     network = _network(graph, wanted, chosen, device)
     chosen = adapted(network, _to_the_end(chosen))
     outcomes = _run(network, lambda _: wanted, chosen, count, progress)
@@ -76,9 +77,16 @@ def of_objective(
 ) -> AscentResult:
     """One picture that maximizes ``objective``, as a result; arguments as for `filters`."""
     wanted = as_objective(graph, objective)
-    chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed, start=start, strip=strip)
+    place = _deepest(graph, wanted)
+    chosen = settings(graph, place, preset_name=preset, size=size, steps=steps, seed=seed, start=start, strip=strip)
     network = _network(graph, wanted, chosen, device)
     return single(network, _to_the_end(chosen), wanted, wanted.label, progress)
+
+
+def _deepest(graph: Graph, objective: Objective) -> Layer | None:
+    """The last of the layers that the objective reads: its recipe is the suitable one."""
+    read = [layer for layer in graph.layers if layer.tensor in objective.tensors]
+    return read[-1] if read else None
 
 
 def _network(graph: Graph, objective: Objective, chosen: Settings, device: str) -> Network:

@@ -11,11 +11,10 @@ from torch.nn import Module
 
 from ...errors import UsageError
 from ..graph.graph import Graph
-from ..graph.layers import Layer
 from .many import OnProgress, Studio
 from .network import unit_layer
 from .recipe.objectives import Objective, Place, Taps
-from .recipe.presets import Noise, Preset
+from .recipe.presets import AUTO, Noise, Preset
 from .results import DEAD, AscentResult, UnitResult
 from .settings import Settings, checked_units, provenance, settings
 
@@ -25,7 +24,7 @@ def filters(
     layer: Place | Objective | Callable[[Taps], Tensor],
     units: Sequence[int] | int | None = None,
     *,
-    preset: str | Preset = "convscope",
+    preset: str | Preset = AUTO,
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -51,8 +50,8 @@ def filters(
         layer: name, tensor, index, `Layer` or submodule; or an objective (`objectives`) or a function of the taps, and
             then there is one picture, which maximizes it.
         units: channels; default all of them.
-        preset: a name of `presets.names` or a `Preset`.
-        size: side of the pictures, or (height, width); default the preset's, for dense layers the model's own.
+        preset: a name of `presets.names` or a `Preset`; by default the one that suits the layer (`suited`).
+        size: side of the pictures, or (height, width); default as `suited.default_size` says.
         steps: default the preset's.
         seed: the same seed gives the same pictures.
         top: keep only the ``top`` units with the highest activation that are not dead, strongest first.
@@ -94,9 +93,16 @@ def filters(
     found = unit_layer(graph, layer)
     if top is not None and top < 1:
         raise UsageError(f"top {top} is not positive; give how many of the units to keep")
-    size = default_size(graph, found) if size is None else size
     chosen = settings(
-        graph, preset_name=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, strip=strip
+        graph,
+        None if neuron or position is not None else found,
+        preset_name=preset,
+        size=size,
+        steps=steps,
+        seed=seed,
+        start=start,
+        noise=noise,
+        strip=strip,
     )
     wanted = checked_units(found, units)
     studio = Studio(
@@ -112,11 +118,6 @@ def filters(
     )
     made = list(studio.make(wanted, progress))
     return gathered(graph, found.name, studio.chosen, keep(made, top), studio.precision)
-
-
-def default_size(graph: Graph, layer: Layer) -> tuple[int, int] | None:
-    """The model's own size where the layer lies behind a head that may take no other; otherwise None, the preset's."""
-    return None if layer.is_spatial else graph.image_size
 
 
 def keep(units: Sequence[UnitResult], top: int | None) -> list[UnitResult]:

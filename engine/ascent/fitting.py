@@ -14,7 +14,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .network import Network
 from .recipe.presets import Preset, Stage
-from .recipe.transforms import Robust
+from .recipe.transforms import Robust, Zoom
 from .settings import Settings
 
 _CPU_MAP_BYTES = 12e6  # of the largest feature map of a batch
@@ -23,7 +23,7 @@ _CPU_MAP_BYTES = 12e6  # of the largest feature map of a batch
 def adapted(network: Network, chosen: Settings) -> Settings:
     """The settings with a recipe that the network can follow: a head may take pictures of one size only.
 
-    Small stages go first, then views larger than the picture; what is left must work.
+    Small views go first, then small stages, then views larger than the picture; what is left must work.
 
     Raises:
         UsageError: the network does not take pictures of this size at all.
@@ -31,7 +31,10 @@ def adapted(network: Network, chosen: Settings) -> Settings:
     recipe = chosen.preset
     if _fits(network, recipe, chosen.size):
         return chosen
-    recipe = replace(recipe, stages=(Stage(1.0, 1.0),))
+    if isinstance(recipe.transform, Zoom):  # a small picture can be seen enlarged
+        recipe = replace(recipe, transform=replace(recipe.transform, whole=True))
+    else:
+        recipe = replace(recipe, stages=(Stage(1.0, 1.0),))
     if not _fits(network, recipe, chosen.size) and isinstance(recipe.transform, Robust):
         recipe = replace(recipe, transform=replace(recipe.transform, keep=True))
     if not _fits(network, recipe, chosen.size):

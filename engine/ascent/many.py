@@ -49,7 +49,7 @@ class Try:
         before: maximize the tensor before the activation.
         photograph: start from the reference photograph that excites the unit most.
         loud: start from full-range noise and take twice the steps.
-        own: by the default recipe, whose steps are gentler than the classic ones: these can push a picture out of a
+        own: by the recipe `strongest`, whose steps are gentler than the classic ones: these can push a picture out of a
             small region where the unit speaks.
         centre: maximize the middle of the map alone: with ``own`` the strongest try.
     """
@@ -67,7 +67,7 @@ _RECIPE = Try(0)
 _PLAN = (
     Try(1, "pre-activation", before=True),
     Try(2, "a photograph's start", photograph=True),
-    Try(5, "a photograph's start, by the default recipe", photograph=True, own=True),
+    Try(5, "a photograph's start, by the strongest recipe", photograph=True, own=True),
     Try(3, "another start", before=True, loud=True),
     Try(4, "the middle of its map", before=True, own=True, centre=True),
 )
@@ -267,8 +267,8 @@ class Studio:
         return objectives.neuron(self.layer, units, None, self.gate)
 
     def _strongest(self) -> Preset:
-        """The default recipe, as far as this network can follow it."""
-        own = replace(self.chosen, preset=PRESETS["convscope"])
+        """The recipe of the highest activations, as far as this network can follow it."""
+        own = replace(self.chosen, preset=PRESETS["strongest"])
         return adapted(self.network, own).preset
 
     def _tap_before(self) -> Network:

@@ -12,11 +12,9 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .filters import gathered
 from .many import OnProgress, Studio
-from .recipe.presets import Preset
+from .recipe.presets import AUTO, Preset
 from .results import AscentResult, UnitResult
 from .settings import Settings, checked_units, settings
-
-STEPS = 256  # four classes of EfficientNet-Lite0 at 224 pixels stay within the demo's few minutes
 
 
 def logits_layer(graph: Graph) -> Layer:
@@ -32,11 +30,12 @@ def logits_layer(graph: Graph) -> Layer:
 
 
 def class_settings(graph: Graph, **options: Any) -> Settings:
-    """Settings for classes: by default the model's own picture size and more steps; options as for `settings`."""
+    """Settings for classes: by default the model's own picture size and the recipe `objects`; options as for
+    `settings`."""
     if options.get("size") is None:
         options["size"] = graph.image_size
-    if options.get("steps") is None and options.get("preset_name", "convscope") == "convscope":
-        options["steps"] = STEPS
+    if options.get("preset_name", AUTO) == AUTO:
+        options["preset_name"] = "objects"
     return settings(graph, **options)
 
 
@@ -44,7 +43,7 @@ def maximize(
     graph: Graph,
     classes: Sequence[int | str] | int | str,
     *,
-    preset: str | Preset = "convscope",
+    preset: str | Preset = AUTO,
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 _LONGEST = 4096  # pixels in a notebook; a picture of many channels side by side is wider than WebP can be
+_LOOKED_AT = 128  # pixels: the side up to which a small picture is enlarged
 OK, WEAK, DEAD = "ok", "weak", "dead"
 
 
@@ -142,10 +143,10 @@ class AscentResult:
         return target
 
     def grid(self, columns: int | None = None, margin: int = 2) -> np.ndarray:
-        """All pictures stitched, (H, W, C) in [0, 1]; dead units are crossed out, not grey."""
+        """All pictures stitched, (H, W, C) in [0, 1]; small ones enlarged, dead units crossed out, not grey."""
         from ..render.grid import grid
 
-        return grid([tile(u) for u in self.units], columns, margin)
+        return grid([enlarged(tile(u)) for u in self.units], columns, margin)
 
     def to_json(self, files: Sequence[str | None] | None = None) -> dict[str, Any]:
         """The content of ``result.json``."""
@@ -167,11 +168,17 @@ class AscentResult:
         title = f"{self.model}, layer {self.layer}, preset {self.preset}, seed {self.seed}"
         cells = "".join(
             f'<figure style="display:inline-block;margin:4px;text-align:center">'
-            f'<img src="{data_uri(u.image, longest=_LONGEST)}" alt="unit {u.unit}" width="128">'
+            f'<img src="{data_uri(enlarged(u.image), longest=_LONGEST)}" alt="unit {u.unit}" width="128">'
             f"<figcaption>{u.unit} {escape(u.name)} {escape(u.status)} {u.activation_end:.3g}</figcaption></figure>"
             for u in self.units
         )
         return f"<div><p>{escape(title)}</p>{cells}</div>"
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """A small picture (H, W, C) as it is looked at: every pixel drawn as a square, so that none is invented."""
+    factor = max(1, _LOOKED_AT // max(image.shape[:2]))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else image
 
 
 def tile(unit: UnitResult) -> np.ndarray:

@@ -14,7 +14,8 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.read import check_range, checked_pixels
-from .recipe.presets import PIXELS, Noise, Preset, preset
+from .recipe.presets import AUTO, PIXELS, Noise, Preset, preset
+from .suited import default_size, suited
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Settings:
 
 def settings(
     graph: Graph,
+    layer: Layer | None = None,
     *,
-    preset_name: str | Preset = "convscope",
+    preset_name: str | Preset = AUTO,
     size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -54,6 +56,10 @@ def settings(
     """Checked settings with the preset's own numbers where none are given.
 
     Args:
+        graph: the model.
+        layer: where the units are: the recipe that suits it, and its size, where none are named.
+        preset_name: a name or a `Preset`.
+        size, steps, seed, strip: as in `Settings`.
         start: (H, W, C) or (H, W) in [0, 1]; resized to ``size``.
         noise: start from this pixel noise, whatever the preset's parameterization.
 
@@ -61,8 +67,9 @@ def settings(
         UsageError: an unknown preset, a size or number of steps that is not positive, noise or a picture to start from
             that is none.
     """
-    recipe = preset(preset_name)
-    pair = _pair(recipe.size if size is None else size)
+    asked = None if size is None else _pair(size)
+    recipe = suited(graph, layer, asked) if preset_name == AUTO and layer is not None else preset(preset_name)
+    pair = asked or default_size(graph, layer, recipe)
     count = recipe.steps if steps is None else int(steps)
     if count < 1:
         raise UsageError(f"steps {steps} is not positive; this preset's own number is {recipe.steps}")

@@ -1,8 +1,9 @@
 """Why this class, here: heatmaps over the input for a named target, and proof that they are faithful."""
 
+from . import methods as _declared  # noqa: F401  (declares the methods)
 from .batch import Batch, Executors
 from .explain import Attribution, explain, explain_batch
-from .registry import METHODS, Method, find_methods
+from .registry import METHODS, Method, find_methods, method
 from .targets import Target, segmentation_target, unit_target
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "explain",
     "explain_batch",
     "find_methods",
+    "method",
     "segmentation_target",
     "unit_target",
 ]

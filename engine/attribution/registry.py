@@ -1,20 +1,20 @@
-"""The table of methods: name, title, family, what it needs."""
+"""The methods by name. Each declares itself where it is written: ``@method(...)`` is all it takes."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import UsageError
 from .maps import Maps
-from .methods.fullgrad import full_grad
-from .methods.gradient import GRADIENT_METHODS
-from .methods.layer_methods import LAYER_METHODS
-from .methods.perturbation import PERTURBATION_CAMS, PERTURBATION_METHODS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FAMILIES = ("cam", "gradient", "perturbation")
 
 
 @dataclass(frozen=True)
@@ -49,32 +49,52 @@ class Method:
         return str(inspect.signature(self.run).parameters[option].annotation)
 
 
-def _table() -> dict[str, Method]:
-    titles = {
-        "gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "hirescam": "HiResCAM", "xgradcam": "XGrad-CAM",
-        "layercam": "LayerCAM", "eigencam": "Eigen-CAM", "eigengradcam": "EigenGrad-CAM", "cam": "CAM",
-        "guidedgradcam": "Guided Grad-CAM", "scorecam": "Score-CAM", "ablationcam": "Ablation-CAM",
-        "fullgrad": "FullGrad", "saliency": "Saliency", "inputxgradient": "Input x gradient",
-        "smoothgrad": "SmoothGrad", "smoothgrad-squared": "SmoothGrad squared", "vargrad": "VarGrad",
-        "integratedgradients": "Integrated Gradients", "guidedbackprop": "Guided backprop",
-        "deconvnet": "Deconvnet", "deeplift": "DeepLIFT rescale", "occlusion": "Occlusion", "rise": "RISE",
-    }  # fmt: skip
-    many = {"occlusion", "rise", "scorecam", "ablationcam"}
-    families: list[tuple[str, bool, dict[str, Any]]] = [
-        ("cam", True, LAYER_METHODS),
-        ("cam", True, PERTURBATION_CAMS),
-        ("cam", False, {"fullgrad": full_grad}),
-        ("gradient", False, GRADIENT_METHODS),
-        ("perturbation", False, PERTURBATION_METHODS),
-    ]
-    return {
-        name: Method(name, titles[name], family, needs_layer, "many" if name in many else "few", run)
-        for family, needs_layer, group in families
-        for name, run in group.items()
-    }
+class _Methods(Mapping[str, Method]):
+    """The declared methods, family by family, in the order of their declaration."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, Method] = {}
+
+    def __getitem__(self, name: str) -> Method:
+        return self._declared[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._declared, key=lambda name: FAMILIES.index(self._declared[name].family)))
+
+    def __len__(self) -> int:
+        return len(self._declared)
+
+    def declare(self, new: Method) -> None:
+        """Adds a method; its name must be free and its family known."""
+        if new.name in self._declared or new.family not in FAMILIES:
+            raise ValueError(f"method '{new.name}' of family '{new.family}' is declared twice, or its family unknown")
+        self._declared[new.name] = new
 
 
-METHODS: dict[str, Method] = _table()
+METHODS = _Methods()
+
+
+def method(name: str, title: str, family: str, *, many: bool = False, **fixed: Any) -> Callable[[F], F]:
+    """Declares the function below as a method.
+
+    Its keyword-only parameters are the method's options: ``--set name=value`` and ``explain(..., name=value)`` reach
+    them, and help texts and docs name them.
+
+    Args:
+        name: what ``--method`` takes.
+        title: for people.
+        family: one of `FAMILIES`.
+        many: it takes hundreds of forward passes.
+        **fixed: options that this name fixes, where one function serves several names.
+    """
+
+    def declare(function: F) -> F:
+        needs_layer = "layer" in inspect.signature(function).parameters
+        run = partial(function, **fixed) if fixed else function
+        METHODS.declare(Method(name, title, family, needs_layer, "many" if many else "few", run))
+        return function
+
+    return declare
 
 
 def find_methods(names: str | Sequence[str]) -> list[Method]:

@@ -17,7 +17,7 @@ import numpy as np
 from .template import data_uri, render_page
 
 _CURVE_POINTS = 240  # a curve is at most about 460 pixels wide
-_EXACT = 64  # pixels; pictures up to here are embedded without loss, since every pixel is seen
+_EXACT = 96  # pixels; pictures up to here are embedded without loss, since every pixel is seen
 _NOT_NUMBERS = ("unit", "name", "file", "history", "status")
 
 

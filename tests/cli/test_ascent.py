@@ -47,7 +47,7 @@ def test_filters_writes_a_png_per_unit_the_grid_the_numbers_and_the_page(
         with Image.open(out / unit["file"]) as picture:
             assert picture.size == (16, 16) and picture.info["layer"] == "conv2"
     with Image.open(out / "grid.png") as grid:
-        assert grid.size == (34, 34)
+        assert grid.size == (258, 258)  # each enlarged eight times
     assert "default-src 'none'" in (out / "index.html").read_text()
 
 
@@ -271,4 +271,7 @@ def test_pictures_of_inputs_that_are_no_colours_show_every_channel(channels: int
         with Image.open(out / name) as picture:
             assert (picture.mode, picture.size) == ("L", (16 * channels, 16))
     with Image.open(out / "grid.png") as picture:
-        assert (picture.mode, picture.size) == ("L", (2 * 16 * channels + 2, 34))
+        assert (picture.mode, picture.size) == (
+            "L",
+            (2 * 16 * channels * (8 // channels) + 2, 2 * 16 * (8 // channels) + 2),
+        )

@@ -17,6 +17,7 @@ from torch import Tensor
 from .colour import decorrelate, recorrelate
 
 Size = tuple[int, int]
+_PIVOT = 4.5  # cycles per picture
 
 
 class Parameterization(Protocol):
@@ -106,21 +107,26 @@ class Pixels:
 class Fourier:
     """Fourier coefficients divided by frequency, decorrelated colour, and a sigmoid (Olah et al. 2017).
 
-    With ``P`` the coefficients, ``f`` the frequency in cycles per pixel and ``w`` the longer side,
+    With ``P`` the coefficients, ``f`` the frequency in cycles per pixel, ``w`` the longer side and ``m = max(w f, 1)``,
+    the frequency in cycles per picture,
 
-        image = sigmoid(recorrelate(irfft2(P / max(f, 1 / w) ** decay, "ortho") / 4))
+        image = sigmoid(recorrelate(irfft2(P w / m (4.5 / m) ** (decay - 1), "ortho") * contrast))
 
-    which is Lucid's map. For square pictures a coefficient has the same effect at every size, which is what lets
-    ascent begin small and grow.
+    which with decay 1 and contrast 1/4 is Lucid's map. For square pictures a coefficient has the same effect at every
+    size, whatever the decay, which is what lets ascent begin small and grow.
 
     Args:
         channels, size: of the picture.
-        decay: the power of the frequency.
+        decay: the power of the frequency; more of it prefers large shapes to small ones.
+        contrast: less of it keeps values away from black and white, where the sigmoid holds them.
         deviation: of the normal start noise of the coefficients.
     """
 
-    def __init__(self, channels: int, size: Size, decay: float = 1.0, deviation: float = 0.01) -> None:
-        self.channels, self.size, self.decay, self.deviation = channels, size, decay, deviation
+    def __init__(
+        self, channels: int, size: Size, decay: float = 1.0, contrast: float = 0.25, deviation: float = 0.01
+    ) -> None:
+        self.channels, self.size, self.decay, self.contrast = channels, size, decay, contrast
+        self.deviation = deviation
         self._scale = _fourier_scale(size, decay)
 
     def noise(self, rng: np.random.Generator) -> Tensor:
@@ -130,15 +136,15 @@ class Fourier:
     def image(self, parameters: Tensor) -> Tensor:
         scale = torch.as_tensor(self._scale, dtype=parameters.dtype, device=parameters.device)
         spectrum = torch.view_as_complex((parameters * scale[None, None, :, :, None]).contiguous())
-        return _squash(torch.fft.irfft2(spectrum, s=self.size, norm="ortho") / 4)
+        return _squash(torch.fft.irfft2(spectrum, s=self.size, norm="ortho") * self.contrast)
 
     def encode(self, image: Tensor) -> Tensor:
         scale = torch.as_tensor(self._scale, dtype=image.dtype, device=image.device)
-        spectrum = torch.fft.rfft2(_unsquash(image) * 4, norm="ortho")
+        spectrum = torch.fft.rfft2(_unsquash(image) / self.contrast, norm="ortho")
         return torch.view_as_real(spectrum) / scale[None, None, :, :, None]
 
     def at(self, size: Size) -> Fourier:
-        return Fourier(self.channels, size, self.decay, self.deviation)
+        return Fourier(self.channels, size, self.decay, self.contrast, self.deviation)
 
     def shrink(self, values: Tensor, whole: Parameterization) -> Tensor:
         return _low(values, (self.channels, *self._scale.shape, 2))
@@ -206,7 +212,9 @@ def frequencies(size: Size) -> np.ndarray:
 
 
 def _fourier_scale(size: Size, decay: float) -> np.ndarray:
-    return (1.0 / np.maximum(frequencies(size), 1.0 / max(size)) ** decay).astype(np.float32)
+    """The factor of each coefficient, (H, W // 2 + 1). At ``_PIVOT`` cycles per picture the decay changes nothing."""
+    inverse = 1.0 / np.maximum(frequencies(size), 1.0 / max(size))
+    return (inverse * (_PIVOT * inverse / max(size)) ** (decay - 1)).astype(np.float32)
 
 
 def _squash(values: Tensor) -> Tensor:

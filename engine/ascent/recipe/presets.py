@@ -22,8 +22,9 @@ from .regularizers import (
     WeightedMean,
 )
 from .steps import Adam, Normalized, Progress, StepRule
-from .transforms import Crops, Plain, Robust, Roll, Transform
+from .transforms import Crops, Plain, Robust, Roll, Transform, Zoom
 
+AUTO = "convscope"  # the recipe that suits the layer
 PIXELS = ("pixels", "centred")  # parameterizations that start from pixel noise
 
 
@@ -55,6 +56,7 @@ class Preset:
         name: as for ``--preset``.
         source: where its numbers come from.
         picture: "pixels", "centred" (pixels counted from the model's mean), "fourier" or "maco".
+        decay, contrast: of `Fourier`.
         rule: how a gradient becomes a step.
         steps: how many.
         size: side of the picture where the user names none.
@@ -83,6 +85,8 @@ class Preset:
     rule: StepRule
     steps: int
     size: int = 128
+    decay: float = 1.0
+    contrast: float = 0.25
     transform: Transform = Plain()
     regularizers: tuple[Regularizer, ...] = ()
     before: tuple[Regularizer, ...] = ()
@@ -107,7 +111,7 @@ class Preset:
             origin: the picture value (0..255) of the model's mean, one per channel.
         """
         if self.picture == "fourier":
-            return Fourier(channels, size)
+            return Fourier(channels, size, self.decay, self.contrast)
         if self.picture == "maco":
             return Maco(channels, size)
         zero = origin if self.picture == "centred" else np.zeros(channels)
@@ -118,19 +122,21 @@ class Preset:
 def preset(name: str | Preset) -> Preset:
     """The preset of that name; a `Preset` passes through.
 
+    ``convscope`` stands for the recipe that suits a layer (`suited`); where no layer is at hand it is `strongest`.
+
     Raises:
         UsageError: no such preset; the names are in the message.
     """
     if isinstance(name, Preset):
         return name
-    if name not in PRESETS:
-        raise UsageError(f"preset '{name}' is unknown; choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if name not in names():
+        raise UsageError(f"preset '{name}' is unknown; choose one of {', '.join(names())}")
+    return PRESETS["strongest" if name == AUTO else name]
 
 
 def names() -> tuple[str, ...]:
     """Names of the presets, the default first."""
-    return tuple(PRESETS)
+    return (AUTO, *PRESETS)
 
 
 def _yosinski(
@@ -152,8 +158,8 @@ def _yosinski(
     )
 
 
-_OURS = Preset(
-    name="convscope",
+_STRONGEST = Preset(
+    name="strongest",
     source="measured here, docs/presets.md",
     picture="fourier",
     rule=Adam(0.2, beta1=0.8, beta2=0.98, anneal=0.05),
@@ -166,8 +172,28 @@ _OURS = Preset(
     rectify=True,
 )
 
+# What convscope makes where no preset is named: see `suited`.
+_OURS = (
+    _STRONGEST,
+    replace(
+        _STRONGEST,
+        name="objects",
+        decay=1.5,
+        contrast=1 / 8,
+        stages=(Stage(2 / 7, 1 / 3), Stage(1 / 2, 1 / 3), Stage(1.0, 1 / 3)),
+        transform=Zoom(0.5, 1.0),
+    ),
+    replace(
+        _STRONGEST,
+        name="parts",
+        decay=1.5,
+        stages=(Stage(1 / 2, 1 / 2), Stage(1.0, 1 / 2)),
+    ),
+    replace(_STRONGEST, name="tile", transform=Robust(pad=4, jitters=(4, 2))),
+)
+
 _ALL = (
-    _OURS,
+    *_OURS,
     Preset(
         name="lucid",
         source="Olah et al. 2017, doi:10.23915/distill.00007, Lucid 0.3.10",

@@ -107,6 +107,46 @@ class Robust:
 
 
 @dataclass(frozen=True)
+class Zoom:
+    """A square part of the picture from anywhere in it, turned, shown as large as the picture itself.
+
+    A view from near shows the network details that it must recognize without their surroundings, one from far how
+    they hang together; so that one thing is drawn at one size, not copies of it at all sizes. Where the turned part
+    reaches beyond the picture its border is repeated.
+
+    Attributes:
+        low, high: height and width of the part as a share of the picture's, uniform between them.
+        angle: degrees; the turn is uniform in -angle to angle.
+        whole: make the views as large as the finished picture also while it is small, for networks that take only one
+            size.
+    """
+
+    low: float = 0.5
+    high: float = 1.0
+    angle: float = 10.0
+    whole: bool = False
+
+    @property
+    def views(self) -> int:
+        return 1
+
+    def draw(self, rng: np.random.Generator, steps: int) -> np.ndarray:
+        share = rng.uniform(self.low, self.high, (steps, 1))
+        place = rng.uniform(-0.5, 0.5, (steps, 2)) * (1 - share)
+        turn = rng.uniform(-self.angle, self.angle, (steps, 1))
+        return np.concatenate([share, place, turn], axis=1)
+
+    def __call__(self, image: Tensor, rows: np.ndarray, full: int) -> Tensor:
+        height, width = image.shape[-2:]
+        enlarged = full / min(height, width) if self.whole else 1.0
+        size = round(height * enlarged), round(width * enlarged)
+        turn = np.deg2rad(rows[:, 3])
+        cosine, sine = rows[:, 0] * np.cos(turn) / enlarged, rows[:, 0] * np.sin(turn) / enlarged
+        matrix = np.stack([cosine, -sine, rows[:, 1] * width, sine, cosine, rows[:, 2] * height], axis=1)
+        return resample(image, matrix, size, border=True)
+
+
+@dataclass(frozen=True)
 class Roll:
     """The picture shifted around its edges by up to ``jitter`` pixels (Mordvintsev et al. 2015, DeepDream)."""
 

@@ -1,1 +1,5 @@
-"""The methods of attribution, one family a file."""
+"""The methods of attribution, one family a file. Importing the files is what declares them."""
+
+from . import cam, fullgrad, gradient, layer_methods, perturbation
+
+__all__ = ["cam", "fullgrad", "gradient", "layer_methods", "perturbation"]

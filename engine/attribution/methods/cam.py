@@ -7,12 +7,13 @@ papers apply is left to the caller, so that evidence against the target is not l
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from ..capture import gradient_cam
 
+
+@gradient_cam("gradcam", "Grad-CAM")
 def grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Sum of the feature maps, weighted by their mean gradients.
 
@@ -22,6 +23,7 @@ def grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     return weighted(activations, gradients.mean(dim=(2, 3)))
 
 
+@gradient_cam("gradcam++", "Grad-CAM++")
 def grad_cam_plus_plus(activations: Tensor, gradients: Tensor, *, epsilon: float = 0.0) -> Tensor:
     """Grad-CAM with pixel-wise weights from higher derivatives of exp(S).
 
@@ -39,6 +41,7 @@ def grad_cam_plus_plus(activations: Tensor, gradients: Tensor, *, epsilon: float
     return weighted(activations, (alpha * gradients.clamp(min=0)).sum(dim=(2, 3)))
 
 
+@gradient_cam("hirescam", "HiResCAM")
 def hires_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Element-wise product of activations and gradients, summed over channels.
 
@@ -47,6 +50,7 @@ def hires_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     return (activations * gradients).sum(dim=1)
 
 
+@gradient_cam("xgradcam", "XGrad-CAM")
 def x_grad_cam(activations: Tensor, gradients: Tensor, *, epsilon: float = 0.0) -> Tensor:
     """Grad-CAM with gradients averaged by the activations' share, which satisfies two axioms.
 
@@ -59,6 +63,7 @@ def x_grad_cam(activations: Tensor, gradients: Tensor, *, epsilon: float = 0.0) 
     return weighted(activations, torch.where(total == 0, torch.zeros_like(total), products / safe))
 
 
+@gradient_cam("layercam", "LayerCAM")
 def layer_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Activations weighted at each position by their positive gradient.
 
@@ -82,6 +87,7 @@ def eigen_cam(activations: Tensor, gradients: Tensor | None = None, *, centered:
     return (maps * sign).unflatten(1, activations.shape[2:])
 
 
+@gradient_cam("eigengradcam", "EigenGrad-CAM")
 def eigen_grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     """First principal component of activations times gradients.
 
@@ -114,13 +120,3 @@ def _first_direction(rows: Tensor) -> Tensor:
     left = torch.linalg.eigh(wide @ wide.transpose(1, 2))[1][:, :, -1:]
     direction = wide.transpose(1, 2) @ left
     return (direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-300)).to(rows.dtype)
-
-
-GRADIENT_CAMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "gradcam": grad_cam,
-    "gradcam++": grad_cam_plus_plus,
-    "hirescam": hires_cam,
-    "xgradcam": x_grad_cam,
-    "layercam": layer_cam,
-    "eigengradcam": eigen_grad_cam,
-}

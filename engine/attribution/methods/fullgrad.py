@@ -10,9 +10,11 @@ from onnx import NodeProto
 from ...graph.index import Index, attributes
 from ..batch import Batch
 from ..maps import Maps, resized, unit_range
+from ..registry import method
 from ..targets import Target, scores
 
 
+@method("fullgrad", "FullGrad", "cam")
 def full_grad(batch: Batch, targets: Sequence[Target], *, epsilon: float = 0.0) -> Maps:
     """Input times gradient plus bias times gradient of every convolution, each rescaled and upsampled.
 

@@ -7,7 +7,6 @@ the normalized input, or (for those that multiply by the input) a share of the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ....errors import UsageError
 from ...executors import rules
 from ..batch import Batch
 from ..maps import Maps
+from ..registry import method
 from ..targets import Target, scores
 
 BASELINES = ("black", "gray", "white", "zero")
@@ -37,6 +37,7 @@ def input_gradient(
     return np.concatenate(found)
 
 
+@method("saliency", "Saliency", "gradient")
 def saliency(batch: Batch, targets: Sequence[Target]) -> Maps:
     """The gradient; the heatmap is its largest absolute value over the channels.
 
@@ -45,6 +46,7 @@ def saliency(batch: Batch, targets: Sequence[Target]) -> Maps:
     return _largest(input_gradient(batch, targets, batch.x))
 
 
+@method("inputxgradient", "Input x gradient", "gradient")
 def input_x_gradient(batch: Batch, targets: Sequence[Target]) -> Maps:
     """Gradient times input, a first-order estimate of each value's share.
 
@@ -53,6 +55,9 @@ def input_x_gradient(batch: Batch, targets: Sequence[Target]) -> Maps:
     return _summed(input_gradient(batch, targets, batch.x) * batch.x)
 
 
+@method("vargrad", "VarGrad", "gradient", form="variance")
+@method("smoothgrad-squared", "SmoothGrad squared", "gradient", form="squared")
+@method("smoothgrad", "SmoothGrad", "gradient", form="mean")
 def smooth_grad(
     batch: Batch,
     targets: Sequence[Target],
@@ -82,6 +87,7 @@ def smooth_grad(
     return _largest(combined.astype(np.float32))
 
 
+@method("integratedgradients", "Integrated Gradients", "gradient")
 def integrated_gradients(
     batch: Batch, targets: Sequence[Target], *, steps: int = 50, baseline: str | np.ndarray = "black"
 ) -> Maps:
@@ -109,6 +115,7 @@ def integrated_gradients(
     return _complete(batch, targets, values, reference)
 
 
+@method("guidedbackprop", "Guided backprop", "gradient")
 def guided_backprop(batch: Batch, targets: Sequence[Target]) -> Maps:
     """The gradient with every rectifier passing back only what is positive both ways.
 
@@ -117,6 +124,7 @@ def guided_backprop(batch: Batch, targets: Sequence[Target]) -> Maps:
     return _rectified(batch, targets, rules.guided)
 
 
+@method("deconvnet", "Deconvnet", "gradient")
 def deconvnet(batch: Batch, targets: Sequence[Target]) -> Maps:
     """The gradient with every rectifier passing back positive gradients, whatever its own input was.
 
@@ -126,6 +134,7 @@ def deconvnet(batch: Batch, targets: Sequence[Target]) -> Maps:
     return _rectified(batch, targets, rules.deconvnet)
 
 
+@method("deeplift", "DeepLIFT rescale", "gradient")
 def deep_lift(batch: Batch, targets: Sequence[Target], *, baseline: str | np.ndarray = "black") -> Maps:
     """Contributions by comparing every activation with that of a baseline, rescale rule.
 
@@ -169,19 +178,6 @@ def reference_input(batch: Batch, baseline: str | np.ndarray) -> np.ndarray:
     if baseline not in levels:
         raise UsageError(f"baseline '{baseline}' is unknown; choose one of {', '.join(BASELINES)}")
     return batch.graph.preprocessing.normalize(np.full_like(batch.x, levels[baseline]))
-
-
-GRADIENT_METHODS = {
-    "saliency": saliency,
-    "inputxgradient": input_x_gradient,
-    "smoothgrad": smooth_grad,
-    "smoothgrad-squared": partial(smooth_grad, form="squared"),
-    "vargrad": partial(smooth_grad, form="variance"),
-    "integratedgradients": integrated_gradients,
-    "guidedbackprop": guided_backprop,
-    "deconvnet": deconvnet,
-    "deeplift": deep_lift,
-}
 
 
 def _rectified(batch: Batch, targets: Sequence[Target], rule: Callable[..., Any]) -> Maps:

@@ -1,10 +1,8 @@
-"""The CAM family on a graph: the part below the layer runs forward only, the part above it with gradients."""
+"""Methods of the CAM family that are more than a formula of activations and gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -12,45 +10,23 @@ from ....errors import UsageError
 from ...graph.layers import Layer
 from ...graph.operators import operator
 from ..batch import Batch
+from ..capture import capture, maps_of, require_spatial
 from ..maps import Maps, resized
-from ..targets import Target, scores
-from .cam import GRADIENT_CAMS, eigen_cam, grad_cam, weighted
+from ..registry import method
+from ..targets import Target
+from .cam import eigen_cam, grad_cam, weighted
 from .gradient import guided_backprop
 
 
-def capture(batch: Batch, targets: Sequence[Target], layer: Layer) -> tuple[Any, Any]:
-    """Activations and gradients of a layer, torch tensors (N, K, h, w).
-
-    The forward session computes the layer and whatever bypasses it; only the part between the layer and the
-    target runs in the twin, so no gradient is taken below the layer.
-
-    Raises:
-        UsageError: the layer is no feature map, or the target does not depend on it.
-    """
-    import torch
-
-    _require_spatial(layer)
-    executors, tensor = batch.executors, targets[0].tensor
-    names = (layer.tensor, *executors.sides(layer, tensor))
-    feeds = {n: executors.tensor(v) for n, v in zip(names, batch.values(names), strict=True)}
-    activations = feeds[layer.tensor].requires_grad_()
-    head = executors.twin([tensor], names)
-    (gradients,) = torch.autograd.grad(scores(head(feeds)[tensor], targets).sum(), activations)
-    return layer.channels_first(activations.detach()), layer.channels_first(gradients)
-
-
-def gradient_cam(batch: Batch, targets: Sequence[Target], layer: Layer, *, kind: str) -> Maps:
-    """Any map of `cam.GRADIENT_CAMS`; see there for the papers."""
-    return _maps(GRADIENT_CAMS[kind](*capture(batch, targets, layer)))
-
-
+@method("eigencam", "Eigen-CAM", "cam")
 def activation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     """Eigen-CAM, see `cam.eigen_cam`: the same map for every target."""
-    _require_spatial(layer)
+    require_spatial(layer)
     (values,) = batch.values([layer.tensor])
-    return _maps(eigen_cam(layer.channels_first(batch.executors.tensor(values))))
+    return maps_of(eigen_cam(layer.channels_first(batch.executors.tensor(values))))
 
 
+@method("cam", "CAM", "cam")
 def class_activation_map(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     """CAM: feature maps weighted by the class's weights of the linear layer after global average pooling.
 
@@ -63,35 +39,16 @@ def class_activation_map(batch: Batch, targets: Sequence[Target], layer: Layer) 
     """
     _require_linear_head(batch, targets[0].tensor, layer)
     activations, gradients = capture(batch, targets, layer)
-    return _maps(weighted(activations, gradients.sum(dim=(2, 3))))
+    return maps_of(weighted(activations, gradients.sum(dim=(2, 3))))
 
 
+@method("guidedgradcam", "Guided Grad-CAM", "cam")
 def guided_grad_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     """Guided backprop times the rectified, resized Grad-CAM map (Selvaraju et al. 2017, section 3.2)."""
     guided = guided_backprop(batch, targets)
-    coarse = _maps(grad_cam(*capture(batch, targets, layer))).evidence
+    coarse = maps_of(grad_cam(*capture(batch, targets, layer))).evidence
     values = guided.values * resized(np.maximum(coarse, 0), batch.size)[:, None]
     return Maps(values, np.abs(values).max(axis=1), notes=guided.notes)
-
-
-LAYER_METHODS = {
-    **{kind: partial(gradient_cam, kind=kind) for kind in GRADIENT_CAMS},
-    "eigencam": activation_cam,
-    "cam": class_activation_map,
-    "guidedgradcam": guided_grad_cam,
-}
-
-
-def _maps(maps: Any) -> Maps:
-    values = maps.detach().cpu().numpy().astype(np.float32)
-    return Maps(values, values)
-
-
-def _require_spatial(layer: Layer) -> None:
-    if not layer.is_spatial:
-        raise UsageError(
-            f"layer '{layer.name}' has shape {layer.shape}, no feature maps; choose a layer with height and width"
-        )
 
 
 def _require_linear_head(batch: Batch, target: str, layer: Layer) -> None:

@@ -13,10 +13,12 @@ from ....errors import RefusedInput, UsageError
 from ...graph.layers import Layer
 from ..batch import Batch, Executors, passes
 from ..maps import Maps, resized, unit_range
+from ..registry import method
 from ..targets import Target, scores
 from .gradient import reference_input
 
 
+@method("occlusion", "Occlusion", "perturbation", many=True)
 def occlusion(
     batch: Batch,
     targets: Sequence[Target],
@@ -68,6 +70,7 @@ def occlusion(
     return Maps(values, values)
 
 
+@method("rise", "RISE", "perturbation", many=True)
 def rise(
     batch: Batch, targets: Sequence[Target], *, masks: int = 1000, cells: int = 7, keep: float = 0.5, seed: int = 0
 ) -> Maps:
@@ -90,6 +93,7 @@ def rise(
     return Maps(values, unit_range(values))
 
 
+@method("scorecam", "Score-CAM", "cam", many=True)
 def score_cam(
     batch: Batch,
     targets: Sequence[Target],
@@ -132,6 +136,7 @@ def score_cam(
     return Maps(values, values, notes=() if coarse == 1 else (note,))
 
 
+@method("ablationcam", "Ablation-CAM", "cam", many=True)
 def ablation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     """Feature maps weighted by the relative fall of the score when each is set to zero.
 
@@ -249,7 +254,3 @@ def _rows(batch: Batch, names: Sequence[str], index: int, count: int) -> dict[st
     if all(np.issubdtype(v.dtype, np.floating) and len(v) == len(batch.x) for v in values.values()):
         return {n: np.repeat(v[index : index + 1], count, axis=0) for n, v in values.items()}
     return batch.executors.session(names).run(np.repeat(batch.x[index : index + 1], count, axis=0))
-
-
-PERTURBATION_METHODS = {"occlusion": occlusion, "rise": rise}
-PERTURBATION_CAMS = {"scorecam": score_cam, "ablationcam": ablation_cam}

@@ -27,7 +27,9 @@ PHOTO = np.ascontiguousarray(reference_pictures(3, (40, 48))[4].transpose(1, 2, 
 _RED = np.concatenate([np.ones((2, 1, 16, 16), np.float32), np.zeros((2, 2, 16, 16), np.float32)], axis=1)
 
 
-@pytest.mark.parametrize("preset", ["convscope", "lucid", "maco", "chollet", "yosinski-a", "dream"])
+@pytest.mark.parametrize(
+    "preset", ["strongest", "objects", "parts", "tile", "lucid", "maco", "chollet", "yosinski-a", "dream"]
+)
 def test_a_units_picture_is_byte_identical_in_batches_of_1_4_and_16(preset: str) -> None:
     graph = small()
     made = {
@@ -161,7 +163,7 @@ def test_results_tell_where_they_come_from() -> None:
     told = made.to_json(["a.png", "b.png"])
     assert told["provenance"]["graph_sha256"] == graph.sha256 and told["units"][1]["file"] == "b.png"
     assert told["size"] == 24 and len(told["units"][0]["history"]) == 2
-    assert "data:image" in made._repr_html_() and made.grid().shape == (24, 50, 3)
+    assert "data:image" in made._repr_html_() and made.grid().shape == (120, 242, 3)
 
 
 @pytest.mark.parametrize(

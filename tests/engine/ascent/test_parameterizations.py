@@ -25,19 +25,21 @@ def test_decorrelation_is_undone_by_recorrelation() -> None:
     torch.testing.assert_close(recorrelate(decorrelate(image)), image)
 
 
+@pytest.mark.parametrize(("decay", "contrast"), [(1.0, 0.25), (1.5, 0.125)])
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (6, 10)])
-def test_the_fourier_image_is_the_documented_sum_of_waves(size: tuple[int, int]) -> None:
+def test_the_fourier_image_is_the_documented_sum_of_waves(size: tuple[int, int], decay: float, contrast: float) -> None:
     height, width = size
     rng = np.random.default_rng(0)
-    space = Fourier(3, size)
+    space = Fourier(3, size, decay, contrast)
     parameters = rng.normal(0, 1, (3, height, width // 2 + 1, 2))
     scaled = np.zeros((3, height, width // 2 + 1), dtype=complex)
     for row in range(height):
         for column in range(width // 2 + 1):
             fy = (row if row <= (height - 1) // 2 else row - height) / height
-            scale = 1 / max(np.hypot(fy, column / width), 1 / max(size))
+            cycles = max(np.hypot(fy, column / width) * max(size), 1)
+            scale = max(size) / cycles * (4.5 / cycles) ** (decay - 1)
             scaled[:, row, column] = (parameters[:, row, column, 0] + 1j * parameters[:, row, column, 1]) * scale
-    plane = np.fft.irfft2(scaled, s=size, axes=(1, 2)) * np.sqrt(height * width) / 4
+    plane = np.fft.irfft2(scaled, s=size, axes=(1, 2)) * np.sqrt(height * width) * contrast
     expected = 1 / (1 + np.exp(-np.einsum("cd,dhw->chw", DECORRELATION, plane)))
     image = space.image(torch.from_numpy(parameters[None].astype(np.float32)))[0].numpy()
     np.testing.assert_allclose(image, expected, atol=1e-5)
@@ -61,8 +63,9 @@ def test_the_lucid_image_is_lucents_for_the_same_noise(size: tuple[int, int]) ->
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_coefficient_means_the_same_at_every_size() -> None:
-    small, large = Fourier(3, (16, 16)), Fourier(3, (32, 32))
+@pytest.mark.parametrize(("decay", "contrast"), [(1.0, 0.25), (1.5, 0.125)])
+def test_a_coefficient_means_the_same_at_every_size(decay: float, contrast: float) -> None:
+    small, large = Fourier(3, (16, 16), decay, contrast), Fourier(3, (32, 32), decay, contrast)
     noise = torch.randn(1, 3, 16, 9, 2, generator=torch.Generator().manual_seed(0)) * 0.3
     noise[:, :, 6:11] = 0
     noise[:, :, :, 6:] = 0
@@ -71,9 +74,10 @@ def test_a_coefficient_means_the_same_at_every_size() -> None:
     torch.testing.assert_close(small.shrink(grown, large)[:, :, :6], noise[:, :, :6])
 
 
-def test_a_photograph_survives_the_fourier_code() -> None:
+@pytest.mark.parametrize(("decay", "contrast"), [(1.0, 0.25), (1.5, 0.125)])
+def test_a_photograph_survives_the_fourier_code(decay: float, contrast: float) -> None:
     picture = torch.from_numpy(reference_pictures(3, (32, 32))[:2])
-    space = Fourier(3, (32, 32))
+    space = Fourier(3, (32, 32), decay, contrast)
     torch.testing.assert_close(space.image(space.encode(picture)), picture.clamp(0.02, 0.98), atol=1e-4, rtol=0)
 
 

@@ -72,7 +72,7 @@ def test_networks_with_grouped_convolutions_stay_in_float32_on_a_cpu() -> None:
         return convscope.load(tiny.model(nodes, weights, outputs=("second",)), check=False)
 
     def reduced(groups: int, tensor: str, precision: str = "auto") -> bool:
-        return reduced_precision(with_groups(groups), [tensor], PRESETS["convscope"], "cpu", precision)
+        return reduced_precision(with_groups(groups), [tensor], PRESETS["strongest"], "cpu", precision)
 
     assert reduced(1, "second") and reduced(8, "first")
     assert not reduced(8, "second")

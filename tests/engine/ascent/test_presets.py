@@ -141,7 +141,7 @@ def test_chollets_picture_has_mean_a_half_and_deviation_a_tenth() -> None:
 
 
 def test_an_unknown_preset_is_refused_with_the_list() -> None:
-    with pytest.raises(UsageError, match="preset 'x' is unknown; choose one of convscope, lucid"):
+    with pytest.raises(UsageError, match="preset 'x' is unknown; choose one of convscope, strongest, objects"):
         preset("x")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from convscope.engine.ascent.recipe.transforms import Crops, Plain, Robust, Roll, Transform, resample
+from convscope.engine.ascent.recipe.transforms import Crops, Plain, Robust, Roll, Transform, Zoom, resample
 
 STILL = np.array([[0.0, 0, 0, 0, 1, 0]])
 
@@ -57,7 +57,31 @@ def test_the_standard_views_have_lucids_numbers() -> None:
     assert Robust()(torch.zeros(1, 3, 128, 128), rows[:1], 128).shape[-1] == 140
 
 
-@pytest.mark.parametrize("transform", [Plain(), Robust(), Roll(5), Crops(number=3, noise=0.1)])
+def test_a_zoom_on_a_corner_shows_the_corner_as_large_as_the_picture() -> None:
+    y, x = torch.meshgrid(torch.arange(20.0), torch.arange(20.0), indexing="ij")
+    corner = np.array([[0.5, -0.25, 0.25, 0.0]])  # half the side, to the left and down, not turned
+    view = Zoom()(torch.stack([x, y])[None], corner, 20)
+    assert view.shape == (1, 2, 20, 20)
+    wanted = (torch.arange(20.0) + 0.5) / 2 - 0.5
+    torch.testing.assert_close(view[0, 0, 5, 1:], wanted[1:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(view[0, 1, :-1, 5], wanted[:-1] + 10, atol=1e-4, rtol=0)
+
+
+def test_a_zoom_stays_on_the_picture_before_it_turns() -> None:
+    share, across, down, turn = Zoom(0.5, 1.0, 10.0).draw(np.random.default_rng(0), 4000).T
+    assert 0.5 <= share.min() < 0.51 and 0.99 < share.max() <= 1 and 9.9 < np.abs(turn).max() <= 10
+    for place in (across, down):
+        assert np.all(np.abs(place) + share / 2 <= 0.5 + 1e-12)
+
+
+def test_a_zoom_shows_a_small_picture_as_large_as_the_finished_one_where_asked() -> None:
+    still = np.array([[1.0, 0, 0, 0]])
+    view = Zoom(whole=True)(torch.arange(10.0).expand(1, 1, 10, 10), still, 20)
+    assert view.shape == (1, 1, 20, 20)
+    torch.testing.assert_close(view[0, 0, 0, 1:-1], ((torch.arange(20.0) + 0.5) / 2 - 0.5)[1:-1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("transform", [Plain(), Robust(), Roll(5), Crops(number=3, noise=0.1), Zoom()])
 def test_a_view_depends_on_its_own_picture_and_stream_only(transform: Transform) -> None:
     image = _image(3)
     rows = np.stack([transform.draw(np.random.default_rng(i), 1)[0] for i in range(3)])
@@ -67,7 +91,7 @@ def test_a_view_depends_on_its_own_picture_and_stream_only(transform: Transform)
 
 
 def test_gradients_reach_the_picture_through_every_transform() -> None:
-    for transform in (Robust(), Roll(3), Crops()):
+    for transform in (Robust(), Roll(3), Crops(), Zoom()):
         image = _image().requires_grad_()
         transform(image, transform.draw(np.random.default_rng(0), 1), 20).sum().backward()
         assert image.grad is not None and bool((image.grad != 0).any())
