@@ -154,6 +154,8 @@ def build_graph(
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
         preprocessing = replace(preprocessing, layout="NHWC")
+    if draft.own_input is not None and preprocessing.found == "assumed" and _is_signal(draft):
+        preprocessing = replace(preset("tf"), found="assumed")  # samples of sound lie in -1..1
     digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
     return Graph(
         model=canonical,
@@ -325,6 +327,12 @@ def _spec(info: onnx.ValueInfoProto, draft: Draft) -> TensorSpec:
     shape = draft.shapes.get(info.name, ())
     kind = info.type.tensor_type.elem_type or draft.types.get(info.name, 1) or 1
     return TensorSpec(info.name, (None, *shape[1:]) if shape else (), str(helper.tensor_dtype_to_np_dtype(kind)))
+
+
+def _is_signal(draft: Draft) -> bool:
+    """Whether the source's input is one row of samples."""
+    shape = draft.shapes.get(draft.inputs[0].name, ())
+    return len(shape) == 4 and shape[1] == shape[2] == 1
 
 
 def _producer(model: onnx.ModelProto) -> str:

@@ -3,7 +3,7 @@
 A network with random weights can amplify the last bit of its input ten-thousandfold, and the roundings of two
 executors with it. How much it does is measured: by what one bit of noise on the input does to each tensor.
 
-Where values are rounded to 8 bit on the way, a difference in the last bit becomes one of a whole step, at any place: the
+Where values are rounded to 8 bit on the way, a difference in the last bit becomes one of a whole step: the
 noise then is half a step, and what it moves is the bound.
 """
 

@@ -153,16 +153,27 @@ def batch_difference(graph: Graph, size: tuple[int, int], seed: int) -> float:
     worst = 0.0
     together = session.run(feeds)
     with torch.no_grad():
-        twin_together = twin({k: torch.from_numpy(v) for k, v in feeds.items()})
+        twin_together = {k: v.numpy() for k, v in twin({k: torch.from_numpy(v) for k, v in feeds.items()}).items()}
     for i in range(3):
         one = {k: v[i : i + 1] for k, v in feeds.items()}
         alone = session.run(one)
         with torch.no_grad():
-            twin_alone = twin({k: torch.from_numpy(v) for k, v in one.items()})
+            twin_alone = {k: v.numpy() for k, v in twin({k: torch.from_numpy(v) for k, v in one.items()}).items()}
         for name in names:
-            worst = max(worst, relative_difference(together[name][i : i + 1], alone[name]))
-            worst = max(worst, relative_difference(twin_together[name][i : i + 1].numpy(), twin_alone[name].numpy()))
+            for three, single in ((together[name], alone[name]), (twin_together[name], twin_alone[name])):
+                worst = max(worst, relative_difference(_share(three, single, i), single))
     return worst
+
+
+def _share(together: np.ndarray, alone: np.ndarray, i: int) -> np.ndarray:
+    """What picture ``i`` of three has of an output, along whichever axis is three times as long as of one alone.
+
+    Recurrent networks put time first, and states their number of layers.
+    """
+    for axis, (three, one) in enumerate(zip(together.shape, alone.shape, strict=False)):
+        if three == 3 * one and one:
+            return np.take(together, range(i * one, (i + 1) * one), axis)
+    return together
 
 
 def source_difference(graph: Graph, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:
@@ -259,10 +270,11 @@ def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tu
 
 
 def _photographs(graph: Graph, size: tuple[int, int]) -> list[tuple[str, np.ndarray]]:
-    """Model input of the shipped photographs; none where the model takes no pictures in gray or colour."""
+    """Model input of the shipped photographs; none where the model takes no pictures in gray or colour, but signals."""
     from ..engine.pictures.read import model_input, read_image
 
-    if len(graph.inputs[0].shape) not in (0, 4) or graph.channels not in (1, 3):
+    shape = graph.inputs[0].shape
+    if graph.own_input is not None or len(shape) not in (0, 4) or graph.channels not in (1, 3):
         return []
     found = []
     for path in photographs()[:2]:

@@ -23,6 +23,7 @@ from .options import (
     SeedOption,
     SizeOption,
     UnitsOption,
+    parse_size,
 )
 from .output import clean, command_line, emit, emit_json, fail, say
 from .progress import drawn
@@ -49,6 +50,7 @@ __all__ = [
     "fail",
     "loading_options",
     "open_model",
+    "parse_size",
     "parse_units",
     "progress",
     "say",

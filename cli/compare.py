@@ -17,6 +17,7 @@ from .common import (
     emit_json,
     loading_options,
     open_model,
+    parse_size,
     say,
 )
 
@@ -41,7 +42,9 @@ SimilarityOption = Annotated[
 MatchOption = Annotated[bool, typer.Option("--match", help="Pair the units; with -o, their pictures side by side.")]
 UnitsOption = Annotated[int, typer.Option("--pictures", min=1, help="Matched units per layer on the page.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Of gradient ascent; default the preset's.")]
-PixelsOption = Annotated[int, typer.Option("--size", metavar="PX", min=16, help="Side of the ascent pictures.")]
+PixelsOption = Annotated[
+    Any, typer.Option("--size", metavar="PX|HxW", parser=parse_size, help="Side of the ascent pictures.")
+]
 PresetOption = Annotated[str, typer.Option("--preset", help="How the ascent pictures are made.")]
 BLoadingOption = Annotated[
     str | None, typer.Option("--preprocessing-b", metavar="PRESET", help="Of B, where it differs from A's option.")

@@ -20,7 +20,6 @@ from .ascending import (
     write_single,
 )
 from .common import (
-    LARGEST_SIZE,
     DeviceOption,
     JsonOption,
     LayerOption,
@@ -31,13 +30,15 @@ from .common import (
     UnitsOption,
     loading_options,
     open_model,
+    parse_size,
     parse_units,
     progress,
 )
 
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
 SideOption = Annotated[
-    int, typer.Option("--size", metavar="PX", max=LARGEST_SIZE, help="The longer side of the dream.")
+    Any,
+    typer.Option("--size", metavar="PX|HxW", parser=parse_size, help="The dream's longer side, or height x width."),
 ]
 
 

@@ -35,7 +35,8 @@ def command(
     """Compare every tensor of both executors, the gradient, the batch and the source."""
     from ..adapters.verify import verify
 
-    if size is not None and size < 1:
+    sides = (size, size) if isinstance(size, int) else size
+    if sides is not None and min(sides) < 1:
         from ..errors import UsageError
 
         raise UsageError(f"--size {size}: the size must be at least 1 pixel")
@@ -43,7 +44,7 @@ def command(
     graph = open_model(model, quiet=quiet, **options)
     result = verify(
         graph,
-        size=(size, size) if size else None,
+        size=sides,
         batch=batch,
         seed=seed,
         progress=lambda stage: say(f"comparing: {stage}", quiet),

@@ -56,7 +56,9 @@ def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> N
 def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
     """Fills in sizes that the model computes while it runs (padding "same" as arithmetic on Shape)."""
     copy = _settled(draft, size, 1)
-    for name, shape in copy.shapes.items():
+    pair = settled_at(draft, size, 2)
+    for name, found in copy.shapes.items():
+        shape = _apart_from_rows(found, pair.shapes.get(name) if pair is not None else None)
         known = draft.shapes.get(name)
         if known is None and shape and name not in copy.tensors:
             draft.shapes[name] = (None, *shape[1:])
@@ -65,6 +67,13 @@ def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
                 known[0],
                 *(k if k is not None else s for k, s in zip(known[1:], shape[1:], strict=True)),
             )
+
+
+def _apart_from_rows(one: tuple[int | None, ...], two: tuple[int | None, ...] | None) -> tuple[int | None, ...]:
+    """A tensor's shape without the axes that grow with the number of pictures: recurrent networks put time first."""
+    if two is None or len(one) != len(two):
+        return one
+    return tuple(a if axis == 0 or a == b else None for axis, (a, b) in enumerate(zip(one, two, strict=True)))
 
 
 def settled_at(draft: Draft, size: tuple[int, int], rows: int) -> Draft | None:

@@ -88,7 +88,7 @@ def test_the_gradient_through_time_is_that_of_arithmetic(op: str) -> None:
 def test_the_quantized_lstm_stays_within_the_quantizers_steps() -> None:
     rng = np.random.default_rng(2)
     width, hidden = 8, 16
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "w": rng.integers(-127, 128, (1, width, 4 * hidden)).astype(np.int8),
         "r": rng.integers(-127, 128, (1, hidden, 4 * hidden)).astype(np.int8),
         "b": rng.normal(0, 0.2, (1, 8 * hidden)).astype(np.float32),

@@ -179,7 +179,7 @@ def _sequence(
 def _initial(form: _Form, state: Tensor | None, direction: int, rows: int, hidden: int, like: Tensor) -> Tensor:
     if state is None:
         return like.new_zeros(rows, hidden)
-    return state[:, direction] if form.batch_first else state[direction]
+    return (state[:, direction] if form.batch_first else state[direction]).to(like.dtype)
 
 
 def _steps(gates: Tensor, state: State, cell: Cell, lengths: Tensor | None, is_reversed: bool) -> tuple[Tensor, State]:
