@@ -14,10 +14,13 @@ __version__ = "0.1.0"
 _FACE = {
     "load": ".models.load",
     "activations": ".engine.activations.stream",
+    "atlas": ".engine.atlas.build",
     "compare": ".engine.compare",
     "explain": ".engine.attribution",
+    "export": ".engine.export",
     "filters": ".engine.ascent.filters",
     "maximize": ".engine.ascent.maximize",
+    "accent": ".engine.ascent.accent",
     "dream": ".engine.ascent.photograph",
     "invert": ".engine.ascent.photograph",
     "Graph": ".engine.graph.graph",

@@ -21,21 +21,24 @@ from ..engine.graph.preprocessing import Preprocessing, preset
 from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
 from .exported import Exported
-from .guard import MAX_CHECKED, blamed_on, check_values, refuse_check
+from .formats import Asked, format_of
+from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check, refuse_hidden
 from .layers.table import layer_table
 from .normalize import Draft, normalize
 from .onnx.metadata import ALIASES_KEY, READS_TEXT, companion_labels, stated_labels, stated_names
 from .onnx.precheck import precheck
-from .onnx.read import parse, read_onnx
+from .onnx.read import parse
 from .preprocessing import companion, embedded
 from .sizes import find_size, stated_size
-from .sniff import sniff
+from .wall import stands
+from .wall.limits import allow
 
 if TYPE_CHECKING:
     from ..engine.executors.twin import Twin
 
 __all__ = ["load"]
 
+_CHECK_BYTES = 24  # per value of one image: two images in two executors, and what they need to compute them
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
 
 # how much may be imported anew in search of a size at which the network runs
@@ -54,8 +57,13 @@ def load(
     layout: str | None = None,
     inputs: Mapping[str, Any] | None = None,
     check: bool = True,
+    max_memory: float | None = None,
+    max_seconds: float | None = None,
 ) -> Graph:
     """The normalized graph of a model, whatever framework it comes from.
+
+    A file is imported in a process of its own (on Linux), whose memory and time are bounded; with ``trust``, and live
+    objects, in this one.
 
     Args:
         source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` or a
@@ -72,6 +80,8 @@ def load(
         inputs: name -> number, array or path of an ``.npy`` file, for inputs beside the picture, each for one picture;
             others get a default that the notes say.
         check: compare every tensor of the two executors on a small random image.
+        max_memory: GiB that importing a file may take; default 1 (2 where it has to be exported) and 12 times the file.
+        max_seconds: processor time that it may take; default 60 (300 where it has to be exported) and 60 per GiB.
 
     Returns:
         The graph; ``graph.source.notes`` says what was assumed.
@@ -80,19 +90,45 @@ def load(
         UsageError: no such file, a wrong flag. RefusedInput: hostile, corrupt or unsupported input.
         ParityError: the executors disagree; the message names the first wrong tensor.
     """
+    options: dict[str, Any] = {
+        "arch": arch, "example_input": example_input, "preprocessing": preprocessing, "labels": labels,
+        "size": size, "layout": layout, "inputs": _given_inputs(inputs or {}), "check": check,
+    }  # fmt: skip
+    if isinstance(source, (str, os.PathLike)) and not trust and stands(arch):
+        from .wall.parent import load_behind
+
+        with blamed_on(Path(source)):
+            return load_behind(Path(source), options, _LazyTwins, max_memory, max_seconds)
+    return load_here(source, trust=trust, **options)
+
+
+def load_here(
+    source: str | os.PathLike[str] | Any,
+    *,
+    arch: str | None = None,
+    trust: bool = False,
+    example_input: Any = None,
+    preprocessing: Preprocessing | str | None = None,
+    labels: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    layout: str | None = None,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    check: bool = True,
+) -> Graph:
+    """The graph, imported in this process without bounds on memory and time; arguments as for `load`."""
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     with blamed_on(path):
         if path is not None:
-            kind = sniff(path)
+            found = format_of(path)
+            kind = found.name
             beside = companion(path) if size is None else None
             stated = size or (beside.size if beside else None)
-            exported = _from_file(path, kind, arch, trust, example_input, stated)
+            exported = found.read(path, Asked(arch, trust, example_input, stated))
         else:
             kind, exported = _from_object(source, example_input, size)
         chosen = _preprocessing(preprocessing, exported, path)
         metadata = {p.key: p.value for p in exported.model.metadata_props}
         size = size or chosen.size or stated_size(metadata)
-        values = _given_inputs(inputs or {})
         tries = max(2, min(_NODES_TRIED // len(exported.model.graph.node), _BYTES_TRIED // (_bytes(path) + 1)))
         waiting = [exported]
         del exported  # its weights, while the check needs room for two executors
@@ -101,10 +137,10 @@ def load(
             if waiting:
                 made = waiting.pop()
             elif path is not None:
-                made = _from_file(path, kind, arch, trust, example_input, side)
+                made = found.read(path, Asked(arch, trust, example_input, side))
             else:
                 made = _from_object(source, example_input, side)[1]
-            return build_graph(made, kind, path, chosen, labels, size=side, layout=layout, given=values)
+            return build_graph(made, kind, path, chosen, labels, size=side, layout=layout, given=inputs)
 
         graph = find_size(build, READS_TEXT in metadata, tries) if size is None else _sized(build(size), size)
         if check:
@@ -151,6 +187,7 @@ def build_graph(
         given=given,
     )
     layers = layer_table(draft, canonical, _names_of(exported, draft))
+    refuse_hidden(draft, layers)
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
         preprocessing = replace(preprocessing, layout="NHWC")
@@ -179,6 +216,7 @@ def build_graph(
         permuted=draft.permuted,
         given=draft.given,
         own_input=draft.own_input,
+        metadata=metadata,
     )
 
 
@@ -201,19 +239,9 @@ class _LazyTwins:
         """The factory for another model."""
         return _LazyTwins(model)
 
-
-def _from_file(
-    path: Path, kind: str, arch: str | None, trust: bool, example_input: Any, size: tuple[int, int] | None
-) -> Exported:
-    if kind == "onnx":
-        return Exported(read_onnx(path))
-    if kind in ("keras", "h5"):
-        from .keras.load import load_keras_file
-
-        return load_keras_file(path, arch=arch, trust=trust, size=size)
-    from .torch.load import load_torch_file
-
-    return load_torch_file(path, arch=arch, trust=trust, example_input=example_input, size=size)
+    def __reduce__(self) -> tuple[type[_LazyTwins], tuple[onnx.ModelProto]]:
+        """A copy in another process builds its own factory: converters are functions, which cannot travel."""
+        return _LazyTwins, (self._model,)
 
 
 def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) -> tuple[str, Exported]:
@@ -353,8 +381,10 @@ def _self_check(graph: Graph) -> None:
     spec = graph.inputs[0].shape
     fixed = len(spec) == 4 and (spec[2] is not None or spec[3] is not None)
     small = (_CHECK_SIZE, _CHECK_SIZE)
-    affordable = check_values(graph) <= MAX_CHECKED
-    if not (fixed and affordable) and check_values(graph, small) <= MAX_CHECKED:
+    allow(_CHECK_BYTES * min(max(check_values(graph), check_values(graph, small)), MAX_CHECKED))
+    affordable = check_values(graph) <= MAX_CHECKED and check_work(graph) <= MAX_WORK
+    small_affordable = check_values(graph, small) <= MAX_CHECKED and check_work(graph, small) <= MAX_WORK
+    if not (fixed and affordable) and small_affordable:
         try:
             check_parity(graph, size=small)
             return

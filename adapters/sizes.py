@@ -16,8 +16,9 @@ import numpy as np
 from ..engine.graph.graph import DEFAULT_SIZE, Graph
 from ..errors import RefusedInput, UnsafeFile, UnsupportedOperator
 from .check import random_inputs
-from .guard import MAX_CHECKED, check_values
+from .guard import MAX_CHECKED, MAX_WORK, check_values, check_work
 from .preprocessing import MAX_SIZE
+from .wall.limits import allow
 
 Size = tuple[int, int]
 
@@ -26,6 +27,7 @@ _LINES = (320, 160, 100, 128, 256, 512, 200)  # widths of a line of text of fixe
 _LINE = (48, 320)  # PaddleOCR's recognizers, which leave both open
 _SAMPLES = (512, 1024, 2048, 4096, 8000, 16000, 32000, 48000, 160000)  # of a signal
 _FRAMES = (96, 100, 128, 64, 200, 256, 300, 400, 32)  # of a spectrum with a fixed number of bands
+_BYTES = 8  # per value of one image in ONNX Runtime
 _KEYS = ("imgsz", "input_size", "image_size", "input_shape", "img_size")
 
 
@@ -115,8 +117,9 @@ def _run(graph: Graph, size: Size) -> None:
     Raises:
         RefusedInput: it fails, or nothing of an output is left.
     """
-    if check_values(graph, size) > MAX_CHECKED:
+    if check_values(graph, size) > MAX_CHECKED or check_work(graph, size) > MAX_WORK:
         return
+    allow(_BYTES * check_values(graph, size))
     names = [o.name for o in graph.outputs]
     results = graph.session(names, device="cpu").run(random_inputs(graph, size, 1, 0))
     if not all(np.size(value) for value in results.values()):

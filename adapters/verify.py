@@ -13,6 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.attribution.targets import resolve
+from ..engine.export.metadata import read_record
+from ..engine.export.verification import BOUND, Question
+from ..engine.export.verification import verify as verify_map
 from ..engine.graph.cut import extract
 from ..engine.graph.graph import Graph
 from ..engine.pictures.photographs import photographs
@@ -20,6 +24,7 @@ from .check import compare_executors, random_inputs, relative_difference
 
 MAX_REL = 1e-3  # forward, float32, hundreds of layers
 MAX_GRADIENT_REL = 1e-4  # float64 against central differences
+MAX_HEATMAP_REL = BOUND
 _ROUNDING = 64 * 2.0**-53  # what a difference of two nearby float64 results may be by rounding alone, relative
 
 
@@ -37,6 +42,7 @@ class Verification:
         source_tensors: how many tensors that comparison covers.
         bounds: the limits that ``ok`` stands for.
         images: which images were run.
+        heatmap_rel: of a file that `convscope.export` wrote: its map against the twin's; None for other files.
     """
 
     ok: bool
@@ -49,6 +55,7 @@ class Verification:
     source_tensors: int
     bounds: dict[str, float]
     images: tuple[str, ...]
+    heatmap_rel: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""
@@ -89,12 +96,15 @@ def verify(
     batches = batch_difference(graph, chosen, seed)
     progress("source")
     source, tensors = source_difference(graph, feeds)
+    progress("heatmap")
+    heatmap = heatmap_difference(graph)
     worst = max(differences, key=lambda name: differences[name])
     ok = (
         differences[worst] <= MAX_REL
         and batches <= MAX_REL
         and (gradient is None or gradient <= MAX_GRADIENT_REL)
         and (source is None or source <= MAX_REL)
+        and (heatmap is None or heatmap <= MAX_HEATMAP_REL)
     )
     return Verification(
         ok=ok,
@@ -105,8 +115,9 @@ def verify(
         batch_rel=batches,
         source_rel=source,
         source_tensors=tensors,
-        bounds={"rel": MAX_REL, "gradient_rel": MAX_GRADIENT_REL},
+        bounds={"rel": MAX_REL, "gradient_rel": MAX_GRADIENT_REL, "heatmap_rel": MAX_HEATMAP_REL},
         images=tuple(images),
+        heatmap_rel=heatmap,
     )
 
 
@@ -187,6 +198,33 @@ def source_difference(graph: Graph, feeds: dict[str, np.ndarray]) -> tuple[float
     if graph.source.format in ("keras", "h5"):
         return _against_keras(graph, path, one)
     return None, 0
+
+
+def heatmap_difference(graph: Graph) -> float | None:
+    """How far the map of an exported file is from the map of the plain model's twin; None for any other file.
+
+    The plain model is cut out of the file, so nothing that the file says of its map is taken on trust.
+    """
+    if graph.source.path is None or graph.source.format != "onnx":
+        return None
+    from .exported import Exported
+    from .load import build_graph
+    from .onnx.read import read_onnx
+
+    path = Path(graph.source.path)
+    file = read_onnx(path)
+    record = read_record({p.key: p.value for p in file.metadata_props})
+    if record is None or "heatmap" not in {o.name for o in file.graph.output}:
+        return None
+    image = next(i for i in file.graph.input if i.name == graph.inputs[0].name)
+    outputs = [o.name for o in file.graph.output if o.name != "heatmap"]
+    part = extract(file, [image], outputs)
+    part.metadata_props.extend(file.metadata_props)
+    plain = build_graph(Exported(part), "onnx", None, graph.preprocessing, graph.labels)
+    target = resolve(plain, record.target, np.zeros(10**6, np.float32))[0] if record.target else None
+    layer = plain.layer(record.layer) if record.layer else None
+    question = Question(record.method, layer, target, record.target, record.resize, record.normalize)
+    return verify_map(plain, file, question).difference
 
 
 def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:

@@ -34,7 +34,6 @@ from convscope.engine.ascent.loop import Batch, Job
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import find, logits_layer
 from convscope.engine.ascent.network import Network
-from convscope.engine.ascent.recipe.objectives import logit
 from convscope.engine.ascent.recipe.presets import PRESETS, Preset
 from convscope.engine.ascent.recipe.show import shown
 from convscope.engine.ascent.recipe.transforms import Robust
@@ -138,7 +137,7 @@ class Bench:
             "steps": steps,
             "seconds": seconds,
             "ranks": ranked,
-            "logit": unseen(self.network, logit(self.graph, index), picture),
+            "logit": unseen(self.network, index, picture),
             **statistics(picture),
         }
         Image.fromarray((picture * 255).round().astype(np.uint8)).save(self.folder / picture_name(row))

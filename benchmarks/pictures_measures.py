@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 
@@ -12,7 +11,6 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from convscope.engine.ascent.network import Network
-from convscope.engine.ascent.recipe.objectives import Objective
 from convscope.engine.ascent.recipe.transforms import Robust
 from convscope.engine.pictures.photographs import FOLDER
 
@@ -123,19 +121,20 @@ def statistics(picture: np.ndarray) -> dict[str, float]:
     }
 
 
-def unseen(network: Network, objective: Objective, picture: np.ndarray) -> float:
-    """The objective's mean over views that no ascent saw, each as large as the picture."""
+def unseen(network: Network, wanted: int, picture: np.ndarray) -> float:
+    """The class's mean logit over views that no ascent saw, each as large as the picture.
+
+    Args:
+        network: whose logits are tapped.
+        wanted: index of the class.
+        picture: (H, W, 3) in [0, 1].
+    """
     views = Robust(keep=True)
     rows = views.draw(np.random.default_rng(2**31 - 1), UNSEEN)
-    x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None]
+    x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].repeat(8, 1, 1, 1)
     with torch.no_grad():
         parts = [
-            objective(network(views(x.repeat(8, 1, 1, 1), rows[first : first + 8], min(picture.shape[:2]))))
+            network(views(x, rows[first : first + 8], min(picture.shape[:2])))[network.tensors[0]][:, wanted]
             for first in range(0, UNSEEN, 8)
         ]
     return float(torch.cat(parts).mean())
-
-
-def summary(values: Sequence[float]) -> float:
-    """The mean, which every table gives."""
-    return float(np.mean(values))

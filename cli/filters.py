@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError
-from .ascending import (
-    BatchOption,
-    LiveOption,
-    Page,
-    PrecisionOption,
-    PresetOption,
-    StepsOption,
-    StripOption,
-    album_folder,
-    check_out,
-    labels,
-    make_all,
-    one_layer,
-    read_pixels,
-)
-from .common import (
+from .loading import check_out, loading_options, needed_layer, open_model
+from .options import (
+    ColumnsOption,
     DeviceOption,
     ForceOption,
     JsonOption,
-    LayerOption,
+    LayersOption,
+    LiveOption,
+    MarginOption,
     ModelArgument,
+    NegativeOption,
     OutOption,
+    PicturesOption,
+    PrecisionOption,
+    PresetOption,
     QuietOption,
     SeedOption,
     SizeOption,
+    StepsOption,
+    StripOption,
+    TuningOption,
     UnitsOption,
-    loading_options,
-    open_model,
-    parse_units,
+    parse_settings,
 )
+from .output import clean, command_line, finish
+from .progress import drawn
 
 if TYPE_CHECKING:
     from ..engine.ascent.recipe.presets import Noise
@@ -51,6 +48,10 @@ NoiseMeanOption = Annotated[
 NoiseStdOption = Annotated[
     float | None, typer.Option("--noise-std", min=0, max=255, help="Of --noise, 0..255; default 10.")
 ]
+DiversityOption = Annotated[
+    int | None,
+    typer.Option("--diversity", metavar="N", help="N pictures of one unit that are unlike each other, on one page."),
+]
 NeuronOption = Annotated[
     bool | None, typer.Option("--neuron/--channel", help="Maximize the middle of the map, or its mean.")
 ]
@@ -59,71 +60,73 @@ NeuronOption = Annotated[
 @loading_options
 def command(
     model: ModelArgument,
-    layer: LayerOption = None,
+    layer: LayersOption = None,
     units: UnitsOption = "all",
     preset: PresetOption = "convscope",
     size: SizeOption = None,
     steps: StepsOption = None,
     seed: SeedOption = 0,
+    tuning: TuningOption = None,
     start: StartOption = "noise",
     noise: NoiseOption = None,
     noise_mean: NoiseMeanOption = None,
     noise_std: NoiseStdOption = None,
     neuron: NeuronOption = None,
-    batch: BatchOption = "auto",
+    batch: PicturesOption = "auto",
     strip: StripOption = 0,
+    negative: NegativeOption = False,
+    diversity: DiversityOption = None,
     precision: PrecisionOption = "auto",
+    columns: ColumnsOption = None,
+    margin: MarginOption = 2,
     live: LiveOption = False,
     force: ForceOption = False,
     out: OutOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    **options: Any,
+    **loading: Any,
 ) -> None:
     """Show what each unit of a layer responds to: pictures made by gradient ascent.
 
-    Writes one PNG per unit, grid.png, result.json and index.html. Finished units are kept: the same command
-    continues after an interruption.
+    Writes one PNG per unit, grid.png, result.json and index.html; of several layers, a folder each under one page.
+    Finished units are kept: the same command continues after an interruption.
     """
-    from ..engine.ascent.album import Album, identity
-    from ..engine.ascent.filters import strongest
-    from ..engine.ascent.many import Studio
-    from ..engine.ascent.network import unit_layer
-    from ..engine.ascent.recipe.presets import preset as find_preset
-    from ..engine.ascent.settings import settings
+    from ..engine.pictures.read import read_image
+    from ..engine.runs import facets, filters
 
-    find_preset(preset)
-    drawn = _noise(noise, noise_mean, noise_std)
-    check_out(out)
-    picture = None if start == "noise" else read_pixels(start)
-    graph = open_model(model, quiet=quiet, **options)
-    found = unit_layer(graph, one_layer(graph, layer, "filters"))
-    folder = album_folder(graph, out, "filters", force)
-    asked = parse_units(units, found.channels or 0)
-    chosen = settings(
-        graph,
-        None if neuron else found,
-        preset_name=preset,
+    drawn_noise = _noise(noise, noise_mean, noise_std)
+    options = filters.Options(
+        preset=preset,
         size=size,
         steps=steps,
         seed=seed,
-        start=picture,
-        noise=drawn,
+        start=None if start == "noise" else read_image(start).pixels,
+        noise=drawn_noise,
+        neuron=neuron,
         strip=strip,
+        negative=negative,
+        batch=batch,
+        precision=precision,
+        device=device,
+        tuning=parse_settings(tuning),
+        columns=columns,
+        margin=margin,
+        live=live,
+        force=force,
     )
-    studio = Studio(graph, found, chosen, device=device, batch=batch, neuron=neuron, precision=precision)
-    key = identity(
-        graph,
-        found.tensor,
-        studio.chosen,
-        {"neuron": neuron, "device": studio.network.device.type, "gradients": studio.precision},
-    )
-    album = Album(folder, key, labels(graph, found.name, studio.chosen), force)
-    page = Page(graph, studio.chosen, album, found.name, studio.precision)
-    make_all(studio, album, asked.indices, page, live=live, quiet=quiet, kind="units")
-    kept = list(asked.indices) if asked.top is None else strongest(album.records, asked.indices, asked.top)
-    page.finish(kept, asked.indices, as_json=as_json, quiet=quiet)
+    options.check()
+    check_out(out)
+    graph = open_model(model, quiet=quiet, **loading)
+    wanted = needed_layer(graph, layer, "filters")
+    folder = out or Path(clean(f"{graph.name}-filters"))
+    told = {"command": command_line()}
+    with drawn(quiet, live=live) as on_event:
+        if diversity is None:
+            result = filters.run(graph, wanted, units, options, folder, **told, on_event=on_event)
+        else:
+            result = facets.run(graph, wanted, units, diversity, options, folder, **told, on_event=on_event)
+    finish(result, as_json)
 
 
 def _noise(kind: str | None, mean: float | None, std: float | None) -> Noise | None:

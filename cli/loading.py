@@ -59,6 +59,14 @@ InputOption = Annotated[
 LabelsOption = Annotated[
     str | None, _option("--labels", metavar="FILE", help="Class names, one per line or JSON; or imagenet.")
 ]
+MaxMemoryOption = Annotated[
+    float | None,
+    _option("--max-memory", metavar="GIB", help="Memory that importing the file may take; default by its size."),
+]
+MaxSecondsOption = Annotated[
+    float | None,
+    _option("--max-seconds", metavar="S", help="Processor time that importing the file may take; default by its size."),
+]
 
 # name of the keyword of `open_model` -> (type, default), in the order of the help.
 _LOADING: dict[str, tuple[Any, Any]] = {
@@ -74,6 +82,8 @@ _LOADING: dict[str, tuple[Any, Any]] = {
     "image_size": (ImageSizeOption, None),
     "input": (InputOption, None),
     "labels": (LabelsOption, None),
+    "max_memory": (MaxMemoryOption, None),
+    "max_seconds": (MaxSecondsOption, None),
 }
 
 
@@ -125,6 +135,25 @@ def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
     return graph
 
 
+def check_out(out: Path | None) -> None:
+    """Raises where nothing can be written to ``-o``, or without one to the folder we are in: before any work."""
+    from ..engine.render.artifacts import check_folder
+
+    check_folder(out or Path())
+
+
+def needed_layer(graph: Graph, layer: str | None, command: str) -> str:
+    """The layer's key.
+
+    Raises:
+        UsageError: none is given; the message has one that would do.
+    """
+    if layer is None:
+        last = graph.last_spatial_layer().name
+        raise UsageError(f"{command} needs --layer, for instance --layer {last}; list them: convscope info")
+    return layer
+
+
 def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> Graph:
     from ..adapters.load import load
 
@@ -137,6 +166,8 @@ def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> G
         "size": size,
         "layout": chosen["layout"],
         "inputs": parse_inputs(chosen["input"]),
+        "max_memory": _positive("--max-memory", chosen["max_memory"]),
+        "max_seconds": _positive("--max-seconds", chosen["max_seconds"]),
     }
     if Path(model).is_file():
         return load(model, **given)
@@ -228,6 +259,12 @@ def parse_inputs(texts: Sequence[str] | None) -> dict[str, Any]:
             numbers = _numbers(f"--input {name}:", value)
             found[name] = numbers if len(numbers) > 1 else numbers[0]
     return found
+
+
+def _positive(flag: str, value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 10**6:
+        raise UsageError(f"{flag} {value:g} is not a positive number up to 1,000,000")
+    return value
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

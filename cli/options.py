@@ -23,6 +23,10 @@ LayerOption = Annotated[
     str | None,
     typer.Option("--layer", "--layers", "-l", metavar="LAYER", help="Name, tensor, index or glob; see convscope info."),
 ]
+LayersOption = Annotated[
+    str | None,
+    typer.Option("--layer", "--layers", "-l", metavar="LAYER,...", help="Names and globs like conv1,block5*."),
+]
 UnitsOption = Annotated[
     str, typer.Option("--units", "-u", metavar="UNITS", help="0-63,70 or all, or top:36 for the strongest 36.")
 ]
@@ -63,6 +67,44 @@ TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes t
 ColormapOption = Annotated[str, typer.Option("--colormap", metavar="NAME", help="viridis, gray, magma, jet, ...")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of its own, like steps=100.")
+]
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        "-p",
+        metavar="PRESET",
+        help="convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, "
+        "yosinski-a to -d or dream; see docs/presets.md.",
+    ),
+]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", metavar="N", max=1_000_000, help="Default the preset's own number.")
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="auto|bfloat16|float32",
+        help="Of gradients; auto is bfloat16 where the processor is faster in it, but float32 for the classic presets.",
+    ),
+]
+PicturesOption = Annotated[str, typer.Option("--batch", metavar="N|auto", help="Pictures computed at once.")]
+LiveOption = Annotated[bool, typer.Option("--live", help="Show the pictures while they are made.")]
+NegativeOption = Annotated[
+    bool, typer.Option("--negative", help="Show what inhibits the units instead, or speaks against the classes.")
+]
+StripOption = Annotated[int, typer.Option("--strip", min=0, max=64, metavar="N", help="Keep N pictures on the way.")]
+ColumnsOption = Annotated[int | None, typer.Option("--columns", min=1, metavar="N", help="Pictures per row.")]
+MarginOption = Annotated[int, typer.Option("--margin", min=0, max=256, metavar="PX", help="Between pictures.")]
+TuningOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Over the preset: learning_rate, decay, blur, blur_every, clip_norm, clip_contribution, total_variation "
+        "or jitter; may be repeated.",
+    ),
 ]
 
 

@@ -11,9 +11,12 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PartlyDone
+
+if TYPE_CHECKING:
+    from ..engine.runs.result import Result
 
 SCHEMA_VERSION = 1
 _SHOWN_INSTEAD = "\N{REPLACEMENT CHARACTER}"
@@ -80,6 +83,14 @@ def partly_done(failed: Sequence[Any], total: int) -> None:
     """
     if failed:
         raise PartlyDone(f"{len(failed)} of {total} images could not be read; the others are done")
+
+
+def finish(result: Result, as_json: bool) -> None:
+    """Prints a run's result: the JSON object, or the path of its page."""
+    if as_json:
+        emit_json(result.to_json())
+    else:
+        emit(result.page)
 
 
 def plural(count: int, noun: str) -> str:

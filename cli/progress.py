@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-from ..engine.runs.events import Event, Note, OnEvent, Progress, Skipped
+from ..engine.runs.events import Event, Note, OnEvent, Preview, Progress, Skipped
+from . import terminal
 from .output import clean, say
+from .terminal import is_terminal
 
 SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
-def drawn(quiet: bool = False, *, clock: Callable[[], float] = time.monotonic) -> Iterator[OnEvent]:
+def drawn(quiet: bool = False, *, live: bool = False, clock: Callable[[], float] = time.monotonic) -> Iterator[OnEvent]:
     """What to hand to a run as ``on_event``: notes are lines, progress is a bar or now and then a line.
 
     Args:
         quiet: show nothing.
+        live: on a terminal show the pictures so far instead of a bar.
         clock: seconds; for tests.
     """
-    display: _Display = _Bar() if not quiet and is_terminal() else _Lines(clock)
+    display: _Display = _Lines(clock)
+    if not quiet and is_terminal():
+        display = _Pictures() if live else _Bar()
 
     def on_event(event: Event) -> None:
         if quiet:
@@ -34,16 +38,13 @@ def drawn(quiet: bool = False, *, clock: Callable[[], float] = time.monotonic) -
             say(f"skipped: {event.error}")
         elif isinstance(event, Progress):
             display.show(event)
+        elif isinstance(event, Preview):
+            display.preview(event)
 
     try:
         yield on_event
     finally:
         display.close()
-
-
-def is_terminal() -> bool:
-    """Whether stderr is a terminal that can redraw a line."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 def duration(seconds: float) -> str:
@@ -56,6 +57,9 @@ def duration(seconds: float) -> str:
 class _Display(Protocol):
     def show(self, progress: Progress) -> None:
         """Shows how far the work is."""
+
+    def preview(self, preview: Preview) -> None:
+        """Shows what the work has made so far."""
 
     def close(self) -> None:
         """Leaves the terminal as it should stay."""
@@ -77,6 +81,9 @@ class _Lines:
         elif now - self._spoke >= SECONDS_BETWEEN_LINES:
             self._spoke = now
             print(self._line(progress, now - self._started), file=sys.stderr, flush=True)
+
+    def preview(self, preview: Preview) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -110,9 +117,29 @@ class _Bar:
             self._task = self._bar.add_task(clean(progress.stage), total=progress.total, **shown)
         self._bar.update(self._task, completed=progress.done + progress.ahead, **shown)
 
+    def preview(self, preview: Preview) -> None:
+        pass
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class _Pictures:
+    """The pictures so far, in place of a bar."""
+
+    def __init__(self) -> None:
+        self._screen = ExitStack()
+        self._live = self._screen.enter_context(terminal.live())
+
+    def show(self, progress: Progress) -> None:
+        pass
+
+    def preview(self, preview: Preview) -> None:
+        self._live.show(preview.draw())
+
+    def close(self) -> None:
+        self._screen.close()
 
 
 def _rich_bar() -> Any:

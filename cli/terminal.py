@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,11 @@ if TYPE_CHECKING:
 
 _HALF = "▀"
 _SHADES = " ░▒▓█"  # without colours: one character per two pixels, by brightness
+
+
+def is_terminal() -> bool:
+    """Whether stderr is a terminal that can redraw a line."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 class Screen:
@@ -41,8 +48,6 @@ def show(image: np.ndarray, columns: int | None = None) -> None:
 @contextmanager
 def live(quiet: bool = False) -> Iterator[Screen]:
     """A picture that is redrawn in place while a job runs; draws nothing where stderr is no terminal."""
-    from .progress import is_terminal
-
     if quiet or not is_terminal():
         yield Screen(None)
         return

@@ -23,8 +23,8 @@ from ...engine.graph.graph import DEFAULT_SIZE
 from ...engine.graph.preprocessing import Preprocessing
 from ...errors import RefusedInput, UnsafeFile, UsageError
 from ..exported import Exported
+from ..formats import format_of
 from ..preprocessing import companion
-from ..sniff import sniff
 from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, trace_marked
 from ..torch.marks import Marker
 from .arguments import plain_arguments
@@ -51,7 +51,7 @@ def load_keras_file(
         UnsafeFile: loading would run code or exhaust the machine. RefusedInput: damaged or unsupported.
     """
     path = Path(path)
-    found = inspect_keras(path, trust=trust) if sniff(path) == "keras" else inspect_h5(path, trust=trust)
+    found = inspect_keras(path, trust=trust) if format_of(path).name == "keras" else inspect_h5(path, trust=trust)
     if found.config is None and arch is None:
         raise UsageError(
             f"{path} holds weights alone; name the code that builds the network: --arch keras.applications:VGG16, "

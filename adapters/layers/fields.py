@@ -1,148 +1,153 @@
-"""Receptive fields by the chain rule of sizes, strides and offsets (Araujo et al. 2019, Distill).
+"""Receptive fields: which pixels each position of each tensor sees, exactly, operator by operator.
 
-For a window of k (dilated: d (k - 1) + 1) with stride s and padding p on an input of field (r, j, o):
+Two descriptions are carried along. The line is the chain rule of sizes, strides and offsets (Araujo et al. 2019,
+Distill): for a window of k (dilated: d (k - 1) + 1) with stride s and padding p on an input of field (r, j, o):
 
-    r' = r + (k - 1) d j        j' = j s        o' = o - p j
+    r' = r + (k - 1) d |j|        j' = j s        o' = o - p j
 
-Where paths meet, the field is the smallest box that holds them all. A branch that sees the whole picture and
-gates another (squeeze and excitation) is left out there: it would make every later field the whole picture.
+The intervals (`adapters.layers.seen`) say it for every position by itself, also where no line does: resizing, flips,
+rolls, slices, swapped and flattened axes. Every operator that moves positions has a rule here, or what follows is
+unknown: the whole picture, and `FieldTracker.unknown` names the operator.
+
+Where paths meet, a field is the smallest box that holds them all. What a path takes from the whole picture at once is
+left out there: squeeze and excitation, attention over all positions, instance and group normalization. It would make
+every later field the whole picture.
 """
 
 from __future__ import annotations
 
-from math import ceil
-
 import onnx
 
 from ...engine.graph.layers import ReceptiveField
-from ..normalize.draft import Draft, attribute
+from ...engine.graph.operators import MICROSOFT, Operator, names, operator
+from ..normalize.draft import Draft
+from .call import Call, Rule, kept, shape_of
+from .mix_rules import (
+    accumulated,
+    arg,
+    dense,
+    dynamic_quantize,
+    einsum,
+    global_pool,
+    normalized,
+    product,
+    reduced,
+    softmax,
+)
+from .move_rules import blocks, in_another_shape, joined, picked, repeated, sliced, split, tiled, turned
+from .seen import Seen, UnknownPlaces
+from .window_rules import center_crop_padded, padded, resized, transposed, window
 
-_WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger")
-_GLOBAL = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Flatten", "Gemm", "InstanceNormalization")
-_OPAQUE = ("Reshape", "Transpose", "MatMul", "DepthToSpace", "SpaceToDepth", "GridSample", "Squeeze", "Unsqueeze")
-Pair = tuple[float, float]
+_MOST_HELD = 2**26  # interval ends in all; a network of 1,000 layers has about a million
+# A node whose settings contradict its shapes is refused by the executors, in their words.
+_CONTRADICTIONS = (UnknownPlaces, ArithmeticError, LookupError, TypeError, ValueError)
 
 
 class FieldTracker:
-    """Visit the nodes in order; ``fields[tensor]`` is then known for what depends on the image."""
+    """Visit the nodes in order; `field` then knows what depends on the image.
+
+    Args:
+        draft: with shapes at the default image size.
+        image: the tensor whose pixels are seen.
+
+    Attributes:
+        unknown: operators whose positions are not known; what is behind them counts as seeing everything.
+    """
 
     def __init__(self, draft: Draft, image: str) -> None:
         self.draft = draft
-        self.fields: dict[str, ReceptiveField] = {image: ReceptiveField((1, 1), (1.0, 1.0), (0.0, 0.0))}
+        self.unknown: dict[str, None] = {}
+        self._seen: dict[str, Seen | None] = {image: None}  # None: it depends on the image, and its shape is unknown
+        shape = draft.shapes.get(image, ())
+        self.size = (0, 0)
+        self._held = 0
+        if len(shape) == 4 and shape[1] and shape[2] and shape[3]:
+            self.size = (shape[2], shape[3])
+            self._seen[image] = Seen.picture((1, shape[1], shape[2], shape[3]))
+
+    def field(self, tensor: str, channel_axis: int | None) -> ReceptiveField | None:
+        """What the positions of a tensor see; None where it does not depend on the image.
+
+        Args:
+            tensor: its name.
+            channel_axis: all axes but this one and the batch's are positions; with two of them there is a place.
+        """
+        if tensor not in self._seen:
+            return None
+        seen = self._seen[tensor]
+        if seen is None:
+            return ReceptiveField(None, (1.0, 1.0), (0.0, 0.0))
+        axes = [a for a in range(1, len(seen.shape)) if a != channel_axis]
+        return seen.field((axes[0], axes[1]) if len(axes) == 2 else None, self.size)
+
+    def shape(self, tensor: str) -> tuple[int, ...] | None:
+        """A tensor's shape for one picture, None where it is not known."""
+        seen = self._seen.get(tensor)
+        return seen.shape if seen is not None else None
 
     def visit(self, node: onnx.NodeProto) -> None:
-        sources = [self.fields[n] for n in node.input if n in self.fields]
-        if not sources or node.op_type in ("Shape", "Size"):
+        """Takes in the next node; nodes come in order of execution."""
+        row = operator(node)
+        if row.family == "size" or not any(name in self._seen for name in node.input):
             return
-        field = self._after(node, sources)
-        for name in node.output:
+        sources: list[Seen | None] = [self._seen.get(name) for name in node.input]
+        known = [s for s in sources if s is not None]
+        if any(name in self._seen and self._seen[name] is None for name in node.input):
+            known = []
+        results: list[Seen | None] = [None] * len(node.output)
+        if known:
+            try:
+                results = list(self._results(node, row, sources))
+                self._held += sum(end.size for result in results if result is not None for end in result.ends)
+            except _CONTRADICTIONS:
+                if row.positions != "all":
+                    self.unknown[node.op_type] = None
+                batch = known[0].shape[0] if known[0].shape else 1  # a number has no batch
+                shapes = [shape_of(self.draft, name, batch) for name in node.output]
+                results = [known[0].of_all(s, self.size) if s is not None else None for s in shapes]
+        for name, result in zip(node.output, results, strict=False):
             if name:
-                self.fields[name] = field
+                self._seen[name] = result
 
-    def _after(self, node: onnx.NodeProto, sources: list[ReceptiveField]) -> ReceptiveField:
-        first = sources[0]
-        if node.op_type in _GLOBAL or (node.op_type.startswith("Reduce") and self._reduces_space(node)):
-            return ReceptiveField(None, first.stride, first.offset)
-        if node.op_type in _WINDOWS and first.size is not None:
-            return self._window(node, first)
-        if node.op_type == "ConvTranspose" and first.size is not None:
-            return self._transposed(node, first)
-        if node.op_type in ("Resize", "Upsample") and first.size is not None:
-            return self._resized(node, first)
-        if node.op_type == "Pad" and first.size is not None:
-            pads = attribute(node, "pads") or self._constant(node, 1)
-            if pads and len(pads) == 8:
-                return _shift(first, (-float(pads[2]), -float(pads[3])))
-        if node.op_type in _OPAQUE and first.size is not None and not self._keeps_space(node):
-            return ReceptiveField(None, first.stride, first.offset)
-        return _union(sources)
-
-    def _window(self, node: onnx.NodeProto, field: ReceptiveField) -> ReceptiveField:
-        assert field.size is not None
-        kernel = attribute(node, "kernel_shape") or list(self.draft.shapes.get(node.input[1], ())[2:])
-        if len(kernel) != 2 or any(k is None for k in kernel):
-            return ReceptiveField(None, field.stride, field.offset)
-        strides, dilations = attribute(node, "strides", [1, 1]), attribute(node, "dilations", [1, 1])
-        reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
-        pads = self._pads(node, [r + 1 for r in reach], strides)
-        return ReceptiveField(
-            (field.size[0] + int(reach[0] * field.stride[0]), field.size[1] + int(reach[1] * field.stride[1])),
-            (field.stride[0] * strides[0], field.stride[1] * strides[1]),
-            (field.offset[0] - pads[0] * field.stride[0], field.offset[1] - pads[1] * field.stride[1]),
-        )
-
-    def _pads(self, node: onnx.NodeProto, window: list[int], strides: list[int]) -> Pair:
-        mode = attribute(node, "auto_pad", "NOTSET")
-        if mode in ("NOTSET", ""):
-            pads = attribute(node, "pads", [0, 0, 0, 0])
-            return float(pads[0]), float(pads[1])
-        shape = self.draft.shapes.get(node.input[0], ())[2:]
-        if mode == "VALID" or len(shape) != 2 or any(s is None for s in shape):
-            return 0.0, 0.0
-        begins = []
-        for size, width, stride in zip(shape, window, strides, strict=True):
-            assert size is not None
-            total = max((ceil(size / stride) - 1) * stride + width - size, 0)
-            begins.append(float(total // 2 if mode == "SAME_UPPER" else ceil(total / 2)))
-        return begins[0], begins[1]
-
-    def _transposed(self, node: onnx.NodeProto, field: ReceptiveField) -> ReceptiveField:
-        """Output i is fed by the inputs from ceil((i + p - k + 1) / s): 1 + (k - 1) // s of them."""
-        assert field.size is not None
-        kernel = attribute(node, "kernel_shape") or list(self.draft.shapes.get(node.input[1], ())[2:])
-        if len(kernel) != 2:
-            return ReceptiveField(None, field.stride, field.offset)
-        strides, pads = attribute(node, "strides", [1, 1]), attribute(node, "pads", [0, 0, 0, 0])
-        size, stride, offset = [], [], []
-        for a in (0, 1):
-            reach = ceil(kernel[a] / strides[a]) - 1
-            size.append(field.size[a] + int(reach * field.stride[a]))
-            stride.append(field.stride[a] / strides[a])
-            offset.append(field.offset[a] + (pads[a] - kernel[a] + 1) / strides[a] * field.stride[a])
-        return ReceptiveField((size[0], size[1]), (stride[0], stride[1]), (offset[0], offset[1]))
-
-    def _resized(self, node: onnx.NodeProto, field: ReceptiveField) -> ReceptiveField:
-        assert field.size is not None
-        before, after = self.draft.shapes.get(node.input[0], ()), self.draft.shapes.get(node.output[0], ())
-        if len(before) != 4 or len(after) != 4 or not all((*before[2:], *after[2:])):
-            return field
-        ratio = (before[2] / after[2], before[3] / after[3])  # type: ignore[operator]
-        blend = 0 if attribute(node, "mode", "nearest") == "nearest" else 1
-        return ReceptiveField(
-            (field.size[0] + int(blend * field.stride[0]), field.size[1] + int(blend * field.stride[1])),
-            (field.stride[0] * ratio[0], field.stride[1] * ratio[1]),
-            field.offset,
-        )
-
-    def _reduces_space(self, node: onnx.NodeProto) -> bool:
-        rank = len(self.draft.shapes.get(node.input[0], ()))
-        axes = attribute(node, "axes") or self._constant(node, 1)
-        return axes is None or any(a % max(rank, 1) >= 2 for a in axes)
-
-    def _keeps_space(self, node: onnx.NodeProto) -> bool:
-        """Whether an operator that moves values about leaves rows and columns where they were."""
-        before, after = self.draft.shapes.get(node.input[0], ()), self.draft.shapes.get(node.output[0], ())
-        if len(before) != len(after) or len(before) != 4:
-            return False
-        return before[2:] == after[2:] or (node.op_type in ("Transpose", "MatMul"))
-
-    def _constant(self, node: onnx.NodeProto, position: int) -> list[int] | None:
-        value = self.draft.constant(node.input[position]) if len(node.input) > position else None
-        return None if value is None else [int(v) for v in value.ravel()]
+    def _results(self, node: onnx.NodeProto, row: Operator, sources: list[Seen | None]) -> list[Seen]:
+        rule = RULES.get((node.domain, node.op_type), kept if row.positions == "kept" else None)
+        if rule is None or self._held > _MOST_HELD:
+            raise UnknownPlaces
+        found = rule(Call(self.draft, self.size, node, sources))
+        return [found] * len(node.output) if isinstance(found, Seen) else found
 
 
-def _shift(field: ReceptiveField, by: Pair) -> ReceptiveField:
-    offset = (field.offset[0] + by[0] * field.stride[0], field.offset[1] + by[1] * field.stride[1])
-    return ReceptiveField(field.size, field.stride, offset)
-
-
-def _union(fields: list[ReceptiveField]) -> ReceptiveField:
-    local = [f for f in fields if f.size is not None]
-    if not local:
-        return fields[0]
-    stride = (max(f.stride[0] for f in local), max(f.stride[1] for f in local))
-    boxes = [(f.offset, f.size) for f in local if f.size is not None]
-    low = [min(o[a] for o, _ in boxes) for a in (0, 1)]
-    high = [max(o[a] + s[a] for o, s in boxes) for a in (0, 1)]
-    size = (int(ceil(high[0] - low[0])), int(ceil(high[1] - low[1])))
-    return ReceptiveField(size, stride, (low[0], low[1]))
+RULES: dict[tuple[str, str], Rule] = {
+    **{("", op): window for op in names(lambda row: row.family == "pool")},
+    **{("", op): reduced for op in names(lambda row: row.family == "reduction" and row.numbers)},
+    **{("", op): in_another_shape for op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")},
+    **{("", op): softmax for op in ("Softmax", "LogSoftmax", "Hardmax", "TopK")},
+    **{("", op): normalized for op in ("LayerNormalization", "RMSNormalization", "LpNormalization")},
+    **{("", op): normalized for op in ("GroupNormalization", "LRN")},
+    **{("", op): kept for op in ("InstanceNormalization", "MeanVarianceNormalization", "Trilu")},
+    **{("", op): accumulated for op in ("CumSum", "CumProd")},
+    **{("", op): global_pool for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")},
+    **{("", op): arg for op in ("ArgMax", "ArgMin")},
+    **{("", op): blocks for op in ("DepthToSpace", "SpaceToDepth")},
+    **{("", op): resized for op in ("Resize", "Upsample")},
+    **{("", op): product for op in ("MatMul", "MatMulInteger")},
+    ("", "QLinearMatMul"): lambda call: product(call, 0, 3),
+    ("", "Conv"): lambda call: window(call, 1),
+    ("", "ConvInteger"): lambda call: window(call, 1),
+    ("", "QLinearConv"): lambda call: window(call, 3),
+    ("", "ConvTranspose"): transposed,
+    ("", "Pad"): padded,
+    ("", "CenterCropPad"): center_crop_padded,
+    ("", "Slice"): sliced,
+    ("", "Gather"): picked,
+    ("", "Concat"): joined,
+    ("", "Split"): split,
+    ("", "Transpose"): turned,
+    ("", "Expand"): repeated,
+    ("", "Tile"): tiled,
+    ("", "Gemm"): dense,
+    ("", "Einsum"): einsum,
+    ("", "DynamicQuantizeLinear"): dynamic_quantize,
+    (MICROSOFT, "QLinearConcat"): lambda call: joined(call, first=2, step=3),
+    (MICROSOFT, "QLinearGlobalAveragePool"): global_pool,
+}

@@ -8,8 +8,9 @@ from math import prod
 import onnx
 from onnx import TensorProto
 
-from ...engine.graph.layers import Layer, ReceptiveField, Shape
+from ...engine.graph.layers import Layer, Shape
 from ..normalize.draft import Draft, attribute
+from .channels import ChannelAxes
 from .fields import FieldTracker
 from .names import human_names
 
@@ -27,7 +28,8 @@ def layer_table(draft: Draft, model: onnx.ModelProto, known: Mapping[str, str]) 
     nodes = list(model.graph.node)
     image = draft.inputs[0].name
     own = draft.own_input[0] if draft.own_input else image  # the source's own input is no layer
-    fields, axes = FieldTracker(draft, image), _ChannelAxes(draft, image)
+    fields = FieldTracker(draft, image)
+    axes = ChannelAxes(draft, image, fields.shape)
     dependent = {image}
     taps: list[tuple[onnx.NodeProto, str]] = []
     for node in nodes:
@@ -40,6 +42,11 @@ def layer_table(draft: Draft, model: onnx.ModelProto, known: Mapping[str, str]) 
             rank = len(draft.shapes.get(name, (None,) * 4))
             if name and name != own and draft.types.get(name, TensorProto.FLOAT) in _FLOATS and rank >= 2:
                 taps.append((node, name))
+    if fields.unknown:
+        operators = ", ".join(fields.unknown)
+        draft.notes.append(
+            f"what positions behind {operators} see is not known: they count as seeing the whole picture"
+        )
     names = human_names(nodes, [name for _, name in taps], known)
     counted: set[str] = set()
     return tuple(
@@ -54,13 +61,13 @@ def _layer(
     name: str,
     draft: Draft,
     fields: FieldTracker,
-    axes: _ChannelAxes,
+    axes: ChannelAxes,
     counted: set[str],
 ) -> Layer:
     shape: Shape = draft.shapes.get(tensor, ())
     if shape:
         shape = (None, *shape[1:])
-    axis = axes.axis.get(tensor)
+    axis = axes.axis(tensor)
     channels = shape[axis] if axis is not None and axis < len(shape) else None
     return Layer(
         index=index,
@@ -71,7 +78,7 @@ def _layer(
         channels=channels,
         shape=shape,
         channel_axis=axis if channels is not None else None,
-        receptive_field=fields.fields.get(tensor),
+        receptive_field=fields.field(tensor, axis),
         parameters=_parameters(node, draft, counted) if tensor == node.output[0] else 0,
         macs=_macs(node, draft, shape) if tensor == node.output[0] else 0,
     )
@@ -108,39 +115,3 @@ def _macs(node: onnx.NodeProto, draft: Draft, shape: Shape) -> int:
         inner = source[0 if attribute(node, "transA", 0) else -1] if source else None
         return places * (inner or 0)
     return 0
-
-
-class _ChannelAxes:
-    """The channel axis of each tensor, from the operators: convolutions say 1, MatMul says the last."""
-
-    _FIRST = {
-        "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN",
-        "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "Gemm",
-        "QLinearConv", "ConvInteger", "DepthToSpace", "SpaceToDepth", "Upsample", "Resize",
-    }  # fmt: skip
-
-    def __init__(self, draft: Draft, image: str) -> None:
-        self.draft = draft
-        self.axis: dict[str, int] = {image: 1}
-
-    def visit(self, node: onnx.NodeProto) -> None:
-        for name in node.output:
-            rank = len(self.draft.shapes.get(name, ()))
-            if rank >= 2:
-                self.axis[name] = self._of(node, rank)
-
-    def _of(self, node: onnx.NodeProto, rank: int) -> int:
-        if node.op_type in self._FIRST or rank == 2:
-            return 1
-        if node.op_type in ("MatMul", "LayerNormalization"):
-            return rank - 1
-        source = next((n for n in node.input if n in self.axis), None)
-        known = self.axis.get(source, 1) if source else 1
-        if node.op_type == "Transpose":
-            perm = list(attribute(node, "perm") or range(rank - 1, -1, -1))
-            return perm.index(known) if known in perm else 1
-        same_rank = source is not None and len(self.draft.shapes.get(source, ())) == rank
-        return known if same_rank and node.op_type != "Reshape" else 1
-
-
-__all__ = ["ReceptiveField", "layer_table"]

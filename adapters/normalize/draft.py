@@ -26,6 +26,7 @@ class Draft:
         permuted: tensor -> axes by which it is transposed against the source file's tensor of that name.
         shapes: tensor -> shape at the default image size, None where unknown; filled by `infer`.
         symbols: tensor -> shape inference's name for its first axis where its size is open ("N" is the batch).
+        settled: tensor -> its value at the default image size, of what the model computes from sizes.
         notes: what was changed that a user should know.
         given: the file's inputs beside the picture -> the value that each has, for one picture.
         own_input: name and shape of the file's own picture input where it is no (N, C, H, W).
@@ -45,11 +46,12 @@ class Draft:
     shapes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     symbols: dict[str, str] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
+    settled: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     given: dict[str, np.ndarray] = field(default_factory=dict)
     own_input: tuple[str, tuple[int | None, ...]] | None = None
     inlined: set[str] = field(default_factory=set)
-    fold_budget: int | None = None  # values that folding may still make; set by its first call
+    fold_budget: int | None = None  # bytes that folding may still make; set by its first call
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _fresh: int = 0
     _taken: Set[str] = frozenset()

@@ -145,5 +145,5 @@ def _rename(draft: Draft, tensors: list[str]) -> None:
 
 def _lists(draft: Draft) -> Iterator[list[str]]:
     for node in draft.nodes:
-        yield node.input  # type: ignore[misc]
-        yield node.output  # type: ignore[misc]
+        yield node.input
+        yield node.output

@@ -18,8 +18,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from ...engine.graph.index import reads
 from ...errors import RefusedInput, UsageError
-from .draft import Draft, attribute, reads
+from .draft import Draft, attribute
 from .shapes import image_shape
 
 Axes = tuple[int | None, ...]
@@ -183,7 +184,7 @@ def _compared(draft: Draft, name: str) -> int | float | None:
             for other in node.input:
                 value = draft.constant(other)
                 if value is not None and value.size == 1:
-                    return value.reshape(-1)[0].item()  # type: ignore[no-any-return]
+                    return value.reshape(-1)[0].item()
     return None
 
 

@@ -8,15 +8,19 @@ the model's own real folder, or beside the model's real file where a hub cache k
 from __future__ import annotations
 
 import stat
+from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 from onnx import TensorProto
 
 from ...errors import RefusedInput, UnsafeFile
+from ..wall.limits import PER_BYTE, allow
+from .messages import check_messages
 from .precheck import every_tensor, item_bits, precheck
 
 MAX_MODEL_BYTES = 2**31 - 1  # protobuf's own limit for one message
+_SHARED, _FREE = 2, 2**24  # tensors may name the same bytes, as tied weights do, so often and so many of them
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -27,7 +31,10 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """
     if path.stat().st_size > MAX_MODEL_BYTES:
         raise RefusedInput(f"{path} has more than 2 GiB; store its weights as external data")
-    model = parse(path.read_bytes(), str(path))
+    data = path.read_bytes()
+    check_messages(data, str(path))
+    model = parse(data, str(path))
+    del data
     precheck(model, str(path))
     _load_external(model, path)
     return model
@@ -48,27 +55,45 @@ def parse(data: bytes, where: str) -> onnx.ModelProto:
 
 
 def _load_external(model: onnx.ModelProto, path: Path) -> None:
-    for tensor in every_tensor(model):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            _inline(tensor, path)
+    """Reads every external tensor; none, nor all together, may be larger than the files that they name."""
+    found = [
+        (tensor, *_place(tensor, path))
+        for tensor in every_tensor(model)
+        if tensor.data_location == TensorProto.EXTERNAL
+    ]
+    if not found:
+        return
+    wanted = sum(length for _, _, _, length in found)
+    stored = sum(file.stat().st_size for file in {file for _, file, _, _ in found})
+    if wanted > _SHARED * stored + _FREE:
+        raise UnsafeFile(
+            f"{path}: its {len(found):,} external tensors take {wanted:,} bytes out of {stored:,} in their files; "
+            f"at most {_SHARED} times as many are read"
+        )
+    if wanted + path.stat().st_size > MAX_MODEL_BYTES:
+        raise RefusedInput(f"{path} has {wanted:,} bytes of external weights; a graph of more than 2 GiB is not read")
+    allow(PER_BYTE * wanted)
+    for tensor, file, offset, length in found:
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            tensor.raw_data = stream.read(length)
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
 
 
-def _inline(tensor: TensorProto, path: Path) -> None:
+def _place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
+    """(file, offset, length) of an external tensor, checked against the file that is there."""
     entries = {e.key: e.value for e in tensor.external_data}
     name = tensor.name[:80]
     file = _contained(entries.get("location", ""), path, name)
     offset, length = (_number(entries.get(k), k, name, path) for k in ("offset", "length"))
     offset = offset or 0
-    expected = (_elements(tensor) * item_bits(tensor.data_type) + 7) // 8
+    expected = (prod(tensor.dims) * item_bits(tensor.data_type) + 7) // 8
     if length is not None and length != expected:
         raise RefusedInput(f"{path}: external tensor '{name}' says {length} bytes, its shape needs {expected}")
     if offset + expected > file.stat().st_size:
         raise RefusedInput(f"{path}: external data of tensor '{name}' ends beyond {file.name} (truncated?)")
-    with file.open("rb") as stream:
-        stream.seek(offset)
-        tensor.raw_data = stream.read(expected)
-    tensor.data_location = TensorProto.DEFAULT
-    del tensor.external_data[:]
+    return file, offset, expected
 
 
 def _contained(location: str, path: Path, name: str) -> Path:
@@ -110,10 +135,3 @@ def _number(text: str | None, key: str, name: str, path: Path) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise RefusedInput(f"{path}: external tensor '{name}' has the {key} {text[:40]!r}, not a byte count")
     return int(text)
-
-
-def _elements(tensor: TensorProto) -> int:
-    total = 1
-    for dim in tensor.dims:
-        total *= dim
-    return total

@@ -15,8 +15,8 @@ from ...engine.executors.session import first_line
 from ...engine.graph.preprocessing import Preprocessing, preset
 from ...errors import RefusedInput, UnsafeFile, UsageError
 from ..exported import Exported
+from ..formats import format_of
 from ..preprocessing import companion, from_config
-from ..sniff import sniff
 from .arch import build, is_timm
 from .export import Export, export_module, fallback_note
 from .files import find_state, fit, head_classes, read_state, read_trusted
@@ -86,7 +86,7 @@ def load_torch_file(
         RefusedInput: damaged, or the weights do not fit the network.
     """
     path = Path(path)
-    kind = sniff(path)
+    kind = format_of(path).name
     if kind == "pt2":
         from .pt2 import export_archive
 

@@ -26,8 +26,8 @@ def fold_into(module: nn.Module, node: onnx.NodeProto, norm: Node) -> None:
     """Replaces the module's ``weight`` and ``bias`` by those that do the batch-norm too."""
     scale, shift, mean, variance = (np.asarray(norm.constant(i), dtype=np.float64) for i in range(1, 5))
     factor = scale / np.sqrt(variance + float(norm.get("epsilon", 1e-5)))
-    weight = module.weight.detach().numpy().astype(np.float64)  # type: ignore[operator, union-attr]
-    bias = 0.0 if module.bias is None else module.bias.detach().numpy().astype(np.float64)  # type: ignore[operator, union-attr]
+    weight = module.weight.detach().numpy().astype(np.float64)  # type: ignore[operator]
+    bias = 0.0 if module.bias is None else module.bias.detach().numpy().astype(np.float64)  # type: ignore[operator]
     if node.op_type == "Conv":
         folded = weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))
     else:  # (in, out / groups, ...): output channel = group * (out / groups) + position

@@ -152,6 +152,7 @@ def identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping[str, An
         "start": start,
         "noise": repr(chosen.noise),
         "strip": chosen.strip,
+        "negative": chosen.negative,
         **(extra or {}),
     }
     return hashlib.sha256(to_json(parts).encode()).hexdigest()

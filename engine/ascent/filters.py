@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,16 @@ from torch.nn import Module
 
 from ...errors import UsageError
 from ..graph.graph import Graph
+from ..record import Record
+from .making import made, open_album
 from .many import OnProgress, Studio
 from .network import unit_layer
 from .recipe.objectives import Objective, Place, Taps
 from .recipe.presets import AUTO, Noise, Preset
-from .results import DEAD, AscentResult, UnitResult
+from .results import AscentResult, UnitResult
 from .settings import Settings, checked_units, provenance, settings
+
+OnResult = Callable[[AscentResult], None]
 
 
 def filters(
@@ -34,11 +40,16 @@ def filters(
     start: np.ndarray | None = None,
     noise: Noise | None = None,
     strip: int = 0,
+    negative: bool = False,
     position: tuple[int, int] | None = None,
     neuron: bool | None = None,
     photos: np.ndarray | None = None,
     precision: str = "auto",
+    tuning: Mapping[str, float] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    force: bool = False,
     progress: OnProgress | None = None,
+    on_unit: OnResult = lambda result: None,
 ) -> AscentResult:
     """What each unit of a layer responds to most: pictures made by gradient ascent.
 
@@ -60,24 +71,31 @@ def filters(
         start: a picture (H, W, C) in [0, 1] to start from.
         noise: pixel noise to start from.
         strip: how many pictures on the way to keep.
+        negative: show what inhibits the units instead: minus their values before the activation is maximized, and every
+            activation of the result is of that.
         position: maximize the unit at this (row, column) of its map only, as for `Studio`.
         neuron: maximize one position (True) or the mean (False); default as the preset says.
         photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
         precision: "auto", "bfloat16" or "float32", as for `Studio`.
-        progress: called after every step.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``; see `recipe.tuning.SETTINGS`.
+        folder: keeps each unit there as soon as it is finished; those that it holds are not made again.
+        force: make them again.
+        progress: called after every step, of the units that are still to be made.
+        on_unit: called when a unit is finished, with the result so far.
 
     Returns:
-        The pictures with their histories and verdicts.
+        The pictures with their histories and verdicts. With a folder they are read from it when they are looked at.
 
     Raises:
-        UsageError: unknown layer or preset, a unit out of range, a layer without channels, a bad size or picture.
+        UsageError: unknown layer or preset, a unit out of range, a layer without channels, a bad size or picture; a
+            folder that holds units of other settings.
         RefusedInput: the model gives NaN.
     """
     if isinstance(layer, Objective) or (callable(layer) and not isinstance(layer, Module)):
         from .ascend import of_objective
 
-        if (units, top, position, neuron, photos, noise) != (None,) * 6:
-            raise UsageError("an objective says by itself what is maximized: give no units, top, position or the like")
+        if negative or (units, top, position, neuron, photos, noise, folder) != (None,) * 7:
+            raise UsageError("an objective says by itself what is maximized: give no units, top, folder or the like")
         return of_objective(
             graph,
             layer,
@@ -103,6 +121,8 @@ def filters(
         start=start,
         noise=noise,
         strip=strip,
+        negative=negative,
+        tuning=tuning,
     )
     wanted = checked_units(found, units)
     studio = Studio(
@@ -116,34 +136,36 @@ def filters(
         neuron=neuron,
         precision=precision,
     )
-    made = list(studio.make(wanted, progress))
-    return gathered(graph, found.name, studio.chosen, keep(made, top), studio.precision)
+    album = None
+    if folder is not None:
+        function_of = {"neuron": neuron, "position": position, "photos": photos}
+        album = open_album(Path(folder), studio, function_of, png_text(graph, found.name, studio.chosen), force)
+
+    def result(units: Sequence[UnitResult]) -> AscentResult:
+        return gathered(graph, found.name, studio.chosen, units, studio.precision)
+
+    return result(made(studio, wanted, album, top=top, progress=progress, on_unit=lambda units: on_unit(result(units))))
 
 
-def keep(units: Sequence[UnitResult], top: int | None) -> list[UnitResult]:
-    """The ``top`` units with the highest activation that are not dead, strongest first; all where None."""
-    if top is None:
-        return list(units)
-    table = {u.unit: u for u in units}
-    records = {n: {"status": u.status, "activation_end": u.activation_end} for n, u in table.items()}
-    return [table[n] for n in strongest(records, list(table), top)]
-
-
-def strongest(records: Mapping[int, Mapping[str, Any]], units: Sequence[int], top: int) -> list[int]:
-    """The ``top`` of ``units`` with the highest activation, dead ones left out, strongest first."""
-    living = [u for u in units if records[u]["status"] != DEAD]
-    return sorted(living, key=lambda u: (-records[u]["activation_end"], u))[:top]
+def png_text(graph: Graph, layer: str, chosen: Settings) -> dict[str, str]:
+    """What the PNG of every unit says about itself."""
+    height, width = chosen.size
+    shown: dict[str, Any] = {"layer": layer, "preset": chosen.preset.name, "size": f"{height} x {width}"}
+    shown |= {"steps": chosen.steps, "seed": chosen.seed}
+    shown |= {"settings": ", ".join(f"{k}={v:g}" for k, v in chosen.tuning.items())} if chosen.tuning else {}
+    return Record.of(graph).png_text(**shown)
 
 
 def gathered(graph: Graph, layer: str, chosen: Settings, units: Sequence[UnitResult], precision: str) -> AscentResult:
     """The result object for finished units, their gradients computed in ``precision``."""
     return AscentResult(
-        model=graph.name,
+        record=Record.of(graph),
         layer=layer,
         preset=chosen.preset.name,
         size=chosen.size,
         steps=chosen.steps,
         seed=chosen.seed,
+        settings=chosen.tuning,
         provenance={**provenance(graph, chosen), "gradients": precision},
-        units=tuple(units),
+        units=units,
     )

@@ -179,10 +179,12 @@ class Batch:
         values, gradient = self._pass(rows, batch, space, step, redirect=False)
         silent = ~(gradient != 0).flatten(1).any(1)
         if step < self.redirect and bool(silent.any()):
-            which = silent.nonzero().flatten().tolist()
-            pair = which * 2 if len(which) == 1 and self.companion else which
-            _, redirected = self._pass([rows[k] for k in pair], batch[pair], space, step, redirect=True)
-            gradient = gradient.index_copy(0, silent.nonzero().flatten(), redirected[: len(which)])
+            # Without companions an objective may compare the pictures, so that none can be left out.
+            which = silent.nonzero().flatten() if self.companion else torch.arange(len(rows), device=silent.device)
+            pair = which.repeat(2) if len(which) == 1 and self.companion else which
+            _, helped = self._pass([rows[k] for k in pair.tolist()], batch[pair], space, step, redirect=True)
+            helped = torch.zeros_like(gradient).index_copy(0, which, helped[: len(which)])
+            gradient = torch.where(_like(silent, gradient), helped, gradient)
         return values.cpu().tolist(), gradient
 
     def _pass(
@@ -242,3 +244,8 @@ def _schedule(stages: Sequence[Stage], steps: int) -> list[int]:
     """The step at which each stage ends; the last one always ends with the steps."""
     ends = np.cumsum([s.steps for s in stages])
     return [*(round(steps * float(e / ends[-1])) for e in ends[:-1]), steps]
+
+
+def _like(flags: Tensor, values: Tensor) -> Tensor:
+    """One flag for each row of ``values``, shaped to choose among them."""
+    return flags.reshape(-1, *([1] * (values.dim() - 1)))

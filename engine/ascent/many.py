@@ -18,7 +18,7 @@ from .recipe import objectives
 from .recipe.presets import PIXELS, PRESETS, Noise, Preset, in_place
 from .recipe.show import shown
 from .recipe.spectrum import reference_pictures
-from .results import UnitResult
+from .results import DEAD, UnitResult
 from .settings import Settings, checked_photographs
 from .streams import stream
 from .verdicts import activations, is_silent, photographs, verdict
@@ -73,15 +73,29 @@ _PLAN = (
 )
 
 
+_LEAST = 160  # steps for the tries of a silent unit, where its picture has fewer
+
+
 @dataclass
 class Made:
-    """The best picture of a unit so far."""
+    """The best picture of a unit so far.
 
+    Attributes:
+        unit: which.
+        outcome: the picture.
+        start, end: what it is judged by, before the first step and after the last.
+        how: the name of the try.
+        highest: the highest pre-activation of the tries that maximized it.
+        tried: steps of the tries of a unit that stayed silent, the recipe's own left out.
+    """
+
+    unit: int
     outcome: Outcome
     start: float
     end: float
     how: str = ""
     highest: float | None = None
+    tried: int = 0
 
 
 class Studio:
@@ -99,6 +113,7 @@ class Studio:
         neuron: maximize one position (True) or the mean (False); None leaves it to the preset.
         precision: "auto" computes gradients in bfloat16 where device and network are faster in it and the preset
             allows it; "bfloat16" does so under every preset, "float32" under none.
+        beside: further tensors to tap, for objectives of one's own.
     """
 
     def __init__(
@@ -113,6 +128,7 @@ class Studio:
         position: tuple[int, int] | None = None,
         neuron: bool | None = None,
         precision: str = "auto",
+        beside: Sequence[str] = (),
     ) -> None:
         self.graph, self.layer = graph, layer
         wants_neuron = chosen.preset.objective == "neuron" if neuron is None else neuron
@@ -120,10 +136,14 @@ class Studio:
         self._position, self._device = position, device
         self.gate = before_activation(graph, layer)
         self._signed = not self._neuron and is_signed(graph, layer)
-        if self._signed and feeds_gate(graph, layer):
+        self._tap = layer.tensor
+        if chosen.negative:  # below a gate's threshold only what it reads still falls, and nothing holds it back
+            self._tap, self.gate = self.gate or layer.tensor, None
+            self._signed = not self._neuron and (self._signed or self._tap != layer.tensor)
+        elif self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
-        self._reduced = reduced_precision(graph, [layer.tensor], chosen.preset, device, precision)
-        self.network = Network(graph, [layer.tensor], device, self._reduced)
+        self._reduced = reduced_precision(graph, [self._tap], chosen.preset, device, precision)
+        self.network = Network(graph, [*beside, self._tap], device, self._reduced)
         if position is not None:
             chosen = replace(chosen, preset=in_place(chosen.preset))
         self.chosen = chosen = adapted(self.network, chosen)
@@ -138,10 +158,7 @@ class Studio:
 
     def make(self, units: Units, progress: OnProgress | None = None) -> Iterator[UnitResult]:
         """The units' results, each as soon as its batch is finished."""
-        missing = [u for u in units if u not in self._references]
-        found = photographs(self.network, self.measure, missing, self._photos)
-        check_finite(torch.tensor([highest for highest, _ in found]), self.graph, f"'{self.layer.name}'")
-        self._references.update(zip(missing, found, strict=True))
+        self.refer(units)
         done, total = 0, len(units)
         while done < total:
             part = list(units[done : done + self.batch])
@@ -160,21 +177,36 @@ class Studio:
             yield from results
             done += len(part)
 
+    def refer(self, units: Units) -> dict[int, float]:
+        """The highest value that the photographs reach, by unit."""
+        missing = [u for u in units if u not in self._references]
+        found = photographs(self.network, self.measure, missing, self._photos)
+        check_finite(torch.tensor([highest for highest, _ in found]), self.graph, f"'{self.layer.name}'")
+        self._references.update(zip(missing, found, strict=True))
+        return {u: self._references[u][0] for u in units}
+
     def goal(self, units: Units) -> objectives.Objective:
         """The objective for the units of a batch."""
         return self.measure(units) if self.chosen.preset.rectify else self._goal(units, None)
 
     def measure(self, units: Units) -> objectives.Objective:
-        """What pictures are judged by: the objective, but at a layer of signed values the positive part."""
-        return objectives.excitation(self.layer, units) if self._signed else self._goal(units, None)
+        """What pictures are judged by: the objective, but at a layer of signed values the part of the wanted sign."""
+        if self._signed:
+            return objectives.excitation(self.layer, units, self._tap, self.chosen.negative)
+        return self._goal(units, None)
 
     def _finished(self, units: list[int], on_step: OnStep) -> list[UnitResult]:
         made = self._attempt(units, _RECIPE, on_step)
         for other in _PLAN:
             wanting = [u for u in units if self._wants(made[u], u, other)]
-            for unit, again in self._attempt(wanting, other).items():
-                made[unit] = _better(made[unit], again)
-        return [self._result(unit, made[unit]) for unit in units]
+            silent = [u for u in wanting if self._is_silent(made[u])]
+            short = self._attempt(silent, other, limit=self._limit)
+            woken = [u for u in silent if not self._is_silent(short[u])]
+            worth = [u for u in wanting if u not in silent] + (woken if self._steps(other) > self._limit else [])
+            for attempt in (short, self._attempt(worth, other)):
+                for unit, again in attempt.items():
+                    made[unit] = _better(made[unit], again)
+        return [self.result(made[unit]) for unit in units]
 
     def _wants(self, made: Made, unit: int, other: Try) -> bool:
         """Whether a unit needs a further try: silent ones do, and under some presets weak ones too."""
@@ -183,12 +215,31 @@ class Studio:
             return False  # no photograph wakes it
         if other.before and not self._gated:
             return False
-        silent = is_silent(made.start, made.end, self._gated)
+        if other.photograph and other.own and self.chosen.preset.insist:
+            return False  # our own recipe has begun there already
+        silent = self._is_silent(made)
         doubtful = self.chosen.preset.insist or made.how != ""
         return silent or (doubtful and other.photograph and not other.own and made.end < reference)
 
-    def _attempt(self, units: list[int], how: Try, on_step: OnStep | None = None) -> dict[int, Made]:
-        """Pictures of the units by one try."""
+    def _is_silent(self, made: Made) -> bool:
+        return is_silent(made.start, made.end, self._gated)
+
+    @property
+    def _limit(self) -> int:
+        """Steps of one try of a silent unit: all of them together take no more than its picture has taken in vain.
+
+        A unit that speaks after so few is made again with all steps.
+        """
+        return max(self.chosen.steps, _LEAST) // len(_PLAN)
+
+    def _steps(self, how: Try) -> int:
+        """Steps of a try that is made in full."""
+        return PRESETS["strongest"].steps if how.own else 2 * self.chosen.steps if how.loud else self.chosen.steps
+
+    def _attempt(
+        self, units: list[int], how: Try, on_step: OnStep | None = None, limit: int | None = None
+    ) -> dict[int, Made]:
+        """Pictures of the units by one try, of at most ``limit`` steps."""
         if not units:
             return {}
         c = self.chosen
@@ -200,16 +251,29 @@ class Studio:
             goal = self._goal_centre
         key = (recipe.name, c.size, c.seed, how.number)
         jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
-        steps = recipe.steps if how.own else 2 * c.steps if how.loud else c.steps
+        steps = self._steps(how) if limit is None else min(self._steps(how), limit)
         batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0)
         outcomes = batch.run(on_step)
-        pixels = np.stack([o.pixels for o in outcomes])
-        ends = activations(self.network, self.measure, units, pixels)
-        starts = activations(self.network, self.measure, units, np.stack([o.start for o in outcomes]))
+        heights = activations(network, goal, units, np.stack([o.pixels for o in outcomes])) if how.before else None
+        return {
+            made.unit: replace(
+                made,
+                how=how.name,
+                highest=None if heights is None else float(heights[i]),
+                tried=0 if limit is None else steps,
+            )
+            for i, made in enumerate(self.measured(units, outcomes))
+        }
+
+    def measured(self, units: Units, outcomes: Sequence[Outcome]) -> list[Made]:
+        """The pictures with what they are judged by."""
+        starts, ends = (
+            activations(self.network, self.measure, units, np.stack(pictures))
+            for pictures in ([o.start for o in outcomes], [o.pixels for o in outcomes])
+        )
         check_finite(torch.from_numpy(np.stack([starts, ends])), self.graph, f"'{self.layer.name}'")
-        heights = activations(network, goal, units, pixels) if how.before else [None] * len(units)
-        rows = zip(units, outcomes, starts, ends, heights, strict=True)
-        return {u: Made(o, float(s), float(e), how.name, None if h is None else float(h)) for u, o, s, e, h in rows}
+        rows = zip(units, outcomes, starts, ends, strict=True)
+        return [Made(unit, outcome, float(start), float(end)) for unit, outcome, start, end in rows]
 
     def _start(self, unit: int, how: Try) -> np.ndarray | None:
         if how.photograph:
@@ -226,12 +290,17 @@ class Studio:
         drawn = pixels.noise(stream(c.preset.name, c.size, c.seed, "noise", unit))
         return pixels.image(drawn[None])[0].clamp(0, 1).numpy()
 
-    def _result(self, unit: int, made: Made) -> UnitResult:
-        reference = self._references[unit][0]
+    def result(self, made: Made) -> UnitResult:
+        """The picture with its verdict."""
+        reference = self._references[made.unit][0]
         status, reason = verdict(made.start, made.end, reference, self._gated, made.highest)
+        if self.chosen.negative:
+            reason = f"inhibition {reason}"
+        if status == DEAD and made.tried:
+            reason += f"; given up after {made.tried} further steps"
         origin, style = self.network.origin(), self.chosen.preset.show
         return UnitResult(
-            unit=unit,
+            unit=made.unit,
             image=shown(made.outcome.pixels, style, origin),
             start=shown(made.outcome.start, "clip", origin),
             history=tuple(made.outcome.history),
@@ -255,8 +324,10 @@ class Studio:
 
     def _goal(self, units: Units, tensor: str | None) -> objectives.Objective:
         if self._neuron:
-            return objectives.neuron(self.layer, units, self._position, tensor)
-        return objectives.channel(self.layer, units, tensor)
+            found = objectives.neuron(self.layer, units, self._position, tensor or self._tap)
+        else:
+            found = objectives.channel(self.layer, units, tensor or self._tap)
+        return -found if self.chosen.negative else found
 
     def _goal_before(self, units: Units) -> objectives.Objective:
         return self._goal(units, self.gate)
@@ -279,7 +350,7 @@ class Studio:
 
 
 def _better(one: Made, other: Made) -> Made:
-    """The picture that activates more; the highest pre-activation of both is kept, for the verdict."""
+    """The picture that activates more; for the verdict, the highest pre-activation and the steps of both."""
     best = other if other.end > one.end else one
     heights = [h for h in (one.highest, other.highest) if h is not None]
-    return replace(best, highest=max(heights) if heights else None)
+    return replace(best, highest=max(heights) if heights else None, tried=one.tried + other.tried)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from .filters import gathered
+from ..graph.units import parse_units
+from .filters import OnResult, gathered, png_text
+from .making import made, open_album
 from .many import OnProgress, Studio
 from .recipe.presets import AUTO, Preset
 from .results import AscentResult, UnitResult
@@ -50,27 +55,83 @@ def maximize(
     batch: int | str = "auto",
     device: str = "auto",
     strip: int = 0,
+    negative: bool = False,
     precision: str = "auto",
+    top: int | None = None,
+    tuning: Mapping[str, float] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    force: bool = False,
     progress: OnProgress | None = None,
+    on_unit: OnResult = lambda result: None,
 ) -> AscentResult:
     """Pictures that raise the logits of classes most.
 
     Args:
         graph: from `convscope.load`.
         classes: indices or names (as in ``graph.labels``).
-        preset, size, steps, seed, batch, device, strip, precision, progress: as for `filters`; the size is by
-            default the model's own.
+        preset, steps, seed, batch, device, strip, negative, precision, top, tuning, folder, force, progress, on_unit:
+            as for `filters`.
+        size: side of the pictures, by default the model's own.
 
     Raises:
         UsageError: an unknown class (close matches are named), or a model without classes.
     """
     wanted = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
     indices = [find(graph, c) for c in wanted]
-    chosen = class_settings(graph, preset_name=preset, size=size, steps=steps, seed=seed, strip=strip)
+    chosen = class_settings(
+        graph,
+        preset_name=preset,
+        size=size,
+        steps=steps,
+        seed=seed,
+        strip=strip,
+        negative=negative,
+        tuning=tuning,
+    )
     layer = logits_layer(graph)
     studio = Studio(graph, layer, chosen, device=device, batch=batch, precision=precision)
-    made = named(graph, studio.make(checked_units(layer, indices), progress))
-    return gathered(graph, layer.name, studio.chosen, list(made), studio.precision)
+    text = png_text(graph, layer.name, studio.chosen)
+    album = None if folder is None else open_album(Path(folder), studio, {}, text, force)
+
+    def result(units: Sequence[UnitResult]) -> AscentResult:
+        return gathered(graph, layer.name, studio.chosen, units, studio.precision)
+
+    return result(
+        made(
+            studio,
+            checked_units(layer, indices),
+            album,
+            top=top,
+            named=partial(named, graph),
+            progress=progress,
+            on_unit=lambda units: on_unit(result(units)),
+        )
+    )
+
+
+def find_classes(graph: Graph, text: str) -> tuple[list[int], int | None]:
+    """The classes that ``--class`` names, each once and in that order, and how many to keep.
+
+    Args:
+        graph: its labels name the classes.
+        text: names or indices with commas, ``all``, or ``top:16`` for the classes that can be raised most.
+
+    Raises:
+        UsageError: an unknown class, or none.
+    """
+    check_classes(text)
+    if text == "all" or text.startswith("top:"):
+        units = parse_units(text, logits_layer(graph).channels or 0)
+        return list(units.indices), units.top
+    whole = text.lower() in {label.lower() for label in graph.labels or ()}  # some labels have commas
+    names = [text] if whole else [part.strip() for part in text.split(",") if part.strip()]
+    return list(dict.fromkeys(find(graph, n) for n in names)), None
+
+
+def check_classes(text: str) -> None:
+    """Raises UsageError where a text names no class of any model."""
+    if not text.replace(",", "").strip():
+        raise UsageError(f"--class '{text}' names no class; write names or indices with commas, all, or top:16")
 
 
 def find(graph: Graph, wanted: int | str) -> int:

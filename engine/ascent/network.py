@@ -174,7 +174,7 @@ class _Redirect(torch.autograd.Function):
 def _redirected(module: torch.nn.Module, x: Tensor, *rest: Tensor) -> Tensor:
     with torch.no_grad():
         gated = module(x, *rest)
-    return _Redirect.apply(x, gated)  # type: ignore[no-any-return,no-untyped-call]
+    return _Redirect.apply(x, gated)
 
 
 # On the CPU the bits of these depend on an element's place in the batch (see `parameterizations.picturewise`), or, for
@@ -192,7 +192,7 @@ def _alone(batch: int) -> dict[str, Rule]:
             for i, a in enumerate(arguments)
         ]
         if not isinstance(rows[0], tuple) or batch == 1:
-            return module(*arguments)  # type: ignore[no-any-return]
+            return module(*arguments)
         return torch.cat([module(*row) for row in zip(*rows, strict=True)])
 
     return dict.fromkeys((*_ROUNDED_BY_PLACE, *_BY_ROWS), split)

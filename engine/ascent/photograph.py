@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -48,6 +48,7 @@ def dream(
     seed: int = 0,
     device: str = "auto",
     strip: int = 0,
+    tuning: Mapping[str, float] | None = None,
     progress: OnProgress | None = None,
 ) -> AscentResult:
     """A photograph changed towards what a layer, or some of its units, see in it (DeepDream).
@@ -60,7 +61,7 @@ def dream(
         preset: by default DeepDream's octaves.
         size: the longer side of the dream, pixels, or (height, width).
         steps: in all octaves together; default the preset's.
-        seed, device, strip, progress: as for `filters`.
+        seed, device, strip, tuning, progress: as for `filters`.
 
     Returns:
         One picture; its activations are half the mean square of the layer.
@@ -73,7 +74,9 @@ def dream(
             raise UsageError(f"size {size} is not positive; give the longer side of the dream in pixels")
         scale = size / max(image.shape[:2])
         size = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
-    chosen = settings(graph, preset_name=preset, size=size, steps=steps, seed=seed, start=image, strip=strip)
+    chosen = settings(
+        graph, preset_name=preset, size=size, steps=steps, seed=seed, start=image, strip=strip, tuning=tuning
+    )
     network = Network(graph, [found.tensor], device)
     return single(network, chosen, objectives.layer(found, wanted), found.name, progress)
 
@@ -90,6 +93,7 @@ def invert(
     seed: int = 0,
     device: str = "auto",
     strip: int = 0,
+    tuning: Mapping[str, float] | None = None,
     progress: OnProgress | None = None,
 ) -> AscentResult:
     """The picture, from noise, that gives a layer what a photograph gave it: what the layer still knows.
@@ -102,7 +106,7 @@ def invert(
         preset: by default Fourier coefficients under a total-variation penalty. Of any other, the random views and the
             smaller stages are left out: values are compared place by place.
         size: side of the picture, or (height, width); default the model's own size.
-        steps, seed, device, strip, progress: as for `filters`.
+        steps, seed, device, strip, tuning, progress: as for `filters`.
 
     Returns:
         One picture; its activation is minus the relative square distance, 0 for a perfect match.
@@ -112,7 +116,7 @@ def invert(
         raise UsageError(f"gain {gain} is not in (0, {_LARGEST_GAIN:g}]; 1 inverts, above 1 exaggerates")
     pair = graph.image_size if size is None else (size, size) if isinstance(size, int) else size
     recipe = replace(find_preset(preset), transform=Plain(), stages=(Stage(1.0, 1.0),))
-    chosen = settings(graph, preset_name=recipe, size=pair, steps=steps, seed=seed, strip=strip)
+    chosen = settings(graph, preset_name=recipe, size=pair, steps=steps, seed=seed, strip=strip, tuning=tuning)
     network = Network(graph, [found.tensor], device)
     photograph = settings(graph, size=pair, start=image).start
     assert photograph is not None

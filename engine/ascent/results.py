@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..record import Record
 
 _LONGEST = 4096  # pixels in a notebook; a picture of many channels side by side is wider than WebP can be
 _LOOKED_AT = 128  # pixels: the side up to which a small picture is enlarged
@@ -32,6 +34,8 @@ class UnitResult:
         rescue: "" or what made a silent unit speak: "pre-activation", "restart 1", ...
         strip: pictures on the way, where asked for.
         name: the class's name, or "".
+        file: its PNG in the folder that keeps it, or None. The picture is then as the file has it: 8 bits a value,
+            and crossed out where the unit is dead.
     """
 
     unit: int
@@ -46,6 +50,7 @@ class UnitResult:
     rescue: str = ""
     strip: tuple[np.ndarray, ...] = ()
     name: str = ""
+    file: str | None = None
 
     @property
     def steps(self) -> int:
@@ -57,7 +62,7 @@ class UnitResult:
         return {
             "unit": self.unit,
             **({"name": self.name} if self.name else {}),
-            "file": file,
+            "file": file or self.file,
             "status": self.status,
             "reason": self.reason,
             "rescue": self.rescue,
@@ -92,22 +97,30 @@ class AscentResult:
     """Pictures of the units of one layer, in the order asked for.
 
     Attributes:
-        model: the graph's name.
+        record: of which model, and made by what.
         layer: the layer's name.
         preset: the preset's name.
         size, steps, seed: as used.
-        provenance: everything else that a picture is a function of, and versions.
-        units: the results.
+        settings: changes to the preset, name -> value.
+        provenance: what else a picture is a function of: where the preset's numbers come from, the start, the
+            precision of gradients, the source file's sha256.
+        units: the results; where they are kept in a folder, they are read when they are looked at.
     """
 
-    model: str
+    record: Record
     layer: str
     preset: str
     size: tuple[int, int]
     steps: int
     seed: int
+    settings: Mapping[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    units: tuple[UnitResult, ...] = ()
+    units: Sequence[UnitResult] = ()
+
+    @property
+    def model(self) -> str:
+        """The graph's name."""
+        return str(self.record.model["name"])
 
     def __len__(self) -> int:
         return len(self.units)
@@ -139,7 +152,7 @@ class AscentResult:
         for unit, file in zip(self.units, files, strict=True):
             unit.save(target / file)
         save_png(target / "grid.png", self.grid())
-        write_json(target / "result.json", {"schema_version": 1, **self.to_json(files)})
+        write_json(target / "result.json", self.to_json(files))
         return target
 
     def grid(self, columns: int | None = None, margin: int = 2) -> np.ndarray:
@@ -150,17 +163,26 @@ class AscentResult:
 
     def to_json(self, files: Sequence[str | None] | None = None) -> dict[str, Any]:
         """The content of ``result.json``."""
+        return self.record.to_json(
+            {
+                "layer": self.layer,
+                "preset": self.preset,
+                "size": self.size[0] if self.size[0] == self.size[1] else list(self.size),
+                "steps": self.steps,
+                "seed": self.seed,
+                "settings": dict(self.settings),
+                "units": self._rows(files),
+                "provenance": self.provenance,
+            }
+        )
+
+    def _rows(self, files: Sequence[str | None] | None) -> list[dict[str, Any]]:
+        from .making import Kept
+
+        if files is None and isinstance(self.units, Kept):
+            return self.units.rows()
         names = files if files is not None else [None] * len(self.units)
-        return {
-            "model": self.model,
-            "layer": self.layer,
-            "preset": self.preset,
-            "size": self.size[0] if self.size[0] == self.size[1] else list(self.size),
-            "steps": self.steps,
-            "seed": self.seed,
-            "units": [u.to_json(f) for u, f in zip(self.units, names, strict=True)],
-            "provenance": self.provenance,
-        }
+        return [u.to_json(f) for u, f in zip(self.units, names, strict=True)]
 
     def _repr_html_(self) -> str:
         from ..pages.template import data_uri
@@ -182,8 +204,8 @@ def enlarged(image: np.ndarray) -> np.ndarray:
 
 
 def tile(unit: UnitResult) -> np.ndarray:
-    """The unit's picture for a grid; a dead unit's is darkened and crossed out."""
-    if unit.status != DEAD:
+    """The unit's picture for a grid; a dead unit's is darkened and crossed out, as its file is already."""
+    if unit.status != DEAD or unit.file is not None:
         return unit.image
     image = unit.image * np.float32(0.25)
     height, width = image.shape[:2]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from importlib import import_module
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.read import check_range, checked_pixels
 from .recipe.presets import AUTO, PIXELS, Noise, Preset, preset
+from .recipe.tuning import tuned
 from .suited import default_size, suited
 
 
@@ -30,6 +30,8 @@ class Settings:
         start: a picture (C, H, W) in [0, 1] instead of noise.
         strip: pictures on the way to keep.
         noise: pixel noise to start from where the recipe's own start is another.
+        negative: minimize: what inhibits the unit.
+        tuning: the user's changes to the recipe by name; ``preset`` has them.
     """
 
     preset: Preset
@@ -39,6 +41,8 @@ class Settings:
     start: np.ndarray | None = None
     strip: int = 0
     noise: Noise | None = None
+    negative: bool = False
+    tuning: Mapping[str, float] = field(default_factory=dict)
 
 
 def settings(
@@ -52,6 +56,8 @@ def settings(
     start: np.ndarray | None = None,
     noise: Noise | None = None,
     strip: int = 0,
+    negative: bool = False,
+    tuning: Mapping[str, float] | None = None,
 ) -> Settings:
     """Checked settings with the preset's own numbers where none are given.
 
@@ -59,9 +65,10 @@ def settings(
         graph: the model.
         layer: where the units are: the recipe that suits it, and its size, where none are named.
         preset_name: a name or a `Preset`.
-        size, steps, seed, strip: as in `Settings`.
+        size, steps, seed, strip, negative: as in `Settings`.
         start: (H, W, C) or (H, W) in [0, 1]; resized to ``size``.
         noise: start from this pixel noise, whatever the preset's parameterization.
+        tuning: changes to the preset, see `recipe.tuning`.
 
     Raises:
         UsageError: an unknown preset, a size or number of steps that is not positive, noise or a picture to start from
@@ -69,6 +76,7 @@ def settings(
     """
     asked = None if size is None else _pair(size)
     recipe = suited(graph, layer, asked) if preset_name == AUTO and layer is not None else preset(preset_name)
+    recipe = tuned(recipe, tuning or {})
     pair = asked or default_size(graph, layer, recipe)
     count = recipe.steps if steps is None else int(steps)
     if count < 1:
@@ -81,7 +89,9 @@ def settings(
             raise UsageError("noise and a picture to start from exclude each other; give one of them")
     if noise is not None and recipe.picture in PIXELS:
         recipe, noise = replace(recipe, noise=noise), None
-    return Settings(recipe, pair, count, int(seed), _fitted_start(start, graph, pair), strip, noise)
+    return Settings(
+        recipe, pair, count, int(seed), _fitted_start(start, graph, pair), strip, noise, negative, dict(tuning or {})
+    )
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
@@ -116,19 +126,12 @@ def checked_units(layer: Layer, units: Sequence[int] | int | None) -> list[int]:
 
 
 def provenance(graph: Graph, chosen: Settings) -> dict[str, Any]:
-    """What the pictures are a function of, and what made them."""
-    import torch
-
-    version = import_module(__name__.split(".")[0]).__version__  # mypy knows the root by no name
+    """What the pictures are a function of beside the record and the settings."""
     return {
-        "convscope": version,
-        "torch": torch.__version__,
-        "graph_sha256": graph.sha256,
-        "source": graph.source.path,
         "source_sha256": graph.source.sha256,
-        "preprocessing": graph.preprocessing.to_json(),
         "preset_source": chosen.preset.source,
         "start": "noise" if chosen.start is None else "picture",
+        "negative": chosen.negative,
     }
 
 

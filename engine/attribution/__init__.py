@@ -1,10 +1,12 @@
 """Why this class, here: heatmaps over the input for a named target, and proof that they are faithful."""
 
+from ..outputs.reading import Question
+from ..outputs.target import Target
 from . import methods as _declared  # noqa: F401  (declares the methods)
 from .batch import Batch, Executors
 from .explain import Attribution, explain, explain_batch
 from .registry import METHODS, Method, find_methods, method
-from .targets import Target, segmentation_target, unit_target
+from .targets import segmentation_target, unit_target
 
 __all__ = [
     "METHODS",
@@ -12,6 +14,7 @@ __all__ = [
     "Batch",
     "Executors",
     "Method",
+    "Question",
     "Target",
     "explain",
     "explain_batch",

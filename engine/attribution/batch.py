@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,9 +12,12 @@ from ...errors import UsageError
 from ..executors.devices import torch_device
 from ..executors.session import Session
 from ..graph.graph import Graph
-from ..graph.labels import ends_in_sigmoid
+from ..graph.index import reads
 from ..graph.layers import Layer
-from .targets import Target, probabilities, scores
+from ..outputs.reading import Reading
+from ..outputs.registry import read_outputs
+from ..outputs.target import Target, batch_axes, row_of, scores, tensors_of
+from .probabilities import probabilities
 
 
 class Executors:
@@ -25,22 +27,37 @@ class Executors:
         graph: the model.
         device: "auto", "cpu" or "cuda[:n]".
         batch: images per pass for methods that need many passes; every pass has exactly this many.
+        decoder, output: how the outputs are read, see `read_outputs`.
     """
 
-    def __init__(self, graph: Graph, *, device: str = "auto", batch: int = 16) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        device: str = "auto",
+        batch: int = 16,
+        decoder: str | None = None,
+        output: str | None = None,
+    ) -> None:
         if batch < 1:
             raise UsageError(f"batch {batch} is too small; use 1 or more")
         self.graph = graph
         self.device = device
         self.batch = batch
+        self.decoder, self.output = decoder, output
         self._sessions: dict[tuple[Any, ...], Session] = {}
         self._twins: dict[tuple[Any, ...], Any] = {}
-        self._cuts: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._cuts: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
     @cached_property
     def torch_device(self) -> Any:
         """Where the twins run."""
         return torch_device(self.device)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What the graph's outputs mean."""
+        return read_outputs(self.graph, self.decoder, self.output, self.device)
 
     def session(self, outputs: Sequence[str], inputs: Sequence[str] | None = None) -> Session:
         """The forward session for this cut."""
@@ -62,17 +79,13 @@ class Executors:
 
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.torch_device)
 
-    def sides(self, layer: Layer, target: str) -> tuple[str, ...]:
+    def sides(self, layers: Layer | Sequence[Layer], targets: Sequence[str]) -> tuple[str, ...]:
         """See `side_tensors`."""
-        key = (layer.tensor, target)
+        together = (layers,) if isinstance(layers, Layer) else tuple(layers)
+        key = (tuple(layer.tensor for layer in together), tuple(targets))
         if key not in self._cuts:
-            self._cuts[key] = side_tensors(self.graph, layer, target)
+            self._cuts[key] = side_tensors(self.graph, together, targets)
         return self._cuts[key]
-
-    def probabilities(self, values: np.ndarray, targets: Sequence[Target]) -> np.ndarray:
-        """(N,) probabilities from a batch of the targets' tensor, as the model's own head makes them."""
-        independent = targets[0].tensor == self.graph.logits and ends_in_sigmoid(self.graph)
-        return probabilities(values, targets, independent=independent)
 
     def scores(
         self,
@@ -86,33 +99,44 @@ class Executors:
 
         Args:
             x: (N, ...).
-            targets: all on one tensor; one per row, or one for all.
+            targets: one per row, or one for all.
             inputs: start there and not at the image.
-            probability: softmax probabilities in place of logits.
+            probability: of a class its probability in place of the logit; every other target's own number.
         """
-        session = self.session([targets[0].tensor], inputs)
-        read = self.probabilities if probability else scores
+        names = tensors_of(targets)
+        session = self.session(names, inputs)
         rows = targets if len(targets) == len(x) else [targets[0]] * len(x)
         found = []
-        for start, part in passes(x, self.batch):
-            chosen = rows[start : start + self.batch]
-            found.append(read(session.run(part)[targets[0].tensor][: len(chosen)], chosen))
+        for start, part in passes(x, 1 if None in batch_axes(targets).values() else self.batch):
+            chosen = rows[start : start + len(part)]
+            outputs = session.run(part)
+            found.append(self.read(outputs, chosen, len(chosen), probability=probability))
         return np.concatenate(found)
 
+    def read(
+        self, outputs: Mapping[str, np.ndarray], targets: Sequence[Target], count: int, *, probability: bool = False
+    ) -> np.ndarray:
+        """(N,) float64 scores from whole tensors by name; ``probability`` as for `scores`."""
+        if probability:
+            return probabilities(self, outputs, targets, count)
+        found: np.ndarray = scores(outputs, targets, count)
+        return found
 
-@dataclass(eq=False)
+
 class Batch:
     """Images and what is known about them so far.
 
     Attributes:
         executors: of the graph.
         x: (N, C, H, W) float32 model input.
+        together: layers that are cut at once, so that all of their gradients come from one pass of what lies above.
     """
 
-    executors: Executors
-    x: np.ndarray
-
-    def __post_init__(self) -> None:
+    def __init__(self, executors: Executors, x: np.ndarray, together: Sequence[Layer] = ()) -> None:
+        self.executors = executors
+        self.x = x
+        self.together = tuple(together)
+        self.heads: dict[Any, Any] = {}  # what lies above a cut, computed once and asked for many targets
         self._known: dict[str, np.ndarray] = {}
 
     @property
@@ -132,10 +156,31 @@ class Batch:
             self._known.update(self.executors.session(missing).run(self.x))
         return [self._known[n] for n in names]
 
+    def outputs(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """As `values`, by name."""
+        return dict(zip(names, self.values(names), strict=True))
+
+    def rows(self, reading: Reading) -> list[dict[str, np.ndarray]]:
+        """For each image the reading's tensors without their batch axis.
+
+        Raises:
+            UsageError: an output does not hold one result per image.
+        """
+        outputs = self.outputs(reading.tensors)
+        for name, values in outputs.items():
+            axis = reading.axes.get(name, 0)
+            results = 1 if axis is None else values.shape[axis] if values.ndim > axis else 0
+            if results != len(self.x):
+                raise UsageError(
+                    f"{self.graph.name} gives {results} results ('{name}' {values.shape}) for {len(self.x)} images; "
+                    "explain one at a time"
+                )
+        return [row_of(outputs, reading.axes, index) for index in range(len(self.x))]
+
     def scores(self, targets: Sequence[Target], *, probability: bool = False) -> np.ndarray:
         """(N,) scores of the images themselves."""
-        (values,) = self.values([targets[0].tensor])
-        return (self.executors.probabilities if probability else scores)(values, targets)
+        outputs = self.outputs(tensors_of(targets))
+        return self.executors.read(outputs, targets, len(self.x), probability=probability)
 
 
 def passes(x: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -150,18 +195,31 @@ def passes(x: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
         yield start, np.ascontiguousarray(part)
 
 
-def side_tensors(graph: Graph, layer: Layer, target: str) -> tuple[str, ...]:
-    """What the part above a layer needs beside it: tensors from the image that bypass the layer.
+def side_tensors(graph: Graph, layers: Sequence[Layer], targets: Sequence[str]) -> tuple[str, ...]:
+    """What the part above some layers needs beside them: tensors from the image that bypass the layers.
 
-    A skip connection around the layer is such a tensor. They are constants of the question how the target
-    depends on the layer.
+    A skip connection around a layer is such a tensor. They are constants of the question how the targets depend on the
+    layers.
 
     Raises:
-        UsageError: the target does not depend on the layer.
+        UsageError: none of the targets depends on a layer.
     """
-    try:
-        return graph.index.sides(layer.tensor, target)
-    except UsageError:
+    above = graph.index.descendants([layer.tensor for layer in layers])
+    from_image = graph.index.descendants(graph.index.inputs)
+    if not above.intersection(targets):
+        named = " or ".join(f"'{layer.name}'" for layer in layers)
         raise UsageError(
-            f"layer '{layer.name}' has no influence on tensor '{target}'; choose a layer before it"
-        ) from None
+            f"layer {named} has no influence on tensor {', '.join(repr(t) for t in targets)}; choose a layer before it"
+        )
+    sides: dict[str, None] = {}
+    seen, stack = {layer.tensor for layer in layers}, list(targets)
+    while stack:
+        name = stack.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in above:
+            stack.extend(reads(graph.index.producer[name]))
+        elif name in from_image:
+            sides[name] = None
+    return tuple(sorted(sides))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -14,11 +14,16 @@ import numpy as np
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..outputs.reading import Question, Reading
+from ..outputs.target import Target, batch_axes, tensors_of
 from ..pictures.given import model_batch
-from .batch import Batch, Executors, side_tensors
+from .batch import Batch, Executors
+from .constant import constant_note
 from .maps import Maps, heatmaps
-from .registry import Method, find_methods
-from .targets import Target, resolve, target_tensor
+from .places import chosen_layers, cut_together
+from .registry import Method, default_method, find_methods
+from .targets import as_question, direct, resolve
+from .where import figures_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,11 +90,14 @@ class Attribution:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays."""
+        stored = self.target.to_json()
+        plain = stored["read"] == "channel" and not self.target.against and self.target.sign == 1
         return {
             "method": self.method,
             "class": self.target.name,
             "index": self.target.index,
-            "tensor": self.target.tensor,
+            "tensor": ",".join(self.target.tensors),
+            **({} if plain else {"target": stored}),
             "layer": ",".join(self.layers) or None,
             "score": self.score,
             **({"figures": dict(self.figures)} if self.figures else {}),
@@ -100,13 +108,15 @@ class Attribution:
 def explain(
     graph: Graph,
     images: Any,
-    method: str = "gradcam",
-    target: Target | str | int | None = None,
+    method: str | None = None,
+    target: Question | Target | str | int | Callable[..., Any] | Sequence[Target] | None = None,
     layer: str | int | Layer | Sequence[str | int | Layer] | None = None,
     *,
     preprocessed: bool = False,
     device: str = "auto",
     batch: int = 16,
+    decoder: str | None = None,
+    output: str | None = None,
     **options: Any,
 ) -> Any:
     """Heatmaps of what in an image speaks for a target.
@@ -115,13 +125,20 @@ def explain(
         graph: from `convscope.load`.
         images: a path, a folder, a Pillow image, an array (H, W, C) or (N, C, H, W), a tensor (C, H, W) or
             (N, C, H, W), uint8 or in [0, 1], or a list of these: pictures, see `given.sources`.
-        method: see `methods.METHODS`.
-        target: None (the predicted class), class index or name, ``top:K``, ``unit:LAYER:UNIT[@ROW,COLUMN]``,
-            ``output:NAME:INDEX``, or a `Target`.
-        layer: for the CAM family; default the last with spatial extent. Several are averaged.
+        method: see `registry.METHODS`; default Grad-CAM, for detectors ODAM, for files that choose their boxes
+            themselves and leave no way back D-RISE.
+        target: None (what the model says: the predicted class, the three surest boxes, the predicted masks, each
+            character, the embedding's norm, the value), class index or name, ``top:K``, ``all:0.5`` (every label of at
+            least that probability), ``unit:LAYER:UNIT[@ROW,COLUMN]``, ``output:NAME:INDEX``, a `Target` or several,
+            a `Question` (one box, a region, another picture to be like, a contrast), or a callable of the outputs
+            (mapping of name to one picture's value, numpy or torch) that returns one number.
+        layer: for the CAM family; default the last with spatial extent, for detectors and masks every map that enters
+            the head. Several are averaged.
         preprocessed: ``images`` is an array or tensor in model space already, taken as it is.
         device: "auto", "cpu" or "cuda[:n]".
         batch: images per pass.
+        decoder: how to read the outputs where the default is wrong, see `outputs.DECODERS`.
+        output: read this output alone.
         **options: the method's own, for instance ``steps=100``.
 
     Returns:
@@ -134,11 +151,11 @@ def explain(
         >>> convscope.explain(graph, "cat.png", "layercam", target="tabby").heatmap.shape
         (224, 224)
     """
-    chosen = find_methods(method)
+    executors = Executors(graph, device=device, batch=batch, decoder=decoder, output=output)
+    chosen = find_methods(method) if method else [default_method(executors, as_question(target))]
     if len(chosen) > 1:
         raise UsageError(f"explain takes one method at a time, not {method}; call it for each")
     x, single = model_batch(graph, images, preprocessed=preprocessed)
-    executors = Executors(graph, device=device, batch=batch)
     found: list[Attribution] = []
     for start in range(0, len(x), batch):
         part = x[start : start + batch]
@@ -153,60 +170,62 @@ def explain(
 def explain_batch(
     batch: Batch,
     methods: Sequence[Method],
-    target: Target | str | int | None = None,
+    target: Any = None,
     layer: str | int | Layer | Sequence[str | int | Layer] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> list[list[Attribution]]:
     """For each image of the batch, every method on every target; arguments as for `explain`."""
     _check_options(methods, options or {})
-    tensor = target_tensor(batch.graph, target)
-    layers = _layers(batch.graph, layer, tensor) if any(m.needs_layer for m in methods) else []
-    _prefetch(batch, tensor, layers)
-    (logits,) = batch.values([batch.graph.logits])
-    if len(logits) != len(batch.x):
-        raise UsageError(
-            f"{batch.graph.name} gives {len(logits)} results for {len(batch.x)} images; explain one at a time"
-        )
-    per_image = [resolve(batch.graph, target, row) for row in logits]
+    question = as_question(target)
+    known = direct(batch.graph, question)
+    reading = None if known is not None else batch.executors.reading
+    tensors = tensors_of(known) if known is not None else reading_tensors(reading)
+    axes = batch_axes(known) if known is not None else dict(reading.axes if reading else {})
+    if None in axes.values() and len(batch.x) > 1:  # the file holds one picture's boxes
+        parts = [Batch(batch.executors, batch.x[i : i + 1]) for i in range(len(batch.x))]
+        return [explain_batch(part, methods, target, layer, options)[0] for part in parts]
+    layers: list[Layer] = []
+    if any(m.needs_layer for m in methods):
+        layers = chosen_layers(batch.graph, layer, tensors if reading is None else reading.head, reading)
+        batch.together = cut_together(batch.graph, layers)
+    _prefetch(batch, tensors, layers)
+    per_image = _per_image(batch, question, known, reading)
     results: list[list[Attribution]] = [[] for _ in per_image]
-    for rank in range(min(len(targets) for targets in per_image)):
-        targets = [row[rank] for row in per_image]
+    for rank in range(max(len(targets) for targets in per_image)):
+        # a picture that has fewer targets than another is explained again for its last one, and that is dropped
+        targets = [row[min(rank, len(row) - 1)] for row in per_image]
         for method in methods:
             for image, attribution in enumerate(_run(batch, method, targets, layers, options or {})):
-                results[image].append(attribution)
+                if rank < len(per_image[image]):
+                    results[image].append(attribution)
     return results
 
 
-def default_layer(graph: Graph, target: str) -> Layer:
-    """The last spatial layer that the target depends on (and is not itself).
-
-    Raises:
-        UsageError: there is none.
-    """
-    if target == graph.logits:
-        return graph.last_spatial_layer()
-    for layer in reversed(graph.layers):
-        if layer.is_spatial and layer.tensor != target and all(s is None or s > 1 for s in layer.shape[1:]):
-            try:
-                side_tensors(graph, layer, target)
-            except UsageError:
-                continue
-            return layer
-    raise UsageError(f"no layer with spatial extent leads to '{target}'; name one with --layer")
+def reading_tensors(reading: Reading | None) -> tuple[str, ...]:
+    """The tensors that a reading needs; none without one."""
+    return () if reading is None else reading.tensors
 
 
-def _layers(graph: Graph, layer: Any, target: str) -> list[Layer]:
-    if layer is None:
-        return [default_layer(graph, target)]
-    if isinstance(layer, Layer):
-        return [layer]
-    if isinstance(layer, str):
-        return list(graph.match(layer))
-    if isinstance(layer, Integral) and not isinstance(layer, bool):
-        return [graph.layer(int(layer))]
-    if not isinstance(layer, Iterable) or not (layer := list(layer)):
-        raise UsageError(f"layer {layer} names none; give a name, a tensor, an index or several")
-    return [found for item in layer for found in _layers(graph, item, target)]
+def _per_image(
+    batch: Batch, question: Question, known: list[Target] | None, reading: Reading | None
+) -> list[list[Target]]:
+    """Each picture's own targets."""
+    if known is not None:
+        _check_batch(batch, known)
+        return [known] * len(batch.x)
+    assert reading is not None
+    return [resolve(reading, question, row) for row in batch.rows(reading)]
+
+
+def _check_batch(batch: Batch, targets: Sequence[Target]) -> None:
+    """Raises UsageError where a tensor does not hold one result per picture."""
+    for name, axis in batch_axes(targets).items():
+        (values,) = batch.values([name])
+        if axis is not None and (values.ndim <= axis or values.shape[axis] != len(batch.x)):
+            raise UsageError(
+                f"{batch.graph.name} gives '{name}' of shape {values.shape} for {len(batch.x)} images, not one result "
+                "for each; explain one at a time"
+            )
 
 
 def _check_options(methods: Sequence[Method], options: Mapping[str, Any]) -> None:
@@ -235,7 +254,9 @@ def _run(
     batch: Batch, method: Method, targets: list[Target], layers: Sequence[Layer], options: Mapping[str, Any]
 ) -> list[Attribution]:
     own = {k: v for k, v in options.items() if k in method.options}
-    if method.needs_layer:
+    if method.joins_layers:
+        parts = [method.run(batch, targets, layers, **own)]
+    elif method.needs_layer:
         parts = [method.run(batch, targets, layer, **own) for layer in layers]
     else:
         parts = [method.run(batch, targets, **own)]
@@ -252,18 +273,30 @@ def _run(
             layers=names,
             score=float(scores[i]),
             graph=batch.graph.sha256,
-            figures={name: float(numbers[i]) for name, numbers in parts[0].figures.items()},
-            notes=notes if heat[i].any() else (*notes, "no evidence for the target: the map is zero everywhere"),
+            figures={
+                **{name: float(numbers[i]) for name, numbers in parts[0].figures.items()},
+                **figures_of(targets[i], heat[i]),
+            },
+            notes=(*notes, *_own_notes(batch, i, targets[i], heat[i], values[i], float(scores[i]))),
         )
         for i in range(len(batch.x))
     ]
 
 
-def _prefetch(batch: Batch, target: str, layers: Sequence[Layer]) -> None:
-    """One forward pass for the predictions and for everything that the layers' heads will need."""
-    names = {batch.graph.logits: None, target: None, **{layer.tensor: None for layer in layers}}
-    for layer in layers:
-        names.update(dict.fromkeys(batch.executors.sides(layer, target)))
+def _own_notes(
+    batch: Batch, index: int, target: Target, heat: np.ndarray, values: np.ndarray, score: float
+) -> tuple[str, ...]:
+    constant = constant_note(batch, index, target, values, score)
+    if constant:
+        return (constant,)
+    return () if heat.any() else ("no evidence for the target: the map is zero everywhere",)
+
+
+def _prefetch(batch: Batch, tensors: Sequence[str], layers: Sequence[Layer]) -> None:
+    """One forward pass for what the answer is read from and for everything that the layers' heads will need."""
+    names = dict.fromkeys((*tensors, *(layer.tensor for layer in layers)))
+    for group in [batch.together] if batch.together else [(layer,) for layer in layers]:
+        names.update(dict.fromkeys(batch.executors.sides(group, tensors)))
     batch.values(list(names))
 
 

@@ -10,7 +10,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ...errors import UsageError
+from ..outputs.reading import Question
+from .batch import Executors
 from .maps import Maps
+from .targets import direct
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +30,8 @@ class Method:
         family: "cam", "gradient" or "perturbation".
         needs_layer: whether it looks at one layer.
         passes: "few" forward passes, or "many" (hundreds), so slow on large models.
-        run: (batch, targets[, layer], **options) -> Maps.
+        run: (batch, targets[, layer or layers], **options) -> Maps.
+        joins_layers: whether it takes all layers at once, in place of a map each that are averaged.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Method:
     needs_layer: bool
     passes: str
     run: Callable[..., Maps]
+    joins_layers: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -89,9 +94,11 @@ def method(name: str, title: str, family: str, *, many: bool = False, **fixed: A
     """
 
     def declare(function: F) -> F:
-        needs_layer = "layer" in inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters
+        joins = "layers" in parameters
+        needs_layer = joins or "layer" in parameters
         run = partial(function, **fixed) if fixed else function
-        METHODS.declare(Method(name, title, family, needs_layer, "many" if many else "few", run))
+        METHODS.declare(Method(name, title, family, needs_layer, "many" if many else "few", run, joins))
         return function
 
     return declare
@@ -117,3 +124,10 @@ def find_methods(names: str | Sequence[str]) -> list[Method]:
     if not found:
         raise UsageError(f"no method named; choose of {', '.join(METHODS)}")
     return list(found.values())
+
+
+def default_method(executors: Executors, question: Question) -> Method:
+    """Grad-CAM; for a detector ODAM, and D-RISE where its file leaves no way back from the boxes."""
+    if direct(executors.graph, question) is None and executors.reading.form == "detection":
+        return METHODS["odam" if executors.reading.differentiable else "drise"]
+    return METHODS["gradcam"]

@@ -20,8 +20,12 @@ from .steps import Network, Step
 Names = tuple[np.ndarray, int]  # names along one axis, and that axis
 _TOLERANCE = 1e-5  # of a filter's largest weight
 
+Shapes = dict[str, tuple[int, ...]]  # by tensor
 
-def recover(a: Network, b: Network, pairs: Sequence[Pair], shapes: tuple[dict, dict]) -> dict[str, np.ndarray] | None:
+
+def recover(
+    a: Network, b: Network, pairs: Sequence[Pair], shapes: tuple[Shapes, Shapes]
+) -> dict[str, np.ndarray] | None:
     """B's tensor -> order: channel ``order[i]`` of B equals channel i of A; None where the networks are not equal.
 
     Args:
@@ -115,7 +119,7 @@ def _equal_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
 class _Walk:
     """Hands channel names through a graph."""
 
-    def __init__(self, network: Network, shapes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, network: Network, shapes: Shapes) -> None:
         self.network, self.shapes = network, shapes
         self.inner = {step.tensor for step in network.steps if step.is_anchor}
 

@@ -12,7 +12,7 @@ from ..graph.graph import Graph
 from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences
-from .permutation import moved, recover
+from .permutation import Shapes, moved, recover
 from .pictures import Paths, as_pictures, reference
 from .repair import proven
 from .result import DIFFERENT, IDENTICAL, PERMUTED, PREPROCESSED, Comparison, FirstDifference
@@ -226,8 +226,8 @@ class _Judge:
                 at -= 1
         return found
 
-    def _shapes(self, x_a: np.ndarray, x_b: np.ndarray) -> tuple[dict, dict]:
-        found: tuple[dict, dict] = ({}, {})
+    def _shapes(self, x_a: np.ndarray, x_b: np.ndarray) -> tuple[Shapes, Shapes]:
+        found: tuple[Shapes, Shapes] = ({}, {})
         for k, (network, x) in enumerate(((self.bench.a, x_a), (self.bench.b, x_b))):
             wanted = [
                 name

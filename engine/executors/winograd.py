@@ -101,11 +101,11 @@ class Winograd:
         convolution = cast(Convolution, module)
         padding = _padding(convolution, x) if not rest else None
         if padding is None:
-            return module(x, *rest)  # type: ignore[no-any-return]
+            return module(x, *rest)
         if module not in self._kernels:
             self._kernels[module] = evaluated(convolution.weight)
         filtering = (self._kernels[module], convolution.bias, padding, self._memory)
-        return _Filtered.apply(x, *filtering)  # type: ignore[no-any-return,no-untyped-call]
+        return _Filtered.apply(x, *filtering)
 
 
 def evaluated(weight: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from onnx import helper, numpy_helper
 
 from ...errors import UsageError
 from .cut import extract
+from .heads import Head, find_head
 from .index import Index
 from .layers import Layer, Shape, Source, TensorSpec
-from .operators import operator
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class Graph:
         twin_factory: builds the twin; set by the adapters, since the engine knows no converters.
         aliases: names of tensors that normalization removed -> the tensor that carries the same values.
         permuted: tensor -> axes: the canonical tensor is the source file's tensor transposed by these axes.
+        given: inputs of the source beside the picture -> the value that each has here, for one picture.
+        own_input: name and shape of the source's picture input where that is no (N, C, H, W): a signal, a volume.
+        metadata: what the file says about itself, key -> text (ONNX ``metadata_props``).
         modules: of a live network, its submodules (torch) or layers (Keras) -> their names, by identity.
     """
 
@@ -73,6 +76,7 @@ class Graph:
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
     given: dict[str, np.ndarray] = field(default_factory=dict)
     own_input: tuple[str, Shape] | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
     modules: Mapping[Any, str] = field(default_factory=dict)
 
     @property
@@ -103,13 +107,17 @@ class Graph:
         """Who makes and who reads each tensor of the canonical graph."""
         return Index(self.model.graph)
 
+    def head(self, output: str | None = None) -> Head:
+        """How an output (the first, where none is named) is made of class logits; see `heads.find_head`."""
+        name = output or self.outputs[0].name
+        shapes = {layer.tensor: layer.shape for layer in self.layers}
+        shapes.update((spec.name, spec.shape) for spec in self.outputs if spec.shape)
+        return find_head(self.index, name, shapes)
+
     @cached_property
     def logits(self) -> str:
-        """The first output's tensor before a final Softmax, LogSoftmax or Sigmoid: what a class means."""
-        name = self.outputs[0].name
-        while (node := self.index.producer.get(name)) is not None and operator(node).head is not None:
-            name = node.input[0]
-        return name
+        """The first output's tensor before a final softmax or sigmoid, or the output itself: what a class means."""
+        return self.head().logits
 
     def __repr__(self) -> str:
         shape = " x ".join("N" if i == 0 else "?" if s is None else str(s) for i, s in enumerate(self.inputs[0].shape))
@@ -179,16 +187,26 @@ class Graph:
         return not in_table and (number in self._by_name or number in self.aliases)
 
     def match(self, patterns: str | Sequence[str]) -> tuple[Layer, ...]:
-        """Layers by comma-separated names and globs (``block5_conv*,predictions``), in table order."""
+        """Layers by comma-separated names and globs (``block5_conv*,predictions``), in table order.
+
+        A glob means the framework's own layers: what lies inside one, like ``block1_conv1/Conv`` in ``block1_conv1``,
+        only where the glob has a slash, or nothing else fits.
+        """
         if isinstance(patterns, str):
             patterns = [p.strip() for p in patterns.split(",") if p.strip()]
         if not patterns:
             raise UsageError(f"no layer of {self.name} is named; give names or globs, '*' for all")
         found: set[int] = set()
         for pattern in patterns:
-            hits = [la.index for la in self.layers if fnmatch.fnmatchcase(la.name, pattern)]
-            found.update(hits or [self.layer(pattern).index])
+            hits = [la for la in self.layers if fnmatch.fnmatchcase(la.name, pattern)]
+            outer = hits if "/" in pattern else [la for la in hits if not self._is_inner(la)]
+            found.update(la.index for la in outer or hits or [self.layer(pattern)])
         return tuple(self.layers[i] for i in sorted(found))
+
+    def _is_inner(self, layer: Layer) -> bool:
+        """Whether a layer is a tensor inside another one of the framework's: ``block1_conv1/Conv``."""
+        outer, slash, _ = layer.name.rpartition("/")
+        return bool(slash) and outer in self._human_names
 
     def last_spatial_layer(self) -> Layer:
         """The last feature map larger than 1 x 1 on the way to the logits: the default of the CAM family.
@@ -281,6 +299,10 @@ class Graph:
         for kind in ("node", "tensor", "name"):  # later wins: a human name beats a tensor's, beats a node's
             table.update((getattr(layer, kind), layer) for layer in self.layers if getattr(layer, kind))
         return table
+
+    @cached_property
+    def _human_names(self) -> frozenset[str]:
+        return frozenset(layer.name for layer in self.layers)
 
     @cached_property
     def _ancestors_of_logits(self) -> set[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import RefusedInput, UsageError
-from .operators import operator
+from .heads import shares
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -33,8 +33,9 @@ class Prediction:
     Attributes:
         index: of the class.
         name: the class's first name, or ``class N`` where the model has no labels.
-        probability: in [0, 1]; softmax of the logits, or their sigmoid where the model ends in one.
-        logit: the output before softmax or sigmoid.
+        probability: in [0, 1]; softmax of the logits, or their sigmoid where the model ends in one; the output itself
+            where that is a probability and no logits are found.
+        logit: the output before softmax or sigmoid, or the output itself.
     """
 
     index: int
@@ -134,21 +135,27 @@ def class_count(graph: Graph) -> int | None:
 def predictions(graph: Graph, logits: np.ndarray, top: int = 3) -> list[Prediction]:
     """The strongest classes, best first; equal logits by index.
 
+    Where no softmax or sigmoid is found in the graph and the values are probabilities already (`heads.shares`), they
+    are shown as they are.
+
     Args:
         graph: whose labels name the classes and whose head decides between softmax and sigmoid.
         logits: (K,), the tensor ``graph.logits`` of one image.
         top: how many.
     """
     values = np.asarray(logits, dtype=np.float64).reshape(-1)
-    shares = _sigmoid(values) if ends_in_sigmoid(graph) else _softmax(values)
+    kind = graph.head().kind
+    if kind is None and shares(values):
+        probabilities = values
+    else:
+        probabilities = _sigmoid(values) if kind == "sigmoid" else _softmax(values)
     order = np.argsort(-values, kind="stable")[:top]
-    return [Prediction(int(i), class_name(graph, int(i)), float(shares[i]), float(values[i])) for i in order]
+    return [Prediction(int(i), class_name(graph, int(i)), float(probabilities[i]), float(values[i])) for i in order]
 
 
 def ends_in_sigmoid(graph: Graph) -> bool:
     """Whether the classes are independent: the first output is a sigmoid of the logits."""
-    last = graph.index.producer.get(graph.outputs[0].name)
-    return last is not None and operator(last).head == "sigmoid"
+    return graph.head().kind == "sigmoid"
 
 
 def _softmax(values: np.ndarray) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 Shape = tuple[int | None, ...]
+Intervals = tuple[tuple[tuple[int, int], ...], ...]  # by row, by column: first pixel, and the one after the last
 
 
 @dataclass(frozen=True)
@@ -14,19 +15,39 @@ class ReceptiveField:
 
     Position (i, j) sees the rows ``offset[0] + i * stride[0]`` to that plus ``size[0] - 1``, and the columns
     alike. ``offset`` is negative where padding is seen. A size of None sees the whole picture.
+
+    Where no such line is exact (behind resizing, flips, rolls, slices, swapped axes) ``table`` has each position's
+    rows and columns, cut to the picture, at the graph's own image size: by row and column the first pixel and the one
+    after the last, each axis 1 long where it makes no difference; size, stride and offset then are the largest, the
+    mean and the first.
     """
 
     size: tuple[int, int] | None
     stride: tuple[float, float]
     offset: tuple[float, float]
+    table: tuple[Intervals, Intervals] | None = field(default=None, repr=False, compare=False)
 
     def box(self, row: int, column: int) -> tuple[float, float, float, float] | None:
         """(top, left, bottom, right) of a position, bottom and right exclusive, or None for everything."""
         if self.size is None:
             return None
+        if self.table is not None:
+            (top, bottom), (left, right) = (_at(ends, row, column) for ends in self.table)
+            return top, left, bottom, right
         top = self.offset[0] + row * self.stride[0]
         left = self.offset[1] + column * self.stride[1]
         return top, left, top + self.size[0], left + self.size[1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Size, stride and offset as a plain dict."""
+        return {"size": self.size, "stride": self.stride, "offset": self.offset}
+
+
+def _at(intervals: Intervals, row: int, column: int) -> tuple[float, float]:
+    """First pixel and the one after the last, of a position of a table; beyond the table its last position's."""
+    line = intervals[min(row, len(intervals) - 1)]
+    first, after = line[min(column, len(line) - 1)]
+    return float(first), float(after)
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,7 +103,9 @@ class Layer:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, as in ``convscope info --json``."""
-        return asdict(self)
+        seen = self.receptive_field
+        rest = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**rest, "receptive_field": None if seen is None else seen.to_json()}
 
 
 @dataclass(frozen=True)

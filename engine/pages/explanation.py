@@ -11,8 +11,9 @@ import numpy as np
 
 from ..attribution.explain import Attribution
 from ..attribution.maps import heatmaps, resized
-from ..attribution.targets import Target
 from ..graph.graph import Graph
+from ..outputs.reads import Channel, Masked
+from ..outputs.target import Target
 from ..pictures.crops import seen_box
 from ..record import Record
 from ..render.artifacts import save_npy, save_png
@@ -132,6 +133,9 @@ def page(graph: Graph, entries: Sequence[Mapping[str, Any]], *, command: str, to
 
 def _word(graph: Graph, target: Target) -> str:
     """A file name's part for a target: a class's index, or the place of a unit or output."""
-    if target.tensor == graph.logits:
-        return str(target.index)
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in target.name)[:60]
+    name = target.name
+    if target.sign == 1 and isinstance(target.read, (Channel, Masked)) and target.tensors[0] == graph.logits:
+        name = str(target.index)
+    if target.against:
+        name = f"{name}-against-{'-'.join(str(other.index) for other in target.against)}"
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)[:60]

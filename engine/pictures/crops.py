@@ -37,7 +37,12 @@ def input_box(graph: Graph, layer: Layer, row: int, column: int) -> Box:
 
     A layer without a receptive field sees the whole input.
     """
-    height, width = graph.image_size
+    return input_box_of(layer, graph.image_size, row, column)
+
+
+def input_box_of(layer: Layer, size: tuple[int, int], row: int, column: int) -> Box:
+    """As `input_box`, for an input of that (height, width)."""
+    height, width = size
     box = layer.receptive_field.box(row, column) if layer.receptive_field is not None else None
     if box is None:
         return 0, 0, height, width

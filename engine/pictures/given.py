@@ -113,7 +113,7 @@ def _channels_last(values: np.ndarray, allowed: set[int], whole: tuple[int, ...]
 def _numpy(images: Any) -> np.ndarray:
     if hasattr(images, "detach"):
         tensor = images.detach().cpu()
-        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # type: ignore[no-any-return]
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return np.asarray(images)
 
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import io
 import json
 import math
 import os
 import secrets
+import socket
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         ConvscopeError: the file cannot be written there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.part")
+    temporary = path.with_name(f".{_here()}-{os.getpid()}-{secrets.token_hex(6)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -51,6 +54,33 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:  # Ctrl-C too must leave no temporary file
         _remove(temporary)
         raise
+
+
+def sweep(folder: str | os.PathLike[str]) -> None:
+    """Removes the temporary files below ``folder`` that processes of this machine left when they were killed."""
+    for path in Path(folder).rglob(".*.part"):
+        here, _, rest = path.name[1:].partition("-")
+        process = rest.partition("-")[0]
+        if here == _here() and process.isdecimal() and not _is_alive(int(process)):
+            _remove(path)
+
+
+@cache
+def _here() -> str:
+    """The machine, in eight characters."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # a signal of 0 would interrupt it there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is there, and another user's
+        return True
+    return True
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
@@ -169,10 +199,14 @@ def to_pillow(image: np.ndarray) -> Any:
 
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray, metadata: Mapping[str, str] | None = None) -> Path:
-    """Writes a PNG; the same pixels and metadata give the same bytes.
+    """Writes a PNG, as from `png_bytes`."""
+    return write_bytes(path, png_bytes(image, metadata))
+
+
+def png_bytes(image: np.ndarray, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A PNG; the same pixels and metadata give the same bytes.
 
     Args:
-        path: the final name.
         image: as for `to_pillow`.
         metadata: keyword (1 to 79 Latin-1 characters) -> text, kept inside the file as iTXt chunks, so that
             the picture says which model, layer, unit, preset and seed made it.
@@ -184,7 +218,7 @@ def save_png(path: str | os.PathLike[str], image: np.ndarray, metadata: Mapping[
         info.add_itxt(key, str(text).encode("utf-8", errors="replace").decode("utf-8"))
     buffer = io.BytesIO()
     to_pillow(image).save(buffer, format="PNG", pnginfo=info, compress_level=6)
-    return write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def save_npy(path: str | os.PathLike[str], array: np.ndarray) -> Path:
@@ -200,12 +234,24 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> 
     Not by np.savez: it takes names as keyword arguments, so a layer called "file" would break it, and it
     stamps the time into the file.
     """
-    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with atomic(path) as temporary:
+        _write_npz(temporary, arrays)
+    return Path(path)
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """What `save_npz` writes."""
+    buffer = io.BytesIO()
+    _write_npz(buffer, arrays)
+    return buffer.getvalue()
+
+
+def _write_npz(target: Path | io.BytesIO, arrays: Mapping[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(name.replace("\0", "\N{REPLACEMENT CHARACTER}") + ".npy", NO_DATE)
             with archive.open(member, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-    return Path(path)
 
 
 def _remove(temporary: Path) -> None:

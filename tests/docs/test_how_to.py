@@ -63,3 +63,50 @@ def test_a_converter_of_ones_own_is_used_by_the_twin(monkeypatch: pytest.MonkeyP
     twin = TwinFactory(model)(("y",), ("x",))
     x = torch.rand(2, 3, 4, 4)
     torch.testing.assert_close(twin(x)["y"], 2 * torch.sin(x))
+
+
+def test_a_preset_of_ones_own_makes_pictures_that_do_not_depend_on_company() -> None:
+    graph = convscope.load(tiny.small_cnn(), check=False)
+    calm = follow("preset.md")["CALM"]
+    together = convscope.filters(graph, "conv2", [0, 1, 2], preset=calm, size=24, steps=6)
+    alone = convscope.filters(graph, "conv2", 1, preset=calm, size=24, steps=6)
+    assert together.preset == "calm"
+    assert np.array_equal(together[1].image, alone[0].image)
+    assert alone[0].activation_end > alone[0].activation_start
+
+
+def test_a_format_of_ones_own_is_told_by_content_and_loads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from convscope.adapters import formats
+    from convscope.errors import RefusedInput
+
+    monkeypatch.setattr(formats, "FORMATS", list(formats.FORMATS))
+    follow("format.md")
+    weight = np.random.default_rng(0).normal(size=(1, 3, 3, 3)).astype("<f4")
+    (tmp_path / "one.bin").write_bytes(b"KRNL" + weight.tobytes())
+    graph = convscope.load(tmp_path / "one.bin", trust=True)
+    assert (graph.source.format, graph.layers[0].name) == ("kernel", "filter")
+    x = np.random.default_rng(1).normal(size=(1, 3, 3, 3)).astype(np.float32)
+    (y,) = graph.session([graph.outputs[0].name]).run(x).values()
+    np.testing.assert_allclose(y.ravel(), (x * weight).sum(), rtol=1e-4)
+    (tmp_path / "short.bin").write_bytes(b"KRNL" + b"\0" * 8)
+    with pytest.raises(RefusedInput, match="8 bytes of weights"):
+        convscope.load(tmp_path / "short.bin", trust=True)
+
+
+def test_a_page_of_ones_own_keeps_the_rules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from convscope.engine.pages import template
+
+    text = (HOW_TO / "page.md").read_text(encoding="utf-8")
+    (markup,) = re.findall(r"^   ```html\n(.*?)^   ```", text, flags=re.DOTALL | re.MULTILINE)
+    for page in template.TEMPLATES.glob("*.html"):
+        (tmp_path / page.name).write_bytes(page.read_bytes())
+    (tmp_path / "counted.html").write_text(re.sub(r"^   ", "", markup, flags=re.MULTILINE), encoding="utf-8")
+    template._environment.cache_clear()
+    monkeypatch.setattr(template, "TEMPLATES", tmp_path)
+    try:
+        html = follow("page.md")["counted_page"]("</script><b>x", {"dead units": 3.0})
+    finally:
+        template._environment.cache_clear()
+    assert "<b>x" not in html
+    assert "dead units" in html
+    assert "script-src &#39;sha256-" in html or "script-src 'sha256-" in html

@@ -14,55 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..geometry import Window
 from .base import Converted, Converter, Function, Node, parameter
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
-def same_pads(
-    sizes: Sequence[int], window: Sequence[int], strides: Sequence[int], upper: bool
-) -> tuple[list[int], list[int]]:
-    """(begins, ends) of auto_pad SAME: output size = ceil(input size / stride); ``window`` counts dilation."""
-    begins, ends = [], []
-    for size, width, stride in zip(sizes, window, strides, strict=True):
-        total = max((-(-size // stride) - 1) * stride + width - size, 0)
-        begin = total // 2 if upper else total - total // 2
-        begins.append(begin)
-        ends.append(total - begin)
-    return begins, ends
-
-
 def pad_spatial(x: Tensor, begins: Sequence[int], ends: Sequence[int], value: float = 0.0) -> Tensor:
     """Pads the spatial axes; begins and ends in axis order."""
     flat = [n for begin, end in zip(reversed(begins), reversed(ends), strict=True) for n in (begin, end)]
     return F.pad(x, flat, value=value)
-
-
-class Window:
-    """Kernel size, strides, dilations and padding of one node, for ``rank`` spatial axes."""
-
-    def __init__(self, node: Node, kernel: Sequence[int]) -> None:
-        rank = len(kernel)
-        self.kernel = [int(k) for k in kernel]
-        self.strides = [int(s) for s in node.get("strides", [1] * rank)]
-        self.dilations = [int(d) for d in node.get("dilations", [1] * rank)]
-        pads = [int(p) for p in node.get("pads", [0] * 2 * rank)]
-        self.begins, self.ends = pads[:rank], pads[rank:]
-        self.auto = str(node.get("auto_pad", "NOTSET") or "NOTSET")
-        if self.auto == "VALID":
-            self.begins, self.ends = [0] * rank, [0] * rank
-
-    @property
-    def reach(self) -> list[int]:
-        """Input positions that one output position spans."""
-        return [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
-
-    def pads(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
-        """(begins, ends) for an image of these sizes."""
-        if self.auto in ("SAME_UPPER", "SAME_LOWER"):
-            return same_pads(sizes, self.reach, self.strides, self.auto == "SAME_UPPER")
-        return self.begins, self.ends
 
 
 class Convolution(nn.Module):
@@ -122,20 +84,7 @@ def _convolve_transposed(x: Tensor, weight: Tensor, bias: Tensor | None, node: N
     """Computed without padding; what padding would take away is cut off, output padding added."""
     window, rank = Window(node, list(weight.shape[2:])), weight.ndim - 2
     extra = [int(p) for p in node.get("output_padding", [0] * rank)]
-    begins, ends = window.begins, window.ends
-    full = [(s - 1) * t + r for s, t, r in zip(x.shape[2:], window.strides, window.reach, strict=True)]
-    wanted = node.get("output_shape")
-    if wanted is not None or window.auto.startswith("SAME"):
-        sizes = (
-            wanted[-rank:] if wanted is not None else [s * t for s, t in zip(x.shape[2:], window.strides, strict=True)]
-        )
-        totals = [f + e - int(w) for f, e, w in zip(full, extra, sizes, strict=True)]
-        upper = window.auto == "SAME_UPPER"
-        if wanted is None:  # a kernel narrower than its stride: ONNX Runtime adds nothing to reach input x stride
-            totals = [max(t, 0) for t in totals]
-        halves = [max(t, 0) // 2 for t in totals]
-        begins = halves if upper else [max(t, 0) - h for t, h in zip(totals, halves, strict=True)]
-        ends = [t - b for t, b in zip(totals, begins, strict=True)]  # what output_shape asks beyond is added at the end
+    begins, ends = window.transposed_pads(x.shape[2:], node)
     groups = int(node.get("group", 1))
     if (
         begins == ends

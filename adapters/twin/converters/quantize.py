@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....errors import UnsupportedOperator
+from ..geometry import Window
 from .base import Converted, Converter, Function, Node
-from .conv import Window, pad_spatial
+from .conv import pad_spatial
 
 _RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
 

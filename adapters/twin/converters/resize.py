@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....errors import UnsupportedOperator
+from ..geometry import AxisRule, axis_weights, centred, output_sizes, pad_places, resize_rule
 from .base import Converted, Converter, Function, Node, whole_numbers
-from .resample import AxisRule, axis_weights, output_sizes
 
 
 def _pad(node: Node) -> Converted:
@@ -55,37 +55,15 @@ def pad(x: Tensor, amounts: Sequence[int], axes: Sequence[int], mode: str, value
         return F.pad(x, flat, value=value) if x.dtype != torch.bool else F.pad(x.byte(), flat, value=value).bool()
     for axis, (begin, end) in pairs.items():
         if begin or end:
-            places = _places(x.shape[axis], begin, end, mode)
+            places = pad_places(x.shape[axis], begin, end, mode)
             x = x.index_select(axis, whole_numbers(tuple(places.tolist()), x.device))
     return x
 
 
-def _places(size: int, begin: int, end: int, mode: str) -> np.ndarray:
-    """Which source position each padded position shows."""
-    wanted = np.arange(-begin, size + end)
-    if mode == "edge":
-        return wanted.clip(0, size - 1)
-    if mode == "wrap":
-        return wanted % size
-    period = max(2 * (size - 1), 1)
-    folded = np.abs(wanted) % period
-    return np.where(folded >= size, period - folded, folded)
-
-
 def _resize(node: Node) -> Converted:
-    if node.op == "Upsample" or node.opset < 11:
-        rule = AxisRule(mode=str(node.get("mode", "nearest")), transform="asymmetric", nearest="simple")
-        scale_at, size_at, roi_at = 1, -1, -1
-    else:
-        rule = AxisRule(
-            mode=str(node.get("mode", "nearest")),
-            transform=str(node.get("coordinate_transformation_mode", "half_pixel")),
-            nearest=str(node.get("nearest_mode", "round_prefer_floor")),
-            cubic=float(node.get("cubic_coeff_a", -0.75)),
-            exclude_outside=bool(node.get("exclude_outside", 0)),
-            antialias=bool(node.get("antialias", 0)),
-        )
-        scale_at, size_at, roi_at = 2, 3, 1
+    rule = resize_rule(node.op, node.opset, node)
+    old = node.op == "Upsample" or node.opset < 11
+    scale_at, size_at, roi_at = (1, -1, -1) if old else (2, 3, 1)
     attribute = node.get("scales")
     found = node.constant(scale_at)
     scales = [float(s) for s in (attribute if attribute is not None else np.ravel(found) if found is not None else [])]
@@ -235,9 +213,8 @@ def _center_crop_pad(node: Node) -> Converted:
     def run(x: Tensor, shape: Tensor | None = None) -> Tensor:
         wanted = constant if shape is None else [int(n) for n in shape.tolist()]
         dims = [int(a) % x.ndim for a in axes] if axes is not None else list(range(x.ndim))
-        more = [n - x.shape[a] for n, a in zip(wanted or [], dims, strict=True)]
-        halves = [m // 2 if m > 0 else -(-m // 2) for m in more]  # what is odd is added or cut at the end
-        return pad(x, [*halves, *(m - h for m, h in zip(more, halves, strict=True))], dims, "constant")
+        pairs = [centred(x.shape[a], n) for n, a in zip(wanted or [], dims, strict=True)]
+        return pad(x, [*(begin for begin, _ in pairs), *(end for _, end in pairs)], dims, "constant")
 
     return Converted(Function(run), node.inputs if constant is None else node.inputs[:1])
 

@@ -58,7 +58,9 @@ def channel(layer: Place, units: int | Sequence[int], tensor: str | None = None)
     return on_layer(layer, label, on)
 
 
-def excitation(layer: Place, units: int | Sequence[int]) -> Objective:
+def excitation(
+    layer: Place, units: int | Sequence[int], tensor: str | None = None, negative: bool = False
+) -> Objective:
     """The mean over all positions of a unit's positive part; of all its values where none is positive.
 
     At a layer of signed values (a convolution before its activation) the plain mean says little: a blank picture
@@ -68,17 +70,21 @@ def excitation(layer: Place, units: int | Sequence[int]) -> Objective:
     Args:
         layer: where the unit is.
         units: one unit for every picture, or one per picture.
+        tensor: tap this tensor in the layer's stead, for instance the one before its activation.
+        negative: of minus the values: how much the unit is inhibited.
     """
-    label = f"{place_name(layer)}[{_words(units)}] where positive"
+    label = f"{place_name(layer)}[{_words(units)}] where {'negative' if negative else 'positive'}"
 
     def on(found: Layer) -> Objective:
+        name = tensor or found.tensor
+
         def value(values: Tensors) -> Tensor:
-            maps = _pick(found, values[found.tensor], units)
-            maps = maps.reshape(len(maps), -1)
+            maps = _pick(found, values[name], units)
+            maps = maps.reshape(len(maps), -1) * (-1 if negative else 1)
             excited = (maps > 0).any(1, keepdim=True)
             return torch.where(excited, maps.clamp_min(0), maps).mean(1)
 
-        return Objective((found.tensor,), value, label)
+        return Objective((name,), value, label)
 
     return on_layer(layer, label, on)
 
@@ -254,7 +260,7 @@ def likeness(layer: Layer, target: Tensor, gain: float = 1.0) -> Objective:
 def _maps(layer: Layer, values: Tensors) -> Tensor:
     """(N, channels, positions); a dense layer has one position."""
     found = layer.channels_first(values[layer.tensor])
-    return found.flatten(2) if found.dim() > 2 else found.unsqueeze(2)  # type: ignore[no-any-return]
+    return found.flatten(2) if found.dim() > 2 else found.unsqueeze(2)
 
 
 def _pick(layer: Layer, values: Tensor, units: int | Sequence[int]) -> Tensor:

@@ -67,8 +67,8 @@ class Preset:
         stages: sizes on the way.
         redirect: number of first steps with redirected ReLU gradients.
         objective: "channel" (mean over positions) or "neuron" (the middle of the map).
-        show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1) or "stretch"
-            (symmetric around the start's zero, as Yosinski's toolbox).
+        show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1), "stretch" (symmetric
+            around the start's zero, as Yosinski's toolbox) or "percentile" (the 1st black, the 99th white, as Horama).
         noise: the start of pixel recipes.
         skip_last: take no step and no regularization after the last gradient.
         patience: stop a picture in the last stage when the mean of so many steps is less than ``gain`` above that
@@ -180,8 +180,8 @@ _OURS = (
         name="objects",
         decay=1.5,
         contrast=1 / 8,
-        stages=(Stage(2 / 7, 1 / 3), Stage(1 / 2, 1 / 3), Stage(1.0, 1 / 3)),
-        transform=Zoom(0.5, 1.0),
+        stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.3), Stage(1.0, 0.4)),
+        transform=Zoom(0.6, 1.2),
     ),
     replace(
         _STRONGEST,
@@ -212,6 +212,7 @@ _ALL = (
         size=256,
         transform=Crops(),
         redirect=16,
+        show="percentile",
     ),
     Preset(
         name="chollet",
@@ -237,6 +238,17 @@ _ALL = (
     _yosinski("b", 750, Progress(100), 0.3, (ClipSmallNorm(20),)),
     _yosinski("c", 1000, Progress(100), 1e-4, (GaussianBlur(1.0, 4),)),
     _yosinski("d", 1000, Progress(1e8, 2), 0.0, (GaussianBlur(0.5, 4), ClipSmallContribution(90))),
+    Preset(
+        name="accent",
+        source="Hamblin et al. 2024, arXiv:2402.10039, with Adam; rate and views measured here",
+        picture="fourier",
+        decay=1.5,
+        rule=Adam(0.05, beta1=0.8, beta2=0.98, anneal=0.05),
+        steps=96,
+        size=224,
+        transform=Zoom(0.5, 1.0),
+        redirect=16,
+    ),
     Preset(
         name="dream",
         source="Mordvintsev et al. 2015, DeepDream notebook: 4 octaves of scale 1.4, 10 steps each",

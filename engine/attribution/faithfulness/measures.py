@@ -11,8 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from ....errors import UsageError
+from ...outputs.target import Target
 from ..batch import Executors
-from ..targets import Target
 from .road import impute
 
 

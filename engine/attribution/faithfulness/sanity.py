@@ -19,9 +19,9 @@ from scipy.stats import rankdata
 from ....errors import UsageError
 from ...graph.graph import Graph
 from ...graph.operators import operator
+from ...outputs.target import Target
 from ..batch import Batch, Executors
 from ..registry import Method
-from ..targets import Target
 
 INSENSITIVE = 0.5  # mean rank correlation over the cascade above which a method is flagged
 

@@ -50,6 +50,17 @@ def hires_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     return (activations * gradients).sum(dim=1)
 
 
+@gradient_cam("odam", "ODAM")
+def odam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """HiResCAM of a box's number: which positions of the feature maps made this one box what it is.
+
+    Zhao & Chan 2023, "ODAM: Gradient-based Instance-Specific Visual Explanations for Object Detection",
+    arXiv:2304.06354: H = ReLU(sum_k w_k * A_k) with w_k = dY/dA_k at every position, where Y is one number of one
+    predicted box. Deviation: the gradients are not smoothed by a local kernel before the product.
+    """
+    return hires_cam(activations, gradients)
+
+
 @gradient_cam("xgradcam", "XGrad-CAM")
 def x_grad_cam(activations: Tensor, gradients: Tensor, *, epsilon: float = 0.0) -> Tensor:
     """Grad-CAM with gradients averaged by the activations' share, which satisfies two axioms.

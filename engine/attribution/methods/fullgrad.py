@@ -8,10 +8,10 @@ import numpy as np
 from onnx import NodeProto
 
 from ...graph.index import Index, attributes
+from ...outputs.target import Target, scores, tensors_of
 from ..batch import Batch
 from ..maps import Maps, resized, unit_range
 from ..registry import method
-from ..targets import Target, scores
 
 
 @method("fullgrad", "FullGrad", "cam")
@@ -28,11 +28,12 @@ def full_grad(batch: Batch, targets: Sequence[Target], *, epsilon: float = 0.0) 
     """
     import torch
 
-    biases = spatial_biases(batch, targets[0].tensor)
-    twin = batch.executors.twin([targets[0].tensor, *biases])
+    wanted = tensors_of(targets)
+    biases = spatial_biases(batch, wanted)
+    twin = batch.executors.twin(list(dict.fromkeys((*wanted, *biases))))
     x = batch.executors.tensor(batch.x).requires_grad_()
     outputs = twin(x)
-    score = scores(outputs[targets[0].tensor], targets).sum()
+    score = scores({name: outputs[name] for name in wanted}, targets, len(x)).sum()
     gradients = torch.autograd.grad(score, [x, *(outputs[n] for n in biases)])
     values = _psi(gradients[0].cpu().numpy() * batch.x, batch.size, epsilon)
     for gradient, bias in zip(gradients[1:], biases.values(), strict=True):
@@ -40,11 +41,11 @@ def full_grad(batch: Batch, targets: Sequence[Target], *, epsilon: float = 0.0) 
     return Maps(values, values)
 
 
-def spatial_biases(batch: Batch, target: str) -> dict[str, np.ndarray]:
-    """Output tensor -> bias (K,) of every convolution and batch normalization that the target depends on."""
+def spatial_biases(batch: Batch, targets: Sequence[str]) -> dict[str, np.ndarray]:
+    """Output tensor -> bias (K,) of every convolution and batch normalization that a target depends on."""
     index = batch.graph.index
     spatial = {layer.tensor for layer in batch.graph.layers if layer.is_spatial and layer.channel_axis == 1}
-    needed = index.ancestors(target)
+    needed = index.ancestors(targets)
     found = {}
     for node in index.nodes:
         tensor = node.output[0]

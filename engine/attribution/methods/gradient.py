@@ -13,10 +13,10 @@ import numpy as np
 
 from ....errors import UsageError
 from ...executors import rules
+from ...outputs.target import Target, scores, tensors_of
 from ..batch import Batch
 from ..maps import Maps
 from ..registry import method
-from ..targets import Target, scores
 
 BASELINES = ("black", "gray", "white", "zero")
 
@@ -27,12 +27,12 @@ def input_gradient(
     """dS/dx (N, C, H, W) float32 at ``x``, one target per row; passes of the executors' batch size."""
     import torch
 
-    twin = batch.executors.twin([targets[0].tensor])
+    twin = batch.executors.twin(tensors_of(targets))
     found = []
     for start in range(0, len(x), batch.executors.batch):
         part = batch.executors.tensor(x[start : start + batch.executors.batch]).requires_grad_()
         rows = targets[start : start + batch.executors.batch]
-        score = scores(twin(part, rule)[targets[0].tensor], rows).sum()
+        score = scores(twin(part, rule), rows, len(part)).sum()
         found.append(torch.autograd.grad(score, part)[0].cpu().numpy())
     return np.concatenate(found)
 
@@ -145,15 +145,14 @@ def deep_lift(batch: Batch, targets: Sequence[Target], *, baseline: str | np.nda
     import torch
 
     reference = reference_input(batch, baseline)
-    twin = batch.executors.twin([targets[0].tensor])
+    twin = batch.executors.twin(tensors_of(targets))
     values = np.empty_like(batch.x)
     half = max(batch.executors.batch // 2, 1)
     for start in range(0, len(batch.x), half):
         rows = slice(start, start + half)
         pair = np.concatenate([batch.x[rows], reference[rows]])
         both = batch.executors.tensor(pair).requires_grad_()
-        outputs = twin(both, rules.DEEPLIFT)[targets[0].tensor]
-        score = scores(outputs, [*targets[rows], *targets[rows]]).sum()
+        score = scores(twin(both, rules.DEEPLIFT), [*targets[rows], *targets[rows]], len(pair)).sum()
         multipliers = torch.autograd.grad(score, both)[0].chunk(2)[0].cpu().numpy()
         values[rows] = (batch.x[rows] - reference[rows]) * multipliers
     return _complete(batch, targets, values, reference)
@@ -181,7 +180,7 @@ def reference_input(batch: Batch, baseline: str | np.ndarray) -> np.ndarray:
 
 
 def _rectified(batch: Batch, targets: Sequence[Target], rule: Callable[..., Any]) -> Maps:
-    twin = batch.executors.twin([targets[0].tensor])
+    twin = batch.executors.twin(tensors_of(targets))
     maps = _largest(input_gradient(batch, targets, batch.x, dict.fromkeys(rules.RECTIFIERS, rule)))
     if any(step.op in rules.RECTIFIERS for step in twin.steps):
         return maps

@@ -9,11 +9,11 @@ import numpy as np
 from ....errors import UsageError
 from ...graph.layers import Layer
 from ...graph.operators import operator
+from ...outputs.target import Target, tensors_of
 from ..batch import Batch
 from ..capture import capture, maps_of, require_spatial
 from ..maps import Maps, resized
 from ..registry import method
-from ..targets import Target
 from .cam import eigen_cam, grad_cam, weighted
 from .gradient import guided_backprop
 
@@ -37,7 +37,7 @@ def class_activation_map(batch: Batch, targets: Sequence[Target], layer: Layer) 
     Raises:
         UsageError: the head is not global average pooling and a linear layer.
     """
-    _require_linear_head(batch, targets[0].tensor, layer)
+    _require_linear_head(batch, targets, layer)
     activations, gradients = capture(batch, targets, layer)
     return maps_of(weighted(activations, gradients.sum(dim=(2, 3))))
 
@@ -51,9 +51,10 @@ def guided_grad_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Ma
     return Maps(values, np.abs(values).max(axis=1), notes=guided.notes)
 
 
-def _require_linear_head(batch: Batch, target: str, layer: Layer) -> None:
-    names = (layer.tensor, *batch.executors.sides(layer, target))
-    nodes = batch.graph.index.between(names, [target])
+def _require_linear_head(batch: Batch, targets: Sequence[Target], layer: Layer) -> None:
+    wanted = tensors_of(targets)
+    names = (layer.tensor, *batch.executors.sides(layer, wanted))
+    nodes = batch.graph.index.between(names, wanted)
     ops, found = [node.op_type for node in nodes], [operator(node) for node in nodes]
     pools = sum(op in ("GlobalAveragePool", "ReduceMean", "AveragePool") for op in ops)
     layers = sum(row.family in ("dense", "convolution") for row in found)

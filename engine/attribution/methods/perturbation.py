@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,12 @@ from PIL import Image
 
 from ....errors import RefusedInput, UsageError
 from ...graph.layers import Layer
+from ...outputs.target import Target, tensors_of
 from ..batch import Batch, Executors, passes
 from ..maps import Maps, resized, unit_range
 from ..registry import method
-from ..targets import Target, scores
 from .gradient import reference_input
+from .masks import random_masks
 
 
 @method("occlusion", "Occlusion", "perturbation", many=True)
@@ -86,7 +87,7 @@ def rise(
     values = np.zeros((len(batch.x), *batch.size), dtype=np.float64)
     rows = min(batch.executors.batch, masks)
     for index in range(len(batch.x)):
-        for part in _random_masks(np.random.default_rng(seed), masks, cells, keep, batch.size, batch.executors.batch):
+        for part in random_masks(np.random.default_rng(seed), masks, cells, keep, batch.size, batch.executors.batch):
             found = _masked_scores(batch.executors, batch.x[index], targets[index], part, rows=rows, probability=True)
             values[index] += np.tensordot(found, part, axes=1)
     values = (values / (masks * keep)).astype(np.float32)
@@ -145,21 +146,21 @@ def ablation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     activations pytorch-grad-cam ablates to a large negative value, which is not in the paper; zero is used
     here. A negative S flips the paper's quotient, so it is divided by |S|.
     """
-    executors, tensor = batch.executors, targets[0].tensor
-    names = (layer.tensor, *executors.sides(layer, tensor))
+    executors, wanted = batch.executors, tensors_of(targets)
+    names = (layer.tensor, *executors.sides(layer, wanted))
     feeds = batch.values(names)
     whole = batch.scores(targets)
     axis = layer.channel_axis or 1
     maps = layer.channels_first(feeds[0])
     weights = np.zeros(maps.shape[:2])
-    session = executors.session([tensor], names)
+    session = executors.session(wanted, names)
     for index in range(len(batch.x)):
         alive = np.flatnonzero(maps[index].any(axis=(1, 2)))
         for _, channels in passes(alive, executors.batch):
             rows = _rows(batch, names, index, len(channels))
             for row, channel in enumerate(channels):
                 rows[layer.tensor][(row, *[slice(None)] * (axis - 1), channel)] = 0
-            found = scores(session.run(rows)[tensor], [targets[index]])
+            found = executors.read(session.run(rows), [targets[index]], len(channels))
             weights[index, channels] = (whole[index] - found) / (abs(whole[index]) or 1.0)
     values = np.einsum("nkhw,nk->nhw", maps, weights).astype(np.float32)
     return Maps(values, values)
@@ -169,23 +170,6 @@ def _places(length: int, side: int, step: int) -> list[int]:
     """Starts of the windows; the last may reach over the edge."""
     count = -(-(length - side) // step) + 1
     return [i * step for i in range(count)]
-
-
-def _random_masks(
-    random: np.random.Generator, count: int, cells: int, keep: float, size: tuple[int, int], batch: int
-) -> Iterator[np.ndarray]:
-    """RISE masks (n, H, W): the grid is one cell larger than the image, cropped at a random offset.
-
-    Drawn mask by mask, so that ``batch`` does not change them.
-    """
-    cell = [-(-s // cells) for s in size]
-    full = ((cells + 1) * cell[0], (cells + 1) * cell[1])
-    for start in range(0, count, batch):
-        drawn = [
-            (random.random((cells, cells)) < keep, random.integers(0, cell)) for _ in range(min(batch, count - start))
-        ]
-        large = resized(np.stack([grid for grid, _ in drawn]).astype(np.float32), full)
-        yield np.stack([m[t : t + size[0], c : c + size[1]] for m, (_, (t, c)) in zip(large, drawn, strict=True)])
 
 
 def _distinct(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from onnx import helper, numpy_helper
 
 import convscope
 from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.loop import Batch
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network
@@ -78,6 +81,19 @@ def test_a_filter_of_zeros_with_bias_minus_one_is_dead_with_a_reason() -> None:
     assert "no higher than -1 from any start" in dead.reason
     cross = tile(dead)
     assert cross.max() == 0.75 and cross.min() < 0.5
+
+
+def test_a_unit_that_stays_silent_costs_at_most_twice_the_steps_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, step = [], Batch._step
+
+    def counted(self: Batch, *arguments: Any) -> Any:
+        taken.append(self.steps)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Batch, "_step", counted)
+    dead = filters(with_silent_filters(), "relu", 1, size=16, steps=200)[0]
+    assert dead.status == "dead" and 200 < len(taken) <= 400
+    assert f"given up after {len(taken) - 200} further steps" in dead.reason
 
 
 @pytest.mark.parametrize("preset", ["chollet", "convscope"])
@@ -161,7 +177,7 @@ def test_results_tell_where_they_come_from() -> None:
     graph = small()
     made = filters(graph, "conv2", [0, 1], size=24, steps=2)
     told = made.to_json(["a.png", "b.png"])
-    assert told["provenance"]["graph_sha256"] == graph.sha256 and told["units"][1]["file"] == "b.png"
+    assert told["model"]["sha256"] == graph.sha256 and told["units"][1]["file"] == "b.png"
     assert told["size"] == 24 and len(told["units"][0]["history"]) == 2
     assert "data:image" in made._repr_html_() and made.grid().shape == (120, 242, 3)
 

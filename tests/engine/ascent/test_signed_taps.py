@@ -11,6 +11,7 @@ from onnx import helper
 
 import convscope
 from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network, feeds_gate, is_signed
 from convscope.engine.ascent.recipe.objectives import excitation
 from convscope.engine.ascent.verdicts import activations
@@ -77,7 +78,7 @@ def test_a_blank_picture_is_weak_even_where_its_mean_beats_every_photographs() -
 def test_a_unit_below_zero_that_no_gate_holds_back_is_not_dead() -> None:
     low, constant = filters(_stem(), "conv", [1, 2], size=16, steps=40).units
     assert low.status == "ok" and -2 < low.reference <= low.activation_end < 0
-    assert constant.status == "dead" and constant.reason == "no input changes it"
+    assert constant.status == "dead" and constant.reason.startswith("no input changes it; given up")
 
 
 @pytest.mark.parametrize("preset", ["convscope", "chollet"])
@@ -85,3 +86,27 @@ def test_a_convolution_whose_relu_stays_at_zero_is_dead_at_its_own_tap_too(prese
     alive, dead = filters(with_silent_filters(), "conv", [0, 1], preset=preset, size=16, steps=20).units
     assert alive.status in ("ok", "weak") and alive.activation_end > 0
     assert dead.status == "dead" and "no higher than -1 from any start" in dead.reason
+
+
+def test_the_negative_picture_lowers_what_the_gate_reads_where_the_positive_one_raises_it() -> None:
+    graph = small()
+    layer, weights = graph.layer("relu2"), Network(graph, ["c2"], "cpu")
+    raised, lowered = (filters(graph, "relu2", [0, 4], size=24, steps=40, negative=n).units for n in (False, True))
+    for up, down in zip(raised, lowered, strict=True):
+        assert down.status == "ok" and down.activation_end > max(down.activation_start, down.reference) > 0
+        pictures = torch.from_numpy(np.stack([up.image, down.image]).transpose(0, 3, 1, 2).copy())
+        with torch.no_grad():
+            before = weights(pictures)["c2"][:, up.unit]
+        assert before[0].clamp_min(0).mean() > 2 * before[1].clamp_min(0).mean() and before[1].mean() < before[0].mean()
+        assert down.activation_end == pytest.approx(float((-before[1]).clamp_min(0).mean()), rel=0.02)
+    assert layer.channels == 12
+
+
+def test_a_class_is_shown_what_speaks_against_it() -> None:
+    graph = small()
+    against = maximize(graph, 2, size=24, steps=40, negative=True)
+    assert against[0].activation_end > against[0].activation_start and against.provenance["negative"]
+    plain = Network(graph, [graph.logits], "cpu")
+    with torch.no_grad():
+        logits = plain(torch.from_numpy(against[0].image.transpose(2, 0, 1)[None].copy()))[graph.logits]
+    assert against[0].activation_end == pytest.approx(-float(logits[0, 2]), rel=0.02)

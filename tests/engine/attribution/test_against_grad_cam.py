@@ -24,6 +24,7 @@ from convscope.engine.attribution.faithfulness.road import impute  # noqa: E402
 from convscope.engine.attribution.methods.cam import eigen_cam, grad_cam_plus_plus, x_grad_cam  # noqa: E402
 from convscope.engine.attribution.methods.layer_methods import capture  # noqa: E402
 from convscope.engine.attribution.methods.perturbation import score_cam  # noqa: E402
+from convscope.engine.outputs.reads import Channel  # noqa: E402
 
 from .nets import images, relative, residual  # noqa: E402
 
@@ -97,13 +98,15 @@ def test_several_layers_are_averaged_as_grad_cam_does():
 def test_x_grad_cam_equals_grad_cam_and_its_epsilon_is_not_in_the_paper():
     assert relative(ours_raw("xgradcam", "block2.relu2"), theirs_raw(reference.XGradCAM, "block2.relu2")) < TOLERANCE
     graph = residual()[1]
-    found = capture(Batch(Executors(graph), X), [Target(graph.logits, TARGET, "c")] * 3, graph.layer("block2.relu2"))
+    found = capture(
+        Batch(Executors(graph), X), [Target(Channel(graph.logits, TARGET), "c")] * 3, graph.layer("block2.relu2")
+    )
     assert relative(x_grad_cam(*found, epsilon=1e-7).numpy(), x_grad_cam(*found).numpy()) < TOLERANCE
 
 
 def test_grad_cam_plus_plus_follows_the_paper_where_the_reference_adds_an_epsilon():
     graph = residual()[1]
-    targets = [Target(graph.logits, TARGET, "c")] * 3
+    targets = [Target(Channel(graph.logits, TARGET), "c")] * 3
     activations, gradients = capture(Batch(Executors(graph), X), targets, graph.layer("block2.relu2"))
     theirs = theirs_raw(reference.GradCAMPlusPlus, "block2.relu2")
     assert relative(grad_cam_plus_plus(activations, gradients, epsilon=1e-6).numpy(), theirs) < TOLERANCE
@@ -139,7 +142,7 @@ def test_eigen_grad_cam_equals_the_reference_up_to_its_arbitrary_sign():
 
 def test_score_cam_equals_the_reference_with_its_align_corners():
     graph = residual()[1]
-    targets = [Target(graph.logits, TARGET, "c")] * 3
+    targets = [Target(Channel(graph.logits, TARGET), "c")] * 3
     layer = graph.layer("block2.relu2")
     ours = score_cam(Batch(Executors(graph), X), targets, layer, align_corners=True).values
     assert relative(ours, theirs_raw(reference.ScoreCAM, "block2.relu2")) < TOLERANCE
@@ -210,7 +213,7 @@ def test_road_equals_the_reference_on_a_map_without_ties(monkeypatch):
     theirs = ROADCombined(percentiles=[25, 50, 75])(
         torch.from_numpy(X[:1]), heat, [ClassifierOutputTarget(TARGET)], net
     )
-    target = Target(graph.logits, TARGET, "c")
+    target = Target(Channel(graph.logits, TARGET), "c")
     ours = road(Executors(graph), X[0], heat[0], target, percentiles=(25, 50, 75), noise=0.0, probability=False)
     assert ours == pytest.approx(float(theirs[0]), rel=1e-3)
 
@@ -232,6 +235,6 @@ def test_a_pretrained_like_resnet_18_agrees_on_grad_cam_and_hires_cam():
 def test_every_method_of_the_cam_family_has_a_reference_here():
     compared = {
         "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "eigengradcam", "scorecam",
-        "ablationcam", "fullgrad",
+        "ablationcam", "fullgrad", "odam",
     }  # fmt: skip
     assert {n for n, m in METHODS.items() if m.family == "cam"} - compared == {"cam", "guidedgradcam"}

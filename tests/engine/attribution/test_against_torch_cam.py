@@ -20,6 +20,7 @@ from torchcam.metrics import DeletionInsertionMetric  # noqa: E402
 
 from convscope.engine.attribution import Executors, Target, explain  # noqa: E402
 from convscope.engine.attribution.faithfulness.measures import deletion, insertion  # noqa: E402
+from convscope.engine.outputs.reads import Channel  # noqa: E402
 
 from .nets import images, relative, residual  # noqa: E402
 
@@ -61,7 +62,7 @@ def test_deletion_and_insertion(blurred):
         coarse = extractor(class_idx=3, scores=net(torch.from_numpy(X[:1])).softmax(dim=-1))[0].detach()
     # their own map: it explains the probability here, and the last bit decides the order of equal pixels
     heat = torch.nn.functional.interpolate(coarse[:, None], (32, 32), mode="bilinear")[0, 0].numpy()
-    executors, target = Executors(graph), Target(graph.logits, 3, "3")
+    executors, target = Executors(graph), Target(Channel(graph.logits, 3), "3")
     if blurred:
         area = insertion(executors, X[0], heat, target, steps=16)
         assert area == pytest.approx(reference["insertion_auc"], abs=1e-5)

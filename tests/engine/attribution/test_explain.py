@@ -26,6 +26,7 @@ from convscope.engine.attribution import (
 from convscope.engine.attribution.batch import passes, side_tensors
 from convscope.engine.attribution.methods.layer_methods import capture
 from convscope.engine.attribution.methods.perturbation import score_cam
+from convscope.engine.outputs.reads import Channel
 from convscope.errors import UsageError
 
 from .nets import channels_last, gated, images, relative, residual, seeded, segmenter
@@ -60,7 +61,7 @@ def test_gradients_of_a_bypassed_layer_equal_those_of_the_whole_network(layer):
     net, graph = residual()
     x = images(2, 32)
     tap = graph.layer(layer)
-    activations, gradients = capture(Batch(Executors(graph), x), [Target(graph.logits, 2, "c")] * 2, tap)
+    activations, gradients = capture(Batch(Executors(graph), x), [Target(Channel(graph.logits, 2), "c")] * 2, tap)
     kept = {}
     handle = net.get_submodule(layer).register_forward_hook(lambda m, i, o: kept.update(o=o))
     score = net(torch.from_numpy(x))[:, 2].sum()
@@ -90,8 +91,8 @@ def test_a_channels_last_layer_gives_the_same_map_as_any_other():
 
 def test_what_bypasses_a_layer_is_found_on_the_graph():
     graph = residual()[1]
-    assert side_tensors(graph, graph.layer("block2.relu2"), graph.logits) == ()
-    (side,) = side_tensors(graph, graph.layer("block2.conv1"), graph.logits)
+    assert side_tensors(graph, [graph.layer("block2.relu2")], [graph.logits]) == ()
+    (side,) = side_tensors(graph, [graph.layer("block2.conv1")], [graph.logits])
     assert side == graph.layer("block1.relu2").tensor
 
 
@@ -242,7 +243,7 @@ def test_score_cam_scores_equal_masks_once():
     inner = executors.scores
     executors.scores = lambda x, *args, **kwargs: seen.append(len(x)) or inner(x, *args, **kwargs)
     batch = Batch(executors, images(1, 16))
-    score_cam(batch, [Target(graph.logits, 0, "c")], graph.layer("1"))
+    score_cam(batch, [Target(Channel(graph.logits, 0), "c")], graph.layer("1"))
     assert sum(seen) <= 4
 
 

@@ -13,7 +13,8 @@ from convscope.engine.attribution.faithfulness import measures as f
 from convscope.engine.attribution.faithfulness.ranking import Ranked, average, rank
 from convscope.engine.attribution.faithfulness.road import impute
 from convscope.engine.attribution.faithfulness.sanity import cascade, randomized, weight_names
-from convscope.engine.attribution.targets import probabilities
+from convscope.engine.attribution.probabilities import class_probability
+from convscope.engine.outputs.reads import Channel
 from convscope.errors import UsageError
 
 from .nets import images, residual
@@ -28,7 +29,7 @@ def corner():
         net[1].bias.copy_(torch.tensor([0.0, -2.0]))
         net[1].weight[1].view(3, 8, 8)[:, :4, :4] = 0.125
     graph = convscope.load(net.eval(), example_input=torch.zeros(2, 3, 8, 8))
-    return Executors(graph), Target(graph.logits, 1, "corner")
+    return Executors(graph), Target(Channel(graph.logits, 1), "corner")
 
 
 X = np.ones((3, 8, 8), np.float32)
@@ -57,16 +58,11 @@ def test_the_right_map_beats_the_wrong_one_in_every_measure(corner):
 
 
 def test_independent_classes_have_sigmoid_probabilities_and_others_a_softmax():
-    logits = np.asarray([[0.0, 2.0, -1.0]])
-    targets = [Target("z", 1, "one")]
-    assert probabilities(logits, targets)[0] == pytest.approx(np.exp(2) / (1 + np.exp(2) + np.exp(-1)))
-    assert probabilities(logits, targets, independent=True)[0] == pytest.approx(1 / (1 + np.exp(-2)))
-    assert probabilities(logits[:, :1], [Target("z", 0, "zero")])[0] == pytest.approx(0.5)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.Sigmoid()).eval()
-    graph = convscope.load(net, example_input=torch.zeros(2, 3, 2, 2))
-    x = images(2, 2)
-    found = Executors(graph).scores(x, [Target(graph.logits, 1, "one")], probability=True)
-    assert np.allclose(found, net(torch.from_numpy(x))[:, 1].detach().numpy(), atol=1e-5)
+    logits = np.array([1.0, 2.0, -1.0])
+    assert class_probability(logits, 1) == pytest.approx(np.exp(2) / (np.exp(1) + np.exp(2) + np.exp(-1)))
+    assert class_probability(logits, 1, "sigmoids") == pytest.approx(1 / (1 + np.exp(-2)))
+    assert class_probability(logits[:1], 0) == pytest.approx(1 / (1 + np.exp(-1)))
+    assert class_probability(logits[:1], 0, "sigmoid", sign=-1.0) == pytest.approx(1 / (1 + np.exp(1)))
 
 
 def test_average_drop_is_relative_to_the_probability(corner):
@@ -143,7 +139,7 @@ def test_a_method_that_ignores_the_weights_is_flagged_and_one_that_uses_them_is_
     graph = residual()[1]
     batch = Batch(Executors(graph), images(2, 32))
     methods = [Method("edges", "Edges", "gradient", False, "few", edges), *find_methods("saliency")]
-    found = cascade(batch, methods, [Target(graph.logits, 0, "0")] * 2, [], stages=3)
+    found = cascade(batch, methods, [Target(Channel(graph.logits, 0), "0")] * 2, [], stages=3)
     assert found[0].insensitive and found[0].similarity == pytest.approx((1.0, 1.0, 1.0))
     assert not found[1].insensitive and found[1].similarity[-1] < 0.5
     assert found[0].stages == (2, 4, 6)

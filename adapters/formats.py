@@ -1,0 +1,106 @@
+"""The formats that files come in: one row each, told apart by content, since the extension is only a habit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RefusedInput
+from .exported import Exported
+from .sniff import Look, look
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says about a file; each format takes what concerns it.
+
+    Attributes:
+        arch: ``package.module:callable`` that builds the network of a file of weights.
+        trust: whether code in the file may run.
+        example_input: for formats that are exported by running the network.
+        size: (height, width) of the picture, where it is known.
+    """
+
+    arch: str | None = None
+    trust: bool = False
+    example_input: Any = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row.
+
+    Attributes:
+        name: as ``graph.source.format`` says it.
+        recognizes: whether a file is of this format, by a look at it.
+        read: the file and what was asked -> the model as ONNX.
+    """
+
+    name: str
+    recognizes: Callable[[Look], bool]
+    read: Callable[[Path, Asked], Exported]
+
+
+def _read_onnx(path: Path, _: Asked) -> Exported:
+    from .onnx.read import read_onnx
+
+    return Exported(read_onnx(path))
+
+
+def _read_keras(path: Path, asked: Asked) -> Exported:
+    from .keras.load import load_keras_file
+
+    return load_keras_file(path, arch=asked.arch, trust=asked.trust, size=asked.size)
+
+
+def _read_torch(path: Path, asked: Asked) -> Exported:
+    from .torch.load import load_torch_file
+
+    return load_torch_file(path, arch=asked.arch, trust=asked.trust, example_input=asked.example_input, size=asked.size)
+
+
+def _is_keras(seen: Look) -> bool:
+    return "config.json" in seen.members and bool({"metadata.json", "model.weights.h5"} & seen.members)
+
+
+def _is_torchscript(seen: Look) -> bool:
+    return "constants.pkl" in seen.tails or any(tail.startswith("code/") for tail in seen.tails)
+
+
+def _is_pickle(seen: Look) -> bool:
+    return seen.head[:1] == b"\x80" and seen.head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+
+
+def _is_safetensors(seen: Look) -> bool:
+    length = int.from_bytes(seen.head[:8], "little")
+    return seen.head[8:9] == b"{" and 2 <= length <= seen.path.stat().st_size - 8
+
+
+# In the order in which a file is tried; ONNX, which has no mark of its own, is what is left.
+FORMATS: list[Format] = [
+    Format("h5", lambda seen: seen.head.startswith(b"\x89HDF\r\n\x1a\n"), _read_keras),
+    Format("keras", _is_keras, _read_keras),
+    Format("pt2", lambda seen: bool({"archive_format", "serialized_exported_program.json"} & seen.tails), _read_torch),
+    Format("torchscript", _is_torchscript, _read_torch),
+    Format("torch-zip", lambda seen: "data.pkl" in seen.tails, _read_torch),
+    Format("torch-legacy", _is_pickle, _read_torch),
+    Format("safetensors", _is_safetensors, _read_torch),
+    Format("onnx", lambda seen: not seen.head.startswith(b"PK\x03\x04"), _read_onnx),
+]
+
+
+def format_of(path: Path) -> Format:
+    """What a file is, by its content.
+
+    Raises:
+        UsageError: there is no such file.
+        RefusedInput: not a regular file, empty, too large, or of no known format.
+    """
+    seen = look(path)
+    for row in FORMATS:
+        if row.recognizes(seen):
+            return row
+    raise RefusedInput(f"{path} is a zip archive, but neither a Keras nor a Torch model")

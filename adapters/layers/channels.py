@@ -1,0 +1,117 @@
+"""Which axis of each tensor holds the channels.
+
+Operators say it (a convolution's result has them on axis 1, a dense layer's on the last), and what only moves values
+takes them along. An attention splits them into heads and their channels, and joins them again: in between there is no
+one axis of channels, and the weights of attention (N, heads, tokens, tokens) have none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import onnx
+
+from ...engine.graph.index import attributes
+from ...engine.graph.operators import operator
+from ..normalize.draft import Draft
+from .seen import axis_groups
+
+Pieces = tuple[int, ...]
+
+
+class ChannelAxes:
+    """Visit the nodes in order; `axis` then knows every tensor that depends on the image.
+
+    Args:
+        draft: with shapes at the default image size.
+        image: has its channels on axis 1.
+        shape: a tensor's shape for one picture, None where it is not known.
+    """
+
+    def __init__(self, draft: Draft, image: str, shape: Callable[[str], Sequence[int] | None]) -> None:
+        self._draft, self._shape = draft, shape
+        self._pieces: dict[str, Pieces] = {image: (1,)}
+
+    def axis(self, tensor: str) -> int | None:
+        """The one axis that holds the channels; None where there is none."""
+        pieces = self._pieces.get(tensor, ())
+        return pieces[0] if len(pieces) == 1 else None
+
+    def visit(self, node: onnx.NodeProto) -> None:
+        """Takes in the next node; nodes come in order of execution."""
+        if not any(name in self._pieces for name in node.input):
+            return
+        for name in node.output:
+            if name:
+                rank = self._rank(name)
+                self._pieces[name] = (1,) if rank == 2 else self._of(node, name, rank) if rank > 2 else ()
+
+    def _rank(self, name: str) -> int:
+        return len(self._draft.shapes.get(name, ()))
+
+    def _of(self, node: onnx.NodeProto, result: str, rank: int) -> Pieces:
+        row = operator(node)
+        source = next(n for n in node.input if n in self._pieces)
+        pieces, before = self._pieces[source], self._rank(source)
+        options = attributes(node)
+        if node.op_type == "MatMul":
+            return self._product(node, rank)
+        if row.channels == "first":
+            return (1,)
+        if row.channels == "last":
+            return (rank - 1,)
+        if node.op_type == "Transpose":
+            order = [int(p) for p in options.get("perm", range(rank - 1, -1, -1))]
+            return tuple(sorted(order.index(p) for p in pieces))
+        if node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+            return self._regrouped(source, result)
+        if node.op_type == "Gather":
+            axis = int(options.get("axis", 0)) % max(before, 1)
+            more = rank - before  # axes that the indices bring, less the one that goes
+            kept = [p for p in pieces if p != axis or more >= 0]
+            return tuple(p + more if p > axis else p for p in kept)
+        if before == rank:
+            return max((self._pieces[n] for n in node.input if self._rank(n) == rank and n in self._pieces), key=bool)
+        if row.family == "reduction":
+            return self._without(node, pieces, before)
+        return tuple(p + rank - before for p in pieces) if row.elementwise or node.op_type == "Expand" else ()
+
+    def _product(self, node: onnx.NodeProto, rank: int) -> Pieces:
+        left, right = (self._pieces.get(n) for n in node.input[:2])
+        if left is None:  # a constant mixes positions
+            return right or ()
+        if right is None:
+            mixes = self._rank(node.input[0]) - 1 not in left and left
+            return left if mixes else (rank - 1,)
+        if self._rank(node.input[1]) - 1 in right:  # weights of attention times values
+            return right
+        return ()
+
+    def _regrouped(self, source: str, result: str) -> Pieces:
+        """Axes made of channels alone; else those that channels are part of."""
+        before, after = self._shape(source), self._shape(result)
+        pieces = self._pieces[source]
+        if before is None or after is None:
+            return pieces if self._rank(source) == self._rank(result) else (1,)
+        if len(before) == 2 and len(after) == 4:
+            return (1,)  # a vector becomes a feature map
+        pure: list[int] = []
+        mixed: list[int] = []
+        for old, new in axis_groups(before, after):
+            sources = [a for a in old if before[a] > 1]
+            targets = [a for a in new if after[a] > 1]
+            if sources and set(sources) <= set(pieces):
+                pure += targets
+            elif set(sources) & set(pieces):
+                mixed += targets
+            elif not sources and set(old) & set(pieces):  # a single channel
+                pure += new[:1]
+        return tuple(pure or (mixed if len(mixed) == 1 else ()))
+
+    def _without(self, node: onnx.NodeProto, pieces: Pieces, rank: int) -> Pieces:
+        value = attributes(node).get("axes")
+        if value is None and len(node.input) > 1:
+            constant = self._draft.constant(node.input[1])
+            value = None if constant is None else constant.ravel().tolist()
+        gone = [int(a) % rank for a in value or range(rank)]
+        return tuple(p - sum(a < p for a in gone) for p in pieces if p not in gone)

@@ -1,0 +1,122 @@
+"""Where in a picture the reason lies for a unit's largest value.
+
+Behind a few layers the theoretical receptive field is the whole picture, and a crop of it explains nothing. The
+effective field here is the part of the theoretical one in which the unit's own map, around its maximum and connected
+with it, is above half of it (the threshold idea of Bau et al. 2017, arXiv:1704.05796, at one half of the maximum
+instead of a quantile; effective fields are small: Luo et al. 2016, arXiv:1701.04128).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import RefusedInput
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..pictures.crops import Box, input_box, plane
+from .stream import run_batches
+
+SHARE = 0.5  # of the maximum, from which a place counts as excited
+_CONTEXT, _LEAST = 1.6, 0.25  # a window is so much larger than its field, and at least that share of the short side
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The place of a unit's largest value in a picture; ``place`` is its flat position in the map."""
+
+    layer: Layer
+    unit: int
+    place: int
+
+
+def effective_box(graph: Graph, layer: Layer, values: np.ndarray, row: int, column: int) -> Box:
+    """(top, left, bottom, right) of the effective field of a position, in pixels of the model's input.
+
+    Args:
+        graph: the model.
+        layer: whose map it is; one without maps sees the whole picture.
+        values: (rows, columns) the unit's map.
+        row, column: of its maximum.
+    """
+    from scipy.ndimage import find_objects, label
+
+    field = input_box(graph, layer, row, column)
+    if values.size < 2:
+        return field
+    most = values[row, column]
+    above = values >= SHARE * most if most > 0 else values == most
+    above[row, column] = True
+    parts, _ = label(above)
+    rows, columns = find_objects((parts == parts[row, column]).astype(np.int8))[0]
+    box = []
+    for axis, part in enumerate((rows, columns)):
+        step, first = _grid(graph, layer, axis)
+        box.append((first + part.start * step - step / 2, first + (part.stop - 1) * step + step / 2))
+    (top, bottom), (left, right) = box
+    top, left = max(int(np.floor(top)), field[0]), max(int(np.floor(left)), field[1])
+    bottom, right = min(int(np.ceil(bottom)), field[2]), min(int(np.ceil(right)), field[3])
+    return (top, left, bottom, right) if bottom > top and right > left else field
+
+
+def _grid(graph: Graph, layer: Layer, axis: int) -> tuple[float, float]:
+    """(step, place of the first position's centre) of a map's positions in input pixels."""
+    field = layer.receptive_field
+    if field is None or field.size is None:
+        step = graph.image_size[axis] / plane(layer)[axis]
+        return step, step / 2
+    return max(field.stride[axis], 1.0), field.offset[axis] + field.size[axis] / 2
+
+
+def window(graph: Graph, box: Box) -> Box:
+    """The square around a field, with context, that is shown: as far as it fits inside the model's input."""
+    height, width = graph.image_size
+    side = max(_CONTEXT * max(box[2] - box[0], box[3] - box[1]), _LEAST * min(height, width))
+    spans = []
+    for low, high, size in ((box[0], box[2], height), (box[1], box[3], width)):
+        length = min(max(round(side), 1), size)
+        start = min(max(round((low + high - length) / 2), 0), size - length)
+        spans.append((start, start + length))
+    return spans[0][0], spans[1][0], spans[0][1], spans[1][1]
+
+
+def effective_boxes(
+    graph: Graph, wanted: Mapping[str, Sequence[Peak]], pictures: Mapping[str, Path], device: str = "auto"
+) -> Iterator[tuple[str, list[Box]]]:
+    """(name, a box for each of its peaks) of every picture; each picture runs through the model once.
+
+    Args:
+        graph: the model.
+        wanted: picture's name -> peaks in it.
+        pictures: name -> file.
+        device: "auto", "cpu" or "cuda[:n]".
+
+    Raises:
+        RefusedInput: a picture that was read before cannot be read any more.
+    """
+
+    def refuse(path: Path, error: RefusedInput) -> None:
+        raise error
+
+    names = [name for name in wanted if wanted[name]]
+    layers = {peak.layer.tensor: peak.layer for name in names for peak in wanted[name] if peak.layer.is_spatial}
+    if not layers:
+        yield from ((name, [input_box(graph, p.layer, 0, 0) for p in wanted[name]]) for name in names)
+        return
+    session = graph.session(list(layers), device=device)
+    by_path = {pictures[name]: name for name in names}
+    for _, paths, values in run_batches(session, graph, list(by_path), 1, None, 2, refuse):
+        name = by_path[paths[0]]
+        maps = {t: np.asarray(la.channels_first(values[t]), dtype=np.float32)[0] for t, la in layers.items()}
+        yield name, [_of_peak(graph, peak, maps) for peak in wanted[name]]
+
+
+def _of_peak(graph: Graph, peak: Peak, maps: Mapping[str, np.ndarray]) -> Box:
+    if not peak.layer.is_spatial:
+        return input_box(graph, peak.layer, 0, 0)
+    values = maps[peak.layer.tensor][peak.unit]
+    row, column = divmod(peak.place, values.shape[1])
+    return effective_box(graph, peak.layer, values, row, column)

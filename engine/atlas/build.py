@@ -1,0 +1,332 @@
+"""The public way to an atlas: `atlas`, a run through the stages, each of which does only what is left to do."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+from ..ascent.recipe.presets import AUTO, Preset
+from ..ascent.recipe.presets import preset as find_preset
+from ..graph.graph import Graph
+from ..render.artifacts import to_json
+from ..runs.events import OnEvent, Progress, ignore
+from . import crops, numbers, relations, units
+from .compile import CERTIFICATE, compile_atlas
+from .files import Files, opened
+from .plan import COARSE, FILE, FINE, Plan, Wishes, make_plan, photograph_files
+from .rendering import BLOCK, Block, Renderer, blocks, failures, run_here
+from .workers import run_in_processes
+
+STAGES = ("numbers", COARSE, "relations", FINE)
+EXECUTORS = ("local", "ray")
+
+_TITLES = {
+    "certificate": ("proving the import", "models"),
+    "numbers": ("measuring on photographs", "photographs"),
+    COARSE: ("coarse pictures", "units"),
+    "relations": ("relations and crops", "photographs"),
+    FINE: ("fine pictures", "units"),
+    "page": ("writing the page", "units"),
+}
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """A folder with an atlas.
+
+    Attributes:
+        place: the folder, or its address.
+        units: how many the plan has.
+        counts: units by "ok", "weak", "dead", "coarse" (of these) and "missing"; empty where no page was made.
+        failed: what could not be made, a sentence each.
+        late: the time ran out before all was made.
+    """
+
+    place: str
+    units: int
+    counts: Mapping[str, int] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+    late: bool = False
+
+    @property
+    def page(self) -> str:
+        """The address of the page in the folder."""
+        return self.place.rstrip("/") + "/index.html"
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an atlas is made; none of it changes what is made.
+
+    Attributes:
+        device: "auto", "cpu" or "cuda[:n]".
+        workers: processes.
+        shard: (i, n), counted from 1: only that part of the photographs and units, and no page.
+        budget: seconds for pictures, or None.
+        executor: "local" or "ray".
+        address: of a running Ray; None starts one on this machine alone.
+    """
+
+    device: str = "auto"
+    workers: int = 1
+    shard: tuple[int, int] | None = None
+    budget: float | None = None
+    executor: str = "local"
+    address: str | None = None
+
+
+def atlas(
+    graph: Graph,
+    photos: Sequence[str | Path] | str | Path | None = None,
+    folder: str | os.PathLike[str] | Files = "atlas",
+    *,
+    layers: str | Sequence[str] | None = None,
+    preset: str | Preset = AUTO,
+    size: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    k: int = 9,
+    stages: Sequence[str] = STAGES,
+    albums: Sequence[Path] = (),
+    manner: Manner | None = None,
+    certify: Callable[[], Mapping[str, Any]] | None = None,
+    command: str = "",
+    on_event: OnEvent = ignore,
+) -> Atlas:
+    """A folder that shows every unit of a model: its picture, its best photographs, its numbers, its neighbours.
+
+    The work can stop anywhere, killed or not, and goes on with the same call; every finished piece is kept under the
+    hash of what it is a function of, so that other processes and machines may do parts of it. The page is there as
+    soon as the coarse pictures are.
+
+    Args:
+        graph: from `convscope.load`.
+        photos: files and folders to measure units on; None takes the four that ship with convscope.
+        folder: where, or an address with a scheme (extra ``[cloud]``).
+        layers: names and globs; default every layer that makes units, shown behind its activation.
+        preset: a name of `presets.names`, or a `Preset`; default the recipe that suits each layer.
+        size: side of the fine pictures; default the preset's, behind a head the model's own.
+        steps: of the fine pictures; default the preset's.
+        seed: the same seed gives the same pictures.
+        k: best photographs per unit.
+        stages: of `STAGES`, those to do; what others need must have been done before.
+        albums: folders of ``convscope filters`` whose pictures are taken over.
+        manner: how; default one process without an end of time.
+        certify: gives the proof that the model was imported right, as ``adapters.verify`` does; asked once.
+        command: the command line that the page names.
+        on_event: told how far each stage is.
+
+    Returns:
+        What there is now.
+
+    Raises:
+        UsageError: a wish that the model does not fit; the folder holds the atlas of another model; a stage that needs
+            another one first. RefusedInput: the model gives NaN.
+        PartlyDone: the disk is full.
+    """
+    manner = manner or Manner()
+    _check(stages, manner)
+    files = opened(folder)
+    find_preset(preset)
+    wishes = Wishes(preset, size, steps, seed)
+    pictures, shipped = photograph_files(photos)
+    earlier = _earlier(files, graph)
+    plan = make_plan(
+        graph, pictures, shipped=shipped, layers=layers, wishes=wishes, k=k,
+        device=manner.device, command=command, earlier=earlier,
+    )  # fmt: skip
+    text = (to_json(plan.to_json(), indent=None) + "\n").encode()
+    if earlier is None or files.read(FILE) != text:
+        files.write(FILE, text)
+    run = _Run(files, graph, plan, wishes, manner, pictures, on_event)
+    if certify is not None and manner.shard is None:
+        run.certify(certify)
+    if albums:
+        units.take_over(files, graph, plan, albums)
+    counts: dict[str, Any] = {}
+    for stage in STAGES:
+        if stage not in stages:
+            continue
+        if stage == "numbers":
+            run.measure()
+        elif stage == "relations" and manner.shard is None:
+            run.relate()
+            counts = run.compile()
+        elif stage in (COARSE, FINE):
+            run.draw(stage)
+    if manner.shard is None and (FINE in stages or not counts):
+        counts = run.compile()
+    if manner.shard is None:
+        files.tidy()
+    return Atlas(files.place, sum(p.units for p in plan.layers), counts, tuple(run.failed.values()), run.late)
+
+
+class _Run:
+    """One call of `atlas`."""
+
+    def __init__(
+        self,
+        files: Files,
+        graph: Graph,
+        plan: Plan,
+        wishes: Wishes,
+        manner: Manner,
+        pictures: Mapping[str, Path],
+        on_event: OnEvent,
+    ) -> None:
+        self.files, self.graph, self.plan, self.wishes = files, graph, plan, wishes
+        self.manner, self.pictures, self.on_event = manner, pictures, on_event
+        self.failed: dict[str, str] = {}
+        self.late = False
+        self._end = None if manner.budget is None else time.monotonic() + manner.budget
+
+    def certify(self, certify: Callable[[], Mapping[str, Any]]) -> None:
+        """Keeps the certificate of this very model."""
+        import json
+
+        try:
+            if json.loads(self.files.read(CERTIFICATE)).get("graph") == self.graph.sha256:
+                return
+        except (FileNotFoundError, ValueError, AttributeError):
+            pass
+        _Counter(self.on_event, "certificate", 1, 0)
+        found = {"graph": self.graph.sha256, **certify()}
+        self.files.write(CERTIFICATE, to_json(found).encode())
+
+    def measure(self) -> None:
+        """The photographs' parts that are not measured yet."""
+        chunks = [c for c in self.plan.chunks() if self._is_mine(numbers.chunk_name(self.plan, c).split("/")[-1])]
+        left = [c for c in chunks if not self.files.has(numbers.chunk_name(self.plan, c))]
+        count = _Counter(self.on_event, "numbers", sum(map(len, chunks)), sum(map(len, chunks)) - sum(map(len, left)))
+        for chunk in left:
+            numbers.measure(self.files, self.graph, self.plan, chunk, self.pictures, self.manner.device, count)
+
+    def draw(self, stage: str) -> None:
+        """The pictures of a stage that are not there yet, as far as the time goes."""
+        there = units.kept(self.files)
+        work = blocks(self.plan, stage, there, self._order(), self._end is not None or stage == FINE)
+        work = [block for block in work if self._is_mine(block.name)]
+        total = sum(planned.units for planned in self.plan.layers)
+        count = _Counter(self.on_event, stage, total, total - sum(len(block.units) for block in work))
+        if work:
+            self.failed |= self._done(work, count)
+        self.late = self.late or self._is_late()
+
+    def _done(self, work: list[Block], count: Callable[[int], None]) -> dict[str, str]:
+        m = self.manner
+        if m.executor == "ray":
+            from .on_ray import run_on_ray
+
+            return run_on_ray(
+                self.files,
+                self.graph,
+                self.plan,
+                self.wishes,
+                m.device,
+                m.workers,
+                work,
+                self._is_late,
+                count,
+                address=m.address,
+            )
+        if m.workers > 1 and len(work) > 1:
+            return run_in_processes(
+                self.files, self.graph, self.plan, self.wishes, m.device, m.workers, work, self._is_late, count
+            )
+        renderer = Renderer(self.files, self.graph, self.plan, self.wishes, m.device)
+        return run_here(renderer, work, self._is_late, count)
+
+    def relate(self) -> None:
+        """Relations, and where in the best photographs the reason lies."""
+        self._check_measured()
+        relations.relate(self.files, self.graph, self.plan)
+        figures = numbers.Numbers(self.files, self.plan)
+        count = _Counter(self.on_event, "relations", len(self.plan.photographs), 0)
+        crops.find_boxes(self.files, self.graph, self.plan, figures, self.pictures, self.manner.device, count)
+
+    def compile(self) -> dict[str, Any]:
+        """The page."""
+        self._check_measured()
+        count = _Counter(self.on_event, "page", sum(planned.units for planned in self.plan.layers), 0)
+        return compile_atlas(self.files, self.plan, count)
+
+    def _check_measured(self) -> None:
+        missing = [c for c in self.plan.chunks() if not self.files.has(numbers.chunk_name(self.plan, c))]
+        if missing:
+            raise UsageError(
+                f"{sum(map(len, missing))} photographs are not measured in {self.files.place}; "
+                "run the stage numbers first, or the other shards"
+            )
+
+    def _order(self) -> dict[int, Sequence[int]]:
+        """Each layer's units, the most active on the photographs first where these are measured."""
+        measured = all(self.files.has(numbers.chunk_name(self.plan, c)) for c in self.plan.chunks())
+        figures = numbers.Numbers(self.files, self.plan) if measured and self._end is not None else None
+        found: dict[int, Sequence[int]] = {}
+        for planned in self.plan.layers:
+            order: Sequence[int] = range(planned.units)
+            if figures is not None:
+                levels = figures.layer(planned.layer).levels
+                order = sorted(order, key=lambda unit, levels=levels: (-levels[unit], unit))  # type: ignore[misc]
+            found[planned.layer.index] = order
+        return found
+
+    def _is_mine(self, name: str) -> bool:
+        if self.manner.shard is None:
+            return True
+        part, parts = self.manner.shard
+        return int(name[:12], 16) % parts == part - 1
+
+    def _is_late(self) -> bool:
+        return self._end is not None and time.monotonic() >= self._end
+
+
+class _Counter:
+    """Adds up what a stage reports."""
+
+    def __init__(self, on_event: OnEvent, stage: str, total: int, done: int) -> None:
+        self._on_event, self._stage, self._total, self._done = on_event, stage, total, done
+        self(0)
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        title, unit = _TITLES[self._stage]
+        self._on_event(Progress(title, self._done, self._total, unit))
+
+
+def _check(stages: Sequence[str], manner: Manner) -> None:
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown or not stages:
+        raise UsageError(f"stage '{', '.join(unknown)}' is unknown; choose of {', '.join(STAGES)}")
+    if manner.executor not in EXECUTORS:
+        raise UsageError(f"executor '{manner.executor}' is unknown; choose {' or '.join(EXECUTORS)}")
+    if manner.workers < 1:
+        raise UsageError(f"workers {manner.workers} is not positive; give the number of processes")
+    if manner.shard is not None and not 1 <= manner.shard[0] <= manner.shard[1]:
+        raise UsageError(f"shard {manner.shard[0]}/{manner.shard[1]}: the first number runs from 1 to the second")
+
+
+def _earlier(files: Files, graph: Graph) -> Plan | None:
+    """The plan in the folder.
+
+    Raises:
+        UsageError: it is of another model. ConvscopeError: nothing can be written there.
+    """
+    files.check()
+    if not files.has(FILE):
+        return None
+    found = Plan.read(files)
+    if found.model["sha256"] != graph.sha256:
+        raise UsageError(
+            f"{files.place} holds the atlas of another model ({found.model['name']}, {found.model['sha256'][:12]}); "
+            "choose another folder with -o"
+        )
+    return found
+
+
+__all__ = ["BLOCK", "EXECUTORS", "STAGES", "Atlas", "Manner", "atlas", "failures"]

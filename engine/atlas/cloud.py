@@ -1,0 +1,70 @@
+"""An atlas at an address with a scheme (``s3://``, ``gs://``, ``memory://``), through fsspec: the extra ``[cloud]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import ConvscopeError, UsageError
+
+
+class Cloud:
+    """An atlas in an object store. A put there is whole or not at all, so nothing is renamed and nothing left over.
+
+    Args:
+        address: as fsspec understands it.
+
+    Raises:
+        UsageError: fsspec, or its part for this scheme, is not installed.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.place = address.rstrip("/")
+        scheme = address.partition("://")[0]
+        try:
+            import fsspec
+
+            self._store, self._root = fsspec.core.url_to_fs(self.place)
+        except (ImportError, ValueError) as exc:
+            raise UsageError(f"'{scheme}://' cannot be reached: {exc}; pip install 'convscope[cloud]'") from None
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes; raises FileNotFoundError where there is none."""
+        data: bytes = self._asked("read", name, lambda: self._store.cat_file(self._path(name)))
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file."""
+        self._asked("write", name, lambda: self._store.pipe_file(self._path(name), data))
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self._asked("read", name, lambda: self._store.isfile(self._path(name))))
+
+    def names(self, folder: str = "") -> set[str]:
+        """Names of all files below a folder."""
+        self._store.invalidate_cache()
+        root = self._root.rstrip("/") + "/"
+        found = self._asked("list", folder, lambda: self._store.find(self._path(folder)))
+        return {path[len(root) :] for path in found if path.startswith(root)}
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        if self.has(name):
+            self._asked("remove", name, lambda: self._store.rm_file(self._path(name)))
+
+    def tidy(self) -> None:
+        """Nothing is ever left half-written."""
+
+    def check(self) -> None:
+        """The first write tells whether anything can be written."""
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}".rstrip("/")
+
+    def _asked(self, verb: str, name: str, question: Any) -> Any:
+        try:
+            return question()
+        except FileNotFoundError:
+            raise
+        except Exception as exc:  # every store raises its own
+            raise ConvscopeError(f"cannot {verb} {self.place}/{name}: {str(exc)[:200] or type(exc).__name__}") from exc

@@ -1,0 +1,384 @@
+"""The page's files, made from the store alone: nothing is rendered, measured or asked of the model here.
+
+``index.html``, ``app.js`` and ``app.css`` are the page; ``d/`` holds what it shows, as scripts that call one function,
+since a page from ``file://`` can load nothing else; ``s/`` sheets of 16 x 16 units, ``u/`` single units, ``p/`` the
+photographs. ``manifest.json`` lists every file with its sum. What is unchanged is not written again; the page's own
+files come last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..activations.statistics import EDGES
+from ..ascent.results import OK
+from ..pictures.crops import input_box_of, plane
+from ..render.artifacts import to_json, to_pillow
+from . import units
+from .crops import photograph_name, read_boxes
+from .files import Files
+from .numbers import LayerNumbers, Numbers, best_shown, selectivity
+from .plan import COARSE, FINE, Plan, PlannedLayer, unit_id
+from .relations import read as read_relations
+from .rendering import failures
+
+PAGE = Path(__file__).parent.parent / "pages" / "atlas"
+PAGE_FILES = ("app.css", "app.js", "index.html")  # the index last: it is what a user opens
+MANIFEST = "manifest.json"
+CERTIFICATE = "store/certificate.json"
+ACROSS, GROUP = 16, 256  # tiles of a sheet's row, units of a sheet and of a file of details
+TILE, BEST_TILE, BEST = 112, 48, 8  # pixels of a tile, of one among a layer's best, and how many of these
+_QUALITY, _LARGE_QUALITY = 80, 90
+_CURVE = 48  # points of a curve
+_SIGNS = {"ok": "o", "weak": "w", "dead": "d"}
+_NOT_MADE = "-"
+_SCHEMA = 1
+
+
+def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lambda count: None) -> dict[str, Any]:
+    """Writes the page of what the store holds; returns its counts.
+
+    Args:
+        files: the atlas.
+        plan: what it is of.
+        advance: called with the number of units done.
+    """
+    writer = Writer(files)
+    numbers = Numbers(files, plan)
+    boxes = read_boxes(files, plan, numbers)
+    there = units.kept(files)
+    shown = _Photographs(plan, numbers.names)
+    classes = numbers.classes()
+    rows, best, counts = [], [], dict.fromkeys(("units", "ok", "weak", "dead", "coarse", "missing"), 0)
+    for place, planned in enumerate(plan.layers):
+        made = _Made.read(files, planned, there, writer)
+        figures = numbers.layer(planned.layer)
+        special = selectivity(figures.peaks, classes)
+        relations = read_relations(files, plan, planned.layer) or {}
+        columns = _columns(planned, made, figures, special)
+        tile = writer.sheets(planned.layer.index, made)
+        writer.layer(planned.layer.index, columns)
+        details = _details(plan, planned, made, figures, relations, boxes, shown)
+        writer.details(planned.layer.index, details)
+        strongest = _strongest(made)
+        best.append([made.pixels[unit] for unit in strongest])
+        one = _counts(planned, made)
+        counts = {key: counts[key] + one[key] for key in counts}
+        rows.append(_row(planned, place, tile, one, strongest, figures, relations))
+        advance(planned.units)
+    writer.best(best)
+    for index, name in enumerate(shown.names):
+        source = photograph_name(plan, shown.sums[name])
+        if files.has(source):
+            writer.write(f"p/{index:05d}.webp", files.read(source))
+    writer.write("d/photographs.js", _call("ATLAS_PHOTOGRAPHS", shown.names))
+    writer.manifest_script(_manifest(files, plan, rows, counts, numbers))
+    writer.finish()
+    return counts
+
+
+def _manifest(
+    files: Files, plan: Plan, rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int], numbers: Numbers
+) -> dict[str, Any]:
+    try:
+        certificate = json.loads(files.read(CERTIFICATE))
+    except (FileNotFoundError, ValueError):
+        certificate = None
+    if certificate is not None and certificate.get("graph") != plan.model["sha256"]:
+        certificate = None
+    model = {key: value for key, value in plan.model.items() if key not in ("wishes", "labels")}
+    return {
+        "model": model,
+        "labels": plan.model["labels"] or [],
+        "certificate": certificate,
+        "photographs": {"count": len(numbers.names), "shipped": plan.shipped, "failed": numbers.failed},
+        "made": {
+            "preset": plan.preset, "size": plan.size, "steps": plan.steps, "seed": plan.seed,
+            "device": plan.device, "k": plan.k, "versions": dict(plan.versions), "command": plan.command,
+        },
+        "edges": [None if math.isinf(edge) else round(float(edge), 6) for edge in EDGES],
+        "counts": dict(counts),
+        "failed": [{"layer": row["name"], "units": row["units"], "reason": row["reason"]} for row in failures(files)],
+        "layers": list(rows),
+        "graph": dict(plan.drawing),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Photographs:
+    """The photographs in the order of their numbers on the page."""
+
+    plan: Plan
+    names: Sequence[str]
+    sums: dict[str, str] = field(init=False)
+    index: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sums", dict(self.plan.photographs))
+        object.__setattr__(self, "index", {name: i for i, name in enumerate(self.names)})
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A layer's finished units: number -> picture, record, stage, id."""
+
+    pixels: dict[int, np.ndarray]
+    records: dict[int, dict[str, Any]]
+    stages: dict[int, str]
+    ids: dict[int, str]
+
+    @classmethod
+    def read(cls, files: Files, planned: PlannedLayer, there: set[str], writer: Writer) -> _Made:
+        made = cls({}, {}, {}, {})
+        for unit in range(planned.units):
+            for stage in (FINE, COARSE):
+                identity = unit_id(planned.recipes[stage], unit)
+                if identity not in there:
+                    continue
+                made.pixels[unit], made.records[unit], data = units.get(files, identity)
+                made.stages[unit], made.ids[unit] = stage, identity
+                writer.note(units.name_of(identity), data)
+                break
+        return made
+
+
+def _columns(planned: PlannedLayer, made: _Made, figures: LayerNumbers, special: np.ndarray) -> dict[str, Any]:
+    """What the grid sorts, filters and says, one entry per unit."""
+    rows = figures.facts["units"]
+    every = range(planned.units)
+    return {
+        "status": "".join(_SIGNS[made.records[u]["status"]] if u in made.records else _NOT_MADE for u in every),
+        "coarse": "".join("c" if made.stages.get(u) == COARSE else " " for u in every),
+        "act": [_short(made.records[u]["activation_end"]) if u in made.records else None for u in every],
+        "photo": [_short(row["max"]) for row in rows],
+        "mean": [_short(row["mean"]) for row in rows],
+        "sparsity": [_short(row["sparsity"]) for row in rows],
+        "special": [_short(value) for value in special],
+    }
+
+
+def _details(
+    plan: Plan,
+    planned: PlannedLayer,
+    made: _Made,
+    figures: LayerNumbers,
+    relations: Mapping[str, Any],
+    boxes: Mapping[tuple[int, int, int], list[int]],
+    shown: _Photographs,
+) -> list[dict[str, Any]]:
+    """What a unit's own view shows, one entry per unit."""
+    rows = figures.facts["units"]
+    width, index = plane(planned.layer)[1], planned.layer.index
+    size = (plan.model["image_size"][0], plan.model["image_size"][1])
+    found = []
+    for unit in range(planned.units):
+        top = []
+        for rank, (name, value, place) in enumerate(best_shown(figures, unit)):
+            field_box = list(input_box_of(planned.layer, size, *divmod(place, width)))
+            top.append([shown.index[name], _short(value), boxes.get((index, unit, rank), field_box), field_box])
+        figure, record = rows[unit], made.records.get(unit)
+        used = [i for i, count in enumerate(figure["histogram"]) if count]
+        one: dict[str, Any] = {
+            "top": top,
+            "hist": [used[0], figure["histogram"][used[0] : used[-1] + 1]] if used else [0, []],
+            "std": _short(figure["std"]),
+            "active": _short(figure["active_share"]),
+            "nan": figure["nan_images"],
+            "near": relations.get("near", [[]] * planned.units)[unit],
+            "inputs": relations.get("inputs", [[]] * planned.units)[unit],
+            "readers": relations.get("readers", [[]] * planned.units)[unit],
+        }
+        if record is not None:
+            one |= {
+                "id": made.ids[unit],
+                "size": record["size"],
+                "steps": record["steps"],
+                "reason": record["reason"],
+                "rescue": record["rescue"],
+                "start": _short(record["activation_start"]),
+                "curve": _thinned(record["history"]),
+            }
+        found.append(one)
+    return found
+
+
+def _row(
+    planned: PlannedLayer,
+    place: int,
+    tile: int,
+    counts: Mapping[str, int],
+    strongest: Sequence[int],
+    figures: LayerNumbers,
+    relations: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A layer as the model's view lists it."""
+    la, facts = planned.layer, figures.facts
+    seen = la.receptive_field
+    near = relations.get("near", [])
+    return {
+        "i": la.index, "name": la.name, "tensor": la.tensor, "op": la.op, "units": planned.units,
+        "shape": [s or 0 for s in la.shape[1:]],
+        "sees": list(seen.size) if seen is not None and seen.size is not None else None,
+        "tile": tile, "row": place, "best": list(strongest), "counts": dict(counts),
+        "silent": len(facts["dead"]), "always": len(facts["always_on"]),
+        "alike": sum(1 for row in near if row and row[0][1] >= ALIKE),
+        "sources": relations.get("sources", ""),
+        "recipes": {s: {"name": r.name, "size": list(r.size), "steps": r.steps} for s, r in planned.recipes.items()},
+    }  # fmt: skip
+
+
+ALIKE = 0.99  # cosine of two units' values over the photographs from which they count as alike
+
+
+def _counts(planned: PlannedLayer, made: _Made) -> dict[str, int]:
+    found = {name: sum(r["status"] == name for r in made.records.values()) for name in _SIGNS}
+    coarse = sum(stage == COARSE for stage in made.stages.values())
+    return {"units": planned.units, **found, "coarse": coarse, "missing": planned.units - len(made.records)}
+
+
+def _strongest(made: _Made) -> list[int]:
+    """Units for a layer's strip: those whose pictures beat photographs by most."""
+
+    def gain(unit: int) -> float:
+        record = made.records[unit]
+        reference = record["activation_photographs"]
+        return float(record["activation_end"] / reference) if reference and reference > 0 else 0.0
+
+    return sorted((u for u, r in made.records.items() if r["status"] == OK), key=lambda u: (-gain(u), u))[:BEST]
+
+
+class Writer:
+    """Writes the page's files and their list.
+
+    Args:
+        files: the atlas.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self._sums: dict[str, tuple[int, str]] = {}
+        self._earlier = _listed(files)
+
+    def note(self, name: str, data: bytes) -> None:
+        """Lists a file that is there already."""
+        self._sums[name] = (len(data), hashlib.sha256(data).hexdigest())
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file, unless the very same is there, and lists it."""
+        self.note(name, data)
+        if self._earlier.get(name) != self._sums[name] or not self.files.has(name):
+            self.files.write(name, data)
+
+    def sheets(self, index: int, made: _Made) -> int:
+        """Writes a layer's sheets and single pictures; returns the side of a tile."""
+        sides = [max(p.shape[:2]) for p in made.pixels.values()]
+        tile = min(TILE, max(sides, default=TILE))
+        last = max(made.pixels, default=-1)
+        for number in range(last // GROUP + 1):
+            part = {u: made.pixels[u] for u in range(number * GROUP, (number + 1) * GROUP) if u in made.pixels}
+            rows = (max((u % GROUP for u in part), default=0)) // ACROSS + 1
+            sheet = np.full((rows * tile, ACROSS * tile, 3), 128, np.uint8)
+            for unit, pixels in part.items():
+                row, column = divmod(unit % GROUP, ACROSS)
+                sheet[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = _tile(pixels, tile)
+            self.write(f"s/L{index:04d}-{number:03d}.webp", _webp(sheet, _QUALITY))
+        for unit, pixels in made.pixels.items():
+            self.write(f"u/L{index:04d}/{unit:05d}.webp", _webp(pixels, _LARGE_QUALITY))
+        return tile
+
+    def best(self, layers: Sequence[Sequence[np.ndarray]]) -> None:
+        """Writes one sheet with a row of each layer's best units."""
+        sheet = np.full((max(len(layers), 1) * BEST_TILE, BEST * BEST_TILE, 3), 128, np.uint8)
+        for row, pictures in enumerate(layers):
+            for column, pixels in enumerate(pictures):
+                y, x = row * BEST_TILE, column * BEST_TILE
+                sheet[y : y + BEST_TILE, x : x + BEST_TILE] = _tile(pixels, BEST_TILE)
+        for number in range(0, len(sheet), _TALLEST):
+            self.write(f"s/best-{number // _TALLEST:03d}.webp", _webp(sheet[number : number + _TALLEST], _QUALITY))
+
+    def layer(self, index: int, columns: Mapping[str, Any]) -> None:
+        """Writes what a layer's grid shows."""
+        self.write(f"d/L{index:04d}.js", _call("ATLAS_LAYER", index, columns))
+
+    def details(self, index: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes what its units' views show."""
+        for number in range(0, len(rows), GROUP):
+            name = f"d/L{index:04d}-{number // GROUP:03d}.js"
+            self.write(name, _call("ATLAS_UNITS", index, number // GROUP, rows[number : number + GROUP]))
+
+    def manifest_script(self, content: Mapping[str, Any]) -> None:
+        """Writes what the model's view shows."""
+        sizes = {"across": ACROSS, "group": GROUP, "bestTile": BEST_TILE, "bestRows": _TALLEST // BEST_TILE}
+        self.write("d/manifest.js", _call("ATLAS_MODEL", {"schema": _SCHEMA, **sizes, **content}))
+
+    def finish(self) -> None:
+        """Writes the page itself and the list, and removes files of an earlier page that are no more of it."""
+        for name in PAGE_FILES:
+            self.write(name, (PAGE / name).read_bytes())
+        for name in sorted(set(self._earlier) - set(self._sums)):
+            if name.split("/")[0] in ("d", "s", "u", "p"):
+                self.files.remove(name)
+        listed = [{"name": n, "bytes": size, "sha256": total} for n, (size, total) in sorted(self._sums.items())]
+        self.files.write(MANIFEST, (to_json({"schema_version": _SCHEMA, "files": listed}) + "\n").encode())
+
+
+_TALLEST = BEST_TILE * 320  # pixels; a WebP picture can be 16,383 high
+
+
+def _listed(files: Files) -> dict[str, tuple[int, str]]:
+    try:
+        rows = json.loads(files.read(MANIFEST))["files"]
+        return {str(row["name"]): (int(row["bytes"]), str(row["sha256"])) for row in rows}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _call(function: str, *arguments: Any) -> bytes:
+    """A script that hands data to the page; no text in it can end the script or start a line."""
+    texts = [json.dumps(json.loads(to_json(a, indent=None)), separators=(",", ":")) for a in arguments]
+    joined = ",".join(texts).replace("<", "\\u003c").replace(">", "\\u003e")
+    return f"{function}({joined});\n".encode("ascii")
+
+
+def _tile(pixels: np.ndarray, side: int) -> np.ndarray:
+    """A picture as a square tile, (side, side, 3) uint8; small ones are enlarged in whole pixels."""
+    from PIL import Image
+
+    picture = to_pillow(pixels).convert("RGB")
+    scale = side / max(picture.size)
+    size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
+    resized = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+    canvas = Image.new("RGB", (side, side), (128, 128, 128))
+    canvas.paste(resized, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return np.asarray(canvas)
+
+
+def _webp(pixels: np.ndarray, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture = to_pillow(pixels)
+    lossless = max(picture.size) <= 64  # every pixel of it is seen
+    picture.save(buffer, format="WEBP", quality=quality, method=4, lossless=lossless)
+    return buffer.getvalue()
+
+
+def _short(value: Any) -> float | None:
+    """Four significant digits; None for what is no number."""
+    number = float(value) if value is not None else math.nan
+    return float(f"{number:.4g}") if math.isfinite(number) else None
+
+
+def _thinned(history: Sequence[float]) -> list[float | None]:
+    """At most `_CURVE` values, evenly spaced, first and last included."""
+    places: Iterator[int] | range = range(len(history))
+    if len(history) > _CURVE:
+        places = (int(i) for i in np.linspace(0, len(history) - 1, _CURVE).round())
+    return [_short(history[i]) for i in places]

@@ -1,0 +1,118 @@
+"""The best photographs of every unit: where in them the reason lies, and the photographs themselves, small."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import RefusedInput, UsageError
+from ..activations.fields import Peak, effective_boxes
+from ..graph.graph import Graph
+from ..pictures.crops import seen_box
+from ..pictures.read import Picture, resize, stream
+from ..render.artifacts import npz_bytes, to_pillow
+from .files import Files
+from .numbers import Numbers, best_shown, chunk_name
+from .plan import Plan, digest
+
+_BOXES, _PHOTOS = "store/fields", "store/photographs"
+_SHARPER, _MOST = 2, 448  # a stored photograph is that much larger than the model's input, in pixels at most
+_QUALITY = 85
+
+Wanted = dict[str, list[tuple[int, int, int, int]]]  # photograph -> (layer, unit, rank, place) of units it is best for
+
+
+def wanted_boxes(plan: Plan, numbers: Numbers) -> Wanted:
+    """For every photograph the units that it is one of the best for."""
+    found: Wanted = {}
+    for planned in plan.layers:
+        figures = numbers.layer(planned.layer)
+        for unit in range(planned.units):
+            for rank, (name, _, place) in enumerate(best_shown(figures, unit)):
+                found.setdefault(name, []).append((planned.layer.index, unit, rank, place))
+    return found
+
+
+def photograph_name(plan: Plan, sha256: str) -> str:
+    """Where a photograph's small copy is."""
+    look = [plan.model["image_size"], plan.model["preprocessing"]["resize"], plan.model["preprocessing"]["crop"]]
+    return f"{_PHOTOS}/{digest([sha256, look, _SHARPER, _MOST, _QUALITY])}.webp"
+
+
+def find_boxes(
+    files: Files,
+    graph: Graph,
+    plan: Plan,
+    numbers: Numbers,
+    pictures: Mapping[str, Path],
+    device: str,
+    advance: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Finds and keeps the effective fields in all photographs that are best for a unit, part by part."""
+    wanted = wanted_boxes(plan, numbers)
+    layers = {planned.layer.index: planned.layer for planned in plan.layers}
+    for chunk in plan.chunks():
+        here = {name: wanted[name] for name, _ in chunk if name in wanted}
+        name = _boxes_name(plan, chunk, here)
+        if not files.has(name):
+            peaks = {n: [Peak(layers[la], u, p) for la, u, _, p in rows] for n, rows in here.items()}
+            boxes: dict[str, np.ndarray] = {}
+            for photograph, found in effective_boxes(graph, peaks, pictures, device):
+                boxes[photograph] = np.array(found, np.int32)
+            keys = [[la, u, r] for n in here for la, u, r, _ in here[n]]
+            values = [boxes[n] for n in here]
+            arrays = {
+                "keys": np.array(keys, np.int32).reshape(-1, 3),
+                "boxes": np.concatenate([np.zeros((0, 4), np.int32), *values]),
+            }
+            files.write(name, npz_bytes(arrays))
+        _keep_photographs(files, graph, plan, {n: pictures[n] for n in here}, dict(chunk))
+        advance(len(chunk))
+
+
+def read_boxes(files: Files, plan: Plan, numbers: Numbers) -> dict[tuple[int, int, int], list[int]]:
+    """(layer, unit, rank) -> (top, left, bottom, right) in the model's input, of what is found so far."""
+    wanted = wanted_boxes(plan, numbers)
+    found: dict[tuple[int, int, int], list[int]] = {}
+    for chunk in plan.chunks():
+        here = {name: wanted[name] for name, _ in chunk if name in wanted}
+        try:
+            with np.load(io.BytesIO(files.read(_boxes_name(plan, chunk, here))), allow_pickle=False) as archive:
+                keys, boxes = archive["keys"].tolist(), archive["boxes"].tolist()
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, OSError):
+            raise UsageError(f"{files.place}/{_boxes_name(plan, chunk, here)} is damaged; remove it") from None
+        found.update({tuple(key): box for key, box in zip(keys, boxes, strict=True)})
+    return found
+
+
+def _boxes_name(plan: Plan, chunk: tuple[tuple[str, str], ...], wanted: Wanted) -> str:
+    rows = [[name, [list(row) for row in wanted[name]]] for name in wanted]
+    return f"{_BOXES}/{digest([chunk_name(plan, chunk), rows])}.npz"
+
+
+def _keep_photographs(
+    files: Files, graph: Graph, plan: Plan, pictures: Mapping[str, Path], sums: Mapping[str, str]
+) -> None:
+    """Keeps what the model sees of each photograph, at up to twice its input's size."""
+    missing = {n: path for n, path in pictures.items() if not files.has(photograph_name(plan, sums[n]))}
+
+    def shrink(picture: Picture) -> bytes:
+        top, left, bottom, right = seen_box(graph, (picture.pixels.shape[0], picture.pixels.shape[1]))
+        pixels = picture.pixels[top:bottom, left:right]
+        height, width = (min(_SHARPER * side, max(_MOST, side)) for side in graph.image_size)
+        scale = min(height / pixels.shape[0], width / pixels.shape[1], 1.0)
+        size = max(round(pixels.shape[0] * scale), 1), max(round(pixels.shape[1] * scale), 1)
+        buffer = io.BytesIO()
+        to_pillow(resize(pixels, size).clip(0, 1)).save(buffer, format="WEBP", quality=_QUALITY, method=4)
+        return buffer.getvalue()
+
+    by_path = {path: name for name, path in missing.items()}
+    for path, data in stream(list(by_path), shrink):
+        if isinstance(data, RefusedInput):
+            raise data
+        files.write(photograph_name(plan, sums[by_path[path]]), data)

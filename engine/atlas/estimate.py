@@ -1,0 +1,80 @@
+"""How much work an atlas is, before it is done: measured on two units of the first and of the last layer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ascent.recipe.presets import AUTO, Preset
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from .build import Manner
+from .plan import COARSE, FINE, Wishes, photograph_files, stage_settings, studio
+from .stations import Stations
+
+_STEPS = 4  # timed; a first one warms up
+_BYTES = {
+    COARSE: 9_000,
+    FINE: 62_000,
+}  # of a unit in the store and on the page, measured at 64 and 128 pixels in colour
+
+
+def estimate(
+    graph: Graph,
+    photos: Sequence[str | Path] | str | Path | None = None,
+    *,
+    layers: str | Sequence[str] | None = None,
+    preset: str | Preset = AUTO,
+    size: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    manner: Manner | None = None,
+) -> dict[str, Any]:
+    """Layers, units, seconds by stage and bytes; arguments as for `build.atlas`.
+
+    Seconds between the first and the last layer follow the multiply-adds up to each layer. Rescues of silent units are
+    not in them.
+    """
+    manner = manner or Manner()
+    pictures, _ = photograph_files(photos)
+    chosen = Stations(graph).chosen(layers)
+    wishes = Wishes(preset, size, steps, seed)
+    work = np.cumsum([layer.macs for layer in graph.layers])
+    share = manner.workers * (manner.shard[1] if manner.shard else 1)
+    seconds = {}
+    for stage in (COARSE, FINE):
+        ends = [
+            (_per_unit(graph, la, stage, wishes, manner.device), float(work[la.index]))
+            for la in (chosen[0], chosen[-1])
+        ]
+        (first, low), (last, high) = ends
+        slope = (last - first) / (high - low) if high > low else 0.0
+        each = [
+            max(first + slope * (float(work[la.index]) - low), min(first, last)) * (la.channels or 0) for la in chosen
+        ]
+        seconds[stage] = sum(each) / share
+    units = sum(la.channels or 0 for la in chosen)
+    return {
+        "layers": [{"name": la.name, "units": la.channels} for la in chosen],
+        "units": units,
+        "photographs": len(pictures),
+        "seconds": seconds,
+        "bytes": units * (sum(_BYTES.values()) + 24 * len(pictures)),
+    }
+
+
+def _per_unit(graph: Graph, layer: Layer, stage: str, wishes: Wishes, device: str) -> float:
+    """Seconds for one unit of a layer, from a few steps of two."""
+    full = stage_settings(graph, layer, stage, wishes)
+    short = replace(full, steps=_STEPS, preset=replace(full.preset, insist=False, patience=0))
+    made = studio(graph, layer, short, device)
+    pair = [0, min(1, (layer.channels or 1) - 1)]
+    list(made.make(pair))
+    started = time.perf_counter()
+    list(made.make(pair))
+    return (time.perf_counter() - started) / (2 * _STEPS) * full.steps

@@ -1,0 +1,101 @@
+"""Where an atlas lives: whole files by relative name, with ``/`` between folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from ...errors import ConvscopeError
+from ..render.artifacts import check_folder, sweep, write_bytes
+
+
+class Files(Protocol):
+    """A place for files, each written whole or not at all."""
+
+    place: str
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes; raises FileNotFoundError where there is none."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file; one of that name is replaced."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    def names(self, folder: str = "") -> set[str]:
+        """Names of all files below a folder."""
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+
+    def tidy(self) -> None:
+        """Removes what killed processes left half-written."""
+
+    def check(self) -> None:
+        """Raises where nothing can be written."""
+
+
+class Folder:
+    """A local folder, made on the first write.
+
+    Args:
+        root: its path.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.place = root, str(root)
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes."""
+        try:
+            return (self.root / name).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as exc:
+            raise ConvscopeError(f"cannot read {self.root / name}: {exc.strerror or exc}") from exc
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file, complete under its name or not at all."""
+        write_bytes(self.root / name, data)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.root / name).is_file()
+
+    def names(self, folder: str = "") -> set[str]:
+        """Names of all files below a folder, temporary ones left out."""
+        found = set[str]()
+        for base, _, files in os.walk(self.root / folder):
+            inside = Path(base).relative_to(self.root).as_posix()
+            prefix = "" if inside == "." else f"{inside}/"
+            found.update(f"{prefix}{file}" for file in files if not file.endswith(".part"))
+        return found
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        (self.root / name).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Removes what killed processes of this machine left half-written."""
+        sweep(self.root)
+
+    def check(self) -> None:
+        """Raises where nothing can be written."""
+        check_folder(self.root)
+
+
+def opened(place: str | os.PathLike[str] | Files) -> Files:
+    """The files at a path, or at an address with a scheme (``s3://bucket/atlas``).
+
+    Raises:
+        UsageError: the address needs a package that is not installed.
+    """
+    if not isinstance(place, (str, os.PathLike)):
+        return place
+    if "://" in str(place):
+        from .cloud import Cloud
+
+        return Cloud(str(place))
+    return Folder(Path(place))

@@ -1,0 +1,370 @@
+"""What an atlas is of: the model, its layers and recipes, the photographs. Everything else follows from it.
+
+The plan is kept as ``plan.json`` in the folder, so that pages can be made and work be counted without the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import RefusedInput, UsageError
+from ..activations.folder_pass import picture_names
+from ..ascent.making import function_of
+from ..ascent.many import Studio
+from ..ascent.recipe.presets import PRESETS, Preset
+from ..ascent.settings import Settings, settings
+from ..graph.graph import Graph
+from ..graph.layers import Layer, ReceptiveField
+from ..pictures.photographs import photographs
+from ..pictures.read import image_paths
+from ..render.artifacts import to_json
+from .drawing import drawn_graph
+from .files import Files
+from .stations import Stations
+
+SCHEMA = 1
+FILE = "plan.json"
+COARSE, FINE = "coarse", "fine"
+COARSE_STEPS, COARSE_SIZE = (
+    32,
+    64,
+)  # every unit within minutes; a quarter of the default recipe's size, an eighth of its steps
+CHUNK = 64  # photographs; at 24 bytes per unit and photograph a chunk's figures are written in one go
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user wants of the pictures: preset, size of the fine ones, steps, seed; None is the preset's own."""
+
+    preset: str | Preset
+    size: int | None = None
+    steps: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a layer's units are made in one stage.
+
+    Attributes:
+        identity: what their pictures are a function of, beside the unit, as from `album.identity`.
+        name: of the recipe that suits the layer.
+        size: (height, width).
+        steps: at most.
+        gradients: "float32" or "bfloat16".
+    """
+
+    identity: str
+    name: str
+    size: tuple[int, int]
+    steps: int
+    gradients: str
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """A layer of the atlas with its two recipes."""
+
+    layer: Layer
+    recipes: Mapping[str, Recipe]
+
+    @property
+    def units(self) -> int:
+        """How many."""
+        return self.layer.channels or 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the atlas is of.
+
+    Attributes:
+        model: facts for the page; ``sha256`` is the graph's.
+        layers: in the order of the layer table.
+        preset, size, steps, seed: what was wished for, see `Wishes`.
+        device: "cpu" or "cuda".
+        k: best photographs per unit.
+        photographs: (name, sha256) of each, by name.
+        shipped: they are the package's own, since the user gave none.
+        drawing: the whole graph, as from `drawing.drawn_graph`.
+        versions: of what makes the pictures.
+        command: the command line that makes the atlas, without where and how it is run.
+    """
+
+    model: Mapping[str, Any]
+    layers: tuple[PlannedLayer, ...]
+    preset: str
+    size: int | None
+    steps: int | None
+    seed: int
+    device: str
+    k: int
+    photographs: tuple[tuple[str, str], ...]
+    shipped: bool
+    drawing: Mapping[str, Any]
+    versions: Mapping[str, str]
+    command: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``plan.json``."""
+        return {
+            "schema": SCHEMA,
+            "model": dict(self.model),
+            "layers": [
+                {
+                    **planned.layer.to_json(),
+                    "recipes": {
+                        stage: {
+                            "identity": r.identity,
+                            "name": r.name,
+                            "size": list(r.size),
+                            "steps": r.steps,
+                            "gradients": r.gradients,
+                        }
+                        for stage, r in planned.recipes.items()
+                    },
+                }
+                for planned in self.layers
+            ],
+            "preset": self.preset,
+            "size": self.size,
+            "steps": self.steps,
+            "seed": self.seed,
+            "device": self.device,
+            "k": self.k,
+            "photographs": [list(pair) for pair in self.photographs],
+            "shipped": self.shipped,
+            "drawing": dict(self.drawing),
+            "versions": dict(self.versions),
+            "command": self.command,
+        }
+
+    @classmethod
+    def read(cls, files: Files) -> Plan:
+        """The plan of an atlas; raises UsageError where the folder holds none."""
+        try:
+            found = json.loads(files.read(FILE))
+            if found["schema"] != SCHEMA:
+                raise UsageError(
+                    f"{files.place} was made by another version of convscope; choose another folder with -o"
+                )
+            return cls(
+                found["model"],
+                tuple(_planned(row) for row in found["layers"]),
+                found["preset"],
+                found["size"],
+                found["steps"],
+                found["seed"],
+                found["device"],
+                found["k"],
+                tuple((str(name), str(digest)) for name, digest in found["photographs"]),
+                found["shipped"],
+                found["drawing"],
+                found["versions"],
+                found["command"],
+            )
+        except FileNotFoundError:
+            raise UsageError(
+                f"{files.place} holds no atlas; make one: convscope atlas MODEL PHOTOS -o {files.place}"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise UsageError(
+                f"{files.place}/{FILE} is damaged; make it again with the command that made the atlas"
+            ) from None
+
+    def chunks(self) -> list[tuple[tuple[str, str], ...]]:
+        """The photographs in the parts that they are measured in."""
+        return [self.photographs[i : i + CHUNK] for i in range(0, len(self.photographs), CHUNK)]
+
+    def layer(self, index: int) -> PlannedLayer:
+        """The layer of that index in the layer table."""
+        return next(planned for planned in self.layers if planned.layer.index == index)
+
+
+def digest(value: Any) -> str:
+    """The SHA-256 of plain values as canonical JSON, hex."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def unit_id(recipe: Recipe, unit: int) -> str:
+    """The hash of what a unit's picture is a function of: its name in the store."""
+    return digest([recipe.identity, unit])
+
+
+def photograph_files(photos: Sequence[str | Path] | str | Path | None) -> tuple[dict[str, Path], bool]:
+    """(name -> file of every photograph, whether they are the shipped ones because none were given).
+
+    Raises:
+        UsageError: one does not exist, or two have one name.
+    """
+    if photos is None or (not isinstance(photos, (str, Path)) and not photos):
+        return {path.name: path for path in photographs()}, True
+    given = [Path(p) for p in ([photos] if isinstance(photos, (str, Path)) else photos)]
+    names = picture_names(image_paths(given), given)
+    return {name: names[name] for name in sorted(names)}, False
+
+
+def make_plan(
+    graph: Graph,
+    photos: Mapping[str, Path],
+    *,
+    shipped: bool,
+    layers: str | Sequence[str] | None,
+    wishes: Wishes,
+    k: int,
+    device: str,
+    command: str,
+    earlier: Plan | None = None,
+) -> Plan:
+    """The plan for these wishes; recipes that an earlier plan of the same model holds are not tried again.
+
+    Raises:
+        UsageError: a wish that the model or the recipe does not fit.
+    """
+    chosen = Stations(graph).chosen(layers)
+    if not chosen:
+        raise UsageError(f"no layer of {graph.name} with units is among '{layers}'; list them: convscope info")
+    known = {p.layer.index: p for p in earlier.layers} if earlier is not None else {}
+    wanted = _digest_of(graph, wishes, device)
+    same = earlier is not None and earlier.model.get("wishes") == wanted
+    planned = tuple(
+        known[la.index] if same and la.index in known else _with_recipes(graph, la, wishes, device) for la in chosen
+    )
+    return Plan(
+        model={**_facts(graph), "wishes": wanted},
+        layers=planned,
+        preset=wishes.preset if isinstance(wishes.preset, str) else wishes.preset.name,
+        size=wishes.size,
+        steps=wishes.steps,
+        seed=wishes.seed,
+        device=_kind(device),
+        k=k,
+        photographs=tuple((name, _sha256(path)) for name, path in photos.items()),
+        shipped=shipped,
+        drawing=drawn_graph(graph),
+        versions=_versions(),
+        command=command,
+    )
+
+
+def stage_settings(graph: Graph, layer: Layer, stage: str, wishes: Wishes) -> Settings:
+    """The settings of a layer's pictures in a stage; coarse ones are never larger nor longer than fine ones."""
+    fine = settings(graph, layer, preset_name=wishes.preset, size=wishes.size, steps=wishes.steps, seed=wishes.seed)
+    if stage == FINE:
+        return fine
+    small = (min(COARSE_SIZE, fine.size[0]), min(COARSE_SIZE, fine.size[1])) if layer.is_spatial else fine.size
+    steps = min(COARSE_STEPS, fine.steps)
+    return settings(graph, layer, preset_name=fine.preset, size=small, steps=steps, seed=wishes.seed)
+
+
+def studio(graph: Graph, layer: Layer, chosen: Settings, device: str) -> Studio:
+    """The studio that makes a layer's pictures; where the network refuses so small a picture, one of its own size."""
+    try:
+        return Studio(graph, layer, chosen, device=device)
+    except UsageError:
+        if chosen.size == graph.image_size:
+            raise
+        from dataclasses import replace
+
+        return Studio(graph, layer, replace(chosen, size=graph.image_size), device=device)
+
+
+def identity_of(made: Studio) -> str:
+    """What a studio's pictures are a function of: the same as an album of ``convscope filters``."""
+    return function_of(made, {"neuron": None, "position": None, "photos": None})
+
+
+def _with_recipes(graph: Graph, layer: Layer, wishes: Wishes, device: str) -> PlannedLayer:
+    recipes = {}
+    for stage in (COARSE, FINE):
+        made = studio(graph, layer, stage_settings(graph, layer, stage, wishes), device)
+        recipes[stage] = _recipe(made)
+    return PlannedLayer(layer, recipes)
+
+
+def _recipe(made: Studio) -> Recipe:
+    chosen = made.chosen
+    return Recipe(identity_of(made), chosen.preset.name, chosen.size, chosen.steps, made.precision)
+
+
+def _recipe_of(row: Mapping[str, Any]) -> Recipe:
+    height, width = (int(side) for side in row["size"])
+    return Recipe(str(row["identity"]), str(row["name"]), (height, width), int(row["steps"]), str(row["gradients"]))
+
+
+def _planned(row: Mapping[str, Any]) -> PlannedLayer:
+    row = dict(row)
+    recipes = {
+        stage: Recipe(
+            str(r["identity"]),
+            str(r["name"]),
+            (int(r["size"][0]), int(r["size"][1])),
+            int(r["steps"]),
+            str(r["gradients"]),
+        )
+        for stage, r in row.pop("recipes").items()
+    }
+    field = row.pop("receptive_field")
+    seen = None
+    if field is not None:
+        pair = tuple(field["size"]) if field["size"] is not None else None
+        seen = ReceptiveField(pair, tuple(field["stride"]), tuple(field["offset"]))
+    return PlannedLayer(Layer(**{**row, "shape": tuple(row["shape"])}, receptive_field=seen), recipes)
+
+
+def _digest_of(graph: Graph, wishes: Wishes, device: str) -> str:
+    """What the recipes follow from, as a hash."""
+    wish = [graph.sha256, graph.preprocessing.to_json(), repr(wishes), repr(PRESETS), _kind(device), _versions()]
+    return digest(json.loads(to_json(wish)))
+
+
+def _kind(device: str) -> str:
+    from ..executors.devices import torch_device
+
+    return str(torch_device(device).type)
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    root = import_module(__name__.split(".")[0])
+    return {"convscope": root.__version__, "torch": torch.__version__, "numpy": np.__version__}
+
+
+def _facts(graph: Graph) -> dict[str, Any]:
+    source = graph.source
+    return {
+        "name": graph.name,
+        "sha256": graph.sha256,
+        "file": source.path,
+        "file_sha256": source.sha256,
+        "format": source.format,
+        "producer": source.producer,
+        "opset": source.opset,
+        "notes": list(source.notes),
+        "inputs": [[spec.name, list(spec.shape), spec.dtype] for spec in graph.inputs],
+        "image_size": list(graph.image_size),
+        "channels": graph.channels,
+        "preprocessing": graph.preprocessing.to_json(),
+        "parameters": sum(layer.parameters for layer in graph.layers),
+        "macs": sum(layer.macs for layer in graph.layers),
+        "labels": list(graph.labels) if graph.labels else None,
+        "logits": next((la.index for la in graph.layers if la.tensor == graph.logits and la.channels), None),
+    }
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise RefusedInput(f"cannot read the photograph {path}: {exc.strerror or exc}") from exc

@@ -1,0 +1,158 @@
+"""Making pictures: blocks of a layer's units, each unit kept as it is finished, in this process or in others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import ConvscopeError, PartlyDone, UsageError
+from ..ascent.many import Studio
+from ..graph.graph import Graph
+from ..render.artifacts import to_json
+from . import units
+from .files import Files
+from .plan import Plan, Wishes, digest, identity_of, stage_settings, studio, unit_id
+
+BLOCK = 16  # units: the largest batch on a CPU, and few to lose with a killed process
+_FAILED = "store/failed"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of work: some units of a layer in one stage."""
+
+    layer: int
+    stage: str
+    units: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Tells blocks apart, in every process."""
+        return digest([self.layer, self.stage, list(self.units)])
+
+    def to_json(self) -> dict[str, Any]:
+        """For another process."""
+        return {"layer": self.layer, "stage": self.stage, "units": list(self.units)}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Block:
+        """What `to_json` wrote."""
+        return cls(int(row["layer"]), str(row["stage"]), tuple(int(unit) for unit in row["units"]))
+
+
+class Renderer:
+    """Makes the pictures of blocks; keeps the studio of the last layer and stage.
+
+    Args:
+        files: the atlas.
+        graph: the model.
+        plan: what the atlas is of.
+        wishes: what the plan was made from.
+        device: "auto", "cpu" or "cuda[:n]".
+    """
+
+    def __init__(self, files: Files, graph: Graph, plan: Plan, wishes: Wishes, device: str) -> None:
+        self.files, self.graph, self.plan, self.wishes, self.device = files, graph, plan, wishes, device
+        self._studio: tuple[int, str, Studio] | None = None
+
+    def render(self, block: Block) -> None:
+        """Makes and keeps those of a block's units that are not there.
+
+        Raises:
+            ConvscopeError: the layer gives NaN, or cannot be run on this device as it was planned.
+        """
+        planned = self.plan.layer(block.layer)
+        recipe = planned.recipes[block.stage]
+        wanted = [u for u in block.units if not self.files.has(units.name_of(unit_id(recipe, u)))]
+        if not wanted:
+            return
+        with _one_thread():
+            for result in self._ready(block.layer, block.stage, recipe.identity).make(wanted):
+                units.put(self.files, self.graph, planned.layer.name, recipe, result)
+
+    def _ready(self, index: int, stage: str, identity: str) -> Studio:
+        if self._studio is None or self._studio[:2] != (index, stage):
+            self._studio = None  # free the last one before the next is made
+            layer = self.plan.layer(index).layer
+            made = studio(self.graph, layer, stage_settings(self.graph, layer, stage, self.wishes), self.device)
+            if identity_of(made) != identity:
+                raise UsageError(
+                    f"layer '{layer.name}' is planned for {self.plan.device} and torch {self.plan.versions['torch']}; "
+                    "the pictures of this process would be others: use the same device and version"
+                )
+            self._studio = (index, stage, made)
+        return self._studio[2]
+
+
+def blocks(plan: Plan, stage: str, there: set[str], order: Mapping[int, Sequence[int]], spread: bool) -> list[Block]:
+    """The work of a stage that is left.
+
+    Args:
+        plan: what the atlas is of.
+        stage: "coarse" or "fine".
+        there: ids of finished units.
+        order: layer index -> its units, the first to be made first.
+        spread: take a block of each layer in turn, so that a run that ends early has shown something of all.
+    """
+    found: list[tuple[int, int, Block]] = []
+    for place, planned in enumerate(plan.layers):
+        left = units.missing(planned.recipes[stage], order[planned.layer.index], there)
+        for number, first in enumerate(range(0, len(left), BLOCK)):
+            key = (number, place) if spread else (place, number)
+            found.append((*key, Block(planned.layer.index, stage, tuple(left[first : first + BLOCK]))))
+    return [block for _, _, block in sorted(found, key=lambda row: row[:2])]
+
+
+def run_here(
+    renderer: Renderer, work: Sequence[Block], is_late: Callable[[], bool], advance: Callable[[int], None]
+) -> dict[str, str]:
+    """Makes blocks one after the other in this process; returns what failed, as `note_failure` keeps it."""
+    failed: dict[str, str] = {}
+    for block in work:
+        if is_late():
+            break
+        try:
+            renderer.render(block)
+            forget_failure(renderer.files, block)
+        except PartlyDone:  # the disk is full, and stays so
+            raise
+        except ConvscopeError as error:
+            failed[block.name] = note_failure(renderer.files, renderer.plan, block, str(error))
+        advance(len(block.units))
+    return failed
+
+
+def note_failure(files: Files, plan: Plan, block: Block, reason: str) -> str:
+    """Keeps why a block could not be made; returns the sentence."""
+    layer = plan.layer(block.layer).layer.name
+    row = {**block.to_json(), "name": layer, "reason": reason}
+    files.write(f"{_FAILED}/{block.name}.json", to_json(row, indent=None).encode())
+    return f"{len(block.units)} units of '{layer}' ({block.stage}): {reason}"
+
+
+def forget_failure(files: Files, block: Block) -> None:
+    """A block that failed earlier is made now."""
+    name = f"{_FAILED}/{block.name}.json"
+    if files.has(name):
+        files.remove(name)
+
+
+def failures(files: Files) -> list[dict[str, Any]]:
+    """The blocks that could not be made, with the reason."""
+    return [json.loads(files.read(name)) for name in sorted(files.names(_FAILED))]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On a CPU one thread: many processes share the cores, and sums are then the same in all of them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,104 @@
+"""What an atlas's folder holds: how far the work is, whether every file is what it was, and its page made anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from ...errors import UsageError
+from . import units
+from .compile import MANIFEST, compile_atlas
+from .files import Files
+from .numbers import chunk_name
+from .plan import COARSE, FINE, Plan, unit_id
+from .rendering import failures
+
+
+def status(files: Files) -> dict[str, Any]:
+    """Counts of what is done, by layer and in all, and what failed with the reason.
+
+    Raises:
+        UsageError: the folder holds no atlas.
+    """
+    plan = Plan.read(files)
+    there = units.kept(files)
+    rows: list[dict[str, Any]] = []
+    for planned in plan.layers:
+        ids = {
+            stage: [unit_id(planned.recipes[stage], u) in there for u in range(planned.units)]
+            for stage in (COARSE, FINE)
+        }
+        either = [a or b for a, b in zip(ids[COARSE], ids[FINE], strict=True)]
+        rows.append(
+            {
+                "name": planned.layer.name,
+                "units": planned.units,
+                "fine": sum(ids[FINE]),
+                "coarse": sum(either) - sum(ids[FINE]),
+                "missing": planned.units - sum(either),
+            }
+        )
+    measured = sum(len(chunk) for chunk in plan.chunks() if files.has(chunk_name(plan, chunk)))
+    totals = {key: sum(row[key] for row in rows) for key in ("units", "fine", "coarse", "missing")}
+    return {
+        "model": plan.model["name"],
+        "graph_sha256": plan.model["sha256"],
+        "photographs": {"all": len(plan.photographs), "measured": measured},
+        **totals,
+        "layers": rows,
+        "failed": failures(files),
+        "page": files.has("index.html"),
+    }
+
+
+def verified(files: Files) -> dict[str, Any]:
+    """Every file of the list against its sum: names of those missing, changed, and of the page but not listed.
+
+    Raises:
+        UsageError: the folder holds no list of an atlas.
+    """
+    try:
+        rows = json.loads(files.read(MANIFEST))["files"]
+        wanted = {str(row["name"]): (int(row["bytes"]), str(row["sha256"])) for row in rows}
+    except FileNotFoundError:
+        raise UsageError(
+            f"{files.place} holds no page of an atlas; write it: convscope atlas compile {files.place}"
+        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UsageError(
+            f"{files.place}/{MANIFEST} is damaged; write it: convscope atlas compile {files.place}"
+        ) from None
+    missing, changed = [], []
+    for name, (size, total) in wanted.items():
+        try:
+            data = files.read(name) if _is_inside(name) else b""
+        except FileNotFoundError:
+            missing.append(name)
+            continue
+        if len(data) != size or hashlib.sha256(data).hexdigest() != total:
+            changed.append(name)
+    ours = {name for folder in ("d", "s", "u", "p") for name in files.names(folder)}
+    return {
+        "files": len(wanted),
+        "bytes": sum(size for size, _ in wanted.values()),
+        "missing": missing,
+        "changed": changed,
+        "unlisted": sorted(ours - set(wanted)),
+    }
+
+
+def compiled(files: Files, plan: Plan) -> dict[str, Any]:
+    """Writes the page of what the store holds; returns its counts.
+
+    Raises:
+        UsageError: the photographs are not all measured.
+    """
+    counts = compile_atlas(files, plan)
+    files.tidy()
+    return counts
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a listed name stays in the folder: the list may have been written by anybody."""
+    return not name.startswith("/") and ".." not in name.split("/") and ":" not in name and "\\" not in name

@@ -1,0 +1,69 @@
+"""Where a class activation map is taken when nobody names a layer, by what the outputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any
+
+from ...errors import UsageError
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..outputs.heads import is_feature_map, maps_into_head
+from ..outputs.reading import Reading
+
+_PYRAMIDS = frozenset({"detection", "segmentation", "text regions", "image"})
+
+
+def default_layers(graph: Graph, tensors: Sequence[str], reading: Reading | None = None) -> list[Layer]:
+    """The feature maps to look at for a target on ``tensors``.
+
+    Of a detector or a segmentation all maps that enter its head; else the last map of more than one position that the
+    target depends on and is not itself.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if tensors == (graph.logits,) and (reading is None or reading.form not in _PYRAMIDS):
+        return [graph.last_spatial_layer()]
+    if reading is not None and reading.form in _PYRAMIDS:
+        found = maps_into_head(graph, reading.head)
+        if found:
+            return found
+    return [_last_map(graph, tensors)]
+
+
+def chosen_layers(graph: Graph, layer: Any, tensors: Sequence[str], reading: Reading | None = None) -> list[Layer]:
+    """Layers by name, glob, number or object; None is the default, see `default_layers`.
+
+    Raises:
+        UsageError: no such layer.
+    """
+    if layer is None:
+        return default_layers(graph, tuple(tensors), reading)
+    if isinstance(layer, Layer):
+        return [layer]
+    if isinstance(layer, str):
+        return list(graph.match(layer))
+    if isinstance(layer, Integral) and not isinstance(layer, bool):
+        return [graph.layer(int(layer))]
+    if not isinstance(layer, Iterable) or not (layer := list(layer)):
+        raise UsageError(f"layer {layer} names none; give a name, a tensor, an index or several")
+    return [found for item in layer for found in chosen_layers(graph, item, tensors, reading)]
+
+
+def cut_together(graph: Graph, layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers if none lies above another, so that one cut serves them all; else none."""
+    for layer in layers if len(layers) > 1 else ():
+        below = graph.index.ancestors(layer.tensor) - {layer.tensor}
+        if any(other.tensor in below for other in layers):
+            return ()
+    return tuple(layers) if len(layers) > 1 else ()
+
+
+def _last_map(graph: Graph, tensors: Sequence[str]) -> Layer:
+    needed = graph.index.ancestors(tensors)
+    for layer in reversed(graph.layers):
+        if layer.tensor in needed and layer.tensor not in tensors and is_feature_map(graph, layer):
+            return layer
+    raise UsageError(f"no layer with spatial extent leads to {', '.join(map(repr, tensors))}; name one with --layer")

@@ -1,0 +1,62 @@
+"""The number that measures watch: a class's probability, and for every other target its own number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..outputs.classes import ClassReading
+from ..outputs.reads import Channel
+from ..outputs.target import Target, batch_axes, row_of
+
+if TYPE_CHECKING:
+    from .batch import Executors
+
+
+def probabilities(
+    executors: Executors, outputs: Mapping[str, np.ndarray], targets: Sequence[Target], count: int
+) -> np.ndarray:
+    """(N,) float64: of class targets the probability as the model's own head makes it, of others the score.
+
+    Args:
+        executors: know how the outputs are read.
+        outputs: whole tensors by name.
+        targets: one per row, or one for all.
+        count: N; rows that fill up a pass may follow.
+    """
+    axes = batch_axes(targets)
+    rows = targets if len(targets) == count else [targets[0]] * count
+    return np.asarray([
+        _probability(executors, target, row_of(outputs, axes, index)) for index, target in enumerate(rows)
+    ])  # fmt: skip
+
+
+def _probability(executors: Executors, target: Target, row: Mapping[str, np.ndarray]) -> float:
+    kind = _kind(executors, target)
+    if kind is None or not isinstance(target.read, Channel):
+        return float(target.score(row))
+    logits = np.asarray(row[target.read.tensor], np.float64).reshape(-1)
+    return class_probability(logits, target.read.index, kind, target.sign)
+
+
+def class_probability(logits: np.ndarray, index: int, kind: str = "softmax", sign: float = 1.0) -> float:
+    """One class's probability from logits (K,); ``kind`` as for `ClassReading`, ``sign`` -1 for the other side."""
+    if kind == "shares":
+        return float(logits[index])
+    if kind == "softmax" and len(logits) > 1:
+        powers = np.exp(logits - logits.max())
+        return float(powers[index] / powers.sum())
+    return float(1 / (1 + np.exp(-np.clip(sign * logits[index], -700, 700))))
+
+
+def _kind(executors: Executors, target: Target) -> str | None:
+    """How the target's tensor becomes probabilities, or None where the target is no class of a vector."""
+    if not isinstance(target.read, Channel):
+        return None
+    reading = executors.reading
+    if isinstance(reading, ClassReading):
+        return reading.kind if target.read.tensor == reading.tensor else None
+    unknown = reading.form == "unknown" and reading.decoder == "values"  # logits, as far as anybody can tell
+    return "softmax" if unknown and target.read.tensor in reading.tensors else None

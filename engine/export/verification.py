@@ -1,0 +1,213 @@
+"""Is the map in the file the twin's? Asked before a file is written, and by ``convscope verify``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..attribution.batch import Batch, Executors
+from ..attribution.maps import resized
+from ..attribution.registry import METHODS
+from ..executors.session import Session
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..outputs.reads import Channel, Masked
+from ..outputs.target import Target
+from ..pictures.photographs import photographs
+from .seed import CLASS_INPUT
+
+PICTURES, CLASSES = 8, 3
+BOUND = 1e-4  # of the map's largest absolute value
+_ROUNDS = 5  # of timing, alternated
+_LAST_BIT = 2.0**-23  # relative, of a float32
+_LAYERS = 3.0  # every layer rounds, and not the picture alone
+_MOST = 0.05  # a difference above it is a wrong gradient, however the network amplifies
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far the file is from the twin.
+
+    Attributes:
+        difference: the largest of any map's differences, relative to the largest absolute value of the twin's map
+            before its negative parts were cut off.
+        output_difference: of the model's own outputs to those of the graph, relative to each output's largest value.
+        pictures, classes: how many were compared; every picture with every class.
+        time_ratio: the exported file's time for one picture by the plain model's, alternated in one run.
+        at_kinks: maps that are further from the twin's, but not further than the twin's own map moves when the last
+            bits of the picture change: a unit lies within rounding of its kink, where the gradient jumps.
+        kink_difference: the largest difference among them.
+    """
+
+    difference: float
+    output_difference: float
+    pictures: int
+    classes: int
+    time_ratio: float
+    at_kinks: int = 0
+    kink_difference: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bound holds; False where a value is not a number."""
+        return self.difference <= BOUND and self.output_difference <= BOUND
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a file's map is compared with: the method, where, and of what (``spec`` is the target as it was asked)."""
+
+    method: str
+    layer: Layer | None = None
+    target: Target | None = None
+    spec: str = ""
+    resize: bool = False
+    normalize: bool = False
+
+
+def verify(graph: Graph, model: onnx.ModelProto, question: Question) -> Verification:
+    """Runs the file and the twin on the same pictures.
+
+    Args:
+        graph: what the file was made from.
+        model: the file, taking the graph's own input.
+        question: what its map is.
+    """
+    images = sample_images(graph)
+    executors = Executors(graph, device="cpu", batch=PICTURES)
+    session = Session(model, "cpu")
+    plain = graph.session([o.name for o in graph.outputs], device="cpu")
+    near, jumping = [0.0], list[float]()
+    worst_output = 0.0
+    targets = [question.target] if question.target else [None] * CLASSES
+    for start in range(0, len(images), 4):
+        batch = Batch(executors, images[start : start + 4])
+        own = plain.run(batch.x)
+        chosen = _classes(batch, seed=start) if question.target is None else None
+        for rank, target in enumerate(targets):
+            rows = [target] * len(batch.x) if target else [_class(graph, int(c)) for c in chosen[:, rank]]  # type: ignore[index]
+            feeds = {graph.inputs[0].name: batch.x.astype(graph.inputs[0].dtype)}
+            if chosen is not None:
+                feeds[CLASS_INPUT] = chosen[:, rank]
+            found = session.run(feeds)
+            signed = expected(batch, rows, question)
+            for i, difference in enumerate(_map_differences(found["heatmap"], signed, question)):
+                explained = difference > BOUND and difference <= _rounding(executors, batch.x[i], rows[i], question)
+                (jumping if explained else near).append(difference)
+            for name, value in own.items():
+                worst_output = max(worst_output, _relative(found[name], value))
+    ratio = _time_ratio(session, plain, graph, images[:1], question)
+    return Verification(
+        difference=max(near),
+        output_difference=worst_output,
+        pictures=len(images),
+        classes=len(targets),
+        time_ratio=ratio,
+        at_kinks=len(jumping),
+        kink_difference=max(jumping, default=0.0),
+    )
+
+
+def expected(batch: Batch, targets: Sequence[Target], question: Question) -> np.ndarray:
+    """(N, h, w) the twin's signed map."""
+    own = [_as_masked(batch, target, i) for i, target in enumerate(targets)]
+    arguments = (batch, own) if question.layer is None else (batch, own, question.layer)
+    return METHODS[question.method].run(*arguments).evidence
+
+
+def _rounding(executors: Executors, image: np.ndarray, target: Target, question: Question) -> float:
+    """How far the twin's map of one picture may move by rounding: by what its last bits do, some times that."""
+    rng = np.random.default_rng(0)
+    noise = 1 + _LAST_BIT * rng.normal(size=(PICTURES, *image.shape))
+    noisy = np.concatenate([image[None], (image * noise).astype(np.float32)])
+    maps = expected(Batch(executors, noisy), [target] * len(noisy), question)
+    moved = _map_differences(
+        np.maximum(maps[1:], 0), np.repeat(maps[:1], PICTURES, axis=0), replace(question, resize=False)
+    )
+    return min(_LAYERS * max(moved), _MOST)
+
+
+def sample_images(graph: Graph, count: int = PICTURES) -> np.ndarray:
+    """(count, C, H, W) model input: the shipped photographs and their mirror images, or noise for other inputs."""
+    from ..pictures.read import model_input, read_image
+
+    spec = graph.inputs[0]
+    if len(spec.shape) in (0, 4) and graph.channels in (1, 3):
+        pictures = [read_image(path).pixels for path in photographs()]
+        pictures += [p[:, ::-1] for p in pictures]
+        return np.concatenate([model_input(np.ascontiguousarray(p), graph) for p in pictures[:count]])
+    rest = (graph.channels, *graph.image_size) if len(spec.shape) in (0, 4) else [s or 1 for s in spec.shape[1:]]
+    return np.random.default_rng(0).random((count, *rest), dtype=np.float32)
+
+
+def _classes(batch: Batch, seed: int) -> np.ndarray:
+    """(N, 3) the predicted class of each picture and two others."""
+    (logits,) = batch.values([batch.graph.logits])
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, logits.shape[1], (len(logits), CLASSES))
+    drawn[:, 0] = [_predicted(row) for row in logits]
+    return drawn.astype(np.int64)
+
+
+def _predicted(row: np.ndarray) -> int:
+    """The strongest class; of a segmentation the one with most positions."""
+    if row.ndim == 1:
+        return int(row.argmax())
+    return int(np.bincount(row.argmax(axis=0).ravel(), minlength=len(row)).argmax())
+
+
+def _as_masked(batch: Batch, target: Target, image: int) -> Target:
+    """A class of a segmentation counts where it is the strongest, as `attribution.targets` has it."""
+    if not isinstance(target.read, Channel) or target.read.tensor != batch.graph.logits or target.name:
+        return target
+    (logits,) = batch.values([batch.graph.logits])
+    row = logits[image]
+    if row.ndim != 3 or len(row) == 1:
+        return target
+    mask = row.argmax(axis=0) == target.read.index
+    mask = mask if mask.any() else np.ones_like(mask)
+    return Target(Masked(target.read.tensor, target.read.index, mask.astype(np.float32)), "")
+
+
+def _class(graph: Graph, index: int) -> Target:
+    """A class that the file is asked for by its number; it has no name, so that a segmentation's is masked."""
+    return Target(Channel(graph.logits, index), "")
+
+
+def _map_differences(found: np.ndarray, signed: np.ndarray, question: Question) -> list[float]:
+    """Of each map, relative to the largest absolute value of the twin's signed one; infinite where it is none."""
+    maps = np.maximum(signed, 0)
+    if question.resize:
+        maps = resized(maps, found.shape[1:])
+    if question.normalize:
+        largest = maps.max(axis=(1, 2), keepdims=True)
+        maps, signed = maps / np.where(largest > 0, largest, 1), signed / np.where(largest > 0, largest, 1)
+    if found.shape != maps.shape or not np.isfinite(found).all():
+        return [float("inf")] * len(found)
+    pairs = zip(found, maps, signed, strict=True)
+    return [float(np.abs(a - b).max() / max(np.abs(s).max(), 1e-30)) for a, b, s in pairs]
+
+
+def _relative(found: np.ndarray, expected: np.ndarray) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) if b.size else 0.0
+
+
+def _time_ratio(session: Session, plain: Session, graph: Graph, image: np.ndarray, question: Question) -> float:
+    feeds: dict[str, Any] = {graph.inputs[0].name: image.astype(graph.inputs[0].dtype)}
+    with_class = {**feeds, CLASS_INPUT: np.zeros(1, dtype=np.int64)} if CLASS_INPUT in session.input_names else feeds
+    times: dict[str, list[float]] = {"exported": [], "plain": []}
+    for _ in range(_ROUNDS):
+        for name, run, given in (("plain", plain, feeds), ("exported", session, with_class)):
+            began = time.perf_counter()
+            run.run(given)
+            times[name].append(time.perf_counter() - began)
+    return median(times["exported"]) / median(times["plain"])

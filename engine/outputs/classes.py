@@ -1,0 +1,257 @@
+"""Classes: a softmax over all, a sigmoid for each, one sigmoid for yes and no, and files that give the label alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..graph.graph import Graph
+from ..graph.labels import Prediction, class_name
+from .facts import Facts
+from .reading import Answer, Question, Reading
+from .reads import Channel, Rows
+from .specs import class_index, least_probability, top_count
+from .target import Target
+
+_TELLING = ("logit", "class", "cls", "prob", "softmax", "score", "pred", "label", "categor")
+_SHARES = "values that add up to 1"
+_COMMON = frozenset({1000, 1001, 21841, 21843})  # ImageNet's classes, with and without background, and its large set
+
+
+@dataclass(frozen=True, eq=False)
+class Classes(Answer):
+    """The classes of one picture, the surest first.
+
+    Attributes:
+        predictions: as many as were asked for; for independent labels those above one half, at least one.
+    """
+
+    predictions: tuple[Prediction, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"predictions": [p.to_json() for p in self.predictions]}
+
+    def text(self) -> str:
+        return ", ".join(f"{p.name} {p.probability:.1%}" for p in self.predictions)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassReading(Reading):
+    """A vector of class logits.
+
+    Attributes:
+        tensor: of the logits.
+        kind: "softmax", "sigmoids", "sigmoid" (one number for yes and no), or "shares": the tensor's values are
+            probabilities already, and no logits are known.
+    """
+
+    tensor: str = field(kw_only=True)
+    kind: str = field(kw_only=True, default="softmax")
+
+    accepts = frozenset({"against"})
+
+    def answer(self, rows: Rows, *, top: int = 3) -> Classes:
+        logits = _vector(rows[self.tensor])
+        if self.kind == "sigmoid":
+            return Classes(tuple(_both_sides(self.graph, float(logits[0]))[:top]))
+        found = self._ordered(logits)
+        return Classes(tuple(found[:top]))
+
+    def targets(self, rows: Rows, question: Question) -> list[Target]:
+        self.check(question)
+        logits = _vector(rows[self.tensor])
+        spec = question.target
+        if self.kind == "sigmoid":
+            return [_side(self.graph, self.tensor, float(logits[0]), spec)]
+        least = least_probability(spec)
+        if least is not None:
+            chosen = [p.index for p in self._ordered(logits) if p.probability >= least]
+            if not chosen:
+                raise UsageError(f"no class of {self.graph.name} reaches a probability of {least:g} here")
+        elif spec is None:
+            chosen = [int(np.argmax(logits))]
+        elif (top := top_count(spec)) is not None:
+            chosen = [int(i) for i in np.argsort(-logits, kind="stable")[:top]]
+        else:
+            chosen = [class_index(self.graph, spec, len(logits))]
+        return [self._target(logits, index, question.against) for index in chosen]
+
+    def _target(self, logits: np.ndarray, index: int, against: Any) -> Target:
+        others = () if against is None else _others(self.graph, logits, index, against)
+        return Target(
+            Channel(self.tensor, index),
+            class_name(self.graph, index),
+            against=tuple(Target(Channel(self.tensor, i), class_name(self.graph, i)) for i in others),
+        )
+
+    def _ordered(self, logits: np.ndarray) -> list[Prediction]:
+        values = logits.astype(np.float64)
+        if self.kind == "sigmoids":
+            shares = 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+        elif self.kind == "shares":
+            shares = values
+        else:
+            powers = np.exp(values - values.max())
+            shares = powers / powers.sum()
+        order = np.argsort(-values, kind="stable")
+        return [Prediction(int(i), class_name(self.graph, int(i)), float(shares[i]), float(values[i])) for i in order]
+
+
+def softmax(facts: Facts, forced: bool = False) -> ClassReading | None:
+    """(N, K) or (N, K, 1, 1) class logits, of which a softmax makes probabilities, in the file or here."""
+    found = _logits(facts)
+    if found is None:
+        return None
+    tensor, count, name = found
+    why = _why_classes(facts, name, count)
+    if not forced and (why is None or count < 2 or facts.head(name) == "sigmoid"):
+        return None
+    reason = f"{count} classes ({why or 'as asked'})"
+    kind = "shares" if tensor == name and why == _SHARES else "softmax"
+    return ClassReading(
+        facts.graph, "classification", "softmax", reason, (tensor,), (tensor,), tensor=tensor, kind=kind
+    )
+
+
+def sigmoids(facts: Facts, forced: bool = False) -> ClassReading | None:
+    """(N, K) logits with a sigmoid each: labels that do not exclude one another."""
+    found = _logits(facts)
+    if found is None or (not forced and facts.head(found[2]) != "sigmoid") or found[1] < 2:
+        return None
+    tensor, count, _ = found
+    reason = f"{count} independent labels (a sigmoid each)"
+    return ClassReading(facts.graph, "labels", "sigmoids", reason, (tensor,), (tensor,), tensor=tensor, kind="sigmoids")
+
+
+def sigmoid(facts: Facts, forced: bool = False) -> ClassReading | None:
+    """(N, 1): one sigmoid for yes and no."""
+    found = _logits(facts)
+    if found is None or found[1] != 1 or (not forced and facts.head(found[2]) != "sigmoid"):
+        return None
+    reason = "yes or no (one sigmoid)"
+    return ClassReading(
+        facts.graph, "classification", "sigmoid", reason, found[:1], found[:1], tensor=found[0], kind="sigmoid"
+    )
+
+
+def _logits(facts: Facts) -> tuple[str, int, str] | None:
+    """(tensor of the logits, classes, output) of the first output that is a vector, or the label of one."""
+    for name in facts.names:
+        if not facts.is_float(name):
+            behind = _before_choice(facts, name)
+            if behind is not None:
+                return behind, _length(facts, behind), name
+            continue
+        shape = facts.shape(name)
+        if len(shape) >= 2 and all(size == 1 for size in shape[2:]) and not (facts.selects and _chosen(facts, name)):
+            first = name == facts.graph.outputs[0].name
+            return facts.graph.logits if first else facts.before_head(name), shape[1], name
+    return _chosen_logits(facts)
+
+
+def _before_choice(facts: Facts, name: str) -> str | None:
+    """The vector of logits that an ArgMax turns into this label."""
+    node = facts.graph.index.producer.get(name)
+    while node is not None and node.op_type in ("Cast", "Squeeze", "Identity", "Reshape", "Unsqueeze"):
+        node = facts.graph.index.producer.get(node.input[0])
+    if node is None or node.op_type != "ArgMax":
+        return None
+    source = facts.before_head(node.input[0])
+    return source if _length(facts, source) else None
+
+
+def _chosen(facts: Facts, name: str) -> bool:
+    """Whether a TopK made this output: ranks, not classes."""
+    node = facts.graph.index.producer.get(name)
+    return node is not None and node.op_type == "TopK"
+
+
+def _chosen_logits(facts: Facts) -> tuple[str, int, str] | None:
+    for name in facts.names:
+        node = facts.graph.index.producer.get(name)
+        if node is not None and node.op_type == "TopK":
+            source = facts.before_head(node.input[0])
+            if _length(facts, source):
+                return source, _length(facts, source), name
+    return None
+
+
+def _length(facts: Facts, tensor: str) -> int:
+    """Entries of a vector (N, K), 0 where the tensor is none."""
+    shape = next((layer.shape for layer in facts.graph.layers if layer.tensor == tensor), ())
+    return int(shape[1] or 0) if len(shape) == 2 else 0
+
+
+def _why_classes(facts: Facts, name: str, count: int) -> str | None:
+    """What says that the numbers are classes, or None."""
+    if facts.head(name) in ("softmax", "log softmax"):
+        return "a softmax"
+    if not facts.is_float(name):
+        return "the scores that the label is chosen from"
+    if facts.graph.logits != name and name == facts.graph.outputs[0].name:
+        return "a softmax"
+    if facts.labels is not None and len(facts.labels) == count:
+        return "class names"
+    if _chosen(facts, name):
+        return "the scores that the best are chosen from"
+    if count in _COMMON:
+        return "ImageNet's number"
+    if facts.named(name, *_TELLING):
+        return f"an output named '{name}'"
+    return _SHARES if _adds_up(facts, name) else None
+
+
+def _adds_up(facts: Facts, name: str) -> bool:
+    """Whether the values on the probe are shares: a softmax written in other operators."""
+    found = facts.probe.get(name)
+    return found is not None and found.size > 1 and bool(found.min() >= 0 and abs(float(found.sum()) - 1) < 1e-3)
+
+
+def _vector(row: Any) -> np.ndarray:
+    return np.asarray(row).reshape(-1)
+
+
+def _both_sides(graph: Graph, logit: float) -> list[Prediction]:
+    """Yes and no, the surer first."""
+    yes = 1 / (1 + float(np.exp(-np.clip(logit, -700, 700))))
+    names = _side_names(graph)
+    sides = [Prediction(1, names[1], yes, logit), Prediction(0, names[0], 1 - yes, -logit)]
+    return sides if logit >= 0 else sides[::-1]
+
+
+def _side_names(graph: Graph) -> tuple[str, str]:
+    """Names of no and yes."""
+    if graph.labels is not None and len(graph.labels) == 2:
+        return class_name(graph, 0), class_name(graph, 1)
+    positive = class_name(graph, 0) if graph.labels is not None and len(graph.labels) == 1 else "positive"
+    return f"not {positive}", positive
+
+
+def _side(graph: Graph, tensor: str, logit: float, spec: Any) -> Target:
+    """The predicted side, or the one that is asked for: 1 or its name for yes, 0 for no."""
+    names = _side_names(graph)
+    if spec is None or top_count(spec) is not None or least_probability(spec) is not None:
+        yes = logit >= 0
+    elif isinstance(spec, str) and spec.strip().lower() in [n.lower() for n in names]:
+        yes = spec.strip().lower() == names[1].lower()
+    else:
+        yes = class_index(graph, spec, 2) == 1
+    return Target(Channel(tensor, 0), names[yes], sign=1.0 if yes else -1.0)
+
+
+def _others(graph: Graph, logits: np.ndarray, index: int, against: Any) -> list[int]:
+    """The classes that one is contrasted with: named, or the nearest ones by their logits (Finer-CAM)."""
+    top = top_count(against)
+    if top is None:
+        other = class_index(graph, against, len(logits))
+        if other == index:
+            raise UsageError(f"--against names class {index} itself; name another, or top:3")
+        return [other]
+    near = np.argsort(np.abs(logits - logits[index]), kind="stable")
+    found = [int(i) for i in near if i != index][:top]
+    if not found:
+        raise UsageError(f"--against: {graph.name} has one class, there is none to contrast with")
+    return found

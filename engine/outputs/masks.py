@@ -1,0 +1,338 @@
+"""Maps over the picture: classes of every pixel, one mask, an alpha matte, regions of text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ...errors import UsageError
+from ..graph.labels import class_name
+from .facts import Facts
+from .reading import Answer, Question, Reading
+from .reads import Masked, Rows
+from .specs import class_index, least_probability, top_count
+from .target import Target
+
+_TEXT_THRESHOLD, _TEXT_SCORE = 0.3, 0.6  # of DB, Liao et al. 2020, arXiv:1911.08947, as its deployments use them
+_SMALLEST = 9  # positions; less is a speck
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A mask that is reported.
+
+    Attributes:
+        number: from 1, the largest share first.
+        index, name: of its class.
+        share: of the picture, in [0, 1].
+        mask: (h, w) bool at the output's own size.
+        box: (left, top, right, bottom) in pixels of the model's input, for regions of text.
+        score: mean probability in a region of text.
+    """
+
+    number: int
+    index: int
+    name: str
+    share: float
+    mask: np.ndarray
+    box: tuple[float, float, float, float] | None = None
+    score: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict without the mask."""
+        more = {} if self.box is None else {"box": [round(s, 2) for s in self.box], "score": self.score}
+        return {"number": self.number, "index": self.index, "name": self.name, "share": self.share, **more}
+
+
+@dataclass(frozen=True, eq=False)
+class Regions(Answer):
+    """The masks of one picture."""
+
+    regions: tuple[Region, ...]
+    key: str = "masks"
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.key: [region.to_json() for region in self.regions]}
+
+    def text(self) -> str:
+        if not self.regions:
+            return "no text found" if self.key == "regions" else "an empty mask"
+        if self.key == "regions":
+            return f"{len(self.regions)} regions of text: " + "; ".join(
+                ",".join(f"{s:.0f}" for s in r.box or ()) for r in self.regions[:8]
+            )
+        return ", ".join(f"{r.name} {r.share:.1%}" for r in self.regions)
+
+
+@dataclass(frozen=True, eq=False)
+class MapReading(Reading):
+    """Class maps (K, h, w), or one map (1, h, w) or (h, w) that is positive inside.
+
+    Attributes:
+        tensor: of the logits.
+        binary: one map; its sign tells inside from outside.
+        level: of a one-channel map, where inside begins.
+    """
+
+    tensor: str = field(kw_only=True)
+    binary: bool = field(kw_only=True, default=False)
+    level: float = field(kw_only=True, default=0.0)
+
+    accepts = frozenset({"region", "mask", "against", "box"})
+
+    def answer(self, rows: Rows, *, top: int = 3) -> Regions:
+        return Regions(tuple(self.regions(rows)[: max(top, 1)]))
+
+    def regions(self, rows: Rows) -> list[Region]:
+        """The predicted masks, the largest first."""
+        maps = _planes(rows[self.tensor])
+        if self.binary:
+            inside = maps[0] > self.level
+            name = class_name(self.graph, 0) if self.graph.labels else "foreground"
+            return [Region(1, 0, name, float(inside.mean()), inside)] if inside.any() else []
+        winner = maps.argmax(axis=0)
+        shares = np.bincount(winner.ravel(), minlength=len(maps)) / winner.size
+        order = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
+        return [
+            Region(number, i, class_name(self.graph, i), float(shares[i]), winner == i)
+            for number, i in enumerate(order, 1)
+        ]
+
+    def targets(self, rows: Rows, question: Question) -> list[Target]:
+        self.check(question)
+        maps, size = _planes(rows[self.tensor]), self.graph.image_size
+        given = _given(question, maps.shape[1:], size)
+        if self.binary:
+            return [self._one_map(maps[0], question.target, given)]
+        regions = self.regions(rows)
+        top, least = top_count(question.target), least_probability(question.target)
+        if question.box is not None:
+            if not 1 <= question.box <= len(regions):
+                raise UsageError(f"--box {question.box} is not there: {len(regions)} masks found")
+            chosen = [regions[question.box - 1].index]
+        elif question.target is None or top is not None or least is not None:
+            many = 1 if given is not None and top is None else top or (len(regions) if least else question.count)
+            chosen = _strongest_in(maps, given, many) if given is not None else [r.index for r in regions[:many]]
+        else:
+            chosen = [class_index(self.graph, question.target, len(maps))]
+        return [self._class(maps, index, given, question.against) for index in chosen]
+
+    def _class(self, maps: np.ndarray, index: int, given: np.ndarray | None, against: Any) -> Target:
+        mask = given
+        if mask is None:
+            own = maps.argmax(axis=0) == index
+            mask = own if own.any() else np.ones(maps.shape[1:], bool)  # nowhere the strongest: its whole map
+        weights = np.asarray(mask, np.float32)
+        others = _against(self, maps, index, weights, against)
+        return Target(
+            Masked(self.tensor, index, weights),
+            class_name(self.graph, index),
+            against=tuple(Target(Masked(self.tensor, i, weights), class_name(self.graph, i)) for i in others),
+            place=_on_input(mask, self.graph.image_size),
+        )
+
+    def _one_map(self, plane: np.ndarray, spec: Any, given: np.ndarray | None) -> Target:
+        name = class_name(self.graph, 0) if self.graph.labels else "foreground"
+        inside = plane > self.level
+        background = isinstance(spec, str) and spec.strip().lower() in ("background", "not " + name.lower())
+        if not background and spec is not None and top_count(spec) is None and least_probability(spec) is None:
+            text = str(spec).strip().lower()
+            if text not in (name.lower(), "foreground", "0", "1"):
+                raise UsageError(f"class '{spec}': {self.graph.name} has one mask; ask for '{name}' or 'background'")
+        mask = given if given is not None else (~inside if background else inside)
+        if not np.any(mask):
+            mask = np.ones(plane.shape, bool)
+        return Target(
+            Masked(self.tensor, 0, np.asarray(mask, np.float32)),
+            "background" if background else name,
+            sign=-1.0 if background else 1.0,
+            place=_on_input(mask, self.graph.image_size),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TextMapReading(MapReading):
+    """A map of the probability of text, as DB (differentiable binarization) gives it: regions are its islands."""
+
+    accepts = frozenset({"region", "mask", "box"})
+
+    def answer(self, rows: Rows, *, top: int = 3) -> Regions:
+        return Regions(tuple(self.regions(rows)), "regions")
+
+    def regions(self, rows: Rows) -> list[Region]:
+        """Islands above the threshold with a high mean, from top to bottom and left to right."""
+        plane = _planes(rows[self.tensor])[0]
+        probability = 1 / (1 + np.exp(-np.clip(plane, -700, 700)))
+        islands, count = ndimage.label(probability > _TEXT_THRESHOLD)
+        height, width = self.graph.image_size
+        scale = width / plane.shape[1], height / plane.shape[0]
+        found = []
+        for i, window in enumerate(ndimage.find_objects(islands), 1):
+            mask = islands == i
+            score = float(probability[mask].mean())
+            if mask.sum() >= _SMALLEST and score >= _TEXT_SCORE:
+                rows_, columns = window
+                box = (columns.start * scale[0], rows_.start * scale[1], columns.stop * scale[0], rows_.stop * scale[1])
+                found.append((box, score, mask))
+        found.sort(key=lambda r: (round(r[0][1] / max(r[0][3] - r[0][1], 1)), r[0][0]))
+        return [
+            Region(number, 0, "text", float(mask.mean()), mask, box, score)
+            for number, (box, score, mask) in enumerate(found, 1)
+        ]
+
+    def targets(self, rows: Rows, question: Question) -> list[Target]:
+        if question.region is not None or question.mask is not None:
+            return super().targets(rows, question)
+        self.check(question)
+        regions = self.regions(rows)
+        if not regions:
+            return [self._one_map(_planes(rows[self.tensor])[0], None, None)]
+        if question.box is not None:
+            if not 1 <= question.box <= len(regions):
+                raise UsageError(f"--box {question.box} is not there: {len(regions)} regions of text found")
+            regions = [regions[question.box - 1]]
+        top = top_count(question.target) or question.count
+        return [
+            Target(
+                Masked(self.tensor, 0, region.mask.astype(np.float32)),
+                f"text {region.number}",
+                box=region.box,
+                place=_on_input(region.mask, self.graph.image_size),
+            )
+            for region in sorted(regions, key=lambda r: -r.share)[:top]
+        ]
+
+
+def segmentation(facts: Facts, forced: bool = False) -> MapReading | None:
+    """(N, K, h, w) class maps, K >= 2, or an ArgMax of them."""
+    found = _maps(facts, forced)
+    if found is None:
+        return None
+    tensor, shape, name = found
+    if shape[1] < 2 or (not forced and _is_picture(facts, name, shape)):
+        return None
+    how = "" if facts.is_float(name) else ", found before the file's ArgMax"
+    reason = f"{shape[1]} classes of every position of {shape[2]} x {shape[3]}{how}"
+    return MapReading(facts.graph, "segmentation", "segmentation", reason, (tensor,), (tensor,), tensor=tensor)
+
+
+def mask(facts: Facts, forced: bool = False) -> MapReading | None:
+    """(N, 1, h, w): one mask, positive inside, before or after a sigmoid."""
+    found = _one_map(facts)
+    if found is None:
+        return None
+    tensor, shape, name = found
+    level = 0.5 if tensor == name and facts.saturates(name) else 0.0
+    title = "an alpha matte" if facts.named(name, "alpha", "matte", "pha") else "one mask"
+    if not forced and facts.named(name, "depth", "disp"):
+        return None
+    reason = f"{title} of {shape[2]} x {shape[3]} (one channel{', a sigmoid' if facts.head(name) else ''})"
+    return MapReading(
+        facts.graph, "segmentation", "mask", reason, (tensor,), (tensor,), tensor=tensor, binary=True, level=level
+    )
+
+
+def text_map(facts: Facts, forced: bool = False) -> TextMapReading | None:
+    """(N, 1, h, w) after a sigmoid, from a Paddle detector of text."""
+    found = _one_map(facts)
+    if found is None or facts.head(found[2]) != "sigmoid":
+        return None
+    tensor, shape, name = found
+    paddle = any(node.name.startswith("p2o.") for node in facts.graph.index.nodes[:4]) or "sigmoid_0.tmp" in name
+    text = facts.named(name, "text", "shrink", "maps") or paddle
+    if not forced and not text:
+        return None
+    reason = f"a map of text (DB) of {shape[2]} x {shape[3]}: {'a Paddle file' if paddle else repr(name)}"
+    return TextMapReading(facts.graph, "text regions", "db", reason, (tensor,), (tensor,), tensor=tensor, binary=True)
+
+
+def _maps(facts: Facts, forced: bool) -> tuple[str, tuple[int, ...], str] | None:
+    """(tensor of the logits, shape, output) of the first output with height and width."""
+    for name in facts.names:
+        if not facts.is_float(name):
+            found = _behind_argmax(facts, name)
+            if found is not None:
+                return (*found, name)
+            continue
+        shape = facts.shape(name)
+        if len(shape) == 4 and shape[2] > 1 and shape[3] > 1:
+            return facts.before_head(name), shape, name
+    return None
+
+
+def _behind_argmax(facts: Facts, name: str) -> tuple[str, tuple[int, ...]] | None:
+    node = facts.graph.index.producer.get(name)
+    while node is not None and node.op_type in ("Cast", "Squeeze", "Identity", "Reshape", "Unsqueeze"):
+        node = facts.graph.index.producer.get(node.input[0])
+    if node is None or node.op_type != "ArgMax":
+        return None
+    source = facts.before_head(node.input[0])
+    shape = next((layer.shape for layer in facts.graph.layers if layer.tensor == source), ())
+    return (source, (1, *(int(s or 1) for s in shape[1:]))) if len(shape) == 4 else None
+
+
+def _one_map(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:
+    found = _maps(facts, False)
+    return found if found is not None and found[1][1] == 1 else None
+
+
+def _is_picture(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether three channels are a picture: larger than the input, or named so."""
+    if shape[1] != 3 or facts.head(name) == "softmax" or (facts.labels is not None and len(facts.labels) == 3):
+        return False
+    larger = shape[2] > facts.size[0]
+    low, _ = facts.range(name)
+    return larger or facts.named(name, "image", "img", "rgb", "sr", "picture") or low >= 0
+
+
+def _planes(row: Any) -> np.ndarray:
+    """(K, h, w) from one picture's maps with or without a channel axis."""
+    maps = np.asarray(row, np.float64)
+    return maps[None] if maps.ndim == 2 else maps
+
+
+def _given(question: Question, shape: tuple[int, ...], size: tuple[int, int]) -> np.ndarray | None:
+    """The region or mask of the question at the output's own size, or None."""
+    from ..attribution.maps import resized
+
+    if question.mask is not None:
+        given = np.asarray(question.mask, np.float32)
+        if given.ndim != 2:
+            raise UsageError(f"the mask has shape {given.shape}; give (height, width)")
+    elif question.region is not None:
+        top, left, bottom, right = question.region
+        given = np.zeros(size, np.float32)
+        given[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 1
+    else:
+        return None
+    small = resized(given[None], (shape[0], shape[1]))[0]
+    if not small.any():
+        raise UsageError(f"the region or mask holds nothing of the picture of {size[0]} x {size[1]} pixels")
+    return small
+
+
+def _on_input(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool over the model's input."""
+    from ..attribution.maps import resized
+
+    return resized(np.asarray(mask, np.float32)[None], size)[0] >= 0.5
+
+
+def _strongest_in(maps: np.ndarray, given: np.ndarray, count: int) -> list[int]:
+    """The classes that win most of a region."""
+    weights = np.bincount(maps.argmax(axis=0).ravel(), weights=given.ravel(), minlength=len(maps))
+    return [int(i) for i in np.argsort(-weights, kind="stable")[:count]]
+
+
+def _against(reading: MapReading, maps: np.ndarray, index: int, weights: np.ndarray, against: Any) -> list[int]:
+    if against is None:
+        return []
+    top = top_count(against)
+    if top is None:
+        return [class_index(reading.graph, against, len(maps))]
+    sums = (maps * weights).sum(axis=(1, 2))
+    near = np.argsort(np.abs(sums - sums[index]), kind="stable")
+    return [int(i) for i in near if i != index][:top]

@@ -1,0 +1,111 @@
+"""What a model's outputs mean: a reading answers for one picture, and says which numbers can be asked about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..graph.graph import Graph
+from .reads import Rows
+from .target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of a picture; everything is optional.
+
+    Attributes:
+        target: class index or name, ``top:K``, ``all:0.5``, ``unit:...``, ``output:...``, a `Target`, or a callable of
+            the outputs.
+        box: number of a detection (from 1), of a text region, or of a read character.
+        of: which number of the box: "score", "left", "top", "right", "bottom" or "iou".
+        region: (top, left, bottom, right) of the model's input, bottom and right exclusive.
+        mask: (H, W) weights over the model's input.
+        like: another picture's output, or a class's embedding: as many numbers as the output has.
+        to: a value to be near to, for regressions.
+        against: what the target is contrasted with: a class, ``top:K`` or a `Target`.
+        count: how many answers are explained where the question names none.
+    """
+
+    target: Any = None
+    box: int | None = None
+    of: str = "score"
+    region: tuple[int, int, int, int] | None = None
+    mask: np.ndarray | None = None
+    like: np.ndarray | None = None
+    to: float | None = None
+    against: Any = None
+    count: int = 3
+
+    def given(self) -> tuple[str, ...]:
+        """Names of the attributes beside ``target`` that were set."""
+        names = ("box", "region", "mask", "like", "to", "against")
+        found = [name for name in names if getattr(self, name) is not None]
+        return tuple(found + (["of"] if self.of != "score" else []))
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the outputs say about one picture."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict; docs/outputs.md lists every form's fields."""
+        raise TypeError("an answer has a JSON form")
+
+    def text(self) -> str:
+        """One line for people."""
+        raise TypeError("an answer has a text")
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a graph's outputs are taken for.
+
+    Attributes:
+        graph: the model.
+        form: "classification", "labels", "detection", "segmentation", "text regions", "text", "embedding",
+            "regression", "landmarks", "image" or "unknown".
+        decoder: what ``--decoder`` calls it.
+        reason: why the outputs are read so, for people.
+        tensors: what `answer` and `targets` need.
+        head: the tensors whose feature maps explain the answer.
+        axes: tensor -> the axis that counts pictures, where that is not 0.
+        differentiable: False where the answer is chosen by operators that pass no gradient on.
+    """
+
+    graph: Graph
+    form: str
+    decoder: str
+    reason: str
+    tensors: tuple[str, ...]
+    head: tuple[str, ...] = ()
+    axes: Mapping[str, int | None] = field(default_factory=dict)
+    differentiable: bool = True
+
+    accepts = frozenset[str]()  # names of the question's attributes that mean something here
+
+    def answer(self, rows: Rows, *, top: int = 3) -> Answer:
+        """What the outputs say about one picture; ``rows`` are its values by tensor name, without the batch axis."""
+        raise TypeError("a reading answers")
+
+    def targets(self, rows: Rows, question: Question) -> list[Target]:
+        """The numbers that the question is about, on one picture.
+
+        Raises:
+            UsageError: the question does not fit this form, or names nothing that is there.
+        """
+        raise TypeError("a reading has targets")
+
+    def check(self, question: Question) -> None:
+        """Raises UsageError for a part of the question that this form has no use for."""
+        for name in question.given():
+            if name not in self.accepts:
+                takes = ", ".join(f"--{n}" for n in sorted(self.accepts)) or "no such option"
+                raise UsageError(
+                    f"--{name} means nothing for {self.graph.name}, which is read as {self.reason}; "
+                    f"it takes {takes} (--decoder overrules)"
+                )

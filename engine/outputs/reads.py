@@ -1,0 +1,363 @@
+"""How one number is read from a model's outputs: the closed set of reads that a `Target` is made of.
+
+Every read is a small frozen record that can be stored and that works on NumPy arrays and on torch tensors alike (on
+these differentiably). It gets the values of its tensors for one picture, that is without the batch axis, by tensor
+name, and returns one number. ``batch_axis`` says which axis of the whole tensor counts the pictures: 0 nearly always,
+1 for sequences with time first (T, N, K), None for tensors that hold one picture only (boxes after suppression).
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+Rows = Mapping[str, Any]
+SIDES = ("left", "top", "right", "bottom")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Read:
+    """What all reads share.
+
+    Attributes:
+        batch_axis: the axis of the tensor that counts pictures, or None.
+    """
+
+    batch_axis: int | None = 0
+    kind: ClassVar[str] = ""
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors that it needs."""
+        raise TypeError("a read names its tensors")
+
+    def value(self, rows: Rows) -> Any:
+        """The number, a scalar of the rows' own library."""
+        raise TypeError("a read has a value")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that `from_json` reads back; arrays are packed (see `_packed`)."""
+        stored = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "batch_axis"}
+        return {"read": self.kind, **stored, **({} if self.batch_axis == 0 else {"batch_axis": self.batch_axis})}
+
+
+@dataclass(frozen=True, eq=False)
+class _OfOneTensor(Read):
+    tensor: str
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        return (self.tensor,)
+
+
+@dataclass(frozen=True, eq=False)
+class Channel(_OfOneTensor):
+    """The mean of a channel over all positions; the entry itself where the tensor is a vector.
+
+    Attributes:
+        index: the channel: a class, or a unit.
+        axis: the channel axis of the whole tensor, batch axis included.
+    """
+
+    index: int
+    axis: int = 1
+    kind = "channel"
+
+    def value(self, rows: Rows) -> Any:
+        channel = _channel(rows[self.tensor], self)
+        return channel.mean() if channel.ndim else channel
+
+
+@dataclass(frozen=True, eq=False)
+class Masked(_OfOneTensor):
+    """The sum of a channel over a mask.
+
+    Seg-Grad-CAM (Vinogradova et al. 2020, arXiv:2002.11434) is Grad-CAM of this number for a class's logit map.
+
+    Attributes:
+        index: the channel, or None where the tensor is one map without a channel axis.
+        mask: (H, W) float32 weights, of the tensor's own height and width.
+        axis: as for `Channel`.
+    """
+
+    index: int | None
+    mask: np.ndarray
+    axis: int = 1
+    kind = "masked"
+
+    def value(self, rows: Rows) -> Any:
+        row = rows[self.tensor]
+        channel = row if self.index is None else _channel(row, self)
+        weights = self.mask if isinstance(channel, np.ndarray) else channel.new_tensor(self.mask)
+        return (channel * weights).sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Entry(Read):
+    """One entry of a tensor, or the sum of several: a neuron, a box's class score (objectness and class).
+
+    Attributes:
+        entries: (tensor, place) pairs; places are indices into the tensor without its batch axis.
+        log_odds: the entries are probabilities, and log(p / (1 - p)) of each is wanted: the logit before a sigmoid.
+    """
+
+    entries: tuple[tuple[str, tuple[int, ...]], ...]
+    log_odds: bool = False
+    kind = "entry"
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(tensor for tensor, _ in self.entries))
+
+    def value(self, rows: Rows) -> Any:
+        found = [rows[tensor][place] for tensor, place in self.entries]
+        if self.log_odds:
+            found = [_log_odds(p) for p in found]
+        return sum(found[1:], start=found[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Box(_OfOneTensor):
+    """One number of one box, in pixels of the model's input.
+
+    Attributes:
+        places: where the box's four numbers lie in the tensor without its batch axis.
+        form: "cxcywh", "ltrb" or "tlbr".
+        of: "left", "top", "right", "bottom", or "iou" with ``reference``.
+        scale: (horizontal, vertical) factors that make pixels of the stored numbers.
+        reference: (left, top, right, bottom) for "iou".
+    """
+
+    places: tuple[tuple[int, ...], ...]
+    form: str
+    of: str
+    scale: tuple[float, float] = (1.0, 1.0)
+    reference: tuple[float, float, float, float] | None = None
+    kind = "box"
+
+    def value(self, rows: Rows) -> Any:
+        row = rows[self.tensor]
+        sides = _sides([row[place] for place in self.places], self.form, self.scale)
+        if self.of != "iou":
+            return sides[SIDES.index(self.of)]
+        if self.reference is None:
+            raise ValueError("Box of 'iou' needs a reference box")
+        return _iou(sides, self.reference)
+
+
+@dataclass(frozen=True, eq=False)
+class Cosine(_OfOneTensor):
+    """The cosine of the angle to a reference vector, a constant.
+
+    Attributes:
+        reference: as many numbers as the tensor has for one picture.
+    """
+
+    reference: np.ndarray
+    kind = "cosine"
+
+    def value(self, rows: Rows) -> Any:
+        vector = rows[self.tensor].reshape(-1)
+        reference = _like(self.reference.reshape(-1), vector)
+        length = ((vector * vector).sum() * (reference * reference).sum()) ** 0.5
+        return (vector * reference).sum() / (length + 1e-30)
+
+
+@dataclass(frozen=True, eq=False)
+class Distance(_OfOneTensor):
+    """Minus the squared Euclidean distance to a reference: high is near.
+
+    With a reference of zeros it is minus the squared norm, so a `Target` with ``sign`` -1 asks what makes the norm.
+
+    Attributes:
+        reference: as many numbers as the tensor (or its ``index``) has for one picture.
+        index: one entry of a vector, or None for the whole.
+    """
+
+    reference: np.ndarray
+    index: int | None = None
+    kind = "distance"
+
+    def value(self, rows: Rows) -> Any:
+        vector = rows[self.tensor].reshape(-1)
+        if self.index is not None:
+            vector = vector[self.index : self.index + 1]
+        difference = vector - _like(self.reference.reshape(-1), vector)
+        return -(difference * difference).sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Logsumexp(_OfOneTensor):
+    """log(sum(exp)) of a channel over all positions, or of the whole tensor: a smooth maximum.
+
+    Asks for a class wherever it may be: the evidence that any box of a detector has it.
+
+    Attributes:
+        index: the channel, or None for everything.
+        axis: as for `Channel`.
+        log_odds: the entries are probabilities; their logits are meant.
+    """
+
+    index: int | None = None
+    axis: int = 1
+    log_odds: bool = False
+    kind = "logsumexp"
+
+    def value(self, rows: Rows) -> Any:
+        row = rows[self.tensor]
+        values = row if self.index is None else _channel(row, self)
+        values = _log_odds(values) if self.log_odds else values
+        if isinstance(values, np.ndarray):
+            largest = values.max()
+            return largest + np.log(np.exp(values - largest).sum())
+        return values.reshape(-1).logsumexp(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Step(_OfOneTensor):
+    """One character of a read line: its lead over the best other symbol, summed over its time steps.
+
+    sum over t of y[t, c] - max over d != c of y[t, d]; on logits this equals the difference of the log-softmax, whose
+    normalizer cancels.
+
+    Attributes:
+        steps: the time steps at which the character was read.
+        index: the symbol.
+        axis: the symbols' axis of the tensor without its batch axis, 1 for (T, K), 0 for (K, T).
+        log: the values are probabilities, and their logarithms are meant.
+    """
+
+    steps: tuple[int, ...]
+    index: int
+    axis: int = 1
+    log: bool = False
+    kind = "step"
+
+    def value(self, rows: Rows) -> Any:
+        row = rows[self.tensor]
+        row = row if self.axis == 1 else row.T
+        total = 0.0
+        for step in self.steps:
+            symbols = row[step]
+            if self.log:
+                symbols = np.log(symbols + 1e-30) if isinstance(symbols, np.ndarray) else (symbols + 1e-30).log()
+            others = [part.max() for part in (symbols[: self.index], symbols[self.index + 1 :]) if len(part)]
+            best = max(others, key=lambda value: float(value.detach() if hasattr(value, "detach") else value))
+            total = total + symbols[self.index] - best
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Function(Read):
+    """A Python callable of the outputs; it cannot be stored, only named.
+
+    Attributes:
+        names: the tensors that it gets.
+        function: mapping of tensor name to one picture's value (numpy or torch) -> one number.
+    """
+
+    names: tuple[str, ...]
+    function: Callable[[Rows], Any]
+    kind = "function"
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        return self.names
+
+    def value(self, rows: Rows) -> Any:
+        return self.function({name: rows[name] for name in self.names})
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "read": self.kind,
+            "names": list(self.names),
+            "function": getattr(self.function, "__qualname__", None) or type(self.function).__name__,
+        }
+
+
+READS: dict[str, type[Read]] = {
+    read.kind: read for read in (Channel, Masked, Entry, Box, Cosine, Distance, Logsumexp, Step)
+}
+
+
+def from_json(stored: Mapping[str, Any]) -> Read:
+    """A read from what `Read.to_json` gave.
+
+    Raises:
+        ValueError: it names no read of this set, for instance a Python callable, which cannot be stored.
+    """
+    kind = stored.get("read")
+    if kind not in READS:
+        raise ValueError(f"read {kind!r} is none of {', '.join(READS)}")
+    return READS[kind](**{name: _unpacked(value) for name, value in stored.items() if name != "read"})
+
+
+def _channel(row: Any, read: Channel | Masked | Logsumexp) -> Any:
+    axis = read.axis - 1 if read.batch_axis is not None and read.axis > read.batch_axis else read.axis
+    return row[(slice(None),) * axis + (read.index,)]
+
+
+def _log_odds(p: Any) -> Any:
+    """log(p / (1 - p)), finite where float32 has rounded a probability to 0 or 1."""
+    tiny, largest = 1e-30, 1 - 2.0**-24
+    if isinstance(p, (np.ndarray, np.generic)):
+        inside = np.clip(p, tiny, largest)
+        return np.log(inside) - np.log1p(-inside)
+    inside = p.clamp(tiny, largest)
+    return inside.log() - (-inside).log1p()
+
+
+def _sides(numbers: list[Any], form: str, scale: tuple[float, float]) -> list[Any]:
+    """[left, top, right, bottom] in pixels."""
+    a, b, c, d = numbers
+    horizontal, vertical = scale
+    if form == "cxcywh":
+        return [(a - c / 2) * horizontal, (b - d / 2) * vertical, (a + c / 2) * horizontal, (b + d / 2) * vertical]
+    if form == "tlbr":
+        a, b, c, d = b, a, d, c
+    return [a * horizontal, b * vertical, c * horizontal, d * vertical]
+
+
+def _iou(sides: list[Any], reference: tuple[float, float, float, float]) -> Any:
+    left, top, right, bottom = sides
+    width = _smaller(right, reference[2]) - _larger(left, reference[0])
+    height = _smaller(bottom, reference[3]) - _larger(top, reference[1])
+    shared = _larger(width, 0.0) * _larger(height, 0.0)
+    own = (reference[2] - reference[0]) * (reference[3] - reference[1])
+    return shared / ((right - left) * (bottom - top) + own - shared)
+
+
+def _larger(value: Any, bound: float) -> Any:
+    return value.clamp(min=bound) if hasattr(value, "clamp") else np.maximum(value, bound)
+
+
+def _smaller(value: Any, bound: float) -> Any:
+    return value.clamp(max=bound) if hasattr(value, "clamp") else np.minimum(value, bound)
+
+
+def _like(values: np.ndarray, like: Any) -> Any:
+    return values if isinstance(like, np.ndarray) else like.new_tensor(values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return _packed(value)
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _packed(array: np.ndarray) -> dict[str, Any]:
+    """float32 numbers, little endian, zlib-compressed, base64."""
+    data = zlib.compress(np.ascontiguousarray(array, dtype="<f4").tobytes(), 6)
+    return {"shape": list(array.shape), "float32": base64.b64encode(data).decode()}
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        data = np.frombuffer(zlib.decompress(base64.b64decode(value["float32"])), dtype="<f4")
+        return data.reshape(value["shape"]).astype(np.float32)
+    return tuple(_unpacked(part) for part in value) if isinstance(value, list) else value

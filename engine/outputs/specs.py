@@ -1,0 +1,55 @@
+"""What a person writes for a target, in parts: ``top:3``, ``all:0.5``, a class by name or number."""
+
+from __future__ import annotations
+
+import re
+from numbers import Integral
+from typing import Any
+
+from ...errors import UsageError
+from ..graph.graph import Graph
+from ..graph.labels import find_class
+
+_TOP = re.compile(r"top:(\d+)")
+_ALL = re.compile(r"all(?::(0?\.\d+|[01](?:\.0*)?))?")
+_NUMBER = re.compile(r"[+-]?\d+")
+
+
+def top_count(spec: Any) -> int | None:
+    """K of ``top:K``, or None for anything else.
+
+    Raises:
+        UsageError: K is 0.
+    """
+    match = _TOP.fullmatch(spec.strip()) if isinstance(spec, str) else None
+    if match is None:
+        return None
+    if int(match[1]) < 1:
+        raise UsageError(f"top:{match[1]} asks for no class; use top:1 or more")
+    return int(match[1])
+
+
+def least_probability(spec: Any) -> float | None:
+    """P of ``all:P`` (0.5 for ``all`` alone), or None for anything else."""
+    match = _ALL.fullmatch(spec.strip()) if isinstance(spec, str) else None
+    return None if match is None else float(match[1] or 0.5)
+
+
+def class_index(graph: Graph, spec: Any, classes: int | None) -> int:
+    """The class that is meant by a number or a name.
+
+    Raises:
+        UsageError: it is neither, or there is no such class.
+    """
+    if isinstance(spec, Integral) and not isinstance(spec, bool):
+        index = int(spec)
+    elif not isinstance(spec, str):
+        raise UsageError(f"target {spec!r} is neither a class nor a `Target`; give an index, a name or unit:LAYER:UNIT")
+    elif _NUMBER.fullmatch(spec.strip()):
+        index = int(spec)
+    else:
+        index = find_class(graph, spec)
+    if index < 0 or (classes is not None and index >= classes):
+        known = "" if classes is None else f": {graph.name} has {classes} classes, 0 to {classes - 1}"
+        raise UsageError(f"class {index} is out of range{known}")
+    return index

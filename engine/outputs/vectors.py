@@ -1,0 +1,274 @@
+"""Vectors that are no classes: embeddings, regressions, landmarks, and numbers of which nothing is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..graph.labels import class_name
+from .facts import Facts
+from .reading import Answer, Question, Reading
+from .reads import Channel, Cosine, Distance, Entry, Read, Rows
+from .specs import class_index, top_count
+from .target import Target
+
+_NORMS = frozenset({"ReduceL2", "ReduceSumSquare", "ReduceSum", "Sqrt", "Pow", "Mul", "Clip", "Max", "Expand", "Add",
+                    "Unsqueeze", "Reshape", "Cast", "Identity", "Abs"})  # fmt: skip
+_FEATURES = frozenset({"GlobalAveragePool", "ReduceMean", "GlobalMaxPool", "LayerNormalization", "BatchNormalization"})
+
+
+@dataclass(frozen=True, eq=False)
+class Values(Answer):
+    """Numbers with names.
+
+    Attributes:
+        values: (name, number) pairs.
+    """
+
+    values: tuple[tuple[str, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"values": [{"index": i, "name": n, "value": v} for i, (n, v) in enumerate(self.values)]}
+
+    def text(self) -> str:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in self.values[:12])
+        return shown + (f", ... ({len(self.values)} values)" if len(self.values) > 12 else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding(Answer):
+    """A vector that stands for the picture.
+
+    Attributes:
+        vector: (D,) float32.
+        norm: its length, before the file's own normalization where it has one.
+    """
+
+    vector: np.ndarray
+    norm: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"embedding": [float(v) for v in self.vector], "norm": self.norm}
+
+    def text(self) -> str:
+        return f"an embedding of {len(self.vector)} numbers, norm {self.norm:.4g}"
+
+    def similarity(self, other: np.ndarray) -> float:
+        """The cosine with another vector."""
+        length = float(np.linalg.norm(self.vector) * np.linalg.norm(other))
+        return float(self.vector @ other.reshape(-1)) / length if length else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingReading(Reading):
+    """Attributes:
+    tensor: the vector before a final normalization, whose direction is the output's.
+    """
+
+    tensor: str = field(kw_only=True)
+
+    accepts = frozenset({"like"})
+
+    def answer(self, rows: Rows, *, top: int = 3) -> Embedding:
+        vector = np.asarray(rows[self.tensor], np.float32).reshape(-1)
+        return Embedding(vector, float(np.linalg.norm(vector)))
+
+    def targets(self, rows: Rows, question: Question) -> list[Target]:
+        self.check(question)
+        vector = np.asarray(rows[self.tensor]).reshape(-1)
+        if question.like is not None:
+            like = np.asarray(question.like, np.float32).reshape(-1)
+            if like.size != vector.size:
+                raise UsageError(
+                    f"--like has {like.size} numbers, but the embedding of {self.graph.name} has {vector.size}"
+                )
+            return [Target(Cosine(self.tensor, like), "similarity")]
+        if question.target is not None:
+            row = rows[self.tensor]
+            return [
+                Target(_one(self.tensor, i, np.shape(row)), f"number {i}") for i in _chosen(self, row, question.target)
+            ]
+        nothing = np.zeros(vector.size, np.float32)
+        return [Target(Distance(self.tensor, nothing), "norm (squared)", sign=-1.0)]
+
+
+@dataclass(frozen=True, eq=False)
+class ValueReading(Reading):
+    """Numbers, each with its own meaning.
+
+    Attributes:
+        tensor: of the numbers.
+        kind: "value" or "point"; for names.
+        scale: (horizontal, vertical) factors that make pixels of a landmark's numbers.
+    """
+
+    tensor: str = field(kw_only=True)
+    kind: str = field(kw_only=True, default="value")
+    scale: tuple[float, float] = field(kw_only=True, default=(1.0, 1.0))
+
+    accepts = frozenset({"to"})
+
+    def answer(self, rows: Rows, *, top: int = 3) -> Answer:
+        vector = np.asarray(rows[self.tensor], np.float64).reshape(-1)
+        if self.kind == "point":
+            pairs = vector.reshape(-1, 2) * np.asarray(self.scale)
+            return Points(tuple((float(x), float(y)) for x, y in pairs))
+        names = [self._name(i, len(vector)) for i in range(len(vector))]
+        return Values(tuple(zip(names, vector.tolist(), strict=True)))
+
+    def _name(self, index: int, count: int) -> str:
+        if self.kind == "point":
+            return f"point {index // 2 + 1} {'xy'[index % 2]}"
+        if self.graph.labels is not None and len(self.graph.labels) == count:
+            return class_name(self.graph, index)
+        return "value" if count == 1 else f"value {index}"
+
+    def targets(self, rows: Rows, question: Question) -> list[Target]:
+        self.check(question)
+        row = rows[self.tensor]
+        chosen = _chosen(self, row, question.target)
+        names = [self._name(i, np.size(row)) for i in chosen]
+        if question.to is None:
+            return [Target(_one(self.tensor, i, np.shape(row)), n) for i, n in zip(chosen, names, strict=True)]
+        wanted = np.asarray([question.to], np.float32)
+        return [
+            Target(Distance(self.tensor, wanted, i), f"{n}, distance to {question.to:g}")
+            for i, n in zip(chosen, names, strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Points(Answer):
+    """Landmarks (x, y) in pixels of the model's input."""
+
+    points: tuple[tuple[float, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"points": [[round(x, 2), round(y, 2)] for x, y in self.points]}
+
+    def text(self) -> str:
+        return f"{len(self.points)} points: " + "; ".join(f"{x:.0f},{y:.0f}" for x, y in self.points[:12])
+
+
+def embedding(facts: Facts, forced: bool = False) -> EmbeddingReading | None:
+    """(N, D): a vector of unit length, of pooled features, or named so."""
+    found = _vector(facts)
+    if found is None or found[1] < 2:
+        return None
+    name, count = found
+    raw = _before_norm(facts, name)
+    why = "divided by its own length" if raw else "pooled features" if _is_pooled(facts, name) else None
+    if facts.named(name, "embed", "feature", "descriptor"):
+        why = f"an output named '{name}'"
+    if not forced and (why is None or facts.head(name) is not None):
+        return None
+    tensor = raw or name
+    reason = f"an embedding of {count} numbers ({why or 'as asked'})"
+    return EmbeddingReading(facts.graph, "embedding", "embedding", reason, (tensor,), (tensor,), tensor=tensor)
+
+
+def landmarks(facts: Facts, forced: bool = False) -> ValueReading | None:
+    """(N, 2 P) or (N, P, 2): points, by name."""
+    name = next((n for n in facts.names if facts.named(n, "landmark", "keypoint", "kpt", "kps")), None)
+    name = name or (facts.names[0] if forced else None)
+    if name is None or not facts.is_float(name):
+        return None
+    shape = facts.shape(name)
+    if len(shape) not in (2, 3) or int(np.prod(shape[1:])) % 2 or (len(shape) == 3 and shape[2] != 2):
+        return None
+    low, high = facts.range(name)
+    share = not (low < -0.5 or high > 1.5)
+    height, width = facts.size
+    reason = f"{int(np.prod(shape[1:])) // 2} landmarks, x and y {'as shares of the sides' if share else 'in pixels'}"
+    scale = (float(width), float(height)) if share else (1.0, 1.0)
+    return ValueReading(
+        facts.graph, "landmarks", "landmarks", reason, (name,), (name,), tensor=name, kind="point", scale=scale
+    )
+
+
+def regression(facts: Facts, forced: bool = False) -> ValueReading | None:
+    """(N, 1) without a sigmoid, or numbers named as such."""
+    found = _vector(facts)
+    if found is None or facts.head(found[0]) is not None:
+        return None
+    name, count = found
+    told = facts.named(name, "age", "value", "regress", "angle", "pose", "yaw", "offset", "bbox")
+    if not forced and not (count == 1 or told):
+        return None
+    reason = f"{count} value{'s' if count > 1 else ''} (no softmax, no sigmoid{', by name' if told else ''})"
+    return ValueReading(facts.graph, "regression", "regression", reason, (name,), (name,), tensor=name)
+
+
+def numbers(facts: Facts, forced: bool = False) -> ValueReading | None:
+    """(N, K) of which nothing tells whether they are classes: shown as they are."""
+    found = _vector(facts)
+    if found is None:
+        return None
+    name, count = found
+    reason = (
+        f"{count} numbers: no softmax, no class names, no telling name; shown as they are "
+        "(--decoder softmax if they are class logits)"
+    )
+    return ValueReading(facts.graph, "unknown", "values", reason, (name,), (name,), tensor=name)
+
+
+def _vector(facts: Facts) -> tuple[str, int] | None:
+    for name in facts.names:
+        shape = facts.shape(name)
+        if facts.is_float(name) and len(shape) >= 2 and shape[0] == 1 and sum(size > 1 for size in shape[1:]) <= 1:
+            return name, int(np.prod(shape[1:]))
+    return None
+
+
+def _before_norm(facts: Facts, name: str) -> str | None:
+    """The vector that a final division by its own length, or LpNormalization, was given."""
+    producer = facts.graph.index.producer
+    node = producer.get(name)
+    while node is not None and node.op_type in ("Identity", "Reshape", "Flatten", "Squeeze", "Cast"):
+        node = producer.get(node.input[0])
+    if node is None:
+        return None
+    if node.op_type == "LpNormalization":
+        return str(node.input[0])
+    if node.op_type != "Div":
+        return None
+    vector, seen, stack, is_length = node.input[0], set[str](), [node.input[1]], False
+    while stack:
+        step = stack.pop()
+        inner = producer.get(step)
+        if step in seen or step == vector or inner is None:
+            continue
+        seen.add(step)
+        if inner.op_type not in _NORMS:
+            return None
+        is_length |= inner.op_type in ("ReduceL2", "Sqrt")
+        stack.extend(inner.input)
+    return str(vector) if is_length else None
+
+
+def _is_pooled(facts: Facts, name: str) -> bool:
+    """Whether the vector is a feature map's mean, moved or normalized at most, with no dense layer behind."""
+    producer = facts.graph.index.producer
+    node = producer.get(name)
+    while node is not None and node.op_type in ("Flatten", "Reshape", "Squeeze", "Identity", "Cast"):
+        node = producer.get(node.input[0])
+    return node is not None and node.op_type in _FEATURES
+
+
+def _chosen(reading: Reading, row: Any, spec: Any) -> list[int]:
+    """The numbers that are asked about; the largest where none is named."""
+    vector = np.asarray(row).reshape(-1)
+    top = 1 if spec is None else top_count(spec)
+    if top is not None:
+        return [int(i) for i in np.argsort(-vector, kind="stable")[:top]]
+    return [class_index(reading.graph, spec, len(vector))]
+
+
+def _one(tensor: str, index: int, shape: tuple[int, ...]) -> Read:
+    """The read of one number of a vector, whichever axis it lies along."""
+    if len(shape) == 1:
+        return Channel(tensor, index)
+    return Entry(((tensor, tuple(int(i) for i in np.unravel_index(index, shape))),))

@@ -1,0 +1,250 @@
+"""The YOLO family's outputs: one table with a row of coordinates and scores for each place of a grid.
+
+| kind | table | coordinates | score |
+|---|---|---|---|
+| YOLOv8, 9, 11, 12 | (N, 4 + K, A) | centre and size, pixels | K sigmoids; with masks, 32 coefficients more |
+| YOLOv5, YOLOv7 | (N, A, 5 + K) | centre and size, pixels | objectness times K sigmoids, three anchors a cell |
+| YOLOX | (N, A, 5 + K) | offsets in cells, log sizes | the same, one anchor a cell |
+| end to end (YOLOv10, YOLO26, exports with suppression) | (N, D, 6) | corners, pixels | score, class |
+
+Sources: the exporters' own code (ultralytics ``head.py``, yolov5 ``models/yolo.py``, YOLOX ``yolo_head.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+
+import numpy as np
+
+from .boxes import BoxTable, Candidates, DetectionReading, corners, score_reads
+from .entries import movers
+from .facts import Facts
+from .reads import Entry, Logsumexp, Rows
+from .selection import before_selection
+
+_STRIDES = (4, 8, 16, 32, 64, 128)
+_SIGMOID_SLACK = 1e-4
+
+
+def yolov8(facts: Facts, forced: bool = False) -> DetectionReading | None:
+    """(N, 4 + K, A), classes without objectness; (N, 4 + K + 32, A) with (N, 32, h, w) prototypes of masks."""
+    table = _table(facts, forced, anchors=1, extra=4)
+    if table is None:
+        return None
+    name, features, count, axis = table
+    if not forced and facts.source_shape(name).index(count, 1) == 1:  # (N, A, 4 + K) is the older families' order
+        return None
+    prototypes = _prototypes(facts)
+    kept = facts.shape(prototypes)[1] if prototypes else 0
+    kept += _other_columns(facts)
+    classes = features - 4 - kept
+    if classes < 1:
+        return None
+    masks = _masks(facts, prototypes, axis, 4 + classes) if prototypes else None
+    title = "YOLOv8 with masks" if prototypes else "YOLOv8"
+    return _reading(facts, "yolov8-seg" if prototypes else "yolov8", title, name, axis, 4, classes, None, masks,
+                    (prototypes,) if prototypes else ())  # fmt: skip
+
+
+def yolov5(facts: Facts, forced: bool = False) -> DetectionReading | None:
+    """(N, A, 5 + K) with objectness in column 4 and coordinates in pixels."""
+    table = _table(facts, forced, anchors=3, extra=5) or _table(facts, forced, anchors=1, extra=5)
+    if table is None or (not forced and _raw_offsets(facts, table)):
+        return None
+    name, features, _, axis = table
+    return _reading(facts, "yolov5", "YOLOv5", name, axis, 5, features - 5, 4)
+
+
+def yolox(facts: Facts, forced: bool = False) -> DetectionReading | None:
+    """(N, A, 5 + K) with offsets in cells and logarithms of sizes, as YOLOX exports it."""
+    table = _table(facts, forced, anchors=1, extra=5)
+    if table is None or (not forced and not _raw_offsets(facts, table)):
+        return None
+    name, features, count, axis = table
+    grid = _grid(facts.size, count)
+    if grid is None:
+        return None
+    return _reading(facts, "yolox", "YOLOX", name, axis, 5, features - 5, 4, grid=grid)
+
+
+def end_to_end(facts: Facts, forced: bool = False) -> DetectionReading | None:
+    """(N, D, 6): left, top, right, bottom, score, class, chosen inside the file, the surest first."""
+    name = facts.names[0]
+    shape = facts.shape(name)
+    if len(shape) != 3 or 6 not in shape[1:] or not facts.is_float(name) or (not forced and not facts.selects):
+        return None
+    axis = 2 if shape[2] == 6 else 1
+    origin = before_selection(facts, (name,))
+
+    def decode(rows: Rows) -> Candidates:
+        table = rows[name] if axis == 2 else rows[name].T
+        return Candidates(np.asarray(table[:, :4], np.float64), table[:, 4:5], table[:, 5].round().astype(int))
+
+    reason = f"boxes chosen inside the file, {_shown(facts, name)}: corners in pixels, score, class"
+    return DetectionReading(
+        facts.graph, "detection", "end-to-end", reason, (name, *origin.tensors), origin.head or (name,),
+        differentiable=origin.score is not None, decode=decode, score=origin.of(decode), thin=False,
+    )  # fmt: skip
+
+
+def _reading(
+    facts: Facts, decoder: str, title: str, name: str, axis: int, first: int, classes: int, objectness: int | None,
+    masks: Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]] | None = None, more: tuple[str, ...] = (),
+    grid: tuple[np.ndarray, np.ndarray] | None = None,
+) -> DetectionReading:  # fmt: skip
+    probability = _are_probabilities(facts, name, axis, 4, classes + (objectness is not None))
+    reads = score_reads(facts.graph, name, probability)
+
+    def spot(candidate: int, column: int) -> tuple[int, int]:
+        return (candidate, column) if axis == 2 else (column, candidate)
+
+    def score(rows: Rows, candidate: int, index: int) -> Entry:
+        columns = [first + index] if objectness is None else [objectness, first + index]
+        if objectness is not None and classes == 0:
+            columns = [objectness]
+        return reads(*(spot(candidate, column) for column in columns))
+
+    def decode(rows: Rows) -> Candidates:
+        table = np.asarray(rows[name] if axis == 2 else rows[name].T, np.float64)
+        scores = table[:, first : first + classes] if classes else np.ones((len(table), 1))
+        scores = scores if probability else 1 / (1 + np.exp(-np.clip(scores, -700, 700)))
+        if objectness is not None:
+            sure = table[:, objectness : objectness + 1]
+            scores = scores * (sure if probability else 1 / (1 + np.exp(-np.clip(sure, -700, 700))))
+        boxes = _ungridded(table[:, :4], grid) if grid else table[:, :4]
+        return Candidates(corners(boxes, "cxcywh"), scores, None, masks(rows, table) if masks else None)
+
+    # a grid's sizes are exponentials: the stored numbers are no linear function of the box's sides
+    sides = None if grid else BoxTable(name, lambda i: tuple(spot(i, c) for c in range(4)), "cxcywh")
+    where = Logsumexp  # a class wherever it may be
+    many = f"{max(classes, 1)} class{'es' if classes > 1 else ''}"
+    how = "cells of a grid" if grid else "pixels"
+    return DetectionReading(
+        facts.graph, "detection", decoder, f"{title} by its shape {_shown(facts, name)}: {many}, boxes in {how}",
+        (name, *more, *(n for n in movers(facts.graph, name) if probability and n in _logits(facts, name))), (name,),
+        decode=decode, score=score, table=sides, classes=max(classes, 1),
+        anywhere=(lambda index: where(name, first + index, axis, probability)) if classes else None,
+    )  # fmt: skip
+
+
+def _table(facts: Facts, forced: bool, anchors: int, extra: int) -> tuple[str, int, int, int] | None:
+    """(output, columns, candidates, axis of the columns) of a table whose length is that of a grid."""
+    for name in facts.names:
+        shape = facts.shape(name)
+        if len(shape) != 3 or shape[0] != 1 or not facts.is_float(name):
+            continue
+        for axis in (1, 2):
+            columns, count = shape[axis], shape[3 - axis]
+            if columns < extra or (columns == 4 and extra == 4):
+                continue
+            fits = count % anchors == 0 and _grid(facts.size, count // anchors) is not None
+            if (fits and columns < count) or (forced and columns < count):
+                return name, columns, count, axis
+    return None
+
+
+def _grid(size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """((A, 2) cells, column and row; (A, 1) strides) of the levels whose cells add up to ``count``, or None."""
+    for strides in _levels():
+        shapes = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
+        if sum(rows * columns for rows, columns in shapes) == count:
+            cells = [
+                np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
+                for rows, columns in shapes
+            ]
+            steps = [np.full((len(c), 1), s) for c, s in zip(cells, strides, strict=True)]
+            return np.concatenate(cells).astype(np.float64), np.concatenate(steps).astype(np.float64)
+    return None
+
+
+def _levels() -> Iterator[tuple[int, ...]]:
+    """Sets of strides, those of the published families first, then any run of them."""
+    yield from [(8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32)]
+    for length in range(1, 6):
+        for strides in combinations((2, *_STRIDES), length):
+            if all(b == 2 * a for a, b in zip(strides, strides[1:], strict=False)):
+                yield strides
+
+
+def _ungridded(numbers: np.ndarray, grid: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    cells, strides = grid
+    return np.concatenate(
+        [(numbers[:, :2] + cells) * strides, np.exp(np.clip(numbers[:, 2:4], -20, 20)) * strides], axis=1
+    )
+
+
+def _raw_offsets(facts: Facts, table: tuple[str, int, int, int]) -> bool:
+    """Whether the coordinates are offsets in cells and logarithms: far smaller than pixels, on YOLOX's own levels."""
+    name, _, count, axis = table
+    found = facts.probe.get(name)
+    if found is None or count != sum(-(-facts.size[0] // s) * -(-facts.size[1] // s) for s in (8, 16, 32)):
+        return False
+    numbers = found[0, :4] if axis == 1 else found[0, :, :4]
+    return bool(np.abs(numbers).max() < max(facts.size) / 8)
+
+
+def _are_probabilities(facts: Facts, name: str, axis: int, first: int, columns: int) -> bool:
+    found = facts.probe.get(name)
+    if found is None:
+        return True
+    part = found[0, first : first + columns] if axis == 1 else found[0, :, first : first + columns]
+    return bool(part.size and part.min() >= -_SIGMOID_SLACK and part.max() <= 1 + _SIGMOID_SLACK)
+
+
+def _prototypes(facts: Facts) -> str | None:
+    """The output with the prototypes of masks, (N, P, h, w), beside the table."""
+    for name in facts.names[1:]:
+        shape = facts.shape(name)
+        if len(shape) == 4 and shape[1] in (16, 32, 64) and shape[2] > 4 and shape[3] > 4:
+            return name
+    return None
+
+
+def _other_columns(facts: Facts) -> int:
+    """Columns after the classes that the file's metadata tells of: keypoints or an angle."""
+    task = facts.metadata.get("task")
+    if task == "obb":
+        return 1
+    if task == "pose":
+        numbers = [int(part) for part in facts.metadata.get("kpt_shape", "").strip("[]() ").split(",") if part.strip()]
+        return int(np.prod(numbers)) if len(numbers) == 2 else 0
+    return 0
+
+
+def _masks(
+    facts: Facts, prototypes: str, axis: int, first: int
+) -> Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]]:
+    """For a picture's outputs, the function from a candidate to its mask over the input, cut to its box."""
+    from ..attribution.maps import resized
+
+    size = facts.size
+
+    def of_picture(rows: Rows, table: np.ndarray) -> Callable[[int], np.ndarray]:
+        planes = np.asarray(rows[prototypes], np.float64)
+
+        def mask(candidate: int) -> np.ndarray:
+            coefficients = table[candidate, first : first + len(planes)]
+            logits = np.tensordot(coefficients, planes, axes=1)
+            whole = resized(logits[None], size)[0] > 0
+            left, top, right, bottom = corners(table[candidate : candidate + 1, :4], "cxcywh")[0]
+            inside = np.zeros(size, dtype=bool)
+            inside[max(int(top), 0) : max(int(np.ceil(bottom)), 0), max(int(left), 0) : max(int(np.ceil(right)), 0)] = 1
+            return whole & inside
+
+        return mask
+
+    return of_picture
+
+
+def _logits(facts: Facts, name: str) -> set[str]:
+    """The inputs of the sigmoids from which values only move to the output."""
+    from ..graph.operators import operator
+
+    names = set(movers(facts.graph, name))
+    heads = {n: node for n in names if (node := facts.graph.index.producer.get(n)) is not None}
+    return {node.input[0] for node in heads.values() if operator(node).head == "sigmoid"}
+
+
+def _shown(facts: Facts, name: str) -> str:
+    return "(" + ", ".join(["N", *map(str, facts.source_shape(name)[1:])]) + ")"

@@ -1,0 +1,95 @@
+"""``dream``: a photograph changed towards what a layer sees in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+from ..ascent.network import unit_layer
+from ..ascent.photograph import dream
+from ..ascent.recipe.presets import Preset, preset
+from ..ascent.recipe.tuning import tuned
+from ..graph.graph import Graph
+from ..graph.units import parse_units
+from ..record import Record
+from .events import OnEvent, ignore
+from .folder import locked
+from .photograph import Drawn, check_single, drawn, read_photo, steps_told
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to dream; see `ascent.dream`."""
+
+    preset: str | Preset = "dream"
+    size: int = 384
+    steps: int | None = None
+    seed: int = 0
+    strip: int = 0
+    device: str = "auto"
+    tuning: Mapping[str, float] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises UsageError for a preset or setting that no model can have."""
+        tuned(preset(self.preset), self.tuning)
+
+
+def run(
+    graph: Graph,
+    image: Any,
+    layer: Any,
+    units: str | Sequence[int] = "all",
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Drawn:
+    """A photograph changed towards what a layer, or some of its units, see in it.
+
+    Args:
+        graph: from `convscope.load`.
+        image: one picture, as for `given.sources`.
+        layer: what `Graph.layer` takes.
+        units: ``all``, ``0-63,70``, or numbers.
+        options: default DeepDream's octaves.
+        folder: writes ``dream.png``, ``before.png``, ``result.json`` and ``index.html`` there.
+        command: what the record says made it.
+        on_event: told of every step.
+
+    Raises:
+        UsageError: wrong use, or a folder that holds something else. RefusedInput: the picture cannot be read.
+    """
+    options = options or Options()
+    check_units(units)
+    options.check()
+    photo = read_photo(image, graph)
+    found = unit_layer(graph, layer)
+    asked = parse_units(units, found.channels or 0).indices if isinstance(units, str) else tuple(units)
+    chosen = None if units == "all" else asked
+    check_single(folder)
+    with locked(folder):
+        result = dream(
+            graph,
+            photo.pixels,
+            found,
+            chosen,
+            preset=options.preset,
+            size=options.size,
+            steps=options.steps,
+            seed=options.seed,
+            device=options.device,
+            strip=options.strip,
+            tuning=options.tuning,
+            progress=steps_told("dreaming", on_event),
+        )
+        return drawn(result, "dream", photo, {"layer_units": chosen or "all"}, folder, Record.of(graph, command))
+
+
+def check_units(units: str | Sequence[int]) -> None:
+    """Raises UsageError where the strongest units are asked for: a dream is one picture of all its units."""
+    if isinstance(units, str) and units.strip().startswith("top:"):
+        raise UsageError(f"--units '{units}': a dream is one picture of all its units; write all, or like 0-63,70")

@@ -1,0 +1,172 @@
+"""``filters``: what each unit of one layer, or of several, responds to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+from ..ascent.filters import filters
+from ..ascent.network import unit_layer
+from ..ascent.results import AscentResult
+from ..ascent.settings import checked_units
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..graph.units import Units, parse_units
+from ..pages.gallery import Item, pictures_page
+from ..record import Record, write
+from ..render.artifacts import write_text
+from .events import OnEvent, ignore
+from .folder import locked, unique
+from .result import Result
+from .units import Options, Wall, content, summary, wall_grid
+
+__all__ = ["Filtered", "Options", "run"]
+
+
+@dataclass(frozen=True, eq=False)
+class Filtered(Result):
+    """The result of `run`.
+
+    Attributes:
+        layers: per layer the pictures; where they are in a folder they are read when they are looked at.
+    """
+
+    layers: Sequence[AscentResult] = ()
+
+
+def run(
+    graph: Graph,
+    layer: Any,
+    units: str | Sequence[int] = "all",
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Filtered:
+    """Pictures that excite units most, with their verdicts.
+
+    Args:
+        graph: from `convscope.load`.
+        layer: what `Graph.layer` takes; or names and globs with commas, or a list: then several layers in a folder
+            each, under one page.
+        units: of every layer: ``all``, ``0-63,70``, ``top:36``, or numbers.
+        options: default the recipe ``convscope``.
+        folder: one PNG per unit, ``grid.png``, ``result.json`` and ``index.html``. Each unit is kept as soon as it is
+            finished; the same call goes on where an earlier one stopped. None keeps the pictures in the result.
+        command: what the record says made them.
+        on_event: told of steps, units and verdicts.
+
+    Raises:
+        UsageError: an unknown layer, unit or setting, or a folder that holds something else. RefusedInput: the model
+            gives NaN.
+    """
+    options = options or Options()
+    options.check()
+    layers = _layers(graph, layer)
+    asked = [_units(la, units) for la in layers]
+    record = Record.of(graph, command)
+    folders = [folder] if len(layers) == 1 or folder is None else _folders(folder, layers)
+    if folder is None:
+        folders = [None] * len(layers)
+    with locked(folder):
+        results = [
+            _one(graph, la, wanted, options, into, record, on_event)
+            for la, wanted, into in zip(layers, asked, folders, strict=True)
+        ]
+        if len(layers) == 1:
+            whole = content(results[0])
+            return Filtered(whole, None if folder is None else folder / "index.html", results)
+        whole = record.to_json({"layers": [_row(r, into) for r, into in zip(results, folders, strict=True)]})
+        if folder is None:
+            return Filtered(whole, None, results)
+        write(folder, whole)
+        return Filtered(whole, _index(graph, results, folders, folder, options, record), results)
+
+
+def _one(
+    graph: Graph,
+    layer: Layer,
+    units: Units,
+    options: Options,
+    folder: Path | None,
+    record: Record,
+    on_event: OnEvent,
+) -> AscentResult:
+    more = {
+        "top": units.top,
+        "start": options.start,
+        "noise": options.noise,
+        "neuron": options.neuron,
+    }
+    wall = Wall(layer.name, units.indices, options, folder, record, "units", on_event)
+    return wall.make(partial(filters, graph, layer, units.indices, **{**options.of_ascent(), **more}))
+
+
+def _layers(graph: Graph, layer: Any) -> list[Layer]:
+    """The layers asked for, in table order; of a glob those that have units.
+
+    Raises:
+        UsageError: one that is named has none, or there is none at all.
+    """
+    if isinstance(layer, list | tuple):
+        found = [la for one in layer for la in _layers(graph, one)]
+        return list({la.index: la for la in found}.values())
+    if not isinstance(layer, str):
+        return [unit_layer(graph, layer)]
+    matched = graph.match(layer)
+    if len(matched) == 1:
+        return [unit_layer(graph, matched[0])]
+    having = [la for la in matched if la.channels]
+    return having or [unit_layer(graph, la) for la in matched]
+
+
+def _units(layer: Layer, units: str | Sequence[int]) -> Units:
+    if isinstance(units, str):
+        return parse_units(units, layer.channels or 0)
+    return Units(tuple(checked_units(layer, units)))
+
+
+def _folders(folder: Path, layers: Sequence[Layer]) -> list[Path | None]:
+    """A folder of its own for each layer."""
+    if (folder / "units.jsonl").exists():
+        raise UsageError(f"{folder} holds the pictures of one layer; choose another folder with -o")
+    return [folder / f"{la.index:03d}-{unique(la.name, set())}" for la in layers]
+
+
+def _row(result: AscentResult, folder: Path | None) -> dict[str, Any]:
+    """A layer's line in the result of several."""
+    rows = result.to_json()["units"]
+    return {
+        "layer": result.layer,
+        "folder": None if folder is None else folder.name,
+        "preset": result.preset,
+        "units": len(rows),
+        **{status: [r["unit"] for r in rows if r["status"] == status] for status in ("weak", "dead")},
+    }
+
+
+def _index(
+    graph: Graph,
+    results: Sequence[AscentResult],
+    folders: Sequence[Path | None],
+    folder: Path,
+    options: Options,
+    record: Record,
+) -> Path:
+    """The page of several layers: each layer's grid, which leads to its own page."""
+    items = []
+    for result, into in zip(results, folders, strict=True):
+        assert into is not None
+        if len(result):
+            numbers: Mapping[str, Any] = {"units": len(result), "size": " x ".join(map(str, result.size))}
+            verdicts = summary(result.to_json()["units"])
+            picture = wall_grid(result, options)
+            items.append(Item(result.layer, picture, caption=verdicts, numbers=numbers, file=f"{into.name}/index.html"))
+    facts = {"layers": len(results), "preset": results[0].preset, "seed": results[0].seed}
+    html = pictures_page(f"{graph.name} · filters", items, facts=facts, command=record.command or "")
+    return write_text(folder / "index.html", html)

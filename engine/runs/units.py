@@ -1,0 +1,224 @@
+"""What `filters` and `maximize` share: their options, the folder that fills, its grid, numbers and page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..ascent.album import MANIFEST
+from ..ascent.making import Kept
+from ..ascent.many import Progress as Steps
+from ..ascent.recipe.presets import Noise, Preset, preset
+from ..ascent.recipe.tuning import tuned
+from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
+from ..pages.gallery import filters_page
+from ..record import FILE, Record, write
+from ..render.artifacts import save_png, write_text
+from ..render.grid import grid
+from .events import Note, OnEvent, Preview, Progress
+
+_REFRESH = 3  # seconds between reloads of a page that is being filled
+_NAMED = 12  # weak or dead units that the summary lists
+
+
+@dataclass(frozen=True)
+class Options:
+    """How pictures of units are made and shown.
+
+    Attributes:
+        preset, size, steps, seed, start, noise, neuron, strip, negative, batch, precision, device, tuning: as for
+            `ascent.filters`.
+        columns, margin: pictures per row of the grid (default the smallest square), pixels between them.
+        live: keep the page up to date while it is filled.
+        force: begin anew in a folder that holds something else, or the same.
+    """
+
+    preset: str | Preset = "convscope"
+    size: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    start: np.ndarray | None = None
+    noise: Noise | None = None
+    neuron: bool | None = None
+    strip: int = 0
+    negative: bool = False
+    batch: int | str = "auto"
+    precision: str = "auto"
+    device: str = "auto"
+    tuning: Mapping[str, float] = field(default_factory=dict)
+    columns: int | None = None
+    margin: int = 2
+    live: bool = False
+    force: bool = False
+
+    def check(self) -> None:
+        """Raises UsageError for a preset or setting that no model can have."""
+        tuned(preset(self.preset), self.tuning)
+        if self.margin < 0 or (self.columns is not None and self.columns < 1):
+            raise UsageError(
+                f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
+            )
+
+    def of_ascent(self) -> dict[str, Any]:
+        """The keywords of `ascent.filters` and `ascent.maximize` alike."""
+        names = (
+            "preset",
+            "size",
+            "steps",
+            "seed",
+            "strip",
+            "negative",
+            "batch",
+            "precision",
+            "device",
+            "tuning",
+            "force",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+class Wall:
+    """Units of one layer while they become pictures, in a folder or in memory.
+
+    Args:
+        layer: its name.
+        units: those asked for.
+        options: how they are made and shown.
+        folder: where they go, or None.
+        record: what made them.
+        kind: "units" or "classes".
+        on_event: told of every unit.
+
+    Raises:
+        UsageError: the folder holds the result of another command.
+    """
+
+    def __init__(
+        self,
+        layer: str,
+        units: Sequence[int],
+        options: Options,
+        folder: Path | None,
+        record: Record,
+        kind: str,
+        on_event: OnEvent,
+    ) -> None:
+        self._layer, self._units, self._options, self._folder = layer, list(units), options, folder
+        self._record, self._kind, self._on_event = record, kind, on_event
+        self._so_far: AscentResult | None = None
+        self._earlier: int | None = None  # units that an earlier run has finished
+        if folder is not None and not options.force:
+            _check_album(folder)
+
+    def make(self, ascent: Callable[..., AscentResult]) -> AscentResult:
+        """The finished result of an ascent that takes ``folder``, ``progress`` and ``on_unit``, and its files.
+
+        Where the work is interrupted, what is kept is said, and a page that fills itself stops reloading.
+        """
+        try:
+            result = ascent(folder=self._folder, progress=self._progress, on_unit=self._on_unit)
+        except BaseException as exc:
+            if self._folder is not None and self._options.live and self._so_far is not None:
+                with suppress(Exception):  # what ended the work is what the user must hear of
+                    self._page(self._so_far)
+            if isinstance(exc, KeyboardInterrupt) and self._folder is not None:
+                kept = len(self._so_far) if self._so_far is not None else self._earlier or 0
+                self._note(f"{kept} of {len(self._units)} {self._kind} are kept; the same command continues")
+            raise
+        result = replace(result, record=self._record)
+        self._say_verdicts(result)
+        if self._folder is not None:
+            self._write(result, self._folder)
+        return result
+
+    def _progress(self, steps: Steps) -> None:
+        total = len(self._units)
+        if self._earlier is None:
+            self._earlier = total - steps.total
+            if self._earlier:
+                self._note(f"{self._earlier} of {total} {self._kind} are finished in {self._folder}")
+            self._tell(self._earlier)
+        ahead = steps.batch * steps.step / steps.steps
+        self._tell(self._earlier + steps.done, min(ahead, steps.batch), f"step {steps.step}/{steps.steps}")
+
+    def _on_unit(self, so_far: AscentResult) -> None:
+        self._so_far = so_far = replace(so_far, record=self._record)
+        self._tell(len(so_far))
+        self._on_event(Preview(lambda: wall_grid(so_far, self._options)))
+        if self._options.live and self._folder is not None:
+            done = {row["unit"] for row in so_far.to_json()["units"]}
+            self._page(so_far, [u for u in self._units if u not in done], _REFRESH)
+
+    def _tell(self, done: int, ahead: float = 0.0, detail: str = "") -> None:
+        stage = f"{self._record.model['name']} {self._layer}"
+        self._on_event(Progress(stage, done, len(self._units), self._kind, ahead, detail))
+
+    def _note(self, text: str) -> None:
+        self._on_event(Note(text))
+
+    def _say_verdicts(self, result: AscentResult) -> None:
+        if not len(result) and self._units:
+            what = f"all {len(self._units)} {self._kind} of {self._layer} are dead"
+            self._note(f"{what}; without top: they are shown, crossed out")
+        verdicts = summary(result.to_json()["units"], self._kind)
+        if verdicts:
+            self._note(f"{self._layer}: {verdicts}")
+
+    def _write(self, result: AscentResult, folder: Path) -> None:
+        if len(result):
+            text = {"layer": result.layer, "preset": result.preset, "seed": result.seed}
+            save_png(folder / "grid.png", wall_grid(result, self._options), self._record.png_text(**text))
+        write(folder, content(result))
+        self._page(result)
+
+    def _page(self, result: AscentResult, waiting: Sequence[int] = (), refresh: int | None = None) -> None:
+        assert self._folder is not None
+        units = result.units
+        assert isinstance(units, Kept)
+        html = filters_page(
+            content(result),
+            {u: units.album.picture(u) for u in units.units},
+            starts={u: units.album.start(u) for u in units.units},
+            filmstrips={u: strip for u in units.units if (strip := units.album.strip(u))},
+            waiting=waiting,
+            command=self._record.command or "",
+            refresh=refresh,
+        )
+        write_text(self._folder / "index.html", html)
+
+
+def content(result: AscentResult) -> dict[str, Any]:
+    """The object of ``result.json`` of one layer."""
+    return {**result.to_json(), "grid": "grid.png" if len(result) else None}
+
+
+def wall_grid(result: AscentResult, options: Options) -> np.ndarray:
+    """All pictures of a result stitched, as the options say; small ones enlarged."""
+    units = result.units
+    tiles = [units.album.picture(u) for u in units.units] if isinstance(units, Kept) else [tile(u) for u in units]
+    return grid([enlarged(one) for one in tiles], options.columns, options.margin)
+
+
+def summary(rows: Sequence[Mapping[str, Any]], kind: str = "units") -> str:
+    """The verdicts in a line, ``53 of 64 units weak: 3, 8, ...; 2 dead: 11, 40``, or nothing where all are well."""
+    parts: list[str] = []
+    for status in (WEAK, DEAD):
+        found = [row["unit"] for row in rows if row["status"] == status]
+        if found:
+            of = f" of {len(rows)} {kind}" if not parts else ""
+            listed = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")
+            parts.append(f"{len(found)}{of} {status}: {listed}")
+    return "; ".join(parts)
+
+
+def _check_album(folder: Path) -> None:
+    if (folder / FILE).exists() and not (folder / MANIFEST).exists():
+        raise UsageError(
+            f"{folder} holds the result of another command; choose another folder with -o, or --force to write into it"
+        )

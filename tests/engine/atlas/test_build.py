@@ -1,0 +1,284 @@
+"""The atlas as a whole: complete, equal however it was made, and never made twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convscope.engine.activations.folder_pass import reduced_batches
+from convscope.engine.activations.statistics import UnitStatistics
+from convscope.engine.ascent.album import Album
+from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.many import Studio
+from convscope.engine.atlas import units
+from convscope.engine.atlas.build import Manner
+from convscope.engine.atlas.files import Folder
+from convscope.engine.atlas.numbers import Numbers, best_shown
+from convscope.engine.atlas.plan import FINE, Plan
+from convscope.engine.atlas.report import compiled, status, verified
+from convscope.engine.graph.graph import Graph
+from convscope.engine.pictures.read import model_input, read_image
+from convscope.errors import PartlyDone, UsageError
+
+from .places import fingerprint, made, network, photographs
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return network()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photographs(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def whole(graph: Graph, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An atlas made in one go by one process."""
+    folder = tmp_path_factory.mktemp("whole") / "atlas"
+    made(graph, photos, folder)
+    return folder
+
+
+def test_every_unit_of_every_layer_is_there(whole: Path) -> None:
+    found = status(Folder(whole))
+    assert [(row["name"], row["units"], row["fine"]) for row in found["layers"]] == [
+        ("relu1", 8, 8), ("relu2", 12, 12), ("fc", 5, 5),
+    ]  # fmt: skip
+    assert found["missing"] == 0
+    assert verified(Folder(whole))["missing"] == []
+    assert {p.name for p in whole.iterdir()} >= {"index.html", "app.js", "app.css", "d", "s", "u", "p", "manifest.json"}
+
+
+def test_the_same_call_again_makes_no_picture_and_changes_no_byte(
+    graph: Graph, photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fingerprint(whole)
+    times = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    monkeypatch.setattr(Studio, "make", lambda *_: pytest.fail("a picture was made again"))
+    made(graph, photos, whole)
+    assert fingerprint(whole) == before
+    changed = {p.name for p, t in times.items() if p.stat().st_mtime_ns != t}
+    assert changed <= {"manifest.json"}
+
+
+def test_pictures_are_those_of_filters(graph: Graph, photos: Path, whole: Path) -> None:
+    files = Folder(whole)
+    plan = Plan.read(files)
+    planned = plan.layers[1]
+    result = filters(graph, planned.layer, [3, 7], preset="lucid", size=16, steps=3)
+    for one in result.units:
+        pixels, record, _ = units.get(files, units.unit_id(planned.recipes[FINE], one.unit))
+        if one.status != "dead":
+            assert np.array_equal(pixels, np.rint(one.image * 255).astype(np.uint8))
+        assert record["activation_end"] == one.activation_end
+
+
+def test_best_photographs_are_those_of_a_search_through_all(graph: Graph, photos: Path, whole: Path) -> None:
+    plan = Plan.read(Folder(whole))
+    numbers = Numbers(Folder(whole), plan)
+    paths = sorted(photos.iterdir())
+    session = graph.session([p.layer.tensor for p in plan.layers])
+    x = np.concatenate([model_input(read_image(path), graph) for path in paths])
+    values = session.run(np.concatenate([x, x[-2:]]))  # eight at once, as the atlas does
+    for planned in plan.layers:
+        peaks = values[planned.layer.tensor][: len(paths)].reshape(len(paths), planned.units, -1).max(axis=2)
+        figures = numbers.layer(planned.layer)
+        for unit in range(planned.units):
+            order = sorted(range(len(paths)), key=lambda i: (-peaks[i, unit], paths[i].name))[: plan.k]  # noqa: B023
+            assert [name for name, _, _ in best_shown(figures, unit)] == [paths[i].name for i in order]
+
+
+def test_numbers_are_those_of_stats_to_the_last_digit(graph: Graph, photos: Path, whole: Path) -> None:
+    plan = Plan.read(Folder(whole))
+    numbers = Numbers(Folder(whole), plan)
+    layers = [planned.layer for planned in plan.layers]
+    states = [UnitStatistics.empty(layer) for layer in layers]
+    paths = {path.name: path for path in photos.iterdir()}
+    for _, outputs in reduced_batches(graph, layers, paths, batch=8, device="cpu", failed=lambda p, e: None):
+        for state in states:
+            state.add(outputs)
+    for layer, state in zip(layers, states, strict=True):
+        expected, found = state.to_json(), dict(numbers.layer(layer).facts)
+        assert json.dumps(found["units"]) == json.dumps(expected["units"])
+        assert (found["dead"], found["always_on"]) == (expected["dead"], expected["always_on"])
+
+
+def test_two_processes_give_the_bytes_of_one(graph: Graph, photos: Path, whole: Path, tmp_path: Path) -> None:
+    made(graph, photos, tmp_path / "atlas", manner=Manner(workers=2))
+    assert fingerprint(tmp_path / "atlas") == fingerprint(whole)
+
+
+def test_shards_in_any_order_and_twice_give_the_bytes_of_one_run(
+    graph: Graph, photos: Path, whole: Path, tmp_path: Path
+) -> None:
+    parts = []
+    for i in (1, 2, 3, 2):
+        parts.append(tmp_path / f"part{len(parts)}")
+        made(graph, photos, parts[-1], manner=Manner(shard=(i, 3)))
+        assert not (parts[-1] / "index.html").exists()
+    for order in range(3):
+        random.Random(order).shuffle(parts)
+        merged = tmp_path / f"merged{order}"
+        for part in parts:
+            shutil.copytree(part, merged, dirs_exist_ok=True)
+        made(graph, photos, merged, stages=("relations",))
+        assert fingerprint(merged) == fingerprint(whole)
+
+
+def test_a_run_that_ends_at_any_write_goes_on_to_the_same_bytes(
+    graph: Graph, photos: Path, whole: Path, tmp_path: Path
+) -> None:
+    """As with a plug pulled: nothing after the n-th write happens, not even cleaning up."""
+
+    class Ended(BaseException):
+        pass
+
+    class Short(Folder):
+        left = 0
+
+        def write(self, name: str, data: bytes) -> None:
+            if self.left == 0:
+                raise Ended
+            self.left -= 1
+            super().write(name, data)
+
+    drawn = random.Random(0)
+    files = Short(tmp_path / "atlas")
+    for _ in range(10):
+        files.left = drawn.randrange(1, 25)
+        try:
+            made(graph, photos, files)
+            break
+        except Ended:
+            continue
+    files.left = 10_000
+    made(graph, photos, files)
+    assert fingerprint(tmp_path / "atlas") == fingerprint(whole)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_kill_9_leaves_nothing_that_a_second_run_does_not_mend(photos: Path, whole: Path, tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.engine.atlas.places import made, network\n"
+        "from convscope.engine.render import artifacts\n"
+        "replace, left = os.replace, [int(sys.argv[3])]\n"
+        "def cut(a, b):\n"
+        "    left[0] -= 1\n"
+        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    replace(a, b)\n"
+        "os.replace = cut\n"
+        "made(network(), Path(sys.argv[1]), Path(sys.argv[2]))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[3]
+    folder = tmp_path / "atlas"
+    for cut in (20, 0):
+        command = [sys.executable, "-c", script, str(photos), str(folder), str(cut)]
+        done = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, timeout=120)
+        assert done.returncode == (-signal.SIGKILL if cut else 0), done.stderr
+        assert bool(list(folder.rglob("*.part"))) == bool(cut)
+    assert fingerprint(folder) == fingerprint(whole)
+
+
+def test_pictures_of_an_album_are_taken_over(
+    graph: Graph, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Plan.read(Folder(whole)).layers[0].recipes[FINE]
+    album = Album(tmp_path / "album", recipe.identity, {})
+    for one in filters(graph, "relu1", preset="lucid", size=16, steps=3).units:
+        album.add(one)
+    rendered: list[str] = []
+    plain = Studio.make
+
+    def counted(self: Studio, units: Any, progress: Any = None) -> Any:
+        rendered.extend(f"{self.layer.name} {self.chosen.steps}" for _ in units)
+        return plain(self, units, progress)
+
+    monkeypatch.setattr(Studio, "make", counted)
+    made(graph, photos, tmp_path / "atlas", albums=[tmp_path / "album"], layers="relu1")
+    assert len(rendered) == 0 or all(" 3" in r for r in rendered)
+    assert status(Folder(tmp_path / "atlas"))["fine"] == 8
+    with pytest.raises(UsageError, match="were made with another model"):
+        made(graph, photos, tmp_path / "other", albums=[tmp_path / "album"], size=12, layers="relu1")
+
+
+def test_time_that_is_over_leaves_a_page_that_says_what_is_missing(graph: Graph, photos: Path, tmp_path: Path) -> None:
+    found = made(graph, photos, tmp_path, manner=Manner(budget=0.0))
+    assert found.late
+    assert found.counts["missing"] == 25
+    text = (tmp_path / "d" / "manifest.js").read_text()
+    assert '"missing":25' in text
+    assert made(graph, photos, tmp_path).counts["missing"] == 0
+
+
+def test_a_full_disk_is_said_and_the_same_call_goes_on(
+    graph: Graph, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, left = os.replace, [15]
+
+    def full(a: Any, b: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device", str(a))
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(PartlyDone, match="the disk is full"):
+        made(graph, photos, tmp_path / "atlas")
+    left[0] = 10_000
+    made(graph, photos, tmp_path / "atlas")
+    assert fingerprint(tmp_path / "atlas") == fingerprint(whole)
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(graph: Graph, photos: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "broken.png").write_bytes(b"no picture")
+    made(graph, folder, tmp_path / "atlas")
+    numbers = Numbers(Folder(tmp_path / "atlas"), Plan.read(Folder(tmp_path / "atlas")))
+    assert list(numbers.failed) == ["broken.png"]
+    assert len(numbers.names) == 6
+    assert "broken.png" in (tmp_path / "atlas" / "d" / "manifest.js").read_text()
+
+
+def test_the_folder_of_another_model_is_refused(graph: Graph, photos: Path, whole: Path) -> None:
+    import convscope
+
+    from ...tiny import small_cnn
+
+    other = convscope.load(small_cnn(seed=1), preprocessing="unit", check=False)
+    with pytest.raises(UsageError, match="holds the atlas of another model"):
+        made(other, photos, whole)
+
+
+def test_verify_names_what_is_missing_changed_and_not_listed(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "atlas")
+    (folder / "app.css").unlink()
+    (folder / "u" / "L0002" / "00003.webp").write_bytes(b"else")
+    (folder / "p" / "99999.webp").write_bytes(b"more")
+    found = verified(Folder(folder))
+    assert found["missing"] == ["app.css"]
+    assert found["changed"] == ["u/L0002/00003.webp"]
+    assert found["unlisted"] == ["p/99999.webp"]
+
+
+def test_compile_needs_neither_the_model_nor_the_photographs(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "atlas")
+    for name in ("d", "s", "u", "p"):
+        shutil.rmtree(folder / name)
+    (folder / "manifest.json").unlink()
+    compiled(Folder(folder), Plan.read(Folder(folder)))
+    assert fingerprint(folder) == fingerprint(whole)

@@ -1,0 +1,185 @@
+"""A whole network exported: its map is the twin's, its outputs are the old ones, for any class, batch and size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+import convscope
+from convscope.engine.attribution.batch import Batch, Executors
+from convscope.engine.attribution.registry import METHODS
+from convscope.engine.graph.graph import Graph
+from convscope.engine.outputs.reads import Channel
+from convscope.engine.outputs.target import Target
+
+from ...tiny import model, small_cnn
+
+LAYER_METHODS = ("gradcam", "gradcam++", "hirescam", "xgradcam", "layercam")
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return convscope.load(small_cnn())
+
+
+def run(path: Path, x: np.ndarray, classes: list[int] | None = None) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feeds = {session.get_inputs()[0].name: x, **({"class": np.array(classes)} if classes else {})}
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def twin_map(graph: Graph, x: np.ndarray, method: str, layer: str | None, classes: list[int]) -> np.ndarray:
+    batch = Batch(Executors(graph, device="cpu"), x)
+    targets = [Target(Channel(graph.logits, c), "") for c in classes]
+    where = (graph.layer(layer),) if layer else ()
+    return np.maximum(METHODS[method].run(batch, targets, *where).evidence, 0)
+
+
+def images(count: int, height: int = 16, width: int = 16) -> np.ndarray:
+    return np.random.default_rng(count).normal(size=(count, 3, height, width)).astype(np.float32)
+
+
+@pytest.mark.parametrize("method", LAYER_METHODS)
+@pytest.mark.parametrize("layer", ["relu2", "relu1", "conv1"])
+def test_the_map_is_the_twin_s_for_every_class_batch_and_size(
+    graph: Graph, tmp_path: Path, method: str, layer: str
+) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", method, layer)
+    assert done.verification.difference < 1e-5
+    for x, classes in ((images(1), [3]), (images(3), [0, 4, 2]), (images(2, 22, 30), [1, 1])):
+        found = run(done.path, x, classes)["heatmap"]
+        expected = twin_map(graph, x, method, layer, classes)
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(expected.max(), 1e-3))
+
+
+@pytest.mark.parametrize("method", ["saliency", "inputxgradient"])
+def test_the_whole_backward_pass_is_in_the_file(graph: Graph, tmp_path: Path, method: str) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", method)
+    found = run(done.path, images(3), [0, 4, 2])["heatmap"]
+    np.testing.assert_allclose(found, twin_map(graph, images(3), method, None, [0, 4, 2]), atol=1e-5)
+
+
+def test_without_a_class_the_predicted_one_is_explained(graph: Graph, tmp_path: Path) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", layer="relu1")
+    found = run(done.path, images(4))
+    predicted = [int(c) for c in found["y"].argmax(axis=1)]
+    np.testing.assert_array_equal(found["heatmap"], run(done.path, images(4), predicted)["heatmap"])
+    mixed = run(done.path, images(4), [predicted[0], -1, 2, -7])["heatmap"]
+    np.testing.assert_array_equal(mixed[[0, 1, 3]], found["heatmap"][[0, 1, 3]])
+
+
+def test_the_old_outputs_are_kept_to_the_bit(graph: Graph, tmp_path: Path) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx")
+    plain = onnxruntime.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(run(done.path, images(2))["y"], plain.run(None, {"x": images(2)})[0])
+
+
+def test_the_file_is_standard_onnx_and_says_what_it_is(graph: Graph, tmp_path: Path) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", "layercam", "relu1")
+    file = onnx.load(done.path)
+    onnx.checker.check_model(file, full_check=True)
+    assert {n.domain for n in file.graph.node} == {""} and [e.domain for e in file.opset_import] == [""]
+    stated = {p.key: p.value for p in file.metadata_props}
+    assert stated["convscope.method"] == "layercam" and stated["convscope.layer"] == "relu1"
+    assert stated["convscope.graph_sha256"] == graph.sha256 and "8 pictures x 3 classes" in stated["convscope.verified"]
+    assert len(file.graph.node) == done.nodes + done.added
+
+
+def test_a_linear_head_needs_no_backward_pass(graph: Graph, tmp_path: Path) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", "gradcam", "relu2")
+    added = {n.op_type for n in onnx.load(done.path).graph.node if n.name.startswith("heatmap/")}
+    assert "Gather" in added and not added & {"Gemm", "ConvTranspose", "OneHot"}
+
+
+def test_cam_is_the_closed_form(graph: Graph, tmp_path: Path) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", "cam")
+    found = run(done.path, images(2), [1, 3])["heatmap"]
+    np.testing.assert_allclose(found, twin_map(graph, images(2), "cam", "relu2", [1, 3]), rtol=1e-4, atol=1e-6)
+    with pytest.raises(convscope.UsageError, match="global average pooling"):
+        convscope.export(graph, tmp_path / "no.onnx", "cam", "relu1")
+
+
+def test_the_map_in_the_picture_s_size_and_divided_by_its_maximum(graph: Graph, tmp_path: Path) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", layer="pool1", resize="input", normalize=True)
+    x = images(2, 20, 24)
+    found = run(done.path, x, [1, 2])["heatmap"]
+    explained = [
+        convscope.explain(graph, x[i : i + 1], "gradcam", i + 1, "pool1", preprocessed=True).heatmap for i in (0, 1)
+    ]
+    np.testing.assert_allclose(found, explained, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["3", "unit:relu2:5", "unit:conv2:2@3,4", "output:y:1"])
+def test_a_fixed_target_needs_no_class(graph: Graph, tmp_path: Path, target: str) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", "hirescam", "relu1", target=target)
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    assert not session.get_overridable_initializers() and [i.name for i in session.get_inputs()] == ["x"]
+    wanted = convscope.explain(graph, images(1), "hirescam", target, "relu1", preprocessed=True).values
+    np.testing.assert_allclose(run(done.path, images(1))["heatmap"][0], np.maximum(wanted, 0), atol=1e-5)
+
+
+def test_the_class_can_be_made_an_input_that_has_to_be_given(graph: Graph, tmp_path: Path) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", class_input=True)
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["x", "class"]
+
+
+def test_an_operator_without_a_gradient_is_refused_by_name_with_a_layer_that_works(tmp_path: Path) -> None:
+    plain = small_cnn()
+    nodes = list(plain.graph.node)
+    nodes[3].CopyFrom(helper.make_node("LpPool", ["r1"], ["p1"], "/pool1/LpPool", kernel_shape=[2, 2], strides=[2, 2]))
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in plain.graph.initializer}
+    graph = convscope.load(model(nodes, weights))
+    with pytest.raises(convscope.RefusedInput, match=r"operator LpPool .*deepest layer that works is 'pool1'"):
+        convscope.export(graph, tmp_path / "out.onnx", layer="relu1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_map_that_is_not_the_twin_s_is_not_written(
+    graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convscope.engine.export import gradients
+
+    monkeypatch.setitem(gradients.GRADIENTS, "Relu", lambda v: {0: v.dy})
+    with pytest.raises(convscope.ConvscopeError, match="nothing was written"):
+        convscope.export(graph, tmp_path / "out.onnx", layer="relu1")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "eigencam"}, "cannot be exported; choose one of"),
+        ({"layer": "fc"}, "no feature maps"),
+        ({"resize": "twice"}, "resize 'twice' is unknown"),
+        ({"target": "3", "class_input": True}, "leave one of the two out"),
+        ({"target": "top:3"}, "not one number"),
+        ({"target": "99"}, "out of range"),
+        ({"method": "saliency", "layer": "relu1"}, "takes no layer"),
+    ],
+    ids=str,
+)
+def test_wrong_use_is_said(graph: Graph, tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(convscope.UsageError, match=message):
+        convscope.export(graph, tmp_path / "out.onnx", **options)  # type: ignore[arg-type]
+
+
+def test_the_file_runs_where_neither_torch_nor_convscope_is(graph: Graph, tmp_path: Path) -> None:
+    convscope.export(graph, tmp_path / "out.onnx", layer="relu1")
+    code = (
+        "import sys, numpy as np, onnxruntime as ort\n"
+        "s = ort.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])\n"
+        "print(s.run(['heatmap'], {'x': np.ones((1, 3, 16, 16), np.float32)})[0].shape)\n"
+        "assert not {'torch', 'convscope'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(tmp_path / "out.onnx")], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "(1, 16, 16)", done.stderr
