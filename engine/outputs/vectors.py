@@ -37,6 +37,9 @@ class Values(Answer):
         shown = ", ".join(f"{name} {value:.4g}" for name, value in self.values[:12])
         return shown + (f", ... ({len(self.values)} values)" if len(self.values) > 12 else "")
 
+    def rows(self) -> list[tuple[str, float | None, str]]:
+        return [(name, None, f"{value:.4g}") for name, value in self.values]
+
 
 @dataclass(frozen=True, eq=False)
 class Embedding(Answer):
