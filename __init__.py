@@ -20,6 +20,7 @@ _FACE = {
     "export": ".engine.export",
     "filters": ".engine.ascent.filters",
     "maximize": ".engine.ascent.maximize",
+    "accent": ".engine.ascent.accent",
     "dream": ".engine.ascent.photograph",
     "invert": ".engine.ascent.photograph",
     "Graph": ".engine.graph.graph",

@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw
 from benchmarks.pictures_measures import JUDGES, photographs, ranks, statistics, unseen
 from benchmarks.pictures_rivals import HORAMAS_CROPS, LUCENTS_MARGIN, horama_picture, lucent_picture
 from convscope.cli.loading import open_model
-from convscope.engine.ascent.loop import Batch, Job, promising
+from convscope.engine.ascent.loop import Batch, Job
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import find, logits_layer
 from convscope.engine.ascent.network import Network
@@ -62,8 +62,6 @@ def views_of(recipe: Preset, side: int) -> float:
         if isinstance(recipe.transform, Robust) and not recipe.transform.keep:
             seen *= 1 + LUCENTS_MARGIN / side
         area += stage.steps * seen**2 / side**2
-    if recipe.starts > 1:  # tried in the first stage, of which the chosen one is made again
-        area += recipe.starts * recipe.stages[0].steps * recipe.stages[0].size ** 2
     crop = getattr(recipe.transform, "side", 1.0)
     return area / sum(stage.steps for stage in recipe.stages) * recipe.transform.views * crop**2
 
@@ -124,7 +122,6 @@ class Bench:
             part = classes[first : first + 2]
             begun = time.process_time()
             jobs = [Job((recipe.name, chosen.size, seed, 0, find(self.graph, c)), find(self.graph, c)) for c in part]
-            jobs = promising(studio.network, studio.goal, recipe, jobs, chosen.size, steps)
             outcomes = Batch(studio.network, studio.goal, recipe, jobs, chosen.size, steps).run()
             for wanted, outcome in zip(part, outcomes, strict=True):
                 picture = shown(outcome.pixels, recipe.show, origin)

@@ -7,12 +7,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..engine.pictures.photographs import FOLDER
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MODEL = "efficientnet-lite0"
 OUT = Path("demo")
 CAT = FOLDER / "cat.jpg"
+CLASSES = "ladybug,goldfish,strawberry,castle,school bus,umbrella,espresso,bald eagle"
+_WIDTH, _MARGIN = 960, 6  # of the montage, pixels
 
 
 @dataclass(frozen=True)
@@ -38,21 +44,22 @@ class Step:
 
 
 def _filters(folder: str, title: str, layer: str, caption: str) -> Step:
-    arguments = ("filters", MODEL, "--layer", layer, "--units", "0-15", "--size", "128")
+    arguments = ("filters", MODEL, "--layer", layer, "--units", "0-15")
     return Step(title, caption, folder, "grid.png", arguments)
 
 
 STEPS = (
+    Step(
+        "Eight classes",
+        "What the network takes for a ladybug, a goldfish, a strawberry, a castle, a school bus, an umbrella, an "
+        "espresso and a bald eagle most.",
+        "classes",
+        "grid.png",
+        ("maximize", MODEL, "--class", CLASSES, "--columns", "4"),
+    ),
     _filters("filters-early", "Early: edges and colours", "_blocks.1", "16 units of _blocks.1."),
     _filters("filters-middle", "Middle: textures", "_blocks.6", "16 units of _blocks.6."),
     _filters("filters-late", "Late: parts of objects", "_blocks.13._swish", "16 units of _blocks.13._swish."),
-    Step(
-        "Four classes",
-        "What excites the bald eagle, the ladybug, the espresso and the castle most.",
-        "classes",
-        "grid.png",
-        ("maximize", MODEL, "--class", "bald eagle,ladybug,espresso,castle"),
-    ),
     Step(
         "A dream",
         "A photograph, changed towards what the middle of the network sees in it.",
@@ -82,6 +89,7 @@ def main(steps: Sequence[Step] = STEPS) -> int:
         if code != 0:
             return code
     page = _write_page(steps)
+    _write_montage(steps)
     say(f"done in {time.monotonic() - started:.0f} s; open this page in a browser:")
     emit(page.resolve())
     return 0
@@ -103,6 +111,29 @@ def _write_page(steps: Sequence[Step]) -> Path:
             items.append(Item(step.title, pixels, caption=step.caption, file=f"{step.folder}/index.html"))
     html = pictures_page("What EfficientNet-Lite0 sees", items, facts={"model": MODEL}, command="make demo")
     return write_text(OUT / "index.html", html)
+
+
+def _write_montage(steps: Sequence[Step]) -> None:
+    """``demo/montage.jpg``: the classes above the three layers, as the README shows them."""
+    from ..engine.render.artifacts import to_pillow
+    from ..engine.render.grid import grid
+
+    (classes,) = (step for step in steps if step.folder == "classes")
+    layers = [step for step in steps if step.folder.startswith("filters")]
+    third = (_WIDTH - 2 * _MARGIN) // 3
+    below = grid([_scaled(step.out / step.picture, third) for step in layers], 3, _MARGIN)
+    whole = grid([_scaled(classes.out / classes.picture, _WIDTH), below], 1, _MARGIN)
+    to_pillow(whole).save(OUT / "montage.jpg", quality=85)
+
+
+def _scaled(path: Path, width: int) -> np.ndarray:
+    """A picture file's pixels at another width."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        height = max(1, round(width * picture.height / picture.width))
+        return np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,10 @@ NoiseMeanOption = Annotated[
 NoiseStdOption = Annotated[
     float | None, typer.Option("--noise-std", min=0, max=255, help="Of --noise, 0..255; default 10.")
 ]
+DiversityOption = Annotated[
+    int | None,
+    typer.Option("--diversity", metavar="N", help="N pictures of one unit that are unlike each other, on one page."),
+]
 NeuronOption = Annotated[
     bool | None, typer.Option("--neuron/--channel", help="Maximize the middle of the map, or its mean.")
 ]
@@ -71,6 +75,7 @@ def command(
     batch: PicturesOption = "auto",
     strip: StripOption = 0,
     negative: NegativeOption = False,
+    diversity: DiversityOption = None,
     precision: PrecisionOption = "auto",
     columns: ColumnsOption = None,
     margin: MarginOption = 2,
@@ -88,7 +93,7 @@ def command(
     Finished units are kept: the same command continues after an interruption.
     """
     from ..engine.pictures.read import read_image
-    from ..engine.runs import filters
+    from ..engine.runs import facets, filters
 
     drawn_noise = _noise(noise, noise_mean, noise_std)
     options = filters.Options(
@@ -115,8 +120,12 @@ def command(
     graph = open_model(model, quiet=quiet, **loading)
     wanted = needed_layer(graph, layer, "filters")
     folder = out or Path(clean(f"{graph.name}-filters"))
+    told = {"command": command_line()}
     with drawn(quiet, live=live) as on_event:
-        result = filters.run(graph, wanted, units, options, folder, command=command_line(), on_event=on_event)
+        if diversity is None:
+            result = filters.run(graph, wanted, units, options, folder, **told, on_event=on_event)
+        else:
+            result = facets.run(graph, wanted, units, diversity, options, folder, **told, on_event=on_event)
     finish(result, as_json)
 
 

@@ -29,6 +29,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "weights": (_LOOK, "convscope weights lenet --layer conv1 -o weights/"),
     "filters": (_SEE, "convscope filters efficientnet-lite0 --layer 20 --units 0-63 -o filters/"),
     "maximize": (_SEE, 'convscope maximize efficientnet-lite0 --class "bald eagle" -o eagle/'),
+    "accent": (_SEE, 'convscope accent efficientnet-lite0 cat.png --class "tiger cat" -o accent/'),
     "dream": (_SEE, "convscope dream efficientnet-lite0 cat.png --layer 40 -o dream/"),
     "invert": (_SEE, "convscope invert efficientnet-lite0 cat.png --layer 12 -o inverted/"),
     "activations": (_SEE, "convscope activations vgg16.onnx cat.png --layer 'block1*,block5*' -o maps/"),

@@ -8,7 +8,7 @@ the last bits on the CPU (batches of 2 to 16 do not).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -103,13 +103,13 @@ class Batch:
             pixels = self.final.image(self.noise).cpu().numpy()
         self.outcomes = [Outcome(one, one, []) for one in pixels]
 
-    def run(self, on_step: OnStep | None = None, stages: int | None = None) -> list[Outcome]:
-        """All steps, or those of the first ``stages``; the outcomes in the order of the jobs."""
+    def run(self, on_step: OnStep | None = None) -> list[Outcome]:
+        """All steps; the outcomes in the order of the jobs."""
         alive = list(range(len(self.jobs)))
         stage_ends = _schedule(self.preset.stages, self.steps)
         parameters, base, space, state = None, None, self.final, State()
         done = 0
-        for number, (stage, end) in enumerate(list(zip(self.preset.stages, stage_ends, strict=True))[:stages]):
+        for number, (stage, end) in enumerate(zip(self.preset.stages, stage_ends, strict=True)):
             space, fresh = self._space(stage, alive)
             parameters, state = self._moved(parameters, state, base, fresh, space)
             base = fresh
@@ -179,10 +179,12 @@ class Batch:
         values, gradient = self._pass(rows, batch, space, step, redirect=False)
         silent = ~(gradient != 0).flatten(1).any(1)
         if step < self.redirect and bool(silent.any()):
-            which = silent.nonzero().flatten().tolist()
-            pair = which * 2 if len(which) == 1 and self.companion else which
-            _, redirected = self._pass([rows[k] for k in pair], batch[pair], space, step, redirect=True)
-            gradient = gradient.index_copy(0, silent.nonzero().flatten(), redirected[: len(which)])
+            # Without companions an objective may compare the pictures, so that none can be left out.
+            which = silent.nonzero().flatten() if self.companion else torch.arange(len(rows), device=silent.device)
+            pair = which.repeat(2) if len(which) == 1 and self.companion else which
+            _, helped = self._pass([rows[k] for k in pair.tolist()], batch[pair], space, step, redirect=True)
+            helped = torch.zeros_like(gradient).index_copy(0, which, helped[: len(which)])
+            gradient = torch.where(_like(silent, gradient), helped, gradient)
         return values.cpu().tolist(), gradient
 
     def _pass(
@@ -227,25 +229,6 @@ class Batch:
             self.outcomes[i].strip.append(one)
 
 
-def promising(
-    network: Network, goal: Goal, preset: Preset, jobs: Sequence[Job], size: tuple[int, int], steps: int
-) -> list[Job]:
-    """Each job with the one of its ``preset.starts`` starts that came furthest in the first stage.
-
-    What a picture will be of is settled while it is small, and some starts lead nowhere; small pictures cost little. A
-    start's worth is the mean objective over the last third of its first stage.
-    """
-    if preset.starts == 1 or len(preset.stages) == 1 or any(job.start is not None for job in jobs):
-        return list(jobs)
-    tries = [[replace(job, key=(*job.key, "start", k) if k else job.key) for job in jobs] for k in range(preset.starts)]
-    worth = []
-    for candidates in tries:
-        outcomes = Batch(network, goal, preset, candidates, size, steps).run(stages=1)
-        worth.append([float(np.mean(o.history[-max(1, len(o.history) // 3) :])) for o in outcomes])
-    best = np.argmax(worth, axis=0)
-    return [tries[k][i] for i, k in enumerate(best)]
-
-
 def _started(space: Parameterization, noise: Tensor, jobs: Sequence[Job]) -> Tensor:
     """The start parameters: the noise, or a given picture's code."""
     if all(job.start is None for job in jobs):
@@ -261,3 +244,8 @@ def _schedule(stages: Sequence[Stage], steps: int) -> list[int]:
     """The step at which each stage ends; the last one always ends with the steps."""
     ends = np.cumsum([s.steps for s in stages])
     return [*(round(steps * float(e / ends[-1])) for e in ends[:-1]), steps]
+
+
+def _like(flags: Tensor, values: Tensor) -> Tensor:
+    """One flag for each row of ``values``, shaped to choose among them."""
+    return flags.reshape(-1, *([1] * (values.dim() - 1)))

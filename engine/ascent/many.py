@@ -12,7 +12,7 @@ from ..executors.memory import out_of_memory
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .fitting import adapted, batch_size, reduced_precision
-from .loop import Batch, Job, OnStep, Outcome, promising
+from .loop import Batch, Job, OnStep, Outcome
 from .network import Network, before_activation, check_finite, feeds_gate, is_signed
 from .recipe import objectives
 from .recipe.presets import PIXELS, PRESETS, Noise, Preset, in_place
@@ -81,6 +81,7 @@ class Made:
     """The best picture of a unit so far.
 
     Attributes:
+        unit: which.
         outcome: the picture.
         start, end: what it is judged by, before the first step and after the last.
         how: the name of the try.
@@ -88,6 +89,7 @@ class Made:
         tried: steps of the tries of a unit that stayed silent, the recipe's own left out.
     """
 
+    unit: int
     outcome: Outcome
     start: float
     end: float
@@ -111,6 +113,7 @@ class Studio:
         neuron: maximize one position (True) or the mean (False); None leaves it to the preset.
         precision: "auto" computes gradients in bfloat16 where device and network are faster in it and the preset
             allows it; "bfloat16" does so under every preset, "float32" under none.
+        beside: further tensors to tap, for objectives of one's own.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class Studio:
         position: tuple[int, int] | None = None,
         neuron: bool | None = None,
         precision: str = "auto",
+        beside: Sequence[str] = (),
     ) -> None:
         self.graph, self.layer = graph, layer
         wants_neuron = chosen.preset.objective == "neuron" if neuron is None else neuron
@@ -139,7 +143,7 @@ class Studio:
         elif self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
         self._reduced = reduced_precision(graph, [self._tap], chosen.preset, device, precision)
-        self.network = Network(graph, [self._tap], device, self._reduced)
+        self.network = Network(graph, [*beside, self._tap], device, self._reduced)
         if position is not None:
             chosen = replace(chosen, preset=in_place(chosen.preset))
         self.chosen = chosen = adapted(self.network, chosen)
@@ -154,10 +158,7 @@ class Studio:
 
     def make(self, units: Units, progress: OnProgress | None = None) -> Iterator[UnitResult]:
         """The units' results, each as soon as its batch is finished."""
-        missing = [u for u in units if u not in self._references]
-        found = photographs(self.network, self.measure, missing, self._photos)
-        check_finite(torch.tensor([highest for highest, _ in found]), self.graph, f"'{self.layer.name}'")
-        self._references.update(zip(missing, found, strict=True))
+        self.refer(units)
         done, total = 0, len(units)
         while done < total:
             part = list(units[done : done + self.batch])
@@ -175,6 +176,14 @@ class Studio:
                 continue
             yield from results
             done += len(part)
+
+    def refer(self, units: Units) -> dict[int, float]:
+        """The highest value that the photographs reach, by unit."""
+        missing = [u for u in units if u not in self._references]
+        found = photographs(self.network, self.measure, missing, self._photos)
+        check_finite(torch.tensor([highest for highest, _ in found]), self.graph, f"'{self.layer.name}'")
+        self._references.update(zip(missing, found, strict=True))
+        return {u: self._references[u][0] for u in units}
 
     def goal(self, units: Units) -> objectives.Objective:
         """The objective for the units of a batch."""
@@ -197,7 +206,7 @@ class Studio:
             for attempt in (short, self._attempt(worth, other)):
                 for unit, again in attempt.items():
                     made[unit] = _better(made[unit], again)
-        return [self._result(unit, made[unit]) for unit in units]
+        return [self.result(made[unit]) for unit in units]
 
     def _wants(self, made: Made, unit: int, other: Try) -> bool:
         """Whether a unit needs a further try: silent ones do, and under some presets weak ones too."""
@@ -243,20 +252,28 @@ class Studio:
         key = (recipe.name, c.size, c.seed, how.number)
         jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
         steps = self._steps(how) if limit is None else min(self._steps(how), limit)
-        if not how.number:
-            jobs = promising(network, goal, recipe, jobs, c.size, steps)
         batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0)
         outcomes = batch.run(on_step)
-        pixels = np.stack([o.pixels for o in outcomes])
-        ends = activations(self.network, self.measure, units, pixels)
-        starts = activations(self.network, self.measure, units, np.stack([o.start for o in outcomes]))
-        check_finite(torch.from_numpy(np.stack([starts, ends])), self.graph, f"'{self.layer.name}'")
-        heights = activations(network, goal, units, pixels) if how.before else [None] * len(units)
-        rows = zip(units, outcomes, starts, ends, heights, strict=True)
-        tried = 0 if limit is None else steps
+        heights = activations(network, goal, units, np.stack([o.pixels for o in outcomes])) if how.before else None
         return {
-            u: Made(o, float(s), float(e), how.name, None if h is None else float(h), tried) for u, o, s, e, h in rows
+            made.unit: replace(
+                made,
+                how=how.name,
+                highest=None if heights is None else float(heights[i]),
+                tried=0 if limit is None else steps,
+            )
+            for i, made in enumerate(self.measured(units, outcomes))
         }
+
+    def measured(self, units: Units, outcomes: Sequence[Outcome]) -> list[Made]:
+        """The pictures with what they are judged by."""
+        starts, ends = (
+            activations(self.network, self.measure, units, np.stack(pictures))
+            for pictures in ([o.start for o in outcomes], [o.pixels for o in outcomes])
+        )
+        check_finite(torch.from_numpy(np.stack([starts, ends])), self.graph, f"'{self.layer.name}'")
+        rows = zip(units, outcomes, starts, ends, strict=True)
+        return [Made(unit, outcome, float(start), float(end)) for unit, outcome, start, end in rows]
 
     def _start(self, unit: int, how: Try) -> np.ndarray | None:
         if how.photograph:
@@ -273,8 +290,9 @@ class Studio:
         drawn = pixels.noise(stream(c.preset.name, c.size, c.seed, "noise", unit))
         return pixels.image(drawn[None])[0].clamp(0, 1).numpy()
 
-    def _result(self, unit: int, made: Made) -> UnitResult:
-        reference = self._references[unit][0]
+    def result(self, made: Made) -> UnitResult:
+        """The picture with its verdict."""
+        reference = self._references[made.unit][0]
         status, reason = verdict(made.start, made.end, reference, self._gated, made.highest)
         if self.chosen.negative:
             reason = f"inhibition {reason}"
@@ -282,7 +300,7 @@ class Studio:
             reason += f"; given up after {made.tried} further steps"
         origin, style = self.network.origin(), self.chosen.preset.show
         return UnitResult(
-            unit=unit,
+            unit=made.unit,
             image=shown(made.outcome.pixels, style, origin),
             start=shown(made.outcome.start, "clip", origin),
             history=tuple(made.outcome.history),

@@ -285,3 +285,33 @@ def test_negative_pictures_are_others_and_say_so(model: str, tmp_path: Path) -> 
     assert "inhibition" in down["units"][0]["reason"] and "inhibition" not in up["units"][0]["reason"]
     assert (tmp_path / "up" / "unit-0000.png").read_bytes() != (tmp_path / "down" / "unit-0000.png").read_bytes()
     assert run(["filters", model, "--layer", "relu2", "--units", "0", *FAST, "-o", str(tmp_path / "down")]) == 2
+
+
+def test_facets_of_one_unit_come_on_one_page(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["filters", model, "--layer", "conv2", *FAST, "--diversity", "3", "-o", str(out), "--units"]
+    assert run([*command, "4"]) == 0
+    assert capsys.readouterr().out.strip() == str(out / "index.html")
+    result = json.loads((out / "result.json").read_text())
+    assert [(u["unit"], u["name"], u["file"]) for u in result["units"]] == [
+        (4, f"facet {i}", f"facet-{i}.png") for i in (1, 2, 3)
+    ]
+    assert all((out / u["file"]).exists() for u in result["units"]) and (out / "grid.png").exists()
+    assert run([*command, "4,5"]) == 2
+    assert "--diversity shows one unit, not 2" in capsys.readouterr().err
+    assert run([*command, "4", "--negative"]) == 2
+    assert "--negative and --diversity exclude each other" in capsys.readouterr().err
+
+
+def test_a_photograph_is_accented(model: str, photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(["accent", model, photo, "--layer", "conv2", "--units", "3", *FAST, "-o", str(out)]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["unit"] == 3 and result["weight"] == 4.0 and len(result["image_sha256"]) == 64
+    with Image.open(out / "accent.png") as after, Image.open(out / "before.png") as before:
+        assert after.size == before.size == (16, 16)
+    assert run(["accent", model, photo, "--class", "2", *FAST, "-o", str(tmp_path / "class")]) == 0
+    capsys.readouterr()
+    for wrong, said in ((["--layer", "conv2"], "accent needs --class"), (["--layer", "conv2", "-u", "1,2"], "not 2")):
+        assert run(["accent", model, photo, *wrong, *FAST, "-o", str(tmp_path / "wrong")]) == 2
+        assert said in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from convscope.cli import demo, main
 from convscope.engine.render.artifacts import save_png
@@ -41,6 +42,8 @@ def test_every_step_is_on_the_page_whose_path_is_printed(
         assert ran[number - 1] == [*step.arguments, "-o", str(step.out)]
         assert step.title in html.replace("\\u0027", "'")
         assert f"[{number}/{len(demo.STEPS)}] {step.title}" in err
+    with Image.open("demo/montage.jpg") as montage:
+        assert montage.width == 960
 
 
 def test_the_first_failure_ends_it_with_its_code(ran: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

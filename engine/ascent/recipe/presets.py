@@ -65,7 +65,6 @@ class Preset:
         before: applied to the parameters before every step.
         penalties: taken off the objective, functions of the picture.
         stages: sizes on the way.
-        starts: how many starts are tried in the first stage; the one that comes furthest goes on.
         redirect: number of first steps with redirected ReLU gradients.
         objective: "channel" (mean over positions) or "neuron" (the middle of the map).
         show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1), "stretch" (symmetric
@@ -93,7 +92,6 @@ class Preset:
     before: tuple[Regularizer, ...] = ()
     penalties: tuple[Penalty, ...] = ()
     stages: tuple[Stage, ...] = (Stage(1.0, 1.0),)
-    starts: int = 1
     redirect: int = 0
     objective: str = "channel"
     show: str = "clip"
@@ -182,9 +180,7 @@ _OURS = (
         name="objects",
         decay=1.5,
         contrast=1 / 8,
-        steps=240,
         stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.3), Stage(1.0, 0.4)),
-        starts=4,
         transform=Zoom(0.6, 1.2),
     ),
     replace(
@@ -242,6 +238,17 @@ _ALL = (
     _yosinski("b", 750, Progress(100), 0.3, (ClipSmallNorm(20),)),
     _yosinski("c", 1000, Progress(100), 1e-4, (GaussianBlur(1.0, 4),)),
     _yosinski("d", 1000, Progress(1e8, 2), 0.0, (GaussianBlur(0.5, 4), ClipSmallContribution(90))),
+    Preset(
+        name="accent",
+        source="Hamblin et al. 2024, arXiv:2402.10039, with Adam; rate and views measured here",
+        picture="fourier",
+        decay=1.5,
+        rule=Adam(0.05, beta1=0.8, beta2=0.98, anneal=0.05),
+        steps=96,
+        size=224,
+        transform=Zoom(0.5, 1.0),
+        redirect=16,
+    ),
     Preset(
         name="dream",
         source="Mordvintsev et al. 2015, DeepDream notebook: 4 octaves of scale 1.4, 10 steps each",

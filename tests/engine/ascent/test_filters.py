@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,14 @@ from onnx import helper, numpy_helper
 
 import convscope
 from convscope.engine.ascent.filters import filters
-from convscope.engine.ascent.loop import Batch, Job, promising
+from convscope.engine.ascent.loop import Batch
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.photograph import dream, invert
-from convscope.engine.ascent.recipe.presets import PRESETS, Noise, Stage
+from convscope.engine.ascent.recipe.presets import PRESETS, Noise
 from convscope.engine.ascent.recipe.spectrum import reference_pictures
 from convscope.engine.ascent.results import tile
-from convscope.engine.ascent.settings import settings
 from convscope.engine.ascent.verdicts import verdict
 from convscope.errors import RefusedInput, UsageError
 
@@ -96,24 +94,6 @@ def test_a_unit_that_stays_silent_costs_at_most_twice_the_steps_asked_for(monkey
     dead = filters(with_silent_filters(), "relu", 1, size=16, steps=200)[0]
     assert dead.status == "dead" and 200 < len(taken) <= 400
     assert f"given up after {len(taken) - 200} further steps" in dead.reason
-
-
-def test_of_several_starts_the_one_that_comes_furthest_while_small_goes_on() -> None:
-    graph = small()
-    stages = (Stage(0.5, 0.5), Stage(1.0, 0.5))
-    recipe = replace(PRESETS["strongest"], stages=stages, starts=3, patience=0)
-    studio = Studio(graph, graph.layer("conv2"), settings(graph, preset_name=recipe, size=24, steps=12))
-    jobs = [Job(("k", unit), unit) for unit in (1, 4)]
-    chosen = promising(studio.network, studio.goal, recipe, jobs, (24, 24), 12)
-    for job, best in zip(jobs, chosen, strict=True):
-        keys = [job.key, (*job.key, "start", 1), (*job.key, "start", 2)]
-        whole = [
-            Batch(studio.network, studio.goal, recipe, [Job(key, job.unit)], (24, 24), 12).run()[0].history
-            for key in keys
-        ]
-        assert best.key == keys[int(np.argmax([np.mean(history[4:6]) for history in whole]))]
-    given = [replace(jobs[0], start=np.zeros((3, 24, 24), np.float32))]
-    assert promising(studio.network, studio.goal, recipe, given, (24, 24), 12) == given
 
 
 @pytest.mark.parametrize("preset", ["chollet", "convscope"])

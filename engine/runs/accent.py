@@ -1,0 +1,115 @@
+"""``accent``: a photograph in which what a unit responds to is exaggerated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+from ..ascent.accent import KEEP, accent
+from ..ascent.maximize import find, logits_layer
+from ..ascent.network import unit_layer
+from ..ascent.recipe.presets import Preset, preset
+from ..ascent.recipe.tuning import tuned
+from ..graph.graph import Graph
+from ..graph.units import parse_units
+from ..record import Record
+from .events import OnEvent, ignore
+from .folder import locked
+from .photograph import Drawn, check_single, drawn, read_photo, steps_told
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to accent; see `ascent.accent`."""
+
+    keep: str | None = None
+    weight: float = KEEP
+    preset: str | Preset = "accent"
+    size: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    strip: int = 0
+    device: str = "auto"
+    tuning: Mapping[str, float] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises UsageError for a preset or setting that no model can have."""
+        tuned(preset(self.preset), self.tuning)
+
+
+def run(
+    graph: Graph,
+    image: Any,
+    layer: Any = None,
+    unit: str | int | None = None,
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    wanted: str | int | None = None,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Drawn:
+    """A photograph in which what a unit, or a class, responds to is exaggerated, and the rest kept.
+
+    Args:
+        graph: from `convscope.load`.
+        image: one picture, as for `given.sources`.
+        layer, unit: the unit; or neither.
+        options: default the preset ``accent``.
+        folder: writes ``accent.png``, ``before.png``, ``result.json`` and ``index.html`` there.
+        wanted: a class, by name or number, instead of a unit.
+        command: what the record says made it.
+        on_event: told of every step.
+
+    Raises:
+        UsageError: wrong use, or a folder that holds something else. RefusedInput: the picture cannot be read.
+    """
+    options = options or Options()
+    check(layer, unit, wanted)
+    options.check()
+    photo = read_photo(image, graph)
+    if wanted is not None:
+        found, number = logits_layer(graph), find(graph, wanted)
+    else:
+        found = unit_layer(graph, layer)
+        number = _one(unit, found.channels or 0)
+    check_single(folder)
+    with locked(folder):
+        result = accent(
+            graph,
+            photo.pixels,
+            found,
+            number,
+            keep=options.keep,
+            weight=options.weight,
+            preset=options.preset,
+            size=options.size,
+            steps=options.steps,
+            seed=options.seed,
+            strip=options.strip,
+            device=options.device,
+            tuning=options.tuning,
+            progress=steps_told("accenting", on_event),
+        )
+        asked = {"unit": number, "weight": options.weight}
+        return drawn(result, "accent", photo, asked, folder, Record.of(graph, command))
+
+
+def check(layer: Any, unit: Any, wanted: Any) -> None:
+    """Raises UsageError where neither one unit nor one class is named."""
+    if wanted is not None and (layer is not None or unit is not None):
+        raise UsageError("--class and --layer exclude each other; name a class, or a layer and one of its units")
+    if wanted is None and (layer is None or unit is None):
+        raise UsageError("accent needs --class 'tabby', or --layer and --units with one unit, for instance --units 17")
+
+
+def _one(unit: str | int | None, channels: int) -> int:
+    if not isinstance(unit, str):
+        return int(unit or 0)
+    chosen = parse_units(unit, channels).indices
+    if len(chosen) != 1:
+        raise UsageError(f"accent shows one unit, not {len(chosen)}; name it, for instance --units 17")
+    return chosen[0]
