@@ -242,7 +242,7 @@ def _before_norm(facts: Facts, name: str) -> str | None:
     while stack:
         step = stack.pop()
         inner = producer.get(step)
-        if step in seen or step == vector or inner is None:
+        if step in seen or step == vector or inner is None or inner.op_type == "Shape":
             continue
         seen.add(step)
         if inner.op_type not in _NORMS:
