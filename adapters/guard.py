@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 
 from ..engine.executors.session import first_line
 from ..engine.graph.graph import Graph
+from ..engine.graph.layers import Layer
 from ..errors import ConvscopeError, RefusedInput, UnsafeFile
+from .normalize.draft import Draft
 
 MAX_CHECKED = 2**28  # values of all tensors of one image: 1 GiB in each executor
+MAX_WORK = 2**37  # multiply-adds of one image: some ten seconds on one processor
 _INPUT_COPIES = 4  # an input is drawn, normalized, cast and fed
 _GROWN = 16  # a tensor with so many values per channel and pixel of the picture is no feature map of it
 
@@ -59,10 +62,40 @@ def check_values(graph: Graph, size: tuple[int, int] | None = None) -> int:
     return int(total)
 
 
+def check_work(graph: Graph, size: tuple[int, int] | None = None) -> int:
+    """How many multiply-adds one image takes; arguments as for `check_values`."""
+    height, width = graph.image_size
+    scale = 1.0 if size is None else size[0] * size[1] / (height * width)
+    return int(sum(layer.macs for layer in graph.layers) * scale)
+
+
+def refuse_hidden(draft: Draft, layers: Sequence[Layer]) -> None:
+    """Bounds the tensors and products that no layer shows: of constants alone, of integers, or grown along the batch.
+
+    Raises:
+        UnsafeFile: they are as many as all layers of a large network have.
+    """
+    shown = sum(prod(side or 1 for side in layer.shape) for layer in layers)
+    made = [draft.shapes.get(name, ()) for node in draft.nodes for name in node.output]
+    hidden = sum(prod(side or 1 for side in shape) for shape in made) - shown
+    work = 0
+    for node in draft.nodes:
+        if node.op_type in ("MatMul", "Gemm", "MatMulInteger") and len(node.input) > 1:
+            inner = draft.shapes.get(node.input[0], ())
+            work += prod(side or 1 for side in draft.shapes.get(node.output[0], ())) * (inner[-1] or 1 if inner else 1)
+    work -= sum(layer.macs for layer in layers if layer.op in ("MatMul", "Gemm", "MatMulInteger"))
+    if hidden > MAX_CHECKED or work > MAX_WORK:
+        raise UnsafeFile(
+            f"one image makes {max(hidden, 0):,} values and {max(work, 0):,} multiply-adds beside the layers' own; at "
+            f"most {MAX_CHECKED:,} and {MAX_WORK:,} are taken"
+        )
+
+
 def refuse_check(graph: Graph) -> UnsafeFile:
     """The refusal of a graph that is too large to be checked."""
     height, width = graph.image_size
     return UnsafeFile(
-        f"one image of {height} x {width} makes {check_values(graph):,} values in this network; the check takes at "
-        f"most {MAX_CHECKED:,}: pass --no-check if you know where the file is from"
+        f"one image of {height} x {width} makes {check_values(graph):,} values and {check_work(graph):,} multiply-adds "
+        f"in this network; the check takes at most {MAX_CHECKED:,} and {MAX_WORK:,}: pass --no-check if you know where "
+        "the file is from"
     )

@@ -21,7 +21,7 @@ from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
 from .exported import Exported
 from .formats import Asked, format_of
-from .guard import MAX_CHECKED, blamed_on, check_values, refuse_check
+from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check, refuse_hidden
 from .layers.table import layer_table
 from .normalize import Draft, normalize
 from .onnx.metadata import ALIASES_KEY, companion_labels, stated_labels, stated_names
@@ -158,6 +158,7 @@ def build_graph(
         exported.model, layout=_layout(declared), size=size or preprocessing.size, keep=exported.names
     )
     layers = layer_table(draft, canonical, _names_of(exported, draft))
+    refuse_hidden(draft, layers)
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
         preprocessing = replace(preprocessing, layout="NHWC")
@@ -309,8 +310,9 @@ def _self_check(graph: Graph) -> None:
     fixed = len(spec) == 4 and (spec[2] is not None or spec[3] is not None)
     small = (_CHECK_SIZE, _CHECK_SIZE)
     allow(_CHECK_BYTES * min(max(check_values(graph), check_values(graph, small)), MAX_CHECKED))
-    affordable = check_values(graph) <= MAX_CHECKED
-    if not (fixed and affordable) and check_values(graph, small) <= MAX_CHECKED:
+    affordable = check_values(graph) <= MAX_CHECKED and check_work(graph) <= MAX_WORK
+    small_affordable = check_values(graph, small) <= MAX_CHECKED and check_work(graph, small) <= MAX_WORK
+    if not (fixed and affordable) and small_affordable:
         try:
             check_parity(graph, size=small)
             return

@@ -7,33 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import (
+from .loading import loading_options, open_model
+from .options import (
     BatchOption,
+    ColormapOption,
     DeviceOption,
     ImagesArgument,
     JsonOption,
+    LayersOption,
     ModelArgument,
     OutOption,
     QuietOption,
     UnitsOption,
-    loading_options,
-    open_model,
 )
+from .output import command_line, emit, finish, partly_done
+from .progress import drawn
 
-LayersOption = Annotated[
-    str | None,
-    typer.Option(
-        "--layer",
-        "-l",
-        metavar="LAYER,...",
-        help="Names and globs like conv1,block5*; default feature maps throughout.",
-    ),
-]
 ScaleOption = Annotated[
     str,
     typer.Option("--scale", metavar="SCALE", help="lecture (64 std + 128, per channel), minmax or shared."),
 ]
-ColormapOption = Annotated[str, typer.Option("--colormap", metavar="NAME", help="viridis, gray, magma, jet, ...")]
 PerRowOption = Annotated[int, typer.Option("--per-row", min=1, metavar="N", help="Units per row of a grid.")]
 SaveOption = Annotated[
     str | None, typer.Option("--save", metavar="npz|zarr", help="Also save the arrays, keyed by layer name.")
@@ -57,33 +50,25 @@ def command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    **options: Any,
+    **loading: Any,
 ) -> None:
-    """Show what each layer computes on your pictures.
+    """Show what each layer computes on your pictures; by default 24 feature maps from the first layer to the last.
 
     Writes a grid of feature maps per picture and layer, one page with all of them beside the model's summary, and
     result.json; with --save the arrays, (images, channels, height, width) float32. With --units top:N each grid
     shows the N units with the highest mean; saved arrays then hold all units.
     """
     from ..engine.pictures.read import image_paths
-    from ..engine.render import colormaps
-    from ..engine.render.activation_grids import check_scale
-    from .activations_job import Job, chosen_layers, run
+    from ..engine.runs import activations
 
-    check_scale(scale)
-    colormaps.table(colormap)
+    options = activations.Options(layer, units, scale, colormap, per_row, save, grids, batch, device)
+    options.check()
     paths = image_paths(images)
-    graph = open_model(model, quiet=quiet, **options)
-    job = Job(
-        graph=graph,
-        layers=chosen_layers(graph, layer, quiet),
-        units=units,
-        scale=scale,
-        colormap=colormap,
-        per_row=per_row,
-        save=save,
-        grids=grids,
-        folder=out or Path(f"{graph.name}-activations"),
-        quiet=quiet,
-    )
-    run(job, paths, batch, device, as_json)
+    graph = open_model(model, quiet=quiet, **loading)
+    folder = out or Path(f"{graph.name}-activations")
+    with drawn(quiet) as on_event:
+        result = activations.run(graph, paths, options, folder, command=command_line(), on_event=on_event)
+    if result.saved is not None and not as_json:
+        emit(result.saved)
+    finish(result, as_json)
+    partly_done(result.failed, len(paths))

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from .common import (
-    DeviceOption,
-    JsonOption,
-    OutOption,
-    QuietOption,
-    SeedOption,
-    command_line,
-    emit,
-    emit_json,
-    loading_options,
-    open_model,
-    say,
-)
-
-if TYPE_CHECKING:
-    from ..engine.compare.result import Comparison
+from .loading import loading_options, open_model
+from .options import DeviceOption, JsonOption, OutOption, QuietOption, SeedOption
+from .output import command_line, emit, emit_json
+from .progress import drawn
+from .tables import show_comparison
 
 FirstArgument = Annotated[str, typer.Argument(metavar="A", help="A model file, or a name of the catalog.")]
 SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")]
@@ -32,8 +21,9 @@ ImagesOption = Annotated[
     list[str] | None,
     typer.Option("--images", metavar="PATH", help="Folder or image, may be repeated; default 16 shipped photographs."),
 ]
-LayersOption = Annotated[
-    str | None, typer.Option("--layers", metavar="LAYERS", help="Only these layers of A: names and globs.")
+OfAOption = Annotated[
+    str | None,
+    typer.Option("--layer", "--layers", "-l", metavar="LAYER,...", help="Only these layers of A: names and globs."),
 ]
 SimilarityOption = Annotated[
     bool, typer.Option("--similarity", help="Also SVCCA, PWCCA, Procrustes and CKA between all layers.")
@@ -57,7 +47,7 @@ def command(
     b: SecondArgument,
     max_rel: MaxRelOption = 1e-4,
     images: ImagesOption = None,
-    layers: LayersOption = None,
+    layer: OfAOption = None,
     similarity: SimilarityOption = False,
     match: MatchOption = False,
     pictures: UnitsOption = 8,
@@ -71,77 +61,27 @@ def command(
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    **options: Any,
+    **loading: Any,
 ) -> None:
     """Tell whether two models are the same network, where they part and why, and which units correspond.
 
     Exit code 0 for identical, 1 for every other verdict. --arch and --preprocessing go to both models unless
     --arch-b and --preprocessing-b say otherwise.
     """
-    from ..engine.compare.pictures import from_files
-    from ..engine.compare.result import IDENTICAL
-    from ..engine.compare.verdict import compare
+    from ..engine.runs import compare
 
-    given: dict[str, Any] = {}
-    if images:
-        given["pictures"] = from_files(images, lambda error: say(f"left out: {error}", quiet))
-    graph_a = open_model(a, quiet=quiet, **options)
-    second = {**options, **{k: v for k, v in (("preprocessing", preprocessing_b), ("arch", arch_b)) if v is not None}}
-    graph_b = open_model(b, quiet=quiet, **second)
-
-    def told(stage: str) -> None:
-        say(f"comparing: {stage}", quiet)
-
-    result = compare(
-        graph_a,
-        graph_b,
-        max_rel=max_rel,
-        layers=layers,
-        similarity=similarity,
-        device=device,
-        progress=told,
-        **given,
-    )
-    for note in result.notes:
-        say(f"note: {note}", quiet)
-    record = {"a": a, "b": b, **result.to_json(matches=match)}
-    page = None
-    if out is not None:
-        from ..engine.compare.side_by_side import rows
-        from ..engine.pages.comparison import write
-
-        ascent = {"preset": preset, "size": size, "steps": steps, "seed": seed, "device": device}
-        seen = rows(graph_a, graph_b, result, count=pictures, options=ascent, progress=told, **given) if match else []
-        page = write(out, (graph_a, graph_b), result, record, seen, command_line())
+    options = compare.Options(max_rel, images, layer, similarity, match, pictures, preset, size, steps, seed, device)
+    first = open_model(a, quiet=quiet, **loading)
+    of_b = {"preprocessing": preprocessing_b, "arch": arch_b}
+    second = open_model(b, quiet=quiet, **{**loading, **{k: v for k, v in of_b.items() if v is not None}})
+    with drawn(quiet) as on_event:
+        result = compare.run(first, second, options, out, command=command_line(), on_event=on_event)
     if as_json:
-        emit_json(record)
+        emit_json(result.to_json())
     else:
-        _print(result)
-        if page is not None:
-            emit(page)
-    if result.verdict != IDENTICAL:
+        assert result.comparison is not None
+        show_comparison(result.comparison)
+        if result.page is not None:
+            emit(result.page)
+    if not result.identical:
         raise typer.Exit(1)
-
-
-def _print(result: Comparison) -> None:
-    emit(result.verdict)
-    first = result.first_difference
-    if first is not None:
-        emit(f"first difference  {first.layer_a} | {first.layer_b}  {first.rel:.2g} relative")
-        for cause in first.causes:
-            emit(f"cause             {cause.text}" + (" (confirmed by recomputation)" if cause.confirmed else ""))
-        if not first.causes:
-            emit("cause             none found in settings or weights")
-    for name, order in result.permutations.items():
-        shown = ",".join(map(str, order[:8])) + (",..." if len(order) > 8 else "")
-        emit(f"permuted          {name}: channels of A are {shown} of B")
-    width = max(len(p.a.name) for p in result.pairs)
-    emit(f"{'A':<{width}}  {'B':<{width}}  found by      relative  matched    CKA")
-    for i, pair in enumerate(result.pairs):
-        measured = result.statistics.get(i)
-        numbers = f"{measured.matching.share:7.0%}  {measured.cka:5.3f}" if measured else ""
-        names = f"{pair.a.name:<{width}}  {pair.b.name:<{width}}  {pair.found_by:<12}"
-        emit(f"{names}  {result.rel[i]:8.1e}  {numbers}".rstrip())
-    for names, where in ((result.only_a, "A"), (result.only_b, "B")):
-        if names:
-            emit(f"only in {where}         {', '.join(names[:12])}" + (" ..." if len(names) > 12 else ""))

@@ -79,8 +79,8 @@ STEPS = (
 
 def main(steps: Sequence[Step] = STEPS) -> int:
     """Runs every step and writes ``demo/index.html``; returns the exit code."""
-    from .common import emit, say
     from .main import run
+    from .output import emit, say
 
     started = time.monotonic()
     for number, step in enumerate(steps, 1):

@@ -10,7 +10,8 @@ from typing import Any
 
 import typer
 
-from .common import JsonOption, emit_json
+from .options import JsonOption
+from .output import emit_json
 
 # distribution: (what it serves, how to get it); an empty command means that convscope itself needs it.
 _NEEDED: dict[str, tuple[str, str]] = {

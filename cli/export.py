@@ -7,17 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import (
-    JsonOption,
-    LayerOption,
-    ModelArgument,
-    QuietOption,
-    emit,
-    emit_json,
-    loading_options,
-    open_model,
-    say,
-)
+from .loading import loading_options, open_model
+from .options import JsonOption, LayerOption, ModelArgument, QuietOption
+from .output import emit, emit_json, say
 
 FileOption = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="The new file; default MODEL-METHOD.onnx.")

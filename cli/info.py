@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .common import JsonOption, ModelArgument, QuietOption, clean, emit_json, loading_options, open_model
-from .loading import describe
+from .loading import describe, loading_options, open_model
+from .options import JsonOption, ModelArgument, QuietOption
+from .output import clean, emit_json
 
 if TYPE_CHECKING:
     from ..engine.graph.graph import Graph

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .common import JsonOption, QuietOption, emit, emit_json, progress
+from .options import JsonOption, QuietOption
+from .output import emit, emit_json
+from .progress import drawn
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and locate the models of the catalog.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A name of the catalog.", show_default=False)]
@@ -52,17 +54,11 @@ def _report(name: str, as_json: bool, quiet: bool) -> None:
 
 
 def _fetched(name: str, quiet: bool) -> Path:
+    from ..engine.runs.events import Progress
     from ..models import catalog
 
     recipe = catalog.find(name)
     if catalog.local_path(recipe).exists():
         return catalog.local_path(recipe)
-    with progress(None, f"fetching {name}", quiet) as bar:
-        seen = 0
-
-        def advance(done: int, total: int | None) -> None:
-            nonlocal seen
-            bar.advance(done - seen)
-            seen = done
-
-        return catalog.fetch(recipe, advance)
+    with drawn(quiet) as on_event:
+        return catalog.fetch(recipe, lambda done, total: on_event(Progress(f"fetching {name}", done, total, "bytes")))

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .common import (
+from .loading import loading_options, open_model
+from .options import (
     BatchOption,
     DeviceOption,
     ForceOption,
@@ -18,12 +19,12 @@ from .common import (
     OutOption,
     QuietOption,
     UnitsOption,
-    loading_options,
-    open_model,
 )
+from .output import command_line, emit, finish, partly_done
+from .progress import drawn
 
-LayersOption = Annotated[
-    str, typer.Option("--layer", "-l", metavar="LAYER,...", help="Names and globs; see convscope info.")
+NeededLayersOption = Annotated[
+    str, typer.Option("--layer", "--layers", "-l", metavar="LAYER,...", help="Names and globs; see convscope info.")
 ]
 CountOption = Annotated[int, typer.Option("-k", min=1, max=100, metavar="K", help="Pictures per unit.")]
 ShardOption = Annotated[
@@ -36,7 +37,7 @@ ShardOption = Annotated[
 def command(
     model: ModelArgument,
     images: ImagesArgument,
-    layer: LayersOption,
+    layer: NeededLayersOption,
     units: UnitsOption = "all",
     k: CountOption = 9,
     shard: ShardOption = None,
@@ -46,7 +47,7 @@ def command(
     force: ForceOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    **options: Any,
+    **loading: Any,
 ) -> None:
     """Find the pictures, and the places in them, that excite each unit most.
 
@@ -55,17 +56,20 @@ def command(
     same command without --shard merges them and does what is missing. --units only chooses what is shown.
     """
     from ..engine.pictures.read import image_paths
-    from .top_job import Job, run
+    from ..engine.runs import top
 
-    part = None if shard is None else _shard(shard)
-    paths = image_paths(images)
-    graph = open_model(model, quiet=quiet, **options)
-    layers = graph.match(layer)
-    without = [la.name for la in layers if la.channels is None]
-    if without:
-        raise UsageError(f"layer '{without[0]}' has no units; choose others: convscope info {model}")
+    options = top.Options(k, units, None if shard is None else _shard(shard), batch, device, force)
+    image_paths(images)  # refused before the model is opened
+    graph = open_model(model, quiet=quiet, **loading)
     folder = out or Path(f"{graph.name}-top")
-    run(Job(graph, layers, k, units, folder, quiet), images, paths, part, batch, device, force, as_json)
+    with drawn(quiet) as on_event:
+        result = top.run(graph, images, layer, options, folder, command=command_line(), on_event=on_event)
+    if result.page is None and not as_json:
+        for state in result.states:
+            emit(state)
+    else:
+        finish(result, as_json)
+    partly_done(result.failed, result.seen)
 
 
 def _shard(text: str) -> tuple[int, int]:

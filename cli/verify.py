@@ -6,18 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import (
-    JsonOption,
-    ModelArgument,
-    QuietOption,
-    SeedOption,
-    SizeOption,
-    emit,
-    emit_json,
-    loading_options,
-    open_model,
-    say,
-)
+from .loading import loading_options, open_model
+from .options import JsonOption, ModelArgument, QuietOption, SeedOption, SizeOption
+from .output import command_line, emit, emit_json, say
 
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Random images at once.")]
 
@@ -34,6 +25,7 @@ def command(
 ) -> None:
     """Compare every tensor of both executors, the gradient, the batch and the source."""
     from ..adapters.verify import verify
+    from ..engine.record import Record
 
     if size is not None and size < 1:
         from ..errors import UsageError
@@ -49,7 +41,7 @@ def command(
         progress=lambda stage: say(f"comparing: {stage}", quiet),
     )
     if json:
-        emit_json(result.to_json())
+        emit_json(Record.of(graph, command_line()).to_json(result.to_json()))
     else:
         emit("ok" if result.ok else "DIFFERENT")
         emit(f"tensors compared     {result.tensors_compared} of {result.tensors_total} ({', '.join(result.images)})")

@@ -172,6 +172,7 @@ def gradient_attack(
     target: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    progress: Callable[[int], None] | None = None,
 ) -> Attack:
     """Changes every pixel a little along the sign of the gradient of the cross-entropy.
 
@@ -189,6 +190,7 @@ def gradient_attack(
         target: the class to reach, or None for any other than the present one.
         seed: of pgd's start.
         device: "auto", "cpu" or "cuda[:n]".
+        progress: told the number of every finished step.
 
     Raises:
         UsageError: unknown method, numbers out of range, or a model that is no classifier.
@@ -206,10 +208,12 @@ def gradient_attack(
     if method == "pgd":
         noise = np.random.default_rng(seed).uniform(-epsilon, epsilon, image.shape)
         attacked = np.clip(image + noise, 0, 1).astype(np.float32)
-    for _ in range(count):
+    for number in range(1, count + 1):
         slope = _slope(graph, model, attacked, original if target is None else target)
         moved = attacked + step * np.sign(slope) * (1 if target is None else -1)
         attacked = np.clip(np.clip(moved, image - epsilon, image + epsilon), 0, 1).astype(np.float32)
+        if progress:
+            progress(number)
     after = model.logits(attacked[None])[0]
     success = int(after.argmax()) == target if target is not None else int(after.argmax()) != original
     return Attack(method, image, attacked, before, after, original, target, success, model.evaluations)

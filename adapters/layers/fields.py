@@ -102,7 +102,8 @@ class FieldTracker:
             except _CONTRADICTIONS:
                 if row.positions != "all":
                     self.unknown[node.op_type] = None
-                shapes = [shape_of(self.draft, name, known[0].shape[0]) for name in node.output]
+                batch = known[0].shape[0] if known[0].shape else 1  # a number has no batch
+                shapes = [shape_of(self.draft, name, batch) for name in node.output]
                 results = [known[0].of_all(s, self.size) if s is not None else None for s in shapes]
         for name, result in zip(node.output, results, strict=False):
             if name:

@@ -16,10 +16,10 @@ from onnx.reference import ReferenceEvaluator
 from ...engine.graph.index import reads
 from ...engine.graph.operators import operator
 from ...errors import UnsafeFile
+from ..onnx.precheck import item_bits
 from .draft import Draft, attribute
 
-MAX_FOLDED_ELEMENTS = 2**26  # 256 MiB of float32; weights that are stored as such are not folded results
-
+MAX_FOLDED_BYTES = 2**28  # weights that are stored as such are not folded results
 _REFOLDED = 4  # times that all weights together may be folded anew: cast, transposed, reshaped, dequantized
 
 
@@ -46,7 +46,7 @@ def fold_constants(draft: Draft) -> None:
     kept: list[onnx.NodeProto] = []
     outputs = {o.name for o in draft.outputs}
     if draft.fold_budget is None:
-        draft.fold_budget = MAX_FOLDED_ELEMENTS + _REFOLDED * sum(prod(t.dims) for t in draft.tensors.values())
+        draft.fold_budget = MAX_FOLDED_BYTES + _REFOLDED * sum(_bytes_of(t) for t in draft.tensors.values())
     for node in draft.nodes:
         values = _foldable(draft, node)
         results = None if values is None or outputs & set(node.output) else _evaluate(draft, node, values)
@@ -56,7 +56,7 @@ def fold_constants(draft: Draft) -> None:
         for name, value in zip(node.output, results, strict=False):
             if name:
                 draft.set_constant(name, value)
-                draft.fold_budget -= value.size
+                draft.fold_budget -= value.nbytes
     draft.nodes = kept
 
 
@@ -79,14 +79,30 @@ def _foldable(draft: Draft, node: onnx.NodeProto) -> list[np.ndarray | None] | N
         return None
     values = [draft.constant(name) if name else None for name in node.input]
     size = _result_size(node, values)
-    if size > min(MAX_FOLDED_ELEMENTS, draft.fold_budget or 0):
+    if size * _item_bytes(node, values) > min(MAX_FOLDED_BYTES, draft.fold_budget or 0):
         if operator(node).folds == "growing":
             raise UnsafeFile(
                 f"node '{node.name[:60]}' ({node.op_type}) would make {size:,} values out of constants; "
-                f"at most {MAX_FOLDED_ELEMENTS:,} are made"
+                f"at most {MAX_FOLDED_BYTES:,} bytes are made"
             )
         return None
     return values
+
+
+def _item_bytes(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:
+    """Bytes of one value of the node's result."""
+    if node.op_type in ("Shape", "Size", "ArgMax", "ArgMin"):
+        return 8
+    if node.op_type == "Cast":
+        return max(1, item_bits(int(attribute(node, "to", TensorProto.FLOAT))) // 8)
+    if node.op_type == "ConstantOfShape":
+        value = attribute(node, "value")
+        return 4 if value is None else max(1, item_bits(value.data_type) // 8)
+    return max((v.itemsize for v in values if v is not None), default=8)
+
+
+def _bytes_of(tensor: TensorProto) -> int:
+    return prod(tensor.dims) * item_bits(tensor.data_type) // 8
 
 
 def _result_size(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:

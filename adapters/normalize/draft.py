@@ -45,7 +45,7 @@ class Draft:
     types: dict[str, int] = field(default_factory=dict)
     settled: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    fold_budget: int | None = None  # values that folding may still make; set by its first call
+    fold_budget: int | None = None  # bytes that folding may still make; set by its first call
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _fresh: int = 0
     _taken: Set[str] = frozenset()

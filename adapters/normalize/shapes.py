@@ -13,6 +13,7 @@ from .constants import fold_constants
 from .draft import Draft, attribute
 
 MAX_ACTIVATION_ELEMENTS = 2**31  # one image's tensor; beyond that no CNN of this world is found
+_LONGEST_SHAPE, _LONGEST_VECTOR = 64, 2**16  # values of a shape, and of what is computed from shapes
 _SMALL = 1024  # constants up to this many values take part in shape computations
 
 
@@ -30,8 +31,9 @@ def infer(draft: Draft, size: tuple[int, int]) -> None:
 
 def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> None:
     hollow = _hollow(draft, size, rows)
+    _hide_ranges(hollow.graph)
     try:
-        inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=_has_short_vectors(hollow.graph))
     except Exception:
         try:
             inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=False)
@@ -51,6 +53,41 @@ def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> N
     for name, tensor_proto in draft.tensors.items():
         draft.types[name] = tensor_proto.data_type
         draft.shapes[name] = tuple(tensor_proto.dims)
+
+
+def _hide_ranges(graph: onnx.GraphProto) -> None:
+    """Lets every Range read its numbers through an Abs, of which inference knows the type and not the values.
+
+    Inference would list all numbers of a Range, 2^40 of them too, and in a branch that never runs.
+    """
+    nodes: list[onnx.NodeProto] = []
+    for index, node in enumerate(graph.node):
+        for inner in (g for a in node.attribute for g in (a.g, *a.graphs)):
+            _hide_ranges(inner)
+        if node.op_type == "Range" and not node.domain:
+            for position, name in enumerate(node.input):
+                hidden = f"{name}__hidden_{index}_{position}"
+                nodes.append(helper.make_node("Abs", [name], [hidden]))
+                node.input[position] = hidden
+        nodes.append(node)
+    if len(nodes) > len(graph.node):
+        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(kept)
+
+
+def _has_short_vectors(graph: onnx.GraphProto) -> bool:
+    """Whether the vectors of sizes, whose values inference computes, stay short: 40 Concats can make 2^40 of them."""
+    lengths = {t.name: prod(t.dims) for t in graph.initializer if len(t.dims) <= 1}
+    for node in graph.node:
+        known = [lengths.get(name, 0) for name in node.input]
+        length = sum(known) if node.op_type == "Concat" else max(known, default=0)
+        if node.op_type == "Shape":
+            length = _LONGEST_SHAPE
+        if length > _LONGEST_VECTOR:
+            return False
+        lengths.update(dict.fromkeys(node.output, length))
+    return True
 
 
 def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:

@@ -13,9 +13,14 @@ import onnx
 from onnx import AttributeProto, TensorProto
 
 from ...errors import RefusedInput, UnsafeFile
+from .sizes import check_sizes
 
 MAX_NODES = 20_000  # the deepest networks have some 5,000; this many still load in about 20 seconds
 MAX_NAME = 10_000
+MAX_OP_NAME = 200
+MAX_RANK = 64  # NumPy's limit
+MAX_ENTRIES = 100_000  # weights, inputs, outputs, functions, noted shapes: each of them
+MAX_BLOCK = 2**16
 MAX_DEPTH = 16
 MAX_TENSOR_BYTES = 2**32
 MAX_SPARSITY, FREE_BYTES = 100, 2**26  # a sparse tensor may grow so many times, or to so many bytes
@@ -52,11 +57,13 @@ def precheck(model: onnx.ModelProto, where: str) -> None:
         RefusedInput: unknown operator set or domain, tensors whose bytes do not fit their shape,
             a graph that is not a graph (a cycle, a value computed twice, a missing value).
     """
+    _check_lengths(model, where)
     _check_opsets(model, where)
     _check_functions(model, where)
     _check_tensors(model, where)
-    _check_sparse(model.graph, where)
+    _check_sparse(model, where)
     _check_wiring(model.graph, where)
+    check_sizes(model.graph, where)
     if not model.graph.output:
         raise RefusedInput(f"{where}: the graph has no output")
 
@@ -84,7 +91,43 @@ def every_tensor(model: onnx.ModelProto) -> Iterator[TensorProto]:
                 if attribute.HasField("t"):
                     yield attribute.t
                 yield from attribute.tensors
+                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                    if sparse.HasField("values"):
+                        yield sparse.values
+                        yield sparse.indices
             stack.extend(subgraphs(node))
+
+
+def _check_lengths(model: onnx.ModelProto, where: str) -> None:
+    """Bounds what is listed and named: lists are walked often, and names are shown."""
+    graph = model.graph
+    lists = {
+        "functions": model.functions, "weights": graph.initializer, "inputs": graph.input, "outputs": graph.output,
+        "noted shapes": graph.value_info,
+    }  # fmt: skip
+    for title, entries in lists.items():
+        if len(entries) > MAX_ENTRIES:
+            raise UnsafeFile(f"{where} lists {len(entries):,} {title}; at most {MAX_ENTRIES:,} are read")
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        _check_name(info.name, "tensor", where)
+        if len(info.type.tensor_type.shape.dim) > MAX_RANK:
+            raise UnsafeFile(f"{where}: tensor '{info.name[:80]}' has more than {MAX_RANK} dimensions")
+    for tensor in every_tensor(model):
+        _check_name(tensor.name, "tensor", where)
+        if len(tensor.dims) > MAX_RANK:
+            raise UnsafeFile(f"{where}: tensor '{tensor.name[:80]}' has more than {MAX_RANK} dimensions")
+    for node in _all_nodes(model):
+        if len(node.op_type) > MAX_OP_NAME or len(node.domain) > MAX_OP_NAME:
+            raise UnsafeFile(f"{where}: an operator's name has more than {MAX_OP_NAME} characters")
+        for name in (node.name, *node.input, *node.output):
+            _check_name(name, "tensor or node", where)
+        if any(entry.name == "blocksize" and abs(entry.i) > MAX_BLOCK for entry in node.attribute):
+            raise UnsafeFile(f"{where}: node '{node.name[:60]}' ({node.op_type}) has an absurd blocksize")
+
+
+def _check_name(name: str, kind: str, where: str) -> None:
+    if len(name) > MAX_NAME:
+        raise UnsafeFile(f"{where}: a {kind} name has {len(name):,} characters")
 
 
 def _check_opsets(model: onnx.ModelProto, where: str) -> None:
@@ -124,19 +167,21 @@ def _all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 def _check_functions(model: onnx.ModelProto, where: str) -> None:
     """Counts the nodes after expansion without expanding, each function once (memo), cycles refused."""
-    functions = {(f.domain, f.name): f for f in model.functions}
-    sizes: dict[tuple[str, str], int] = {}
-    active: set[tuple[str, str]] = set()
+    functions = {(_domain(f), f.name, f.overload): f for f in model.functions}
+    if len(functions) < len(model.functions):
+        raise RefusedInput(f"{where}: a function is defined twice")
+    sizes: dict[tuple[str, str, str], int] = {}
+    active: set[tuple[str, str, str]] = set()
 
     def size(graph: onnx.GraphProto | onnx.FunctionProto) -> int:
         total = 0
         for node in graph.node:
-            key = (node.domain, node.op_type)
+            key = (_domain(node), node.op_type, node.overload)
             total += call(key) if key in functions else 1
             total += sum(size(g) for g in subgraphs(node))
         return total
 
-    def call(key: tuple[str, str]) -> int:
+    def call(key: tuple[str, str, str]) -> int:
         if key in active or len(active) > 100:
             raise UnsafeFile(f"{where}: function '{key[1][:60]}' calls itself, or functions nest too deep")
         if key not in sizes:
@@ -149,6 +194,10 @@ def _check_functions(model: onnx.ModelProto, where: str) -> None:
     if total > MAX_NODES:
         shown = f"{total:,}" if total < 10**15 else "more than 10^15"
         raise UnsafeFile(f"{where}: {shown} nodes after expanding its functions; at most {MAX_NODES:,} are read")
+
+
+def _domain(named: onnx.NodeProto | onnx.FunctionProto) -> str:
+    return "" if named.domain == "ai.onnx" else named.domain
 
 
 def _check_tensors(model: onnx.ModelProto, where: str) -> None:
@@ -175,12 +224,18 @@ def _check_tensors(model: onnx.ModelProto, where: str) -> None:
             )
 
 
-def _check_sparse(graph: onnx.GraphProto, where: str) -> None:
+def _check_sparse(model: onnx.ModelProto, where: str) -> None:
     """Sparse tensors are made dense: refused where a few bytes would become very many."""
-    for sparse in graph.sparse_initializer:
+    listed = [*model.graph.sparse_initializer]
+    for node in _all_nodes(model):
+        for entry in node.attribute:
+            listed += [entry.sparse_tensor] if entry.HasField("sparse_tensor") else []
+            listed += entry.sparse_tensors
+    for sparse in listed:
         stored = len(sparse.values.raw_data) + 4 * prod(sparse.values.dims)
-        dense = prod(max(dim, 0) for dim in sparse.dims) * max(item_bits(sparse.values.data_type), 8) // 8
-        if dense > FREE_BYTES + MAX_SPARSITY * stored:
+        dense = prod(max(dim, 0) for dim in sparse.dims[: MAX_RANK + 1])
+        dense *= max(item_bits(sparse.values.data_type), 8) // 8
+        if dense > FREE_BYTES + MAX_SPARSITY * stored or len(sparse.dims) > MAX_RANK:
             raise UnsafeFile(
                 f"{where}: sparse tensor '{sparse.values.name[:80]}' of shape {list(sparse.dims)[:8]} is absurdly large"
             )
@@ -204,8 +259,6 @@ def _check_wiring(graph: onnx.GraphProto, where: str) -> None:
         for name in node.output:
             if name and (name in made or name in known):
                 raise RefusedInput(f"{where}: tensor '{name[:80]}' is computed twice")
-            if len(name) > MAX_NAME:
-                raise UnsafeFile(f"{where}: a tensor name has {len(name):,} characters")
             made.add(name)
     for name in (n for node in graph.node for n in node.input):
         if name not in known and name not in made:

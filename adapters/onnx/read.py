@@ -16,6 +16,7 @@ from onnx import TensorProto
 
 from ...errors import RefusedInput, UnsafeFile
 from ..wall.limits import PER_BYTE, allow
+from .messages import check_messages
 from .precheck import every_tensor, item_bits, precheck
 
 MAX_MODEL_BYTES = 2**31 - 1  # protobuf's own limit for one message
@@ -30,7 +31,10 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """
     if path.stat().st_size > MAX_MODEL_BYTES:
         raise RefusedInput(f"{path} has more than 2 GiB; store its weights as external data")
-    model = parse(path.read_bytes(), str(path))
+    data = path.read_bytes()
+    check_messages(data, str(path))
+    model = parse(data, str(path))
+    del data
     precheck(model, str(path))
     _load_external(model, path)
     return model

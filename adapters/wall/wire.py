@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import onnx
 
 from ...engine.graph.graph import Graph
@@ -23,7 +24,7 @@ _REBUILT = ("model", "twin_factory")  # fields of a graph that do not travel in 
 def encode_graph(graph: Graph) -> tuple[bytes, bytes]:
     """(JSON of everything but the model, the canonical ONNX)."""
     names = [f.name for f in dataclasses.fields(Graph) if f.name not in _REBUILT]
-    text = json.dumps({name: _plain(getattr(graph, name)) for name in names}, default=lambda value: value.item())
+    text = json.dumps({name: _plain(getattr(graph, name)) for name in names})
     return text.encode("ascii"), graph.model.SerializeToString(deterministic=True)
 
 
@@ -88,7 +89,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _typed(hint: Any, value: Any) -> Any:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..pictures.given import Source
+from ..pictures.read import Picture
 from .reductions import STATISTICS, reduced_session
 from .stream import Failure, run_batches
+
+S = TypeVar("S", bound=Source)
 
 
 def identity(graph: Graph, layer: Layer) -> str:
@@ -23,26 +28,27 @@ def identity(graph: Graph, layer: Layer) -> str:
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
 
-def picture_names(paths: Sequence[Path], folders: Sequence[Path]) -> dict[str, Path]:
-    """Name -> path of every picture: below the folder where one folder was named, so that it can move; else as given.
+def picture_names(pictures: Sequence[S], given: Sequence[Path]) -> dict[str, S]:
+    """Name -> picture: its path below the folder where ``given`` is one folder, so that it can move; else as it is.
 
     Raises:
         UsageError: two pictures have one name.
     """
-    base = folders[0] if len(folders) == 1 and folders[0].is_dir() else None
-    names: dict[str, Path] = {}
-    for path in paths:
-        name = (Path(os.path.relpath(path, base)) if base else path).as_posix()
+    folder = given[0] if len(given) == 1 and given[0].is_dir() else None
+    names: dict[str, S] = {}
+    for picture in pictures:
+        path = Path(picture.path) if isinstance(picture, Picture) else picture
+        name = (Path(os.path.relpath(path, folder)) if folder else path).as_posix()
         if name in names:
             raise UsageError(f"image '{path}' is named twice")
-        names[name] = path
+        names[name] = picture
     return names
 
 
 def reduced_batches(
     graph: Graph,
     layers: Sequence[Layer],
-    pictures: dict[str, Path],
+    pictures: Mapping[str, Source],
     *,
     batch: int,
     device: str,
@@ -53,7 +59,7 @@ def reduced_batches(
     if not pictures:
         return
     session = reduced_session(graph, layers, statistics=statistics, device=device)
-    named = {path: name for name, path in pictures.items()}
+    named = {Path(p.path) if isinstance(p, Picture) else p: name for name, p in pictures.items()}
     # the batch keeps its shape whatever is left to do: a kernel may round differently for another shape
     for _, paths, outputs in run_batches(session, graph, list(pictures.values()), batch, None, 2, failed):
         yield [named[path] for path in paths], outputs

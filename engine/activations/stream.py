@@ -18,6 +18,7 @@ from ...errors import RefusedInput, UsageError
 from ..executors.session import Session
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..pictures.given import Source, sources
 from ..pictures.read import Picture, model_input, stream
 
 Failure = Callable[[Path, RefusedInput], None]
@@ -44,7 +45,7 @@ class Batch:
 
 def activations(
     graph: Graph,
-    paths: str | Path | Sequence[str | Path],
+    paths: Any,
     layers: Sequence[Layer | str | int],
     *,
     batch: int = 8,
@@ -57,7 +58,7 @@ def activations(
 
     Args:
         graph: the model.
-        paths: picture files, or one.
+        paths: pictures, as for `given.sources`: files, a folder, arrays, tensors, or a list of these.
         layers: which, by name or index too; channels-last layers come channels-first.
         batch: images per pass.
         size: (height, width); default the graph's image size.
@@ -66,13 +67,13 @@ def activations(
         failed: called for every picture that cannot be read, which is then left out; by default it is an error.
 
     Raises:
-        UsageError: no or unknown layers, numbers that are not positive. RefusedInput: a picture cannot be read, or ONNX
-            Runtime refuses the model.
+        UsageError: no or unknown layers, no such picture, numbers that are not positive. RefusedInput: a picture cannot
+            be read, or ONNX Runtime refuses the model.
     """
     if min(batch, workers, *(size or (1,))) < 1 or not layers:
         raise UsageError(f"batch {batch}, workers {workers}, size {size} and {len(layers)} layers: none may be zero")
     found = [layer if isinstance(layer, Layer) else graph.layer(layer) for layer in layers]
-    files = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    files, _ = sources(paths, graph.channels)
     session = graph.session(list(dict.fromkeys(layer.tensor for layer in found)), device=device)
     for first, names, values in run_batches(session, graph, files, batch, size, workers, failed):
         yield Batch(first, names, {la.name: np.asarray(la.channels_first(values[la.tensor])) for la in found})
@@ -81,7 +82,7 @@ def activations(
 def run_batches(
     session: Session,
     graph: Graph,
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     batch: int,
     size: tuple[int, int] | None,
     workers: int,

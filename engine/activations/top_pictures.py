@@ -12,6 +12,7 @@ from ...errors import RefusedInput
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.crops import crop, input_box, plane
+from ..pictures.given import Source
 from ..pictures.read import Picture, stream
 from ..render.artifacts import to_uint8
 from .topk import TopImages
@@ -41,7 +42,7 @@ def rows(graph: Graph, layer: Layer, found: TopImages, units: Sequence[int]) -> 
 def strips(
     graph: Graph,
     units: Sequence[Mapping[str, Any]],
-    pictures: Mapping[str, Path],
+    pictures: Mapping[str, Source],
     advance: Callable[[], None] = lambda: None,
 ) -> dict[int, np.ndarray]:
     """Unit -> its crops side by side, (TILE, n * (TILE + 2) - 2, 3) uint8, white around those that are not square.
@@ -63,13 +64,13 @@ def strips(
             sheets[unit["unit"]] = np.full((TILE, count * (TILE + 2) - 2, 3), 255, np.uint8)
         for rank, best in enumerate(unit["top"]):
             wanted.setdefault(best["image"], []).append((unit["unit"], rank, tuple(best["box"])))
-    by_path = {pictures[name]: places for name, places in wanted.items()}
+    by_path = {_path(pictures[name]): places for name, places in wanted.items()}
 
     def cut(picture: Picture) -> list[tuple[int, int, np.ndarray]]:
         places = by_path[Path(picture.path)]
         return [(unit, rank, to_uint8(crop(graph, picture.pixels, box, TILE))) for unit, rank, box in places]
 
-    for _, pieces in stream(list(by_path), cut):
+    for _, pieces in stream([pictures[name] for name in wanted], cut):
         if isinstance(pieces, RefusedInput):
             raise pieces
         for number, rank, piece in pieces:
@@ -77,3 +78,7 @@ def strips(
             sheets[number][top : top + piece.shape[0], left : left + piece.shape[1]] = piece
         advance()
     return sheets
+
+
+def _path(picture: Source) -> Path:
+    return Path(picture.path) if isinstance(picture, Picture) else picture

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ..graph.layers import Layer
 from ..render.artifacts import write_bytes
 from .reductions import output_name
 
+T = TypeVar("T")
 NEEDED = ("max", "argmax")  # of `reductions.STATISTICS`
 
 
@@ -181,6 +182,6 @@ class TopImages:
         }
 
 
-def shard_of(paths: list[Path], shard: tuple[int, int] | None) -> list[Path]:
-    """Every n-th path from the i-th on, for shard (i, n) counted from 1; all paths without a shard."""
-    return paths if shard is None else paths[shard[0] - 1 :: shard[1]]
+def shard_of(names: list[T], shard: tuple[int, int] | None) -> list[T]:
+    """Every n-th name from the i-th on, for shard (i, n) counted from 1; all of them without a shard."""
+    return names if shard is None else names[shard[0] - 1 :: shard[1]]

@@ -64,6 +64,33 @@ def convolutions(graph: Graph) -> tuple[Layer, ...]:
     return tuple(la for la in graph.layers if reader.read(la) is not None)
 
 
+def convolutions_of(graph: Graph, patterns: str | None) -> tuple[Layer, ...]:
+    """The convolutions that names and globs mean; all of them where None.
+
+    A name of the framework's that is no convolution itself stands for those in it: ``block1_conv1``, a Keras layer with
+    its activation, for ``block1_conv1/Conv``; ``layer4.1``, a torch module, for the convolutions below it.
+
+    Raises:
+        UsageError: an unknown layer, one that neither is a convolution nor holds one, or a model without any.
+    """
+    every = convolutions(graph)
+    if not every:
+        raise UsageError(f"{graph.name} has no convolution whose weights are stored")
+    if patterns is None:
+        return every
+    found: dict[int, Layer] = {}
+    for layer in graph.match(patterns):
+        inner = [la for la in every if la == layer or la.name.startswith((f"{layer.name}/", f"{layer.name}."))]
+        found |= {la.index: la for la in inner}
+    # a glob like block1* names pools as well; a layer that a user spells out must be a convolution or hold one
+    return tuple(found[i] for i in sorted(found)) or graph.match(patterns)
+
+
+def shown_kernel(graph: Graph, weight: np.ndarray) -> np.ndarray:
+    """Filters (out, in, kh, kw) with the input channels in the order of a picture: a model of BGR has them swapped."""
+    return weight[:, ::-1] if graph.preprocessing.order == "BGR" and weight.shape[1] == 3 else weight
+
+
 def kernel(graph: Graph, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     """(filters (out, in / groups, kh, kw), bias (out,)) of a convolution, float32.
 

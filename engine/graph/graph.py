@@ -183,16 +183,26 @@ class Graph:
         return not in_table and (number in self._by_name or number in self.aliases)
 
     def match(self, patterns: str | Sequence[str]) -> tuple[Layer, ...]:
-        """Layers by comma-separated names and globs (``block5_conv*,predictions``), in table order."""
+        """Layers by comma-separated names and globs (``block5_conv*,predictions``), in table order.
+
+        A glob means the framework's own layers: what lies inside one, like ``block1_conv1/Conv`` in ``block1_conv1``,
+        only where the glob has a slash, or nothing else fits.
+        """
         if isinstance(patterns, str):
             patterns = [p.strip() for p in patterns.split(",") if p.strip()]
         if not patterns:
             raise UsageError(f"no layer of {self.name} is named; give names or globs, '*' for all")
         found: set[int] = set()
         for pattern in patterns:
-            hits = [la.index for la in self.layers if fnmatch.fnmatchcase(la.name, pattern)]
-            found.update(hits or [self.layer(pattern).index])
+            hits = [la for la in self.layers if fnmatch.fnmatchcase(la.name, pattern)]
+            outer = hits if "/" in pattern else [la for la in hits if not self._is_inner(la)]
+            found.update(la.index for la in outer or hits or [self.layer(pattern)])
         return tuple(self.layers[i] for i in sorted(found))
+
+    def _is_inner(self, layer: Layer) -> bool:
+        """Whether a layer is a tensor inside another one of the framework's: ``block1_conv1/Conv``."""
+        outer, slash, _ = layer.name.rpartition("/")
+        return bool(slash) and outer in self._human_names
 
     def last_spatial_layer(self) -> Layer:
         """The last feature map larger than 1 x 1 on the way to the logits: the default of the CAM family.
@@ -285,6 +295,10 @@ class Graph:
         for kind in ("node", "tensor", "name"):  # later wins: a human name beats a tensor's, beats a node's
             table.update((getattr(layer, kind), layer) for layer in self.layers if getattr(layer, kind))
         return table
+
+    @cached_property
+    def _human_names(self) -> frozenset[str]:
+        return frozenset(layer.name for layer in self.layers)
 
     @cached_property
     def _ancestors_of_logits(self) -> set[str]:

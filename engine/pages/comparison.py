@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,7 @@ import numpy as np
 from ..compare.result import Comparison
 from ..compare.side_by_side import Row
 from ..graph.graph import Graph
-from ..render.artifacts import write_json, write_text
 from .template import data_uri, render_page
-
-
-def write(
-    folder: Path,
-    graphs: tuple[Graph, Graph],
-    result: Comparison,
-    record: dict[str, Any],
-    rows: Sequence[Row],
-    command: str,
-) -> Path:
-    """Writes index.html and result.json into ``folder``; returns the page's path."""
-    sources = [{"name": g.name, "sha256": g.sha256, "format": g.source.format} for g in graphs]
-    write_json(folder / "result.json", {"schema_version": 1, **record, "models": sources, "command": command})
-    return write_text(folder / "index.html", page(graphs, result, rows, command))
 
 
 def page(graphs: tuple[Graph, Graph], result: Comparison, rows: Sequence[Row], command: str) -> str:

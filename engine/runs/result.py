@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..render.artifacts import plain
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -21,8 +23,9 @@ class Result:
     page: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The object of ``result.json`` and of ``--json``."""
-        return dict(self.content)
+        """The object of ``result.json`` and of ``--json``, of plain values: NaN and infinities are None."""
+        found: dict[str, Any] = plain(self.content)
+        return found
 
     @property
     def failed(self) -> Sequence[Mapping[str, str]]:

@@ -144,7 +144,7 @@ def test_one_path_and_names_of_layers_will_do(graph: convscope.Graph, folder: li
 
 
 def test_mistakes_are_errors_and_not_an_empty_result(graph: convscope.Graph, folder: list[Path]) -> None:
-    with pytest.raises(RefusedInput, match=r"absent\.png"):
+    with pytest.raises(UsageError, match=r"absent\.png"):
         list(activations(graph, "absent.png", ["conv1"], device="cpu"))
     for wrong in ({"layers": []}, {"layers": ["conv1"], "workers": 0}, {"layers": ["conv1"], "size": (0, 20)}):
         with pytest.raises(UsageError, match="none may be zero"):

@@ -18,6 +18,7 @@ from convscope.adapters.load import load, load_here
 from convscope.errors import RefusedInput, UnsafeFile, UsageError
 from convscope.models import catalog
 from tests import tiny
+from tests.integration.hostile_growth import blocks
 
 LENET = Path(catalog.__file__).parent / "lenet"
 HEAD = "import os, signal, sys, time, torch\nfrom torch import nn\ndef build():\n    "
@@ -49,6 +50,23 @@ def test_the_graph_is_the_one_that_this_process_would_make(name: str) -> None:
             assert getattr(behind, field.name) == getattr(here, field.name), field.name
     twin = behind.twin([behind.layers[-1].tensor])
     assert twin is not None
+
+
+def test_the_layer_table_comes_back_whole(tmp_path: Path) -> None:
+    """Behind a change of sizes a layer's receptive field is a table of positions."""
+    made = blocks(2)
+    model = tiny.small_cnn()
+    made(model)
+    (tmp_path / "blocks.onnx").write_bytes(model.SerializeToString())
+    behind, here = (f(tmp_path / "blocks.onnx", check=False) for f in (load, load_here))
+    tables = 0
+    for one, other in zip(behind.layers, here.layers, strict=True):
+        fields = one.receptive_field, other.receptive_field
+        if fields[1] is not None and fields[1].table is not None:
+            assert fields[0] is not None and fields[0].table is not None
+            tables += 1
+            assert fields[0].table == fields[1].table
+    assert tables
 
 
 def test_an_error_is_the_one_that_this_process_would_raise(tmp_path: Path) -> None:

@@ -1,0 +1,285 @@
+"""``activations``: what layers compute on pictures, as grids, numbers and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..activations.stream import Batch, activations
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..graph.units import parse_units
+from ..pages.template import data_uri, render_page
+from ..pictures.given import sources
+from ..pictures.read import Picture, read_image
+from ..record import Record, write
+from ..render import colormaps
+from ..render.activation_grids import channel_grid, check_scale, dense_grid
+from ..render.array_store import Store, open_store
+from ..render.artifacts import save_png, write_text
+from .events import ImageDone, Note, OnEvent, Progress, ignore
+from .folder import locked, unique
+from .images import Failures
+from .result import Result
+
+PAGE_IMAGES = 12  # a page holds its pictures inside; more would be slow to open
+DEFAULT_LAYERS = 24
+_EXACT = 640  # pixels
+_HALF = {"BatchNormalization", "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "Sigmoid", "Mul"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to compute, and how to show it.
+
+    Attributes:
+        layer: names and globs with commas; None is feature maps from the first to the last.
+        units: ``all``, ``0-63,70``, or ``top:N`` for the N of the highest mean in each picture.
+        scale, colormap, per_row: of the grids, see `render.activation_grids`.
+        save: "npz" or "zarr" writes the arrays, keyed by layer name; None does not.
+        grids: draw the grids.
+        batch: pictures per pass.
+        device: "auto", "cpu" or "cuda[:n]".
+    """
+
+    layer: str | None = None
+    units: str = "all"
+    scale: str = "lecture"
+    colormap: str = "viridis"
+    per_row: int = 16
+    save: str | None = None
+    grids: bool = True
+    batch: int = 8
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Raises UsageError for a scale or colormap that is none."""
+        check_scale(self.scale)
+        colormaps.table(self.colormap)
+
+
+@dataclass(frozen=True, eq=False)
+class Activated(Result):
+    """The result of `run`.
+
+    Attributes:
+        saved: the file or folder of the arrays, where they were asked for.
+    """
+
+    saved: Path | None = None
+
+
+def run(
+    graph: Graph,
+    images: Any,
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Activated:
+    """Numbers of every layer on every picture; grids, arrays and a page where there is a folder.
+
+    Args:
+        graph: from `convscope.load`.
+        images: pictures, as for `given.sources`.
+        options: default feature maps throughout.
+        folder: writes a grid per picture and layer, ``result.json`` and ``index.html`` there, and with ``save`` the
+            arrays. None writes nothing; arrays in memory are what `activations.stream.activations` is for.
+        command: what the record says made it.
+        on_event: told of every picture, and of pictures left out.
+
+    Raises:
+        UsageError: an unknown layer, or one without units. RefusedInput: no picture could be read.
+    """
+    options = options or Options()
+    options.check()
+    pictures, _ = sources(images, graph.channels)
+    job = _Run(graph, options, chosen_layers(graph, options.layer, on_event), folder, on_event)
+    with locked(folder):
+        return job.run(pictures, Record.of(graph, command))
+
+
+def chosen_layers(graph: Graph, patterns: str | None, on_event: OnEvent = ignore) -> Sequence[Layer]:
+    """The asked layers, or feature maps from the first to the last where none are asked for.
+
+    Raises:
+        UsageError: a layer is unknown, or has no units.
+    """
+    if patterns is not None:
+        return with_units(graph, patterns)
+    maps = _finished_maps(graph)
+    if not maps:
+        raise UsageError(f"{graph.name} has no feature maps; name layers with --layer")
+    if len(maps) > DEFAULT_LAYERS:
+        count = sum(la.is_spatial for la in graph.layers)
+        on_event(Note(f"{DEFAULT_LAYERS} of {count} feature maps, evenly spaced; --layer '*' takes all"))
+        maps = [maps[round(i * (len(maps) - 1) / (DEFAULT_LAYERS - 1))] for i in range(DEFAULT_LAYERS)]
+    return maps
+
+
+def with_units(graph: Graph, patterns: str) -> Sequence[Layer]:
+    """The layers of names and globs; raises UsageError where one has no units."""
+    found = graph.match(patterns)
+    without = [la.name for la in found if la.channels is None]
+    if without:
+        place = graph.source.path or "MODEL"
+        raise UsageError(f"layer '{without[0]}' has no units; choose others: convscope info {place}")
+    return found
+
+
+def _finished_maps(graph: Graph) -> list[Layer]:
+    """The feature maps, without padding and without those that only a normalization or an activation reads."""
+    readers: dict[str, set[str]] = {}
+    for node in graph.model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    maps = [la for la in graph.layers if la.is_spatial and la.op not in ("Pad", "Transpose", "Sigmoid")]
+    return [la for la in maps if not readers.get(la.tensor) or not readers[la.tensor] <= _HALF]
+
+
+class _Run:
+    """One run and what it has made so far."""
+
+    def __init__(
+        self, graph: Graph, options: Options, layers: Sequence[Layer], folder: Path | None, on_event: OnEvent
+    ) -> None:
+        self.graph, self.options, self.layers, self.folder = graph, options, layers, folder
+        self.on_event, self.failures = on_event, Failures(on_event)
+        self.grids = options.grids and folder is not None
+        self.images: list[dict[str, Any]] = []
+        self.shown: list[dict[str, Any]] = []  # of the page
+        self.names: set[str] = set()
+        self.kept = {la.name: self._saved_units(la) for la in layers}
+
+    def run(self, pictures: Sequence[Path | Picture], record: Record) -> Activated:
+        saved = None
+        if self.options.save is not None and self.folder is not None:
+            saved = self.folder / f"activations.{self.options.save}"
+        given = {p.path: p for p in pictures if isinstance(p, Picture)}
+        with ExitStack() as stack:
+            store = None
+            if saved is not None:
+                store = stack.enter_context(open_store(saved, self.options.save or ""))
+            self.on_event(Progress("activations", 0, len(pictures), "images"))
+            for part in activations(
+                self.graph,
+                pictures,
+                self.layers,
+                batch=min(self.options.batch, len(pictures)),
+                device=self.options.device,
+                failed=self.failures,
+            ):
+                self._add(part, store, given, record)
+                done = len(self.images) + len(self.failures.rows)
+                self.on_event(Progress("activations", done, len(pictures), "images"))
+            self.failures.refuse_all(len(pictures))
+        content = record.to_json(
+            {
+                "scale": self.options.scale,
+                "layers": [layer.to_json() for layer in self.layers],
+                "images": self.images,
+                "saved": None if saved is None else saved.name,
+            },
+            self.failures.rows,
+        )
+        return Activated(content, self._write(content, record), saved)
+
+    def _saved_units(self, layer: Layer) -> list[int] | None:
+        """The units of a layer's saved array, None for all; refuses units that the layer lacks."""
+        asked = parse_units(self.options.units, layer.channels or 0)
+        return list(asked.indices) if len(asked.indices) < (layer.channels or 0) else None
+
+    def _add(self, part: Batch, store: Store | None, given: Mapping[str, Picture], record: Record) -> None:
+        if store is not None:
+            store.append({n: v if (u := self.kept[n]) is None else v[:, u] for n, v in part.values.items()})
+        for index, path in enumerate(part.paths):
+            into = unique(path.stem, self.names)
+            drawn = [self._layer(la, part.values[la.name][index], into, record) for la in self.layers]
+            self.images.append({"file": str(path), "layers": [row for row, _ in drawn]})
+            self.on_event(ImageDone(self.images[-1]))
+            if self.grids and len(self.shown) < PAGE_IMAGES:
+                picture = given.get(str(path)) or read_image(path)
+                self.shown.append(_page_entry(picture, drawn))
+
+    def _shown_units(self, layer: Layer, values: np.ndarray) -> list[int]:
+        asked = parse_units(self.options.units, layer.channels or 0)
+        if asked.top is None:
+            return list(asked.indices)
+        means = values.reshape(len(values), -1).mean(axis=1)
+        return [int(u) for u in (-means).argsort(kind="stable")[: asked.top]]
+
+    def _layer(
+        self, layer: Layer, values: np.ndarray, into: str, record: Record
+    ) -> tuple[dict[str, Any], np.ndarray | None]:
+        """The entry of one layer for ``result.json``, and its grid."""
+        units = self._shown_units(layer, values)
+        values = values[units]
+        entry: dict[str, Any] = {
+            "layer": layer.name,
+            "units": units,
+            "mean": float(values.mean()),
+            "max": float(values.max()),
+            "zero_share": float((values == 0).mean()),
+            "grid": None,
+        }
+        if not self.grids or self.folder is None:
+            return entry, None
+        draw = channel_grid if values.ndim == 3 else dense_grid
+        picture = draw(values, self.options.scale, self.options.colormap, self.options.per_row)
+        entry["grid"] = f"{into}/{layer.index:03d}-{unique(layer.name, set())}.png"
+        save_png(self.folder / entry["grid"], picture, record.png_text(layer=layer.name, scale=self.options.scale))
+        return entry, picture
+
+    def _write(self, content: Mapping[str, Any], record: Record) -> Path | None:
+        if self.folder is None:
+            return None
+        last = write(self.folder, content)
+        if not self.grids:
+            return last
+        html = render_page(
+            "activations.html",
+            title=f"{self.graph.name} · activations",
+            facts={"images": len(self.images), "layers": len(self.layers), "scale": self.options.scale},
+            command=record.command or "",
+            data={"images": self.shown, "total": len(self.images), "summary": self._summary()},
+        )
+        if len(self.images) > PAGE_IMAGES:
+            shown = f"the page shows the first {PAGE_IMAGES} images"
+            self.on_event(Note(f"{shown}; the folder holds all {len(self.images)}"))
+        return write_text(self.folder / "index.html", html)
+
+    def _summary(self) -> list[dict[str, Any]]:
+        """The model's table, as in ``convscope info``, with the layers that the page shows marked."""
+        shown = {layer.name for layer in self.layers}
+        return [
+            {
+                "name": layer.name,
+                "op": layer.op,
+                "shape": " x ".join("?" if s is None else str(s) for s in layer.shape[1:]),
+                "parameters": layer.parameters,
+                "shown": layer.name in shown,
+            }
+            for layer in self.graph.layers
+        ]
+
+
+def _page_entry(picture: Picture, layers: Sequence[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
+    return {
+        "name": Path(picture.path).name,
+        "picture": data_uri(picture.pixels, longest=320),
+        "layers": [{**entry, "units": len(entry["units"]), "picture": _embedded(grid)} for entry, grid in layers],
+    }
+
+
+def _embedded(picture: np.ndarray) -> str:
+    """A grid for the page: without loss where single pixels are seen, since chroma would bleed between them."""
+    if max(picture.shape[:2]) <= _EXACT:
+        return data_uri(picture, format="png")
+    return data_uri(picture, longest=1600, quality=80)

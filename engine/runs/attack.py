@@ -1,0 +1,165 @@
+"""``attack``: the smallest change of a picture that makes the model err."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+from ..attack import METHODS, Attack, gradient_attack, pixel_attack
+from ..graph.graph import Graph
+from ..graph.labels import find_class, predictions
+from ..pictures.read import fit
+from ..record import Record
+from ..render.artifacts import save_npy, save_png, write_json
+from ..render.attacked import picture, side_by_side
+from .events import Note, OnEvent, Progress, ignore
+from .folder import locked
+from .photograph import read_photo
+from .result import Result
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to attack; see `attack.pixel_attack` and `attack.gradient_attack`.
+
+    Attributes:
+        method: "pixels", "fgsm" or "pgd".
+        pixels, population, iterations, batch: of the pixel attack.
+        epsilon, steps: of fgsm and pgd.
+        target: the class to reach, by name or index; None is any other than the present one.
+        top: predictions to report.
+        seed: the same seed gives the same result.
+        device: "auto", "cpu" or "cuda[:n]".
+    """
+
+    method: str = "pixels"
+    pixels: int = 1
+    target: str | int | None = None
+    epsilon: float = 8 / 255
+    steps: int = 10
+    population: int = 400
+    iterations: int = 100
+    top: int = 3
+    batch: int = 64
+    seed: int = 0
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Raises UsageError for an unknown method."""
+        if self.method not in METHODS:
+            raise UsageError(f"--method '{self.method}' is unknown; choose one of {', '.join(METHODS)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked(Result):
+    """The result of `run`.
+
+    Attributes:
+        attack: the attacked picture and what the model makes of it.
+        picture: its PNG, where there is a folder.
+    """
+
+    attack: Attack | None = None
+    picture: Path | None = None
+
+
+def run(
+    graph: Graph,
+    image: Any,
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Attacked:
+    """Changes one pixel, or a little of every pixel, until the model sees another class.
+
+    A failed attack is a result too: the model withstood it.
+
+    Args:
+        graph: from `convscope.load`.
+        image: one picture, as for `given.sources`.
+        options: default one pixel.
+        folder: writes the attacked picture at the model's input size, the two side by side, the values, and
+            ``NAME-METHOD.json`` there, so that a folder holds many attacks.
+        command: what the record says made it.
+        on_event: told of every generation or step, and of the outcome.
+
+    Raises:
+        UsageError: wrong use, or a model that is no classifier. RefusedInput: the picture cannot be read.
+    """
+    options = options or Options()
+    options.check()
+    target = None if options.target is None else find_class(graph, options.target)
+    photo = read_photo(image, graph)
+    with locked(folder):
+        found = _attack(graph, fit(photo.pixels, graph), target, options, on_event)
+        before, after = (
+            [asdict(p) for p in predictions(graph, logits, options.top)] for logits in (found.before, found.after)
+        )
+        stem = f"{Path(photo.name).stem}-{found.method}"
+        record = Record.of(graph, command)
+        content = record.to_json(
+            {
+                "file": photo.name,
+                **found.to_json(),
+                "seed": options.seed,
+                "before": before,
+                "after": after,
+                "picture": None if folder is None else f"{stem}.png",
+            }
+        )
+        shown = None if folder is None else _write(folder, stem, found, content, record, options)
+    on_event(Note(_in_words(graph, found, before, after)))
+    return Attacked(content, None, found, shown)
+
+
+def _attack(graph: Graph, pixels: Any, target: int | None, options: Options, on_event: OnEvent) -> Attack:
+    if options.method == "pixels":
+        count = options.iterations
+        on_event(Progress("attacking", 0, count, "generations"))
+        return pixel_attack(
+            graph,
+            pixels,
+            pixels=options.pixels,
+            target=target,
+            population=options.population,
+            iterations=count,
+            seed=options.seed,
+            device=options.device,
+            batch=options.batch,
+            progress=lambda done, best: on_event(
+                Progress("attacking", done, count, "generations", detail=f"probability {best:.3f}")
+            ),
+        )
+    count = options.steps if options.method == "pgd" else 1
+    on_event(Progress("attacking", 0, count, "steps"))
+    return gradient_attack(
+        graph,
+        pixels,
+        method=options.method,
+        epsilon=options.epsilon,
+        steps=options.steps,
+        target=target,
+        seed=options.seed,
+        device=options.device,
+        progress=lambda done: on_event(Progress("attacking", done, count, "steps")),
+    )
+
+
+def _write(folder: Path, stem: str, found: Attack, content: dict[str, Any], record: Record, options: Options) -> Path:
+    text = record.png_text(method=found.method, seed=options.seed)
+    shown = save_png(folder / f"{stem}.png", picture(found.attacked), text)
+    save_png(folder / f"{stem}.compare.png", side_by_side(found), text)
+    save_npy(folder / f"{stem}.npy", found.attacked)
+    write_json(folder / f"{stem}.json", content)
+    return shown
+
+
+def _in_words(graph: Graph, found: Attack, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str:
+    verb = "now sees" if found.success else "withstands the attack and still sees"
+    was, now = (f"{seen[0]['name']} ({seen[0]['probability']:.1%})" for seen in (before, after))
+    changed = f"{len(found.changed)} pixels changed by up to {found.distance:.3f}"
+    return f"{was}: {graph.name} {verb} {now}; {changed}"

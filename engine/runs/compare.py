@@ -1,0 +1,120 @@
+"""``compare``: are two models the same network, where do they part, and which units correspond?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..compare.difference import Pictures
+from ..compare.pictures import Paths, from_files, reference
+from ..compare.result import IDENTICAL, Comparison
+from ..compare.side_by_side import rows
+from ..compare.verdict import MAX_REL, compare
+from ..graph.graph import Graph
+from ..pages.comparison import page
+from ..record import Record, model, write
+from ..render.artifacts import write_text
+from .events import Note, OnEvent, ignore
+from .folder import locked
+from .result import Result
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to compare, and what to show.
+
+    Attributes:
+        max_rel, layer, similarity, device: as for `compare.verdict.compare`.
+        images: picture files or folders that both look at; None is the shipped photographs.
+        match: list every unit's counterpart; in a folder, matched units side by side.
+        pictures: matched units per layer on the page.
+        preset, size, steps, seed: of their ascent pictures.
+    """
+
+    max_rel: float = MAX_REL
+    images: Paths | None = None
+    layer: str | None = None
+    similarity: bool = False
+    match: bool = False
+    pictures: int = 8
+    preset: str = "convscope"
+    size: int = 128
+    steps: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class Compared(Result):
+    """The result of `run`.
+
+    Attributes:
+        comparison: the answer, with its arrays.
+    """
+
+    comparison: Comparison | None = None
+
+    @property
+    def identical(self) -> bool:
+        """Whether both are the same network."""
+        return bool(self.content["verdict"] == IDENTICAL)
+
+
+def run(
+    a: Graph,
+    b: Graph,
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Compared:
+    """The verdict on two models; in a folder also a page.
+
+    Args:
+        a, b: from `convscope.load`, of any format.
+        options: default the shipped photographs and a bound of 1e-4.
+        folder: writes ``result.json`` and ``index.html`` there.
+        command: what the record says made it.
+        on_event: told of every stage, of what was assumed, and of pictures left out.
+
+    Raises:
+        UsageError: no layer of one stands for a layer of the other; an unknown layer or file.
+        RefusedInput: none of the pictures can be read.
+    """
+    options = options or Options()
+    shown: Pictures = reference
+    if options.images:
+        shown = from_files(options.images, lambda error: on_event(Note(f"left out: {error}")))
+
+    def told(stage: str) -> None:
+        on_event(Note(f"comparing: {stage}"))
+
+    with locked(folder):
+        found = compare(
+            a,
+            b,
+            pictures=shown,
+            max_rel=options.max_rel,
+            layers=options.layer,
+            similarity=options.similarity,
+            device=options.device,
+            progress=told,
+        )
+        for note in found.notes:
+            on_event(Note(f"note: {note}"))
+        record = Record.of(a, command)
+        second: dict[str, Any] = {"model_b": model(b), "preprocessing_b": b.preprocessing.to_json()}
+        content = record.to_json({**second, **found.to_json(matches=options.match)})
+        if folder is None:
+            return Compared(content, None, found)
+        ascent = {name: getattr(options, name) for name in ("preset", "size", "steps", "seed", "device")}
+        units = (
+            rows(a, b, found, count=options.pictures, options=ascent, progress=told, pictures=shown)
+            if options.match
+            else []
+        )
+        write(folder, content)
+        html = page((a, b), found, units, record.command or "")
+        return Compared(content, write_text(folder / "index.html", html), found)

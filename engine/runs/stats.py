@@ -1,0 +1,183 @@
+"""``stats``: how active every unit is over many pictures, by a pass that can stop and go on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import UsageError
+from ..activations.folder_pass import identity
+from ..activations.statistics import UnitStatistics, histogram_picture, restore_states, save_states
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..pages.gallery import Item, pictures_page
+from ..record import Record, write
+from ..render.artifacts import write_text
+from .events import OnEvent, ignore
+from .folder import locked
+from .images import Failures
+from .passes import named_pictures, remaining, see
+from .result import Result
+
+_STATE = "state.npz"
+_LISTED = 12  # units or pairs that a sentence lists
+ALIKE = 0.95  # correlation from which two units say the same
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        layer: names and globs with commas; None is every feature map.
+        batch: pictures per pass.
+        device: "auto", "cpu" or "cuda[:n]".
+        force: measure all pictures again.
+    """
+
+    layer: str | None = None
+    batch: int = 8
+    device: str = "auto"
+    force: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Measured(Result):
+    """The result of `run`.
+
+    Attributes:
+        seen: pictures that the run was asked to see.
+    """
+
+    seen: int = 0
+
+
+def run(
+    graph: Graph,
+    images: Any,
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Measured:
+    """Mean, spread, maximum, sparsity, histogram of every unit; dead and always-on units; pairs that correlate.
+
+    Args:
+        graph: from `convscope.load`.
+        images: pictures, as for `given.sources`; best one folder.
+        options: default every feature map.
+        folder: keeps the state, and gets ``result.json`` and ``index.html``. None keeps the numbers in the result.
+        command: what the record says made it.
+        on_event: told of every batch, and of pictures left out.
+
+    Raises:
+        UsageError: an unknown layer; a state of another model, size or layers; a picture of it that is gone.
+        RefusedInput: no picture could be read.
+    """
+    options = options or Options()
+    layers = _layers(graph, options.layer)
+    pictures = named_pictures(graph, images)
+    whose = hashlib.sha256("".join(identity(graph, la) for la in layers).encode()).hexdigest()
+    failures = Failures(on_event)
+    with locked(folder):
+        file = None if folder is None else folder / _STATE
+        done, states = set[str](), [UnitStatistics.empty(la) for la in layers]
+        if file is not None and file.is_file() and not options.force:
+            done, states = restore_states(file, whose, layers)
+        todo = remaining(pictures, done, list(pictures), on_event)
+
+        def add(names: list[str], outputs: dict[str, np.ndarray]) -> None:
+            for state in states:
+                state.add(outputs)
+            done.update(names)
+
+        def save() -> None:
+            if done and file is not None:
+                save_states(file, whose, sorted(done), states)
+
+        see(
+            graph,
+            layers,
+            todo,
+            add,
+            save,
+            stage="measuring",
+            batch=options.batch,
+            device=options.device,
+            failures=failures,
+            on_event=on_event,
+        )
+        failures.refuse_all(len(pictures))
+        entries = [state.to_json() for state in states]
+        record = Record.of(graph, command)
+        content = record.to_json({"images": states[0].images, "layers": entries}, failures.rows)
+        page = None
+        if folder is not None:
+            write(folder, content)
+            page = _page(graph, states, entries, folder, record)
+    return Measured(content, page, len(pictures))
+
+
+def summary(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer of ``content["layers"]`` in a few numbers."""
+    units = entry["units"]
+    closest = entry["correlated"][0] if entry["correlated"] else None
+    return {
+        "units": len(units),
+        "mean": sum(u["mean"] for u in units) / len(units),
+        "max": max(u["max"] for u in units),
+        "zeros": sum(u["sparsity"] for u in units) / len(units),
+        "dead": len(entry["dead"]),
+        "always on": len(entry["always_on"]),
+        "most correlated": f"{closest['a']} and {closest['b']}: {closest['correlation']:.3f}" if closest else "–",
+    }
+
+
+def in_words(entry: Mapping[str, Any]) -> str:
+    """Which units of a layer are dead, always on, or say the same; "" where none are."""
+    alike = [f"{p['a']} and {p['b']}" for p in entry["correlated"] if abs(p["correlation"]) >= ALIKE]
+    kinds = {"dead": entry["dead"], "always on": entry["always_on"], "alike": alike}
+    parts = []
+    for name, found in kinds.items():
+        if found:
+            listed = ", ".join(map(str, found[:_LISTED])) + (", ..." if len(found) > _LISTED else "")
+            parts.append(f"{name}: {listed}")
+    return "; ".join(parts)
+
+
+def _layers(graph: Graph, patterns: str | None) -> list[Layer]:
+    if patterns is None:
+        found = [la for la in graph.layers if la.is_spatial]
+        if not found:
+            raise UsageError(f"{graph.name} has no feature maps; name layers with --layer")
+        return found
+    found = [la for la in graph.match(patterns) if la.channels]
+    if not found:
+        place = graph.source.path or "MODEL"
+        raise UsageError(f"no layer with units in '{patterns}'; list them: convscope info {place}")
+    return found
+
+
+def _page(
+    graph: Graph,
+    states: Sequence[UnitStatistics],
+    entries: Sequence[Mapping[str, Any]],
+    folder: Path,
+    record: Record,
+) -> Path:
+    items = []
+    for state, entry in zip(states, entries, strict=True):
+        picture, (low, high) = histogram_picture(state)
+        bins = f"A row per unit, a column per half octave of its largest value per picture: {low:.3g} to {high:.3g}."
+        words = in_words(entry)
+        caption = f"{bins} {words[0].upper()}{words[1:]}." if words else bins
+        items.append(Item(entry["layer"], picture, caption=caption, numbers=summary(entry)))
+    facts = {"images": states[0].images, "layers": len(states)}
+    html = pictures_page(f"{graph.name} · statistics", items, facts=facts, command=record.command or "")
+    return write_text(folder / "index.html", html)

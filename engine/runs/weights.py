@@ -1,0 +1,151 @@
+"""``weights``: the filters of convolutions as sheets and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..activations.weights import (
+    convolutions_of,
+    filter_grid,
+    filter_pictures,
+    kernel,
+    near_duplicates,
+    notes,
+    numbers,
+    shown_kernel,
+)
+from ..graph.graph import Graph
+from ..graph.layers import Layer
+from ..graph.units import parse_units
+from ..pages.template import data_uri, render_page
+from ..record import Record, write
+from ..render.artifacts import save_npz, save_png, write_text
+from .events import OnEvent, Progress, ignore
+from .folder import locked, unique
+from .result import Result
+
+PAGE_SIDE = 64  # filters and input channels of a layer that the page shows
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which filters, and how to show them.
+
+    Attributes:
+        layer: names and globs with commas, of convolutions or of the framework's layers that hold them; None is all.
+        units: ``all``, ``0-63,70``, or ``top:N`` for the N of the largest norm.
+        scale: "filter" or "layer", see `activations.weights.filter_pictures`.
+        per_row: filters per row of a sheet.
+        save: also write the weights as ``weights.npz``, keyed by layer name.
+    """
+
+    layer: str | None = None
+    units: str = "all"
+    scale: str = "filter"
+    per_row: int = 16
+    save: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Weights(Result):
+    """The result of `run`.
+
+    Attributes:
+        kernels: layer name -> (out, in / groups, kh, kw) float32.
+        saved: the file of the arrays, where it was asked for.
+    """
+
+    kernels: dict[str, np.ndarray] | None = None
+    saved: Path | None = None
+
+
+def run(
+    graph: Graph,
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Weights:
+    """The filters of convolutions: a sheet per layer, norms, near duplicates, one page.
+
+    Args:
+        graph: from `convscope.load`.
+        options: default all convolutions.
+        folder: writes the sheets, ``result.json`` and ``index.html`` there; None writes nothing.
+        command: what the record says made it.
+        on_event: told of every layer.
+
+    Raises:
+        UsageError: an unknown layer, one without filters, or an unknown scale.
+    """
+    options = options or Options()
+    layers = convolutions_of(graph, options.layer)
+    record = Record.of(graph, command)
+    entries, cards, kernels = [], [], {}
+    with locked(folder):
+        on_event(Progress("weights", 0, len(layers), "layers"))
+        for layer in layers:
+            entry, card, kernels[layer.name] = _sheet(graph, layer, options, folder, record)
+            entries.append(entry)
+            cards.append(card)
+            on_event(Progress("weights", len(entries), len(layers), "layers"))
+        content = record.to_json({"scale": options.scale, "layers": entries})
+        if folder is None:
+            return Weights(content, None, kernels)
+        write(folder, content)
+        facts = {"layers": len(layers), "filters": sum(len(e["filters"]) for e in entries), "scale": options.scale}
+        title = f"{graph.name} · weights"
+        command = record.command or ""
+        html = render_page("weights.html", title=title, facts=facts, command=command, data={"layers": cards})
+        page = write_text(folder / "index.html", html)
+        saved = save_npz(folder / "weights.npz", kernels) if options.save else None
+    return Weights(content, page, kernels, saved)
+
+
+def _sheet(
+    graph: Graph, layer: Layer, options: Options, folder: Path | None, record: Record
+) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+    """Writes a layer's sheet; its entry for ``result.json``, its card for the page, and its weights."""
+    weight, bias = kernel(graph, layer)
+    found = numbers(weight, bias)
+    asked = parse_units(options.units, len(weight))
+    chosen: Sequence[int] = asked.indices
+    if asked.top is not None:
+        chosen = sorted(chosen, key=lambda u: (-found[u].norm, u))[: asked.top]
+    pictures = filter_pictures(shown_kernel(graph, weight), options.scale)[list(chosen)]
+    file = f"{layer.index:03d}-{unique(layer.name, set())}.png"
+    if folder is not None:
+        text = record.png_text(layer=layer.name, scale=options.scale)
+        save_png(folder / file, filter_grid(pictures, options.per_row), text)
+    entry = {
+        "layer": layer.name,
+        "shape": list(weight.shape),
+        "notes": list(notes(graph, layer)),
+        "file": file,
+        "filters": [found[u].to_json() for u in chosen],
+        "near_duplicates": [{"a": a, "b": b, "cosine": s} for a, b, s in near_duplicates(found)],
+    }
+    return entry, _card(entry, filter_grid(pictures[:PAGE_SIDE, :PAGE_SIDE], options.per_row)), weight
+
+
+def _card(entry: dict[str, Any], picture: np.ndarray) -> dict[str, Any]:
+    """A layer's part of the page's data."""
+    norms = sorted((f["norm"] for f in entry["filters"]), reverse=True)
+    return {
+        "layer": entry["layer"],
+        "file": entry["file"],
+        "filters": entry["shape"][0],
+        "inputs": entry["shape"][1],
+        "notes": entry["notes"],
+        "kernel": " x ".join(map(str, entry["shape"][2:])),
+        "zero": sum(n == 0 for n in norms),
+        "norms": norms,
+        "pairs": entry["near_duplicates"],
+        "picture": data_uri(picture, format="png"),
+    }
