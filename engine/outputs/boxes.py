@@ -225,7 +225,13 @@ class DetectionReading(Reading):
         if self.score is not None:
             with suppress(LookupError):
                 return self.score(rows, detection.place, detection.index)
-        return Function(self.tensors, Match(self, detection.box, detection.index))
+        return self.match(detection.box, detection.index)
+
+    def match(self, box: SidesBox, index: int | None, probabilities: np.ndarray | None = None) -> Function:
+        """The read of how well the outputs still show a box, see `Match`."""
+        single = None in self.axes.values()  # the file holds one picture's boxes, without a batch axis
+        names = tuple(self.axes) if single else self.tensors
+        return Function(names, Match(self, box, index, probabilities), batch_axis=None if single else 0)
 
     def _against(self, rows: Rows, detection: Detection, question: Question) -> tuple[Target, ...]:
         """Other classes of the same box."""
