@@ -34,6 +34,15 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
+LikeOption = Annotated[
+    Path | None,
+    typer.Option("--like", metavar="FILE", help="For embeddings: another picture, or a vector (.npy), to be like."),
+]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option("--decoder", metavar="NAME", help="How to read the outputs: yolov8, softmax, ...; docs/outputs.md."),
+]
+OutputOption = Annotated[str | None, typer.Option("--output", metavar="NAME", help="Read this output alone.")]
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
 LARGEST_SIZE = 65536  # pixels; a side that no memory holds, and few enough for the arithmetic of sizes
