@@ -610,19 +610,27 @@ def predict(
     images: Any,
     *,
     top: int = 3,
+    like: Any = None,
+    decoder: str | None = None,
+    output: str | None = None,
     batch: int = 16,
     folder: Folder = None,
     device: str = "auto",
     on_event: OnEvent = _silent,
 ) -> Result:
-    """What the model says of pictures: ``content["images"]``, as ``convscope predict --json`` prints it.
+    """What the model says of pictures: classes, boxes, masks, text, values, embeddings.
+
+    ``content["images"]`` holds what ``convscope predict --json`` prints.
 
     Args:
         graph: from `load`, or what `load` takes.
         images: pictures, as for `given.sources`.
-        top: how many classes of each, best first.
+        top: how many classes or masks of each, best first.
+        like: for embeddings: a vector, a ``.npy`` file or a picture file to compare with.
+        decoder: how to read the outputs where the default is wrong.
+        output: read this output alone.
         batch: pictures per pass.
-        folder: writes ``result.json``.
+        folder: writes ``result.json``, and boxes, masks and points drawn on the pictures.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every picture, and of pictures left out.
 
@@ -631,9 +639,8 @@ def predict(
     """
     from .engine.runs import predict as run
 
-    return run.run(
-        _graph(graph), images, run.Options(top=top, batch=batch, device=device), _folder(folder), on_event=on_event
-    )
+    options = run.Options(top=top, batch=batch, device=device, like=like, decoder=decoder, output=output)
+    return run.run(_graph(graph), images, options, _folder(folder), on_event=on_event)
 
 
 # --- Compare ---------------------------------------------------------------------------------------------------------
