@@ -23,7 +23,8 @@ SAME = {"model": "graph", "out": "folder", "json": "as_json"}  # a command's wor
 TERMINAL = {"as_json", "quiet", "loading", "options", "debug"}
 OTHERWISE: dict[str, set[str]] = {
     "info": set(),
-    "explain": {"metrics", "box", "of", "region", "mask", "like", "to", "against", "settings", "colormap", "alpha", "style", "top", "folder"},
+    "explain": {"metrics", "box", "of", "region", "mask", "like", "to", "against",
+        "settings", "colormap", "alpha", "style", "top", "folder"},
     "filters": {"noise_mean", "noise_std", "start"},
     "compare": {"preprocessing_b", "arch_b"},
     "export": {"folder", "web", "single_file"},
