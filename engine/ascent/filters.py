@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.nn import Module
 
 from ...errors import UsageError
 from ..graph.graph import Graph
@@ -17,6 +16,7 @@ from ..record import Record
 from .making import made, open_album
 from .many import OnProgress, Studio
 from .network import unit_layer
+from .recipe.algebra import is_objective
 from .recipe.objectives import Objective, Place, Taps
 from .recipe.presets import AUTO, Noise, Preset
 from .results import AscentResult, UnitResult
@@ -41,6 +41,7 @@ def filters(
     noise: Noise | None = None,
     strip: int = 0,
     negative: bool = False,
+    alpha: bool = False,
     position: tuple[int, int] | None = None,
     neuron: bool | None = None,
     photos: np.ndarray | None = None,
@@ -73,6 +74,7 @@ def filters(
         strip: how many pictures on the way to keep.
         negative: show what inhibits the units instead: minus their values before the activation is maximized, and every
             activation of the result is of that.
+        alpha: keep also how much each place mattered to the ascent, as the picture's opacity (`UnitResult.alpha`).
         position: maximize the unit at this (row, column) of its map only, as for `Studio`.
         neuron: maximize one position (True) or the mean (False); default as the preset says.
         photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
@@ -91,10 +93,10 @@ def filters(
             folder that holds units of other settings.
         RefusedInput: the model gives NaN.
     """
-    if isinstance(layer, Objective) or (callable(layer) and not isinstance(layer, Module)):
+    if is_objective(layer):
         from .ascend import of_objective
 
-        if negative or (units, top, position, neuron, photos, noise, folder) != (None,) * 7:
+        if negative or alpha or (units, top, position, neuron, photos, noise, folder) != (None,) * 7:
             raise UsageError("an objective says by itself what is maximized: give no units, top, folder or the like")
         return of_objective(
             graph,
@@ -122,6 +124,7 @@ def filters(
         noise=noise,
         strip=strip,
         negative=negative,
+        alpha=alpha,
         tuning=tuning,
     )
     wanted = checked_units(found, units)

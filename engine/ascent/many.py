@@ -254,7 +254,7 @@ class Studio:
         key = (recipe.name, c.size, c.seed, how.number)
         jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
         steps = self._steps(how) if limit is None else min(self._steps(how), limit)
-        batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0)
+        batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0, alpha=c.alpha)
         outcomes = batch.run(on_step)
         heights = activations(network, goal, units, np.stack([o.pixels for o in outcomes])) if how.before else None
         return {
@@ -313,6 +313,7 @@ class Studio:
             reason=reason,
             rescue=made.how,
             strip=tuple(shown(one, style, origin) for one in made.outcome.strip),
+            alpha=made.outcome.alpha,
         )
 
     @property

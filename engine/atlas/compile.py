@@ -80,7 +80,7 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         source = photograph_name(plan, shown.sums[name])
         if files.has(source):
             writer.write(f"p/{index:05d}.webp", files.read(source))
-    writer.write("d/photographs.js", _call("ATLAS_PHOTOGRAPHS", shown.names))
+    writer.photographs(shown.names)
     writer.manifest_script(_manifest(files, plan, rows, counts, numbers))
     writer.finish()
     return counts
@@ -107,6 +107,7 @@ def _manifest(
         },
         "edges": [None if math.isinf(edge) else round(float(edge), 6) for edge in EDGES],
         "counts": dict(counts),
+        "fewest": FEWEST,
         "failed": [{"layer": row["name"], "units": row["units"], "reason": row["reason"]} for row in failures(files)],
         "layers": list(rows),
         "graph": dict(plan.drawing),
@@ -222,7 +223,7 @@ def _row(
 ) -> dict[str, Any]:
     """A layer as the model's view lists it."""
     la, facts = planned.layer, figures.facts
-    seen = la.receptive_field
+    seen, enough = la.receptive_field, figures.peaks.shape[0] >= FEWEST
     near = relations.get("near", [])
     return {
         "i": la.index, "name": la.name, "tensor": la.tensor, "op": la.op, "units": planned.units,
@@ -230,12 +231,13 @@ def _row(
         "sees": list(seen.size) if seen is not None and seen.size is not None else None,
         "tile": tile, "row": place, "best": list(strongest), "counts": dict(counts),
         "silent": len(facts["dead"]), "always": len(facts["always_on"]),
-        "alike": sum(1 for row in near if row and row[0][1] >= ALIKE),
+        "alike": sum(1 for row in near if row and row[0][1] >= ALIKE) if enough else None,
         "sources": relations.get("sources", ""),
         "recipes": {s: {"name": r.name, "size": list(r.size), "steps": r.steps} for s, r in planned.recipes.items()},
     }  # fmt: skip
 
 
+FEWEST = 16  # photographs; over fewer, most units of a layer are alike
 ALIKE = 0.99  # cosine of two units' values over the photographs from which they count as alike
 
 
@@ -311,9 +313,16 @@ class Writer:
 
     def details(self, index: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes what its units' views show."""
-        for number in range(0, len(rows), GROUP):
-            name = f"d/L{index:04d}-{number // GROUP:03d}.js"
-            self.write(name, _call("ATLAS_UNITS", index, number // GROUP, rows[number : number + GROUP]))
+        for first in range(0, len(rows), GROUP):
+            self.group(index, first // GROUP, rows[first : first + GROUP])
+
+    def group(self, index: int, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes what the views of a sheet's units show."""
+        self.write(f"d/L{index:04d}-{number:03d}.js", _call("ATLAS_UNITS", index, number, rows))
+
+    def photographs(self, names: Sequence[str]) -> None:
+        """Writes the photographs' names, by their numbers on the page."""
+        self.write("d/photographs.js", _call("ATLAS_PHOTOGRAPHS", names))
 
     def manifest_script(self, content: Mapping[str, Any]) -> None:
         """Writes what the model's view shows."""

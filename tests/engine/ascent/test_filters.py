@@ -282,6 +282,30 @@ def test_auto_batches_stay_where_bits_are_known_to_agree() -> None:
     assert 1 <= Studio(graph, graph.layer("conv2"), settings(graph)).batch <= 16
 
 
+def test_the_opacity_of_a_picture_is_where_its_gradients_were_and_changes_nothing_else() -> None:
+    """A unit that sees the middle of the picture alone: every gradient lies in its receptive field."""
+    plain, seen = (
+        filters(small(), "conv2", [3, 5], size=32, steps=12, position=(8, 8), alpha=alpha).units
+        for alpha in (False, True)
+    )
+    for one, two in zip(plain, seen, strict=True):
+        assert one.alpha is None and one.image.tobytes() == two.image.tobytes()
+        assert two.alpha is not None and two.alpha.shape == (32, 32) and two.alpha.min() == 0 and two.alpha.max() == 1
+    outside = np.ones((32, 32), bool)
+    outside[6:28, 6:28] = False  # the field of 8 pixels at (16, 16), and the views' jitter
+    assert not seen[0].alpha[outside].any()
+
+
+def test_opacity_does_not_depend_on_the_batch_or_on_smaller_stages() -> None:
+    one, four = (
+        filters(small(), "conv2", [3, 5, 1], size=28, preset="objects", steps=20, alpha=True, batch=batch)
+        for batch in (1, 4)
+    )
+    for a, b in zip(one.units, four.units, strict=True):
+        assert a.alpha is not None and b.alpha is not None and a.alpha.tobytes() == b.alpha.tobytes()
+        assert a.alpha.shape == (28, 28) and (a.alpha == 1).mean() == pytest.approx(0.2, abs=0.01)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_makes_pictures_that_excite_the_unit_as_the_cpus_do() -> None:
