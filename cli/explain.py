@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from . import completion
 from .loading import loading_options, open_model
 from .options import (
     BatchOption,
@@ -26,14 +27,21 @@ from .options import (
 )
 from .output import command_line, emit, emit_json, partly_done, predictions_in_words, say
 from .progress import drawn
-from .tables import show_ranking
+from .tables import show_methods, show_ranking
 
 if TYPE_CHECKING:
     from ..engine.runs.events import Event
     from ..engine.runs.explain import Box
 
 MethodOption = Annotated[
-    str, typer.Option("--method", "-m", metavar="NAME,...", help="gradcam, layercam, integratedgradients, ... or all.")
+    str,
+    typer.Option(
+        "--method",
+        "-m",
+        metavar="NAME,...",
+        help="gradcam, layercam, integratedgradients, ... or all; --help-options lists them.",
+        autocompletion=completion.methods,
+    ),
 ]
 ClassOption = Annotated[
     str | None,
@@ -52,6 +60,19 @@ StyleOption = Annotated[
 BoxOption = Annotated[
     list[str] | None,
     typer.Option("--box", metavar="T,L,B,R", help="Where the object is, pixels of the model's input; for --metrics."),
+]
+
+
+def _list_methods(asked: bool) -> None:
+    """Prints every method with its own options, family by family."""
+    if asked:
+        show_methods()
+        raise typer.Exit
+
+
+HelpOptionsOption = Annotated[
+    bool,
+    typer.Option("--help-options", help="List the methods and their options.", is_eager=True, callback=_list_methods),
 ]
 
 
@@ -74,6 +95,7 @@ def command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    help_options: HelpOptionsOption = False,
     **loading: Any,
 ) -> None:
     """Show where in a picture the evidence for a class lies.
