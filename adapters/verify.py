@@ -20,7 +20,8 @@ from ..engine.export.verification import verify as verify_map
 from ..engine.graph.cut import extract
 from ..engine.graph.graph import Graph
 from ..engine.pictures.photographs import photographs
-from .check import compare_executors, random_inputs, relative_difference
+from .check import Rounding, compare_executors, random_inputs, refuse_nan_weights, relative_difference
+from .referee import culprit
 
 MAX_REL = 1e-3  # forward, float32, hundreds of layers
 MAX_GRADIENT_REL = 1e-4  # float64 against central differences
@@ -42,6 +43,8 @@ class Verification:
         source_tensors: how many tensors that comparison covers.
         bounds: the limits that ``ok`` stands for.
         images: which images were run.
+        rounded: how many tensors lie further apart than the bound, by no more than rounding explains.
+        reason: where the executors part beyond that, who is off by float64.
         heatmap_rel: of a file that `convscope.export` wrote: its map against the twin's; None for other files.
     """
 
@@ -56,6 +59,8 @@ class Verification:
     bounds: dict[str, float]
     images: tuple[str, ...]
     heatmap_rel: float | None = None
+    rounded: int = 0
+    reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""
@@ -79,17 +84,18 @@ def verify(
         seed: of the random images.
         progress: called with the name of each stage as it starts.
     """
+    refuse_nan_weights(graph)
     chosen = size or graph.image_size
     feeds = random_inputs(graph, chosen, batch, seed)
     progress("executors on random images")
-    differences = {d.tensor: d.rel for d in compare_executors(graph, feeds)}
+    verdicts = _Verdicts(graph)
+    verdicts.compare(feeds)
     images: list[str] = [f"{batch} random"]
     for name, pixels in _photographs(graph, chosen):
         progress(f"executors on {name}")
         images.append(name)
         real = {**random_inputs(graph, chosen, 1, seed), graph.inputs[0].name: pixels}
-        for difference in compare_executors(graph, real):
-            differences[difference.tensor] = max(differences[difference.tensor], difference.rel)
+        verdicts.compare(real)
     progress("gradient against finite differences")
     gradient = gradient_difference(graph, feeds)
     progress("batch 3 against batch 1")
@@ -98,9 +104,9 @@ def verify(
     source, tensors = source_difference(graph, feeds)
     progress("heatmap")
     heatmap = heatmap_difference(graph)
-    worst = max(differences, key=lambda name: differences[name])
+    worst, rel, reason = verdicts.worst()
     ok = (
-        differences[worst] <= MAX_REL
+        not verdicts.parted
         and batches <= MAX_REL
         and (gradient is None or gradient <= MAX_GRADIENT_REL)
         and (source is None or source <= MAX_REL)
@@ -108,9 +114,11 @@ def verify(
     )
     return Verification(
         ok=ok,
-        tensors_compared=len(differences),
+        tensors_compared=len(verdicts.differences),
         tensors_total=sum(bool(o) for n in graph.model.graph.node for o in n.output),
-        worst={"tensor": worst, "rel": differences[worst]},
+        worst={"tensor": worst, "rel": rel},
+        rounded=len(verdicts.rounded),
+        reason=reason,
         gradient_rel=gradient,
         batch_rel=batches,
         source_rel=source,
@@ -119,6 +127,42 @@ def verify(
         images=tuple(images),
         heatmap_rel=heatmap,
     )
+
+
+class _Verdicts:
+    """The differences of the executors over several images, and what of them rounding explains.
+
+    Attributes:
+        differences: largest relative difference by tensor.
+        parted: tensors that part beyond what rounding explains -> (difference, on which input).
+        rounded: tensors that part by rounding alone.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.differences: dict[str, float] = {}
+        self.parted: dict[str, tuple[float, dict[str, np.ndarray]]] = {}
+        self.rounded: set[str] = set()
+
+    def compare(self, feeds: dict[str, np.ndarray]) -> None:
+        """Takes in another input."""
+        rounding = Rounding(self._graph, feeds)
+        for found in compare_executors(self._graph, feeds):
+            self.differences[found.tensor] = max(self.differences.get(found.tensor, 0.0), found.rel)
+            if found.rel <= MAX_REL:
+                continue
+            if rounding.explains(found, MAX_REL):
+                self.rounded.add(found.tensor)
+            elif found.tensor not in self.parted:
+                self.parted[found.tensor] = found.rel, feeds
+
+    def worst(self) -> tuple[str, float, str | None]:
+        """The first tensor that parts, with who is off; else the largest difference."""
+        if self.parted:
+            tensor, (rel, feeds) = next(iter(self.parted.items()))
+            return tensor, rel, culprit(self._graph, tensor, feeds, relative_difference)
+        tensor = max(self.differences, key=lambda name: self.differences[name])
+        return tensor, self.differences[tensor], None
 
 
 def gradient_difference(graph: Graph, feeds: dict[str, np.ndarray], seed: int = 0) -> float | None:

@@ -10,6 +10,8 @@ import typer
 from ..errors import UsageError
 from .loading import check_out, loading_options, needed_layer, open_model
 from .options import (
+    AlphaOption,
+    AnimateOption,
     ColumnsOption,
     DeviceOption,
     ForceOption,
@@ -75,6 +77,8 @@ def command(
     batch: PicturesOption = "auto",
     strip: StripOption = 0,
     negative: NegativeOption = False,
+    alpha: AlphaOption = False,
+    animate: AnimateOption = False,
     diversity: DiversityOption = None,
     precision: PrecisionOption = "auto",
     columns: ColumnsOption = None,
@@ -106,6 +110,8 @@ def command(
         neuron=neuron,
         strip=strip,
         negative=negative,
+        alpha=alpha,
+        animate=animate,
         batch=batch,
         precision=precision,
         device=device,

@@ -9,6 +9,8 @@ import typer
 
 from .loading import check_out, loading_options, open_model
 from .options import (
+    AlphaOption,
+    AnimateOption,
     ColumnsOption,
     DeviceOption,
     ForceOption,
@@ -56,6 +58,8 @@ def command(
     batch: PicturesOption = "auto",
     strip: StripOption = 0,
     negative: NegativeOption = False,
+    alpha: AlphaOption = False,
+    animate: AnimateOption = False,
     precision: PrecisionOption = "auto",
     columns: ColumnsOption = None,
     margin: MarginOption = 2,
@@ -82,6 +86,8 @@ def command(
         seed=seed,
         strip=strip,
         negative=negative,
+        alpha=alpha,
+        animate=animate,
         batch=batch,
         precision=precision,
         device=device,

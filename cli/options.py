@@ -95,6 +95,13 @@ PrecisionOption = Annotated[
 ]
 PicturesOption = Annotated[str, typer.Option("--batch", metavar="N|auto", help="Pictures computed at once.")]
 LiveOption = Annotated[bool, typer.Option("--live", help="Show the pictures while they are made.")]
+AlphaOption = Annotated[
+    bool,
+    typer.Option("--alpha", help="Also write each picture with what did not matter transparent, to transparent/."),
+]
+AnimateOption = Annotated[
+    bool, typer.Option("--animate", help="Also write an animation of each ascent, unit-0000.webp and so on.")
+]
 NegativeOption = Annotated[
     bool, typer.Option("--negative", help="Show what inhibits the units instead, or speaks against the classes.")
 ]

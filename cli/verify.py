@@ -46,6 +46,10 @@ def command(
         emit("ok" if result.ok else "DIFFERENT")
         emit(f"tensors compared     {result.tensors_compared} of {result.tensors_total} ({', '.join(result.images)})")
         emit(f"worst tensor         {result.worst['tensor']}: {result.worst['rel']:.2g} relative")
+        if result.reason:
+            emit(f"                     {result.reason}")
+        if result.rounded:
+            emit(f"rounding             {result.rounded} tensors part by their last bits alone")
         emit(f"gradient             {_gradient(result.gradient_rel)}")
         emit(f"batch 3 against 1    {result.batch_rel:.2g}")
         if result.heatmap_rel is not None:

@@ -62,15 +62,21 @@ class Album:
         text = {**self.labels, "unit": str(result.unit), "status": f"{result.status}: {result.reason}"}
         save_png(self.folder / name, tile(result), text)
         save_png(self.folder / "starts" / name, result.start)
+        if result.alpha is not None:
+            save_png(self.folder / "transparent" / name, result.image, text, result.alpha)
         for i, one in enumerate(result.strip):
             save_png(self.folder / "strips" / f"{Path(name).stem}-{i}.png", one)
-        record = {**result.to_json(name), "strip": len(result.strip)}
+        record = {**result.to_json(name), "strip": len(result.strip), "alpha": result.alpha is not None}
         append_line(self._manifest, to_json(record, indent=None))
         self.records[result.unit] = record
 
     def file(self, unit: int) -> str:
         """The name of a unit's picture."""
         return f"unit-{unit:04d}.png"
+
+    def animation(self, unit: int) -> str:
+        """The name of the animation of a unit's ascent, where one is made."""
+        return f"unit-{unit:04d}.webp"
 
     def picture(self, unit: int) -> np.ndarray:
         """A kept unit's picture, uint8."""
@@ -79,6 +85,12 @@ class Album:
     def start(self, unit: int) -> np.ndarray:
         """A kept unit's start, uint8."""
         return _read_png(self.folder / "starts" / self.file(unit))
+
+    def alpha(self, unit: int) -> np.ndarray | None:
+        """A kept unit's opacity (H, W) uint8, where one was asked for."""
+        if not self.records[unit].get("alpha"):
+            return None
+        return _read_png(self.folder / "transparent" / self.file(unit))[:, :, -1]
 
     def strip(self, unit: int) -> list[np.ndarray]:
         """A kept unit's pictures on the way, uint8."""
@@ -121,6 +133,8 @@ class Album:
         name = self.file(record["unit"])
         yield self.folder / name
         yield self.folder / "starts" / name
+        if record.get("alpha"):
+            yield self.folder / "transparent" / name
         for i in range(record["strip"]):
             yield self.folder / "strips" / f"{Path(name).stem}-{i}.png"
 
@@ -131,10 +145,13 @@ class Album:
         the rest. Names are made from its numbers, not taken from it, and folders that are links are left alone.
         """
         units = (record.get("unit") for record in map(_parsed, self._lines()) if record is not None)
-        names = {self.file(unit) for unit in units if _is_count(unit)}
+        counts = [unit for unit in units if _is_count(unit)]
+        names = {self.file(unit) for unit in counts}
+        animations = {self.animation(unit) for unit in counts}
         folder = self.folder.resolve()
-        _remove(folder, lambda name: name in names or name in _SUMMARIES)
+        _remove(folder, lambda name: name in names or name in animations or name in _SUMMARIES)
         _remove(folder / "starts", lambda name: name in names)
+        _remove(folder / "transparent", lambda name: name in names)
         _remove(folder / "strips", lambda name: _of_strip(name) in names)
 
 
@@ -153,6 +170,7 @@ def identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping[str, An
         "noise": repr(chosen.noise),
         "strip": chosen.strip,
         "negative": chosen.negative,
+        "alpha": chosen.alpha,
         **(extra or {}),
     }
     return hashlib.sha256(to_json(parts).encode()).hexdigest()

@@ -41,6 +41,7 @@ def filters(
     noise: Noise | None = None,
     strip: int = 0,
     negative: bool = False,
+    alpha: bool = False,
     position: tuple[int, int] | None = None,
     neuron: bool | None = None,
     photos: np.ndarray | None = None,
@@ -73,6 +74,7 @@ def filters(
         strip: how many pictures on the way to keep.
         negative: show what inhibits the units instead: minus their values before the activation is maximized, and every
             activation of the result is of that.
+        alpha: keep also how much each place mattered to the ascent, as the picture's opacity (`UnitResult.alpha`).
         position: maximize the unit at this (row, column) of its map only, as for `Studio`.
         neuron: maximize one position (True) or the mean (False); default as the preset says.
         photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
@@ -94,7 +96,7 @@ def filters(
     if isinstance(layer, Objective) or (callable(layer) and not isinstance(layer, Module)):
         from .ascend import of_objective
 
-        if negative or (units, top, position, neuron, photos, noise, folder) != (None,) * 7:
+        if negative or alpha or (units, top, position, neuron, photos, noise, folder) != (None,) * 7:
             raise UsageError("an objective says by itself what is maximized: give no units, top, folder or the like")
         return of_objective(
             graph,
@@ -122,6 +124,7 @@ def filters(
         noise=noise,
         strip=strip,
         negative=negative,
+        alpha=alpha,
         tuning=tuning,
     )
     wanted = checked_units(found, units)

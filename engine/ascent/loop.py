@@ -48,12 +48,23 @@ class Outcome:
         start: the same before the first step.
         history: the objective per step, on the transformed views.
         strip: pictures on the way, where asked for.
+        attention: the magnitude of the picture's gradient, mean over its channels, summed over the steps at its full
+            size, (H, W); where asked for.
     """
 
     pixels: np.ndarray
     start: np.ndarray
     history: list[float]
     strip: list[np.ndarray] = field(default_factory=list)
+    attention: np.ndarray | None = None
+
+    @property
+    def alpha(self) -> np.ndarray | None:
+        """The attention as an opacity in [0, 1], its upper fifth opaque, as in Horama's ``plot_maco``."""
+        if self.attention is None:
+            return None
+        clipped = np.minimum(self.attention, np.percentile(self.attention, 80))
+        return np.asarray(clipped / max(float(clipped.max()), 1e-30), dtype=np.float32)
 
 
 Goal = Callable[[Sequence[int]], Objective]  # units of the pictures in the batch -> their objective
@@ -72,6 +83,7 @@ class Batch:
         strip: how many pictures on the way to keep.
         redirect: use redirected gradients in every step.
         companion: give a lone picture a companion; needless where pictures never share a batch.
+        alpha: keep the pictures' attention.
     """
 
     def __init__(
@@ -86,6 +98,7 @@ class Batch:
         strip: int = 0,
         redirect: bool = False,
         companion: bool = True,
+        alpha: bool = False,
     ) -> None:
 
         self.network, self.goal, self.jobs, self.steps = network, goal, list(jobs), steps
@@ -102,6 +115,7 @@ class Batch:
         with torch.no_grad():
             pixels = self.final.image(self.noise).cpu().numpy()
         self.outcomes = [Outcome(one, one, []) for one in pixels]
+        self.alpha = alpha
 
     def run(self, on_step: OnStep | None = None) -> list[Outcome]:
         """All steps; the outcomes in the order of the jobs."""
@@ -196,8 +210,17 @@ class Batch:
         views = self.preset.transform(image, self.rows[list(rows), step], full)
         values = self._values([self.jobs[i].unit for i in rows], self.network(views, redirect))
         wanted = values - sum(penalty(image) for penalty in self.preset.penalties)
-        (gradient,) = torch.autograd.grad(wanted.sum(), batch)
+        attended = self.alpha and image.shape[2:] == self.outcomes[0].pixels.shape[1:]
+        gradient, *of_image = torch.autograd.grad(wanted.sum(), (batch, image) if attended else (batch,))
+        for seen in of_image:
+            self._attend(rows, seen)
         return values.detach(), gradient
+
+    def _attend(self, rows: Sequence[int], gradient: Tensor) -> None:
+        """Adds the magnitude of each picture's gradient to its attention; a companion is the picture itself."""
+        for i, one in dict(zip(rows, gradient.abs().mean(1).cpu().numpy(), strict=True)).items():
+            before = self.outcomes[i].attention
+            self.outcomes[i].attention = one if before is None else before + one
 
     def _values(self, units: Sequence[int], tapped: dict[str, Tensor]) -> Tensor:
         """Each picture's objective, (N,), the mean over its views."""

@@ -45,7 +45,7 @@ class Kept(Sequence[UnitResult]):
 
     def rows(self) -> list[dict[str, Any]]:
         """Every unit's numbers as `UnitResult.to_json` gives them, without reading a picture."""
-        return [{k: v for k, v in self.album.records[u].items() if k != "strip"} for u in self.units]
+        return [{k: v for k, v in self.album.records[u].items() if k not in ("strip", "alpha")} for u in self.units]
 
     def _unit(self, unit: int) -> UnitResult:
         record = self.album.records[unit]
@@ -62,6 +62,7 @@ class Kept(Sequence[UnitResult]):
             rescue=record["rescue"],
             strip=tuple(map(_floats, self.album.strip(unit))),
             name=record.get("name", ""),
+            alpha=None if (alpha := self.album.alpha(unit)) is None else _floats(alpha),
             file=record["file"],
         )
 

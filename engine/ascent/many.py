@@ -153,7 +153,7 @@ class Studio:
             if photos is None
             else checked_photographs(photos, graph.channels, chosen.size)
         )
-        self._references: dict[int, tuple[float, int]] = {}  # unit -> highest value, and on which photograph
+        self._references: dict[int, tuple[float, int, float]] = {}  # unit -> see `verdicts.photographs`
         self.batch = batch_size(batch, graph, layer, chosen, self.network)
 
     def make(self, units: Units, progress: OnProgress | None = None) -> Iterator[UnitResult]:
@@ -181,7 +181,7 @@ class Studio:
         """The highest value that the photographs reach, by unit."""
         missing = [u for u in units if u not in self._references]
         found = photographs(self.network, self.measure, missing, self._photos)
-        check_finite(torch.tensor([highest for highest, _ in found]), self.graph, f"'{self.layer.name}'")
+        check_finite(torch.tensor([highest for highest, *_ in found]), self.graph, f"'{self.layer.name}'")
         self._references.update(zip(missing, found, strict=True))
         return {u: self._references[u][0] for u in units}
 
@@ -218,6 +218,8 @@ class Studio:
         if other.photograph and other.own and self.chosen.preset.insist:
             return False  # our own recipe has begun there already
         silent = self._is_silent(made)
+        if self.chosen.start is not None and not silent:
+            return False  # what begins at the user's own picture stays, weak or not
         doubtful = self.chosen.preset.insist or made.how != ""
         return silent or (doubtful and other.photograph and not other.own and made.end < reference)
 
@@ -252,7 +254,7 @@ class Studio:
         key = (recipe.name, c.size, c.seed, how.number)
         jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
         steps = self._steps(how) if limit is None else min(self._steps(how), limit)
-        batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0)
+        batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0, alpha=c.alpha)
         outcomes = batch.run(on_step)
         heights = activations(network, goal, units, np.stack([o.pixels for o in outcomes])) if how.before else None
         return {
@@ -292,8 +294,8 @@ class Studio:
 
     def result(self, made: Made) -> UnitResult:
         """The picture with its verdict."""
-        reference = self._references[made.unit][0]
-        status, reason = verdict(made.start, made.end, reference, self._gated, made.highest)
+        reference, _, lowest = self._references[made.unit]
+        status, reason = verdict(made.start, made.end, reference, self._gated, made.highest, lowest)
         if self.chosen.negative:
             reason = f"inhibition {reason}"
         if status == DEAD and made.tried:
@@ -311,6 +313,7 @@ class Studio:
             reason=reason,
             rescue=made.how,
             strip=tuple(shown(one, style, origin) for one in made.outcome.strip),
+            alpha=made.outcome.alpha,
         )
 
     @property

@@ -56,6 +56,7 @@ def maximize(
     device: str = "auto",
     strip: int = 0,
     negative: bool = False,
+    alpha: bool = False,
     precision: str = "auto",
     top: int | None = None,
     tuning: Mapping[str, float] | None = None,
@@ -69,8 +70,8 @@ def maximize(
     Args:
         graph: from `convscope.load`.
         classes: indices or names (as in ``graph.labels``).
-        preset, steps, seed, batch, device, strip, negative, precision, top, tuning, folder, force, progress, on_unit:
-            as for `filters`.
+        preset, steps, seed, batch, device, strip, negative, alpha, precision, top, tuning, folder, force, progress,
+            on_unit:            as for `filters`.
         size: side of the pictures, by default the model's own.
 
     Raises:
@@ -86,6 +87,7 @@ def maximize(
         seed=seed,
         strip=strip,
         negative=negative,
+        alpha=alpha,
         tuning=tuning,
     )
     layer = logits_layer(graph)

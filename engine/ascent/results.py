@@ -34,6 +34,7 @@ class UnitResult:
         rescue: "" or what made a silent unit speak: "pre-activation", "restart 1", ...
         strip: pictures on the way, where asked for.
         name: the class's name, or "".
+        alpha: how much each place mattered to the ascent, (H, W) in [0, 1], where asked for: the picture's opacity.
         file: its PNG in the folder that keeps it, or None. The picture is then as the file has it: 8 bits a value,
             and crossed out where the unit is dead.
     """
@@ -50,6 +51,7 @@ class UnitResult:
     rescue: str = ""
     strip: tuple[np.ndarray, ...] = ()
     name: str = ""
+    alpha: np.ndarray | None = None
     file: str | None = None
 
     @property

@@ -31,6 +31,7 @@ class Settings:
         strip: pictures on the way to keep.
         noise: pixel noise to start from where the recipe's own start is another.
         negative: minimize: what inhibits the unit.
+        alpha: keep how much each place mattered.
         tuning: the user's changes to the recipe by name; ``preset`` has them.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     strip: int = 0
     noise: Noise | None = None
     negative: bool = False
+    alpha: bool = False
     tuning: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -57,6 +59,7 @@ def settings(
     noise: Noise | None = None,
     strip: int = 0,
     negative: bool = False,
+    alpha: bool = False,
     tuning: Mapping[str, float] | None = None,
 ) -> Settings:
     """Checked settings with the preset's own numbers where none are given.
@@ -65,7 +68,7 @@ def settings(
         graph: the model.
         layer: where the units are: the recipe that suits it, and its size, where none are named.
         preset_name: a name or a `Preset`.
-        size, steps, seed, strip, negative: as in `Settings`.
+        size, steps, seed, strip, negative, alpha: as in `Settings`.
         start: (H, W, C) or (H, W) in [0, 1]; resized to ``size``.
         noise: start from this pixel noise, whatever the preset's parameterization.
         tuning: changes to the preset, see `recipe.tuning`.
@@ -90,7 +93,16 @@ def settings(
     if noise is not None and recipe.picture in PIXELS:
         recipe, noise = replace(recipe, noise=noise), None
     return Settings(
-        recipe, pair, count, int(seed), _fitted_start(start, graph, pair), strip, noise, negative, dict(tuning or {})
+        preset=recipe,
+        size=pair,
+        steps=count,
+        seed=int(seed),
+        start=_fitted_start(start, graph, pair),
+        strip=strip,
+        noise=noise,
+        negative=negative,
+        alpha=alpha,
+        tuning=dict(tuning or {}),
     )
 
 

@@ -11,7 +11,7 @@ from ..graph.layers import Layer
 from .recipe.presets import PRESETS, Preset
 
 FIELDS = 4  # receptive fields in the side of a tile
-_SMALLEST = 12  # pixels, of a tile
+_SMALLEST = 24  # pixels, of a tile
 _SMALL = 64  # pixels: a network made for pictures up to here is shown at its own size
 _STRIDES = 10  # the receptive field where a gate sees everything: about so many strides in the networks measured
 

@@ -2,7 +2,7 @@
 
 A unit is **ok** when its picture activates it at least as much as the best of sixteen crops of photographs that
 ship with the package does, **weak** when it activates it less, and **dead** when nothing did, photographs included: a
-ReLU that stays at zero, or a value that no input changes.
+ReLU that stays at zero, or a value that no input changes, behind a gate (a ReLU6 that stays at 6) as well as elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .network import Network
 from .results import DEAD, OK, WEAK
 
 _BATCH = 8
+_LAST_BITS = 4e-7  # relative: a mean of equal float32 values depends on where they stand
 
 
 def activations(network: Network, goal: Goal, units: Sequence[int], pixels: np.ndarray) -> np.ndarray:
@@ -33,8 +34,10 @@ def activations(network: Network, goal: Goal, units: Sequence[int], pixels: np.n
     return values[: len(units)]
 
 
-def photographs(network: Network, goal: Goal, units: Sequence[int], pictures: np.ndarray) -> list[tuple[float, int]]:
-    """For each unit the highest value that it reaches on photographs (N, C, H, W) in [0, 1], and on which."""
+def photographs(
+    network: Network, goal: Goal, units: Sequence[int], pictures: np.ndarray
+) -> list[tuple[float, int, float]]:
+    """For each unit the highest value on photographs (N, C, H, W) in [0, 1], on which, and the lowest value."""
     if not units:
         return []
     columns: list[np.ndarray] = []
@@ -44,15 +47,17 @@ def photographs(network: Network, goal: Goal, units: Sequence[int], pictures: np
             tapped = network(part)
             columns.append(np.stack([goal([unit])(tapped).float().cpu().numpy() for unit in units]))
     values = np.concatenate(columns, axis=1)
-    return [(float(row.max()), int(row.argmax())) for row in values]
+    return [(float(row.max()), int(row.argmax()), float(row.min())) for row in values]
 
 
 def is_silent(start: float, end: float, gated: bool) -> bool:
-    """Whether ascent got nothing: zero behind a gate, or the very value of the start elsewhere."""
-    return end <= 0.0 if gated else end == start
+    """Whether ascent got nothing: zero behind a gate, or the very value of the start."""
+    return (gated and end <= 0.0) or _same(start, end)
 
 
-def verdict(start: float, end: float, reference: float, gated: bool, highest: float | None) -> tuple[str, str]:
+def verdict(
+    start: float, end: float, reference: float, gated: bool, highest: float | None, lowest: float | None = None
+) -> tuple[str, str]:
     """Status and reason.
 
     Args:
@@ -60,13 +65,20 @@ def verdict(start: float, end: float, reference: float, gated: bool, highest: fl
         reference: what photographs reach.
         gated: whether a ReLU or clip makes the tap.
         highest: for a silent unit, the highest pre-activation (mean, or in the middle) that any try reached.
+        lowest: the least on photographs, where it is known.
     """
-    if is_silent(start, end, gated):
-        if gated and reference > 0:
+    if gated and end <= 0.0:
+        if reference > 0:
             return WEAK, f"no picture kept it above zero, though a photograph reaches {reference:.3g}"
         if highest is not None:
             return DEAD, f"stays at zero: its pre-activation got no higher than {highest:.3g} from any start"
+    changes = lowest is not None and not (_same(lowest, reference) and _same(reference, end))
+    if is_silent(start, end, gated) and not changes:
         return DEAD, "no input changes it"
     if end >= reference:
         return OK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
     return WEAK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) <= _LAST_BITS * max(abs(one), abs(other))

@@ -80,7 +80,7 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         source = photograph_name(plan, shown.sums[name])
         if files.has(source):
             writer.write(f"p/{index:05d}.webp", files.read(source))
-    writer.write("d/photographs.js", _call("ATLAS_PHOTOGRAPHS", shown.names))
+    writer.photographs(shown.names)
     writer.manifest_script(_manifest(files, plan, rows, counts, numbers))
     writer.finish()
     return counts
@@ -311,9 +311,16 @@ class Writer:
 
     def details(self, index: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes what its units' views show."""
-        for number in range(0, len(rows), GROUP):
-            name = f"d/L{index:04d}-{number // GROUP:03d}.js"
-            self.write(name, _call("ATLAS_UNITS", index, number // GROUP, rows[number : number + GROUP]))
+        for first in range(0, len(rows), GROUP):
+            self.group(index, first // GROUP, rows[first : first + GROUP])
+
+    def group(self, index: int, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes what the views of a sheet's units show."""
+        self.write(f"d/L{index:04d}-{number:03d}.js", _call("ATLAS_UNITS", index, number, rows))
+
+    def photographs(self, names: Sequence[str]) -> None:
+        """Writes the photographs' names, by their numbers on the page."""
+        self.write("d/photographs.js", _call("ATLAS_PHOTOGRAPHS", names))
 
     def manifest_script(self, content: Mapping[str, Any]) -> None:
         """Writes what the model's view shows."""

@@ -198,12 +198,17 @@ def to_pillow(image: np.ndarray) -> Any:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def save_png(path: str | os.PathLike[str], image: np.ndarray, metadata: Mapping[str, str] | None = None) -> Path:
+def save_png(
+    path: str | os.PathLike[str],
+    image: np.ndarray,
+    metadata: Mapping[str, str] | None = None,
+    alpha: np.ndarray | None = None,
+) -> Path:
     """Writes a PNG, as from `png_bytes`."""
-    return write_bytes(path, png_bytes(image, metadata))
+    return write_bytes(path, png_bytes(image, metadata, alpha))
 
 
-def png_bytes(image: np.ndarray, metadata: Mapping[str, str] | None = None) -> bytes:
+def png_bytes(image: np.ndarray, metadata: Mapping[str, str] | None = None, alpha: np.ndarray | None = None) -> bytes:
     """A PNG; the same pixels and metadata give the same bytes.
 
     Args:
@@ -217,7 +222,12 @@ def png_bytes(image: np.ndarray, metadata: Mapping[str, str] | None = None) -> b
     for key, text in (metadata or {}).items():
         info.add_itxt(key, str(text).encode("utf-8", errors="replace").decode("utf-8"))
     buffer = io.BytesIO()
-    to_pillow(image).save(buffer, format="PNG", pnginfo=info, compress_level=6)
+    picture = to_pillow(image)
+    if alpha is not None:
+        opacity = to_pillow(alpha)
+        wide = np.tile(np.asarray(opacity), (1, picture.width // opacity.width))
+        picture.putalpha(to_pillow(wide))
+    picture.save(buffer, format="PNG", pnginfo=info, compress_level=6)
     return buffer.getvalue()
 
 

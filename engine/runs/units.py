@@ -19,11 +19,13 @@ from ..ascent.recipe.tuning import tuned
 from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
 from ..pages.gallery import filters_page
 from ..record import FILE, Record, write
-from ..render.artifacts import save_png, write_text
+from ..render.animation import webp_bytes
+from ..render.artifacts import save_png, write_bytes, write_text
 from ..render.grid import grid
 from .events import Note, OnEvent, Preview, Progress
 
 _REFRESH = 3  # seconds between reloads of a page that is being filled
+FRAMES = 24  # of an animation, beside its start and its end
 _NAMED = 12  # weak or dead units that the summary lists
 
 
@@ -32,8 +34,10 @@ class Options:
     """How pictures of units are made and shown.
 
     Attributes:
-        preset, size, steps, seed, start, noise, neuron, strip, negative, batch, precision, device, tuning: as for
-            `ascent.filters`.
+        preset, size, steps, seed, start, noise, neuron, strip, negative, alpha, batch, precision, device, tuning: as
+            for `ascent.filters`.
+        animate: write an animation of each unit's ascent beside its picture, ``unit-0000.webp``, of at least
+            ``FRAMES`` pictures on the way.
         columns, margin: pictures per row of the grid (default the smallest square), pixels between them.
         live: keep the page up to date while it is filled.
         force: begin anew in a folder that holds something else, or the same.
@@ -48,10 +52,12 @@ class Options:
     neuron: bool | None = None
     strip: int = 0
     negative: bool = False
+    alpha: bool = False
     batch: int | str = "auto"
     precision: str = "auto"
     device: str = "auto"
     tuning: Mapping[str, float] = field(default_factory=dict)
+    animate: bool = False
     columns: int | None = None
     margin: int = 2
     live: bool = False
@@ -74,13 +80,15 @@ class Options:
             "seed",
             "strip",
             "negative",
+            "alpha",
             "batch",
             "precision",
             "device",
             "tuning",
             "force",
         )
-        return {name: getattr(self, name) for name in names}
+        strip = max(self.strip, FRAMES) if self.animate else self.strip
+        return {**{name: getattr(self, name) for name in names}, "strip": strip}
 
 
 class Wall:
@@ -134,8 +142,20 @@ class Wall:
         result = replace(result, record=self._record)
         self._say_verdicts(result)
         if self._folder is not None:
+            self._animate(result, self._folder)
             self._write(result, self._folder)
         return result
+
+    def _animate(self, result: AscentResult, folder: Path) -> None:
+        """The animations that are asked for and not there yet."""
+        units = result.units
+        if not self._options.animate or not isinstance(units, Kept):
+            return
+        for unit in units.units:
+            target = folder / units.album.animation(unit)
+            if not target.exists():
+                frames = [units.album.start(unit), *units.album.strip(unit), units.album.picture(unit)]
+                write_bytes(target, webp_bytes([enlarged(frame) for frame in frames]))
 
     def _progress(self, steps: Steps) -> None:
         total = len(self._units)
@@ -149,6 +169,8 @@ class Wall:
 
     def _on_unit(self, so_far: AscentResult) -> None:
         self._so_far = so_far = replace(so_far, record=self._record)
+        if self._folder is not None:
+            self._animate(so_far, self._folder)
         self._tell(len(so_far))
         self._on_event(Preview(lambda: wall_grid(so_far, self._options)))
         if self._options.live and self._folder is not None:

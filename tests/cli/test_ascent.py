@@ -315,3 +315,23 @@ def test_a_photograph_is_accented(model: str, photo: str, tmp_path: Path, capsys
     for wrong, said in ((["--layer", "conv2"], "accent needs --class"), (["--layer", "conv2", "-u", "1,2"], "not 2")):
         assert run(["accent", model, photo, *wrong, *FAST, "-o", str(tmp_path / "wrong")]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_pictures_come_transparent_and_animated_where_asked(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["filters", model, "--layer", "conv2", "--units", "0,1", *FAST, "--alpha", "--animate", "-o", str(out)]
+    assert run(command) == 0
+    with Image.open(out / "transparent" / "unit-0001.png") as clear, Image.open(out / "unit-0001.png") as picture:
+        assert clear.mode == "RGBA" and np.array_equal(np.asarray(clear)[:, :, :3], np.asarray(picture))
+    with Image.open(out / "unit-0001.webp") as moving:
+        assert getattr(moving, "n_frames", 1) >= 3 and moving.size == (128, 128)
+        moving.seek(getattr(moving, "n_frames", 1) - 1)
+        last = np.asarray(moving.convert("RGB")).astype(float)
+    with Image.open(out / "unit-0001.png") as picture:
+        assert np.abs(last[4::8, 4::8] - np.asarray(picture).astype(float)).mean() < 12
+    (out / "unit-0000.webp").unlink()
+    (out / "transparent" / "unit-0001.png").unlink()
+    assert run(command) == 0
+    assert (out / "unit-0000.webp").exists() and (out / "transparent" / "unit-0001.png").exists()
+    assert run([*command[:-4], "--force", "-o", str(out)]) == 0
+    assert not list(out.glob("*.webp")) and not (out / "transparent").exists()

@@ -208,10 +208,10 @@ function showModel() {
       el("section", { class: "card" }, el("h2", {}, "Pictures"), pairs([
         ["preset", model.made.preset], ["seed", model.made.seed], ["made on", `${model.made.device}, ${Object.entries(model.made.versions).map((v) => v.join(" ")).join(", ")}`],
         ["ok", "excites the unit at least as much as the best of sixteen crops of photographs does"], ["weak", "excites it less than that"], ["dead", "nothing excites it, photographs included"]]))),
-    el("div", { class: "section" }, el("h2", { id: "graph-title" }, "Graph"), el("span", { class: "soft" }, "Drag to move; dashed boxes are folded blocks, a click opens them. Coloured names lead to their layer.")),
+    el("div", { class: "section" }, el("h2", { id: "graph-title" }, "Graph"), el("span", { class: "soft" }, "Drag to move it. Dashed boxes are folded blocks, a click opens them; boxes with a picture lead to their layer.")),
     drawing(),
     el("div", { class: "section" }, el("h2", {}, "Layers"), model.model.logits !== null && rowOf(model.model.logits) ? el("a", { href: "#/classes" }, "Classes") : null,
-      el("span", { class: "soft" }, "silent: zero on every photograph; always on: above zero everywhere in each; alike: another unit's values over the photographs have a cosine of 0.99 or more.")),
+      el("span", { class: "soft" }, "silent: never above zero on any photograph; always on: above zero everywhere in each; alike: another unit's values over the photographs have a cosine of 0.99 or more.")),
     el("div", { class: "scroll" }, el("table", { class: "layers" }, el("thead", {}, el("tr", {}, heads.map((h, k) => el("th", { scope: "col", class: k === 0 || (k > 2 && k < 11) ? "number" : "" }, h)))), layers)));
 }
 

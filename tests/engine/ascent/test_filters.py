@@ -20,6 +20,7 @@ from convscope.engine.ascent.recipe.presets import PRESETS, Noise
 from convscope.engine.ascent.recipe.spectrum import reference_pictures
 from convscope.engine.ascent.results import tile
 from convscope.engine.ascent.verdicts import verdict
+from convscope.engine.graph.graph import Graph
 from convscope.errors import RefusedInput, UsageError
 
 from ...tiny import model, small_cnn
@@ -109,6 +110,43 @@ def test_a_unit_that_a_photograph_wakes_is_never_called_dead() -> None:
     graph = with_silent_filters()
     unit = filters(graph, "relu", 2, preset="chollet", size=16, steps=1, photos=_RED)[0]
     assert unit.reference > 0 and unit.status != "dead"
+
+
+def _constant_behind(gate: str) -> Graph:
+    """Unit 0 lives; unit 1 has no weights and a bias of 1, unit 2 one that saturates a clip at 6."""
+    weight = np.zeros((3, 3, 3, 3), dtype=np.float32)
+    weight[0] = np.random.default_rng(0).normal(0, 1, (3, 3, 3))
+    weights = {"w": weight, "b": np.array([0.0, 1.0, 100.0], dtype=np.float32)}
+    bounds: dict[str, Any] = {"low": np.float32(0), "high": np.float32(6)} if gate == "Clip" else {}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node(gate, ["c", *bounds], ["y"], "gate"),
+    ]
+    made = model(nodes, {**weights, **bounds}, shape=("N", 3, None, None))
+    return convscope.load(made, preprocessing="unit", check=False)
+
+
+@pytest.mark.parametrize("gate", ["Relu", "Clip", "Sigmoid"])
+@pytest.mark.parametrize("preset", ["chollet", "convscope"])
+def test_a_value_that_no_input_changes_is_dead_behind_every_activation(gate: str, preset: str) -> None:
+    alive, low, high = filters(_constant_behind(gate), "gate", [0, 1, 2], preset=preset, size=16, steps=4).units
+    assert alive.status != "dead"
+    assert [unit.status for unit in (low, high)] == ["dead", "dead"]
+    assert low.reason.startswith("no input changes it") and high.reason.startswith("no input changes it")
+
+
+def test_a_value_that_photographs_change_is_not_dead_though_no_step_changed_it() -> None:
+    assert verdict(1.0, 1.0, 2.0, True, None, 0.5)[0] == "weak"
+    assert verdict(3.0, 3.0, 2.0, False, None, 0.5)[0] == "ok"
+    assert verdict(1.0, 1.0, 1.0, True, None, 1.0)[0] == "dead"
+
+
+def test_a_picture_given_to_start_from_is_kept_and_not_changed_for_a_photograph() -> None:
+    start = np.full((24, 24, 3), 0.25, np.float32)
+    made = filters(small(), "conv2", [1, 4, 7], size=24, steps=2, start=start)
+    for unit in made.units:
+        assert unit.rescue == "" and np.allclose(unit.start, start, atol=0.02)
+        assert unit.status == "ok" or f"photographs reach {unit.reference:.3g}" in unit.reason
 
 
 def test_top_keeps_the_strongest_living_units_in_order() -> None:
@@ -242,6 +280,30 @@ def test_auto_batches_stay_where_bits_are_known_to_agree() -> None:
     from convscope.engine.ascent.settings import settings
 
     assert 1 <= Studio(graph, graph.layer("conv2"), settings(graph)).batch <= 16
+
+
+def test_the_opacity_of_a_picture_is_where_its_gradients_were_and_changes_nothing_else() -> None:
+    """A unit that sees the middle of the picture alone: every gradient lies in its receptive field."""
+    plain, seen = (
+        filters(small(), "conv2", [3, 5], size=32, steps=12, position=(8, 8), alpha=alpha).units
+        for alpha in (False, True)
+    )
+    for one, two in zip(plain, seen, strict=True):
+        assert one.alpha is None and one.image.tobytes() == two.image.tobytes()
+        assert two.alpha is not None and two.alpha.shape == (32, 32) and two.alpha.min() == 0 and two.alpha.max() == 1
+    outside = np.ones((32, 32), bool)
+    outside[6:28, 6:28] = False  # the field of 8 pixels at (16, 16), and the views' jitter
+    assert not seen[0].alpha[outside].any()
+
+
+def test_opacity_does_not_depend_on_the_batch_or_on_smaller_stages() -> None:
+    one, four = (
+        filters(small(), "conv2", [3, 5, 1], size=28, preset="objects", steps=20, alpha=True, batch=batch)
+        for batch in (1, 4)
+    )
+    for a, b in zip(one.units, four.units, strict=True):
+        assert a.alpha is not None and b.alpha is not None and a.alpha.tobytes() == b.alpha.tobytes()
+        assert a.alpha.shape == (28, 28) and (a.alpha == 1).mean() == pytest.approx(0.2, abs=0.01)
 
 
 @pytest.mark.gpu

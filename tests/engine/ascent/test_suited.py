@@ -41,7 +41,7 @@ def tower(convolutions: int, side: int | None = 224, head: bool = False) -> Grap
 
 @pytest.mark.parametrize(
     ("layer", "recipe", "side"),
-    [("c0", "tile", 12), ("c2", "tile", 36), ("c4", "strongest", 128), ("c6", "strongest", 128), ("c8", "parts", 128)],
+    [("c0", "tile", 24), ("c2", "tile", 36), ("c4", "strongest", 128), ("c6", "strongest", 128), ("c8", "parts", 128)],
 )
 def test_the_recipe_follows_what_a_position_sees_of_the_picture(layer: str, recipe: str, side: int) -> None:
     graph = tower(9)

@@ -1,0 +1,216 @@
+"""The atlas's page in real browsers, from file://: it holds any number of units, and no name of a model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .driver import CHROMIUM, FIREFOX, Chromium, Firefox
+from .large_atlas import write_atlas
+from .test_pages_browser import HOSTILE
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+UNITS = 100_000
+MOST_NODES, MOST_REQUESTS = 500, 10
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    found = Chromium(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("large")
+    write_atlas(folder, UNITS)
+    return (folder / "index.html").as_uri()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    write_atlas(tmp_path, 300, labels=["bald eagle", "ladybug"])
+    return (tmp_path / "index.html").as_uri()
+
+
+def _tiles(browser: Chromium) -> str:
+    """The units on the page, in order of their places."""
+    return str(
+        browser.run(
+            "return [...document.querySelectorAll('.tile')].sort((a, b) => a.dataset.at - b.dataset.at)"
+            ".map((a) => a.hash.split('/')[2]).join()"
+        )
+    )
+
+
+def test_a_hundred_thousand_units_need_few_nodes_and_few_files(browser: Chromium, large: str) -> None:
+    browser.open(f"{large}#/L0000")
+    seen = set()
+    for jump in range(8):
+        browser.run(
+            f"scrollTo(0, document.documentElement.scrollHeight * {jump} / 7);"
+            "for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);"
+        )
+        assert browser.run("return document.querySelectorAll('*').length") < MOST_NODES
+        seen.add(_tiles(browser).split(",")[-1])
+    assert len(seen) == 8
+    assert str(UNITS - 1) in seen
+    browser.open(f"{large}#/L0000")
+    assert len(browser.requests) < MOST_REQUESTS
+    folder = large.rsplit("/", 1)[0]
+    assert all(url.startswith((folder, "data:")) for url in browser.requests)
+    assert browser.complaints == []
+
+
+def test_a_deep_link_opens_the_unit_by_layer_number_and_by_name(browser: Chromium, large: str) -> None:
+    for address in (f"{large}#/L0000/99999", f"{large}#/conv/99999"):
+        browser.open(address)
+        assert browser.run("return document.querySelector('h1').innerText") == "conv, unit 99999"
+        assert "unit 99999" in browser.run("return document.title")
+    browser.open(f"{large}#/conv/100000")
+    assert "There is no '100000'" in browser.run("return document.querySelector('main').innerText")
+
+
+@pytest.mark.skipif(FIREFOX is None, reason="firefox-esr is not installed")
+def test_firefox_shows_the_same_from_the_disk(large: str, tmp_path: Path) -> None:
+    browser = Firefox(tmp_path)
+    try:
+        browser.open(f"{large}#/L0000")
+        assert browser.run("return document.querySelectorAll('*').length") < MOST_NODES
+        assert "url(" in browser.run("return getComputedStyle(document.querySelector('.tile i')).backgroundImage")
+        browser.open(f"{large}#/conv/13")
+        assert browser.run("return document.querySelector('h1').innerText") == "conv, unit 13"
+        assert (
+            browser.run("const i = document.querySelector('img.picture'); await i.decode(); return i.naturalWidth") > 0
+        )
+    finally:
+        browser.close()
+
+
+def test_hostile_names_are_text_in_every_view(browser: Chromium, tmp_path: Path) -> None:
+    for number, name in enumerate(HOSTILE):
+        folder = tmp_path / str(number)
+        write_atlas(folder, 20, name, labels=[name])
+        for view in ("#/", "#/L0000", "#/L0000/0", "#/L0000/12"):
+            browser.open((folder / "index.html").as_uri() + view)
+            assert browser.run("return document.documentElement.dataset.pwned === undefined") is True
+            text = browser.run("return document.body.innerText + document.title")
+            assert not set(text) & set("\u202e\u2066\u2028\u0000\u0007")
+            assert (
+                browser.run("return document.querySelectorAll('main script, main iframe, [onerror], [onload]').length")
+                == 0
+            )
+    assert browser.complaints == []
+
+
+def test_sorting_finding_and_status_choose_the_units(browser: Chromium, small: str) -> None:
+    browser.open(f"{small}#/L0000")
+    browser.run(
+        "window.choose = (node, value, event) => { node.value = value; node.dispatchEvent(new Event(event)); };"
+        "choose(document.querySelector('main input'), '3-5,12', 'input')"
+    )
+    assert _tiles(browser) == "3,4,5,12"
+    browser.run("choose(document.querySelector('main select'), 'act', 'change')")
+    assert _tiles(browser) == "3,4,5,12"  # by 0.757, 0.676, 0.595 and 0.028
+    browser.run("document.querySelector('[aria-label^=turn]').click()")
+    assert _tiles(browser) == "12,5,4,3"
+    browser.run("choose(document.querySelector('main input'), 'eagle', 'input')")
+    assert _tiles(browser) == "0"
+    browser.run(
+        "choose(document.querySelector('main input'), '', 'input');document.querySelector('[data-status=dead]').click()"
+    )
+    assert all(int(u) % 10 == 1 for u in _tiles(browser).split(","))
+
+
+def test_everything_is_reached_by_keys_alone(browser: Chromium, small: str) -> None:
+    browser.open(f"{small}#/")
+    browser.key("g")
+    for letter in "conv/7":
+        browser.key(letter)
+    browser.key("Enter")
+    browser.wait("location.hash === '#/L0000/7' && document.documentElement.dataset.shown === location.hash")
+    browser.key("ArrowRight")
+    browser.wait("document.documentElement.dataset.shown === '#/L0000/8'")
+    browser.key("t")
+    assert browser.run("return document.querySelector('[aria-keyshortcuts=t]').ariaPressed") == "true"
+    browser.key("t")
+    browser.key("Escape")
+    browser.wait("document.documentElement.dataset.shown === '#/L0000'")
+    assert browser.run("return document.activeElement.hash") == "#/L0000/8"
+    browser.key("ArrowRight")
+    browser.key("ArrowDown")
+    columns = browser.run(
+        "const tops = [...document.querySelectorAll('.tile')].map((t) => t.getBoundingClientRect().top);"
+        "return tops.filter((top) => top === Math.min(...tops)).length"
+    )
+    assert browser.run("return document.activeElement.hash") == f"#/L0000/{9 + columns}"
+    browser.key("Enter")
+    browser.wait(f"document.documentElement.dataset.shown === '#/L0000/{9 + columns}'")
+    browser.key("Escape")
+    browser.wait("document.documentElement.dataset.shown === '#/L0000'")
+    browser.key("/")
+    assert browser.run("return document.activeElement.id") == "find"
+    browser.key("Escape")
+    browser.key("?")
+    assert browser.run("return document.getElementById('keys').open") is True
+    browser.key("Escape")
+    browser.key("Escape")
+    browser.wait("document.documentElement.dataset.shown === '#/'")
+    assert browser.complaints == []
+
+
+def test_back_returns_to_the_same_place_of_the_layer(browser: Chromium, large: str) -> None:
+    browser.open(f"{large}#/L0000")
+    browser.run(
+        "scrollTo(0, 500000); await new Promise(requestAnimationFrame); await new Promise(requestAnimationFrame);"
+    )
+    place = browser.run("return scrollY")
+    browser.run("location.hash = '#/L0000/12'")
+    browser.wait("document.documentElement.dataset.shown === '#/L0000/12'")
+    browser.run("history.back()")
+    browser.wait("document.documentElement.dataset.shown === '#/L0000'")
+    assert (
+        abs(browser.run("return scrollY") - place) < 200
+        or browser.run("return document.activeElement.hash") == "#/L0000/12"
+    )
+
+
+@pytest.mark.parametrize("view", ["#/", "#/L0000", "#/L0000/12"])
+def test_every_picture_and_control_has_a_name(browser: Chromium, small: str, view: str) -> None:
+    browser.open(small + view)
+    unnamed = browser.run(
+        "return [...document.querySelectorAll('img')].filter((i) => !i.alt)"
+        ".concat([...document.querySelectorAll('main [role=img]')].filter((i) => !i.getAttribute('aria-label')))"
+        ".concat([...document.querySelectorAll('button, a')].filter((b) => !(b.textContent.trim() || b.ariaLabel)))"
+        ".concat([...document.querySelectorAll('input, select')].filter((i) => !i.labels.length && !i.ariaLabel))"
+        ".map((node) => node.outerHTML.slice(0, 120))"
+    )
+    assert unnamed == []
+    assert browser.run("return document.querySelectorAll('h1').length") == 1
+
+
+def test_a_narrow_window_scrolls_in_one_direction_only(small: str, tmp_path: Path) -> None:
+    narrow = Chromium(tmp_path / "narrow", (420, 800))
+    try:
+        for view in ("#/", "#/L0000", "#/L0000/12"):
+            narrow.open(small + view)
+            assert narrow.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    finally:
+        narrow.close()
+
+
+def test_blocks_of_the_graph_unfold_and_a_box_leads_to_its_layer(browser: Chromium, small: str) -> None:
+    browser.open(f"{small}#/")
+    assert (
+        browser.run("return [...document.querySelectorAll('.node b')].map((b) => b.innerText).join()")
+        == "picture,conv,b.0"
+    )
+    browser.run("document.querySelector('button.node').click()")
+    names = browser.run("return [...document.querySelectorAll('.node b')].map((b) => b.innerText).join()")
+    assert names == "picture,conv,b.0.x,b.0.y"
+    assert browser.run("return document.querySelectorAll('.drawing path').length") == 4
+    browser.run("document.querySelector('a.node').click()")
+    browser.wait("document.documentElement.dataset.shown === '#/L0000'")

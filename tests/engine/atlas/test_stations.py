@@ -1,0 +1,104 @@
+"""Which layers an atlas has, and where their channels come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+import convscope
+from convscope.engine.atlas.drawing import block_names, drawn_graph
+from convscope.engine.atlas.stations import IMAGE, Stations
+from convscope.engine.graph.graph import Graph
+
+from ...tiny import model
+from .places import network
+
+
+def _normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32)
+
+
+def _load(nodes: Sequence[tuple[str, list[str], str, Any]], weights: dict[str, np.ndarray]) -> Graph:
+    made = [helper.make_node(op, inputs, [out], out, **more) for op, inputs, out, more in nodes]
+    shape = ("N", 3, 8, 8)
+    return convscope.load(model(made, weights, shape, outputs=(nodes[-1][2],)), preprocessing="unit", check=False)
+
+
+SAME = {"pads": [1, 1, 1, 1]}
+
+
+def residual() -> Graph:
+    """conv a - relu - conv b (a branch) + a's relu - relu; then a concatenation, a pool and a dense layer."""
+    weights = {"wa": _normal(0, 4, 3, 3, 3), "wb": _normal(1, 4, 4, 3, 3), "wc": _normal(2, 2, 4, 1, 1),
+               "wd": _normal(3, 5, 6 * 4)}  # fmt: skip
+    nodes = [
+        ("Conv", ["x", "wa"], "a", SAME), ("Relu", ["a"], "ra", {}), ("Conv", ["ra", "wb"], "b", SAME),
+        ("Add", ["b", "ra"], "s", {}), ("Relu", ["s"], "rs", {}), ("Conv", ["rs", "wc"], "c", {}),
+        ("Sigmoid", ["c"], "g", {}), ("Mul", ["c", "g"], "sw", {}), ("Concat", ["rs", "sw"], "k", {"axis": 1}),
+        ("MaxPool", ["k"], "p", {"kernel_shape": [4, 4], "strides": [4, 4]}), ("Flatten", ["p"], "f", {}),
+        ("Gemm", ["f", "wd"], "y", {"transB": 1}),
+    ]  # fmt: skip
+    return _load(nodes, weights)
+
+
+def test_units_are_shown_once_behind_their_activation() -> None:
+    assert [s.layer.name for s in Stations(network()).all] == ["relu1", "relu2", "fc"]
+    found = Stations(residual()).all
+    # b is shown by the sum; c's swish is one activation of two nodes; concatenation, pool and flattening make none
+    assert [s.layer.tensor for s in found] == ["ra", "rs", "sw", "y"]
+
+
+def test_channels_are_followed_through_concatenation_pooling_and_flattening() -> None:
+    graph = residual()
+    stations = Stations(graph)
+    by_tensor = {s.layer.tensor: s.layer.index for s in stations.all}
+    way = stations.way("p")
+    assert way is not None
+    assert way.layers.tolist() == [by_tensor["rs"]] * 4 + [by_tensor["sw"]] * 2
+    assert way.units.tolist() == [0, 1, 2, 3, 0, 1]
+    flat = stations.way("f")
+    assert flat is not None
+    assert flat.units.tolist() == [u for u in (0, 1, 2, 3, 0, 1) for _ in range(4)]
+    image = stations.way("x")
+    assert image is not None
+    assert image.layers.tolist() == [IMAGE] * 3
+
+
+def test_a_sum_s_units_are_made_by_its_branch() -> None:
+    stations = Stations(residual())
+    total = next(s for s in stations.all if s.layer.tensor == "rs")
+    assert [node.output[0] for node in stations.makers(total)] == ["b"]
+
+
+def test_a_glob_means_the_layers_that_show_units_and_a_name_its_own() -> None:
+    stations = Stations(network())
+    assert [la.name for la in stations.chosen("*1")] == ["relu1"]
+    assert [la.name for la in stations.chosen("conv1,relu2")] == ["conv1", "relu2"]
+    with pytest.raises(convscope.UsageError, match="layer 'nothing' is not in"):
+        stations.chosen("nothing")
+
+
+def test_the_drawing_has_every_layer_and_its_edges() -> None:
+    graph = residual()
+    drawn = drawn_graph(graph)
+    names = [node[0] for node in drawn["nodes"]]
+    edges = {(names[a] if a >= 0 else "picture", names[b]) for a, b in drawn["edges"]}
+    assert edges >= {("picture", "a"), ("a", "ra"), ("ra", "s"), ("b", "s"), ("rs", "k"), ("sw", "k"), ("f", "y")}
+    assert len(names) == len(graph.layers)
+
+
+@pytest.mark.parametrize(
+    ("names", "blocks"),
+    [
+        (["stem", "layer1.0.conv1", "layer1.0.bn1", "fc"], ["", "layer1.0", "layer1.0", ""]),
+        (["block1_conv1", "block1_pool", "block2_conv1"], ["block1", "block1", ""]),
+        (["a.1.x", "a.1.y", "b", "a.1.z", "a.1.w"], ["a.1", "a.1", "", "a.1 (2)", "a.1 (2)"]),
+        (["features.0", "features.1"], ["", ""]),
+    ],
+)
+def test_blocks_are_runs_of_neighbours_whose_names_begin_alike(names: list[str], blocks: list[str]) -> None:
+    assert block_names(names) == blocks
