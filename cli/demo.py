@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MODEL = "efficientnet-lite0"
 OUT = Path("demo")
 CAT = FOLDER / "cat.jpg"
-CLASSES = "ladybug,goldfish,strawberry,castle,school bus,umbrella,espresso,bald eagle"
+CLASSES = "ladybug,goldfish,strawberry,castle,school bus,umbrella,espresso,daisy"
 _WIDTH, _MARGIN = 960, 6  # of the montage, pixels
 
 
@@ -52,7 +52,7 @@ STEPS = (
     Step(
         "Eight classes",
         "What the network takes for a ladybug, a goldfish, a strawberry, a castle, a school bus, an umbrella, an "
-        "espresso and a bald eagle most.",
+        "espresso and a daisy most.",
         "classes",
         "grid.png",
         ("maximize", MODEL, "--class", CLASSES, "--columns", "4"),

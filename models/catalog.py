@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def resolve(model: str) -> Path | Recipe:
         UsageError: what looks like a file, by a suffix or a folder, does not exist; or there is no such name.
     """
     path = Path(model)
-    if path.exists():
+    if os.path.exists(model):  # a name that no file system takes raises nothing
         return path
     if path.suffix or len(path.parts) > 1:
         raise UsageError(f"no such file: '{model}'")

@@ -21,6 +21,7 @@ from .target import SidesBox, Target
 CONFIDENCE = 0.25  # the frameworks' common default of what is reported
 OVERLAP = 0.45  # above this a weaker box of the same class is the same object (ultralytics, YOLOv5)
 OF = ("score", "class", *SIDES, "iou")
+_SHOWN = 10  # of them in a line
 _MOST = 300  # detections of one picture
 
 
@@ -84,10 +85,17 @@ class Detections(Answer):
     def text(self) -> str:
         if not self.boxes:
             return f"no box above {CONFIDENCE:.0%}"
-        return ", ".join(
+        shown = ", ".join(
             f"{d.number}: {d.name} {d.score:.1%} at {d.box[0]:.0f},{d.box[1]:.0f},{d.box[2]:.0f},{d.box[3]:.0f}"
-            for d in self.boxes
+            for d in self.boxes[:_SHOWN]
         )
+        return shown + (f", and {len(self.boxes) - _SHOWN} boxes more" if len(self.boxes) > _SHOWN else "")
+
+    def rows(self) -> list[tuple[str, float | None, str]]:
+        found: list[tuple[str, float | None, str]] = [
+            (f"{d.number}: {d.name}", d.score, f"{d.score:.1%}") for d in self.boxes
+        ]
+        return found or super().rows()
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +225,13 @@ class DetectionReading(Reading):
         if self.score is not None:
             with suppress(LookupError):
                 return self.score(rows, detection.place, detection.index)
-        return Function(self.tensors, Match(self, detection.box, detection.index))
+        return self.match(detection.box, detection.index)
+
+    def match(self, box: SidesBox, index: int | None, probabilities: np.ndarray | None = None) -> Function:
+        """The read of how well the outputs still show a box, see `Match`."""
+        single = None in self.axes.values()  # the file holds one picture's boxes, without a batch axis
+        names = tuple(self.axes) if single else self.tensors
+        return Function(names, Match(self, box, index, probabilities), batch_axis=None if single else 0)
 
     def _against(self, rows: Rows, detection: Detection, question: Question) -> tuple[Target, ...]:
         """Other classes of the same box."""

@@ -47,7 +47,7 @@ def chosen_boxes(facts: Facts, forced: bool = False) -> DetectionReading | None:
     title = "TensorFlow's object detection" if tensorflow else "boxes chosen inside the file"
     reason = f"{title}: {', '.join(repr(n) for n in names)}, boxes in {'[0, 1]' if share else 'pixels'}"
     return DetectionReading(
-        facts.graph, "detection", "tf-detection" if tensorflow else "chosen", reason, (*names, *origin.tensors),
+        facts.graph, "detection", "chosen", reason, (*names, *origin.tensors),
         origin.head if origin.tensors else (scores,), dict.fromkeys(names, batch),
         differentiable=bool(origin.tensors), decode=decode, score=origin.of(decode), thin=False,
     )  # fmt: skip

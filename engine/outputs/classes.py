@@ -37,6 +37,9 @@ class Classes(Answer):
     def text(self) -> str:
         return ", ".join(f"{p.name} {p.probability:.1%}" for p in self.predictions)
 
+    def rows(self) -> list[tuple[str, float | None, str]]:
+        return [(p.name, p.probability, f"{p.probability:.1%}") for p in self.predictions]
+
 
 @dataclass(frozen=True, eq=False)
 class ClassReading(Reading):

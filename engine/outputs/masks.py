@@ -66,6 +66,13 @@ class Regions(Answer):
             )
         return ", ".join(f"{r.name} {r.share:.1%}" for r in self.regions)
 
+    def rows(self) -> list[tuple[str, float | None, str]]:
+        shares = [r.share if r.score is None else r.score for r in self.regions]
+        found: list[tuple[str, float | None, str]] = [
+            (f"{r.number}: {r.name}", share, f"{share:.1%}") for r, share in zip(self.regions, shares, strict=True)
+        ]
+        return found or super().rows()
+
 
 @dataclass(frozen=True, eq=False)
 class MapReading(Reading):

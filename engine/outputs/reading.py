@@ -60,6 +60,10 @@ class Answer:
         """One line for people."""
         raise TypeError("an answer has a text")
 
+    def rows(self) -> list[tuple[str, float | None, str]]:
+        """(name, share in [0, 1] or None, value as text) of each part, for tables."""
+        return [(self.text(), None, "")]
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:

@@ -40,7 +40,7 @@ class Decoder:
 # Boxes before lines of text and vectors: their shapes are the more particular ones.
 DECODERS: tuple[Decoder, ...] = (
     Decoder("mtcnn", "detection", "four offsets and two probabilities, maps or one crop", faces.mtcnn),
-    Decoder("tf-detection", "detection", "boxes, scores and labels in three lists", chosen.chosen_boxes),
+    Decoder("chosen", "detection", "boxes, scores and labels in three lists", chosen.chosen_boxes),
     Decoder("end-to-end", "detection", "(N, D, 6) corners, score, class", yolo.end_to_end),
     Decoder("rtdetr", "detection", "(N, Q, 4 + K) in [0, 1]", queries.rtdetr_table),
     Decoder("detr", "detection", "(N, Q, 4) in [0, 1] and (N, Q, K)", queries.detr),

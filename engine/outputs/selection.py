@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..graph.graph import Graph
 from ..graph.operators import operator
-from .boxes import Candidates
+from .boxes import Candidates, score_reads
 from .facts import Facts
 from .reads import Entry, Read, Rows
 
@@ -24,11 +25,13 @@ class Origin:
     """Where the scores of chosen boxes come from.
 
     Attributes:
+        graph: the model.
         tensors: candidates, those before a sigmoid first; empty where there are none.
         logits: those of them whose sigmoid is the score.
         head: the tensors whose feature maps explain the boxes.
     """
 
+    graph: Graph
     tensors: tuple[str, ...]
     logits: frozenset[str]
     head: tuple[str, ...]
@@ -56,8 +59,9 @@ class Origin:
                 mine = [p for p in places if index in p] or list(places)
                 if mine:
                     place = tuple(int(i) for i in mine[0])
-                    between = shown.min() >= 0 and shown.max() <= 1
-                    return Entry(((name, place),), log_odds=name not in self.logits and bool(between))
+                    if name in self.logits or not 0 <= wanted <= 1:
+                        return Entry(((name, place),))
+                    return score_reads(self.graph, name, True)(place)
             raise LookupError(wanted)
 
         return score
@@ -81,7 +85,7 @@ def before_selection(facts: Facts, outputs: tuple[str, ...]) -> Origin:
             if is_logit:
                 logits.add(name)
     heads = dict.fromkeys(name for name in heads if name not in outputs or not found)
-    return Origin(tuple(reversed(found)), frozenset(logits), tuple(heads))
+    return Origin(facts.graph, tuple(reversed(found)), frozenset(logits), tuple(heads))
 
 
 def _back(facts: Facts, name: str) -> list[tuple[str, bool]]:

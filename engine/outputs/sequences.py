@@ -64,6 +64,12 @@ class Line(Answer):
             return "nothing read"
         return f"'{self.string}' {np.mean([c.probability for c in self.characters]):.1%}"
 
+    def rows(self) -> list[tuple[str, float | None, str]]:
+        each: list[tuple[str, float | None, str]] = [
+            (f"{c.number}: {c.text}", c.probability, f"{c.probability:.1%}") for c in self.characters
+        ]
+        return [(f"'{self.string}'", None, ""), *each] if each else super().rows()
+
 
 @dataclass(frozen=True, eq=False)
 class SequenceReading(Reading):

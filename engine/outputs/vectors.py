@@ -37,6 +37,9 @@ class Values(Answer):
         shown = ", ".join(f"{name} {value:.4g}" for name, value in self.values[:12])
         return shown + (f", ... ({len(self.values)} values)" if len(self.values) > 12 else "")
 
+    def rows(self) -> list[tuple[str, float | None, str]]:
+        return [(name, None, f"{value:.4g}") for name, value in self.values]
+
 
 @dataclass(frozen=True, eq=False)
 class Embedding(Answer):
@@ -239,7 +242,7 @@ def _before_norm(facts: Facts, name: str) -> str | None:
     while stack:
         step = stack.pop()
         inner = producer.get(step)
-        if step in seen or step == vector or inner is None:
+        if step in seen or step == vector or inner is None or inner.op_type == "Shape":
             continue
         seen.add(step)
         if inner.op_type not in _NORMS:

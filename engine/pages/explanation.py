@@ -12,10 +12,12 @@ import numpy as np
 from ..attribution.explain import Attribution
 from ..attribution.maps import heatmaps, resized
 from ..graph.graph import Graph
+from ..outputs.reading import Answer
 from ..outputs.reads import Channel, Masked
 from ..outputs.target import Target
 from ..pictures.crops import seen_box
 from ..record import Record
+from ..render.answers import drawn_answer, with_boxes
 from ..render.artifacts import save_npy, save_png
 from ..render.colormaps import colorize
 from ..render.overlay import overlay
@@ -65,7 +67,10 @@ def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Sty
     whole = seen_box(graph, size) == (0, 0, *size)
     if style.kind == "lecture" and whole and attribution.values.ndim == 2 and len(attribution.layers) == 1:
         given = heatmaps(attribution.values[None], attribution.values.shape)[0]
-    return colorize(heat, style.colormap), overlay(pixels, given, style.colormap, style.alpha, style.kind)
+    over = overlay(pixels, given, style.colormap, style.alpha, style.kind)
+    if attribution.target.box is not None:
+        over = with_boxes(graph, over, [attribution.target.box], [attribution.target.name])
+    return colorize(heat, style.colormap), over
 
 
 def save(
@@ -96,17 +101,22 @@ def save(
 
 
 def page_entry(
+    graph: Graph,
     name: str,
     pixels: np.ndarray,
-    predictions: Sequence[Mapping[str, Any]],
+    answer: Answer,
+    words: str,
     maps: Sequence[tuple[Mapping[str, Any], np.ndarray, np.ndarray]],
     metrics: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """One image's part of the page's data."""
+    """One image's part of the page's data: the picture, what the model sees on it and in words, and the maps."""
+    seen = drawn_answer(graph, answer, pixels)
     return {
         "name": name,
         "picture": data_uri(pixels, longest=_PAGE_PIXELS),
-        "predictions": list(predictions),
+        "seen": None if seen is None else data_uri(seen, longest=_PAGE_PIXELS),
+        "words": words,
+        "rows": [{"name": title, "share": share, "text": text} for title, share, text in answer.rows()],
         "metrics": list(metrics),
         "maps": [
             {
@@ -119,9 +129,14 @@ def page_entry(
     }
 
 
-def page(graph: Graph, entries: Sequence[Mapping[str, Any]], *, command: str, total: int) -> str:
-    """The side-by-side page as HTML text."""
-    facts = {"images": total, "model": graph.sha256[:12], "preprocessing": graph.preprocessing.preset}
+def page(graph: Graph, entries: Sequence[Mapping[str, Any]], *, command: str, total: int, outputs: str) -> str:
+    """The side-by-side page as HTML text; ``outputs`` says how the model's outputs are read."""
+    facts = {
+        "images": total,
+        "model": graph.sha256[:12],
+        "preprocessing": graph.preprocessing.preset,
+        "outputs": outputs,
+    }
     return render_page(
         "explain.html",
         title=f"Why {graph.name} decides so",

@@ -51,9 +51,15 @@ class Skipped:
 
 @dataclass(frozen=True)
 class ImageDone:
-    """One image's part of the result, as soon as it is known."""
+    """One image's part of the result, as soon as it is known.
+
+    Attributes:
+        row: of the result.
+        text: the same in a line for people, where the run has one.
+    """
 
     row: dict[str, Any]
+    text: str = ""
 
 
 @dataclass(frozen=True)

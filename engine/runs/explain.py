@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import UsageError
-from ..attribution import Attribution, Batch, Executors, Method, explain_batch, find_methods
+from ..attribution import Attribution, Batch, Executors, Method, Question, explain_batch, find_methods
 from ..attribution.faithfulness.ranking import Ranked, average, rank
+from ..attribution.registry import default_method
+from ..attribution.targets import direct
 from ..graph.graph import Graph
-from ..graph.labels import predictions
+from ..outputs.reading import Answer, Reading
 from ..pages import explanation
 from ..pages.explanation import Style
 from ..pictures.given import Source, sources
@@ -25,6 +27,7 @@ from ..render.overlay import STYLES
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked, unique
 from .images import Failures, batches
+from .reading import Asked, compared, in_words, outputs_record
 from .result import Result
 
 Box = tuple[int, int, int, int]
@@ -35,9 +38,12 @@ class Options:
     """How to explain.
 
     Attributes:
-        method: names with commas, or ``all``.
-        target: as for `attribution.explain`; default the predicted class.
-        layer: for methods that look at one; default the last with spatial extent.
+        method: names with commas, or ``all``; default the one that suits the outputs.
+        target: as for `attribution.explain`; default what the model says.
+        box, of, region, mask, like, to, against: the rest of the question, see `Asked`.
+        decoder: how to read the outputs where the default is wrong, see `outputs.DECODERS`.
+        output: read this output alone.
+        layer: for methods that look at one; default the last with spatial extent, or all that enter a head.
         metrics: rank the methods by how faithful they are on these pictures.
         boxes: (top, left, bottom, right) of the object, pixels of the model's input; for ``metrics``.
         settings: the methods' own options, for instance ``{"steps": 100}``.
@@ -47,8 +53,17 @@ class Options:
         device: "auto", "cpu" or "cuda[:n]".
     """
 
-    method: str = "gradcam"
-    target: str | None = None
+    method: str | None = None
+    target: Any = None
+    box: int | None = None
+    of: str = "score"
+    region: Box | None = None
+    mask: Any = None
+    like: Any = None
+    to: float | None = None
+    against: Any = None
+    decoder: str | None = None
+    output: str | None = None
     layer: str | None = None
     metrics: bool = False
     boxes: Sequence[Box] = ()
@@ -59,26 +74,36 @@ class Options:
     device: str = "auto"
 
     def check(self) -> list[Method]:
-        """The methods; what can be wrong without a model is refused before one is opened.
+        """The methods, none for the default; what can be wrong without a model is refused before one is opened.
 
         Raises:
             UsageError: an unknown method, colormap, style or setting.
         """
-        methods = find_methods(self.method)
+        methods = find_methods(self.method) if self.method else []
         colormaps.table(self.style.colormap)
         if self.style.kind not in STYLES:
             raise UsageError(f"--style '{self.style.kind}' is unknown; choose {' or '.join(STYLES)}")
+        if methods:
+            self.check_settings(methods)
+        return methods
+
+    def check_settings(self, methods: Sequence[Method]) -> None:
+        """Raises UsageError for a setting that none of the methods takes."""
         known = {name for method in methods for name in method.options}
         for name in self.settings:
             if name not in known:
                 takes = f"they take {', '.join(sorted(known))}" if known else "they take none"
                 raise UsageError(f"--set {name}: no method here has that option; {takes}")
-        return methods
+
+    @property
+    def asked(self) -> Asked:
+        """The question."""
+        return Asked(self.target, self.box, self.of, self.region, self.mask, self.like, self.to, self.against)
 
     @property
     def every(self) -> bool:
         """Whether all methods are asked for, so that one that the model cannot have is left out."""
-        return "all" in [name.strip().lower() for name in self.method.split(",")]
+        return "all" in [name.strip().lower() for name in (self.method or "").split(",")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +134,7 @@ def run(
     Args:
         graph: from `convscope.load`.
         images: pictures, as for `given.sources`: files, folders, arrays, tensors, or a list of these.
-        options: default Grad-CAM of the predicted class.
+        options: default the method that suits the outputs, on what the model says.
         folder: writes each heatmap raw and drawn, ``result.json`` and ``index.html`` there; None keeps the heatmaps in
             the result.
         command: what the record says made it.
@@ -139,31 +164,46 @@ class _Run:
         self.entries: list[dict[str, Any]] = []  # of the page
         self.ranked: list[list[Ranked]] = []
         self.names: set[str] = set()
+        self.executors = Executors(
+            graph, device=options.device, batch=options.batch, decoder=options.decoder, output=options.output
+        )
 
     def run(self, pictures: Sequence[Source], record: Record) -> Explained:
-        executors = Executors(self.graph, device=self.options.device, batch=self.options.batch)
+        reading = self.executors.reading
+        question = self.options.asked.question(self.executors)
+        self.on_event(Note(f"outputs: {reading.reason}"))
+        if not self.methods:
+            self.methods = [default_method(self.executors, question)]
+            self.options.check_settings(self.methods)
+        self._hint(reading, question)
         self.on_event(Progress("explaining", 0, len(pictures), "images"))
-        for part in batches(self.graph, pictures, self.options.batch, self.failures, self.on_event):
-            batch = Batch(executors, np.concatenate([x for _, x in part]))
-            found = self._attributions(batch)
-            (logits,) = batch.values([self.graph.logits])
+        size = 1 if None in reading.axes.values() else self.options.batch
+        for part in batches(self.graph, pictures, size, self.failures, self.on_event):
+            batch = Batch(self.executors, np.concatenate([x for _, x in part]))
+            found = self._attributions(batch, question)
+            rows = batch.rows(reading)
             for index, (picture, _) in enumerate(part):
+                answer = reading.answer(rows[index], top=self.options.top)
                 ranked = self._rank(batch, index, found[index]) if self.options.metrics else []
-                self._keep(picture, self._predictions(logits[index]), found[index], ranked, record)
+                self._keep(picture, answer, question, found[index], ranked, record)
                 done = len(self.images) + len(self.failures.rows)
                 self.on_event(Progress("explaining", done, len(pictures), "images"))
         self.failures.refuse_all(len(pictures))
-        content = record.to_json({"images": self.images}, self.failures.rows)
+        content = record.to_json({"outputs": outputs_record(reading), "images": self.images}, self.failures.rows)
         page = self._write(content, record)
         return Explained(content, page, self.attributions, average(self.ranked) if self.ranked else ())
 
-    def _attributions(self, batch: Batch) -> list[list[Attribution]]:
+    def _hint(self, reading: Reading, question: Question) -> None:
+        if reading.form == "embedding" and question.like is None and direct(self.graph, question) is None:
+            self.on_event(Note("explaining the embedding's norm; --like OTHER.png asks what makes two pictures alike"))
+
+    def _attributions(self, batch: Batch, question: Question) -> list[list[Attribution]]:
         """Every method in turn; with ``all``, those that this model cannot have are named and dropped."""
         results: list[list[Attribution]] = [[] for _ in batch.x]
         for method in list(self.methods):
             own = {k: v for k, v in self.options.settings.items() if k in method.options}
             try:
-                found = explain_batch(batch, [method], self.options.target, self.options.layer, own)
+                found = explain_batch(batch, [method], question, self.options.layer, own)
             except UsageError as error:
                 if not self.options.every or method.name != "cam":
                     raise
@@ -173,30 +213,31 @@ class _Run:
             for row, more in zip(results, found, strict=True):
                 row.extend(more)
         if not self.images and any(m.needs_layer for m in self.methods):
-            used = ", ".join(next(a.layers for a in results[0] if a.layers))
-            why = "" if self.options.layer else " (the last with spatial extent; --layer overrides)"
-            self.on_event(Note(f"layer: {used}{why}"))
+            used = next(a.layers for a in results[0] if a.layers)
+            kind = "the maps that enter the head" if len(used) > 1 else "the last with spatial extent"
+            why = "" if self.options.layer else f" ({kind}; --layer overrides)"
+            self.on_event(Note(f"layer: {', '.join(used)}{why}"))
         return results
 
     def _rank(self, batch: Batch, index: int, attributions: Sequence[Attribution]) -> list[Ranked]:
-        first = [a for a in attributions if a.target.index == attributions[0].target.index]
-        ranked = rank(batch, index, first, boxes=self.options.boxes)
+        first = [a for a in attributions if a.target is attributions[0].target or _same(a, attributions[0])]
+        ranked = rank(batch, index, first, boxes=self.options.boxes or _box_of(first[0]))
         self.ranked.append(ranked)
         return ranked
-
-    def _predictions(self, logits: np.ndarray) -> list[dict[str, Any]]:
-        return [asdict(p) for p in predictions(self.graph, logits, self.options.top)] if logits.ndim == 1 else []
 
     def _keep(
         self,
         picture: Picture,
-        seen: list[dict[str, Any]],
+        answer: Answer,
+        question: Question,
         attributions: list[Attribution],
         ranked: Sequence[Ranked],
         record: Record,
     ) -> None:
         path = Path(picture.path)
-        row: dict[str, Any] = {"file": str(path), "predictions": seen}
+        row: dict[str, Any] = {"file": str(path), **answer.to_json()}
+        compared(row, answer, question.like)
+        words = in_words(row, answer.text())
         metrics = [r.to_json() for r in ranked]
         if self.folder is None:
             self.attributions.append(attributions)
@@ -208,18 +249,39 @@ class _Run:
             ]
             row["maps"] = [entry for entry, _, _ in saved]
             if len(self.entries) < explanation.PAGE_IMAGES:
-                self.entries.append(explanation.page_entry(path.name, picture.pixels, seen, saved, metrics))
+                entry = explanation.page_entry(self.graph, path.name, picture.pixels, answer, words, saved, metrics)
+                self.entries.append(entry)
         if metrics:
             row["metrics"] = metrics
         self.images.append(row)
-        self.on_event(ImageDone(row))
+        self.on_event(ImageDone(row, words))
 
     def _write(self, content: Mapping[str, Any], record: Record) -> Path | None:
         if self.folder is None:
             return None
         write(self.folder, content)
-        html = explanation.page(self.graph, self.entries, command=record.command or "", total=len(self.images))
+        html = explanation.page(
+            self.graph,
+            self.entries,
+            command=record.command or "",
+            total=len(self.images),
+            outputs=self.executors.reading.reason,
+        )
         if len(self.images) > explanation.PAGE_IMAGES:
             shown = f"the page shows the first {explanation.PAGE_IMAGES} images"
             self.on_event(Note(f"{shown}; result.json lists all {len(self.images)}"))
         return write_text(self.folder / "index.html", html)
+
+
+def _same(a: Attribution, b: Attribution) -> bool:
+    """Whether two attributions have one target: made anew for every method, it is no longer the same object."""
+    return a.target.to_json() == b.target.to_json()
+
+
+def _box_of(attribution: Attribution) -> Sequence[Box]:
+    """The box of a detection as (top, left, bottom, right) in whole pixels, for the pointing game."""
+    box = attribution.target.box
+    if box is None:
+        return ()
+    left, top, right, bottom = (round(side) for side in box)
+    return ((top, left, max(bottom, top + 1), max(right, left + 1)),)

@@ -1,4 +1,4 @@
-"""``predict``: what the model sees in pictures, class by class."""
+"""``predict``: what the model says about pictures, in the form that its outputs have."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from ..attribution.batch import Batch, Executors
 from ..graph.graph import Graph
-from ..graph.labels import predictions
 from ..pictures.given import sources
+from ..pictures.read import Picture
 from ..record import Record, write
-from .events import ImageDone, OnEvent, Progress, ignore
-from .folder import locked
+from ..render.answers import drawn_answer
+from ..render.artifacts import save_png
+from .events import ImageDone, Note, OnEvent, Progress, ignore
+from .folder import locked, unique
 from .images import Failures, batches
+from .reading import compared, in_words, outputs_record, vector_of
 from .result import Result
 
 
@@ -23,14 +27,20 @@ class Options:
     """How to predict.
 
     Attributes:
-        top: how many classes of each picture, best first.
+        top: how many classes or masks of each picture, best first; boxes and characters are all reported.
         batch: pictures per pass.
         device: "auto", "cpu" or "cuda[:n]".
+        like: for embeddings: a vector, a ``.npy`` file or a picture file to compare with.
+        decoder: how to read the outputs where the default is wrong, see `outputs.DECODERS`.
+        output: read this output alone.
     """
 
     top: int = 3
     batch: int = 16
     device: str = "auto"
+    like: Any = None
+    decoder: str | None = None
+    output: str | None = None
 
 
 def run(
@@ -42,38 +52,58 @@ def run(
     command: str | None = None,
     on_event: OnEvent = ignore,
 ) -> Result:
-    """The classes of pictures with probability and logit, ``content["images"]`` in the order of the pictures.
+    """What the outputs say: classes, boxes, masks, text, vectors; ``content["images"]`` in the order of the pictures.
 
-    Where the model gives a map of classes, as for segmentation, a class's logit is its mean over the positions.
+    ``content["outputs"]`` says how the outputs were read, and why. docs/outputs.md has every form's fields.
 
     Args:
         graph: from `convscope.load`.
         images: pictures, as for `given.sources`: files, folders, arrays, tensors, or a list of these.
         options: default the three best classes.
-        folder: writes ``result.json`` there; None writes nothing.
+        folder: writes ``result.json`` there, and each picture with its boxes, masks or points; None writes nothing.
         command: what the record says made it.
         on_event: told of every picture as it is known, and of pictures left out.
 
     Raises:
-        UsageError: there is no such picture. RefusedInput: none of the pictures could be read.
+        UsageError: there is no such picture, decoder or output. RefusedInput: none of the pictures could be read.
     """
     options = options or Options()
     pictures, _ = sources(images, graph.channels)
     failures = Failures(on_event)
     rows: list[dict[str, Any]] = []
+    names: set[str] = set()
     with locked(folder):
-        session = graph.session([graph.logits], device=options.device)
+        executors = Executors(
+            graph, device=options.device, batch=options.batch, decoder=options.decoder, output=options.output
+        )
+        reading = executors.reading
+        on_event(Note(f"outputs: {reading.reason}"))
+        like = None if options.like is None else vector_of(executors, options.like)
         on_event(Progress("predicting", 0, len(pictures), "images"))
-        for part in batches(graph, pictures, options.batch, failures, on_event):
-            logits = session.run(np.concatenate([x for _, x in part]))[graph.logits]
-            for (picture, _), values in zip(part, logits, strict=True):
-                per_class = values.reshape(values.shape[0], -1).mean(axis=1)
-                found = [p.to_json() for p in predictions(graph, per_class, options.top)]
-                rows.append({"file": picture.path, "predictions": found})
-                on_event(ImageDone(rows[-1]))
+        size = 1 if None in reading.axes.values() else options.batch
+        for part in batches(graph, pictures, size, failures, on_event):
+            batch = Batch(executors, np.concatenate([x for _, x in part]))
+            for (picture, _), values in zip(part, batch.rows(reading), strict=True):
+                answer = reading.answer(values, top=options.top)
+                row: dict[str, Any] = {"file": picture.path, **answer.to_json()}
+                compared(row, answer, like)
+                if folder is not None:
+                    _draw(graph, answer, picture, folder, names, row)
+                rows.append(row)
+                on_event(ImageDone(row, in_words(row, answer.text())))
             on_event(Progress("predicting", len(rows) + len(failures.rows), len(pictures), "images"))
         failures.refuse_all(len(pictures))
-        content = Record.of(graph, command).to_json({"images": rows}, failures.rows)
+        found = {"outputs": outputs_record(reading), "images": rows}
+        content = Record.of(graph, command).to_json(found, failures.rows)
         if folder is not None:
             write(folder, content)
     return Result(content)
+
+
+def _draw(graph: Graph, answer: Any, picture: Picture, folder: Path, names: set[str], row: dict[str, Any]) -> None:
+    """Writes the picture with what was found on it, where the answer has places."""
+    drawn = drawn_answer(graph, answer, picture.pixels)
+    if drawn is not None:
+        name = f"{unique(Path(picture.path).stem, names)}.png"
+        save_png(folder / name, drawn)
+        row["drawn"] = name

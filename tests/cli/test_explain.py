@@ -25,7 +25,13 @@ def model(tmp_path_factory):
     """The small residual network as an ONNX file, five classes, 32 px."""
     path = tmp_path_factory.mktemp("model") / "small.onnx"
     torch.onnx.export(
-        residual()[0], (torch.zeros(2, 3, 32, 32),), path, dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"]
+        residual()[0],
+        (torch.zeros(2, 3, 32, 32),),
+        path,
+        dynamo=False,
+        dynamic_axes={"x": {0: "n"}},
+        input_names=["x"],
+        output_names=["logits"],
     )
     onnx.load(path)
     return str(path)

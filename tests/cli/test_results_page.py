@@ -78,7 +78,8 @@ def test_every_result_begins_with_the_record(tmp_path: Path, capsys: pytest.Capt
     assert run(["predict", "lenet", photo, "--json", "--quiet"]) == 0
     result = json.loads(capsys.readouterr().out)
     documented = _documented("Every result")
-    assert {f for f in _fields(result, set(documented)) if not f.startswith("images")} <= set(documented) | {"failed[]"}
+    others = {f for f in _fields(result, set(documented)) if not f.startswith(("images", "outputs"))}
+    assert others <= set(documented) | {"failed[]"}
     assert list(result)[:5] == ["schema_version", "model", "preprocessing", "command", "versions"]
     assert result["command"] == f"convscope predict lenet {photo}"
     assert {"convscope", "python", "torch", "numpy"} <= set(result["versions"])

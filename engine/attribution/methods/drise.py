@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ....errors import UsageError
-from ...outputs.boxes import DetectionReading, Match
-from ...outputs.target import Target, of_function
+from ...outputs.boxes import DetectionReading, iou
+from ...outputs.target import Target
 from ..batch import Batch
 from ..maps import Maps, unit_range
 from ..registry import method
@@ -36,7 +36,9 @@ def d_rise(
     values = np.empty((len(batch.x), *batch.size), dtype=np.float32)
     used = np.empty(len(batch.x))
     for index in range(len(batch.x)):
-        values[index], used[index] = _one(batch, index, _similarity(batch, targets[index]), masks, cells, keep, seed)
+        values[index], used[index] = _one(
+            batch, index, _similarity(batch, index, targets[index]), masks, cells, keep, seed
+        )
     return Maps(values, unit_range(values), figures={"masks": used})
 
 
@@ -70,10 +72,20 @@ def _agree(halves: np.ndarray) -> bool:
     return bool(np.corrcoef(ranks)[0, 1] > _SETTLED)
 
 
-def _similarity(batch: Batch, target: Target) -> Target:
+def _similarity(batch: Batch, index: int, target: Target) -> Target:
     """The paper's similarity for a target that is a box of a detector; any other target as it is."""
     reading = batch.executors.reading if target.box is not None else None
     if not isinstance(reading, DetectionReading) or target.box is None:
         return target
-    match = Match(reading, target.box, target.class_index)
-    return of_function(match, reading.tensors, target.name)
+    return Target(
+        reading.match(target.box, target.class_index, _class_shares(batch, reading, target, index)), target.name
+    )
+
+
+def _class_shares(batch: Batch, reading: DetectionReading, target: Target, index: int) -> np.ndarray | None:
+    """(K,) the box's own class probabilities, P of the paper; None where the file gives one class a box."""
+    found = reading.decode(batch.rows(reading)[index])
+    if found.classes is not None or found.scores.shape[1] < 2 or target.box is None:
+        return None
+    own: np.ndarray = found.scores[int(iou(np.asarray([target.box]), found.boxes)[0].argmax())]
+    return own

@@ -11,6 +11,7 @@ from PIL import Image
 
 from convscope.engine.attribution import explain
 from convscope.engine.graph.preprocessing import Preprocessing
+from convscope.engine.outputs.vectors import Values
 from convscope.engine.pages.explanation import Style, drawn, on_picture, page, page_entry, save
 from convscope.engine.pictures.crops import seen_box
 from convscope.engine.record import Record
@@ -89,9 +90,9 @@ def test_saved_files_hold_the_map_and_say_what_they_are(tmp_path):
         assert picture.size == (30, 20)
         assert graph.sha256 in picture.info["model"] and picture.info["method"] == "saliency"
     assert entry["method"] == "saliency" and entry["index"] == 3
-    html = page(
-        graph, [page_entry("<cat>", pixels, [], [(entry, heat, over)], [])], command="convscope explain", total=1
-    )
+    answer = Values((("<value>", 1.0),))
+    row = page_entry(graph, "<cat>", pixels, answer, answer.text(), [(entry, heat, over)], [])
+    html = page(graph, [row], command="convscope explain", total=1, outputs="3 numbers")
     assert "<cat>" not in html and "\\u003ccat\\u003e" in html
 
 

@@ -134,13 +134,13 @@ def test_an_mtcnn_proposal_net_has_offsets_in_windows() -> None:
     assert box == [10 + 3, 6, 10 + 12 - 3, 6 + 12 + 6]
 
 
-@pytest.mark.parametrize(("kind", "decoder"), [("corners", "tf-detection"), ("tensorflow", "tf-detection")])
-def test_lists_of_boxes_scores_and_labels(kind: str, decoder: str) -> None:
+@pytest.mark.parametrize("kind", ["corners", "tensorflow"])
+def test_lists_of_boxes_scores_and_labels(kind: str) -> None:
     boxes = np.asarray([[[0.25, 0.5, 0.75, 1.0], [0, 0, 0.1, 0.1]]], np.float32)
     names = ("detection_boxes", "detection_scores", "detection_classes")
     names = names if kind == "tensorflow" else ("boxes", "scores", "labels")
     outputs = dict(zip(names, (boxes, np.asarray([[0.8, 0.1]]), np.asarray([[2.0, 1.0]])), strict=True))
-    reading, found = answer(planted(outputs), decoder=decoder)
+    reading, found = answer(planted(outputs), decoder="chosen")
     expected = [32, 16, 64, 48] if kind == "tensorflow" else [16, 32, 48, 64]
     assert boxes_of(found) == [(2, 0.8, expected)]
     assert reading.form == "detection"

@@ -1,0 +1,105 @@
+"""What the runs share about a model's outputs: the question in a user's words, and the record of how they are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import RefusedInput, UsageError
+from ..attribution.batch import Batch, Executors
+from ..outputs.reading import Question, Reading
+from ..outputs.vectors import Embedding, EmbeddingReading
+from ..pictures.read import model_input, read_image
+
+Region = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as a person writes it; paths are read with the model at hand, see `question`.
+
+    Attributes:
+        target, box, of, region, to, against: as for `Question`.
+        mask: (H, W) weights, or a picture file whose bright pixels are inside.
+        like: a vector, a ``.npy`` file of one, or a picture file.
+    """
+
+    target: Any = None
+    box: int | None = None
+    of: str = "score"
+    region: Region | None = None
+    mask: Any = None
+    like: Any = None
+    to: float | None = None
+    against: Any = None
+
+    def question(self, executors: Executors) -> Question:
+        """The same with files read.
+
+        Raises:
+            UsageError: the model has no embedding to compare with. RefusedInput: a file cannot be read.
+        """
+        if isinstance(self.target, Question):
+            return self.target
+        mask = None if self.mask is None else mask_of(self.mask)
+        like = None if self.like is None else vector_of(executors, self.like)
+        return Question(self.target, self.box, self.of, self.region, mask, like, self.to, self.against)
+
+
+def mask_of(given: Any) -> np.ndarray:
+    """(H, W) weights from an array, a ``.npy`` file, or a picture: its gray, half and more is inside."""
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given)
+        if path.suffix == ".npy":
+            return _array(path)
+        return (read_image(path).pixels.mean(axis=2) >= 0.5).astype(np.float32)
+    return np.asarray(given, dtype=np.float32)
+
+
+def vector_of(executors: Executors, given: Any) -> np.ndarray:
+    """The vector to be like: as given, from a ``.npy`` file, or the model's own output for a picture."""
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given)
+        if path.suffix == ".npy":
+            return _array(path).reshape(-1)
+        reading = executors.reading
+        if not isinstance(reading, EmbeddingReading):
+            raise UsageError(
+                f"--like compares embeddings; {executors.graph.name} is read as {reading.reason} "
+                "(--decoder embedding overrules)"
+            )
+        batch = Batch(executors, model_input(read_image(path), executors.graph))
+        answer = reading.answer(batch.rows(reading)[0])
+        return answer.vector
+    return np.asarray(given, dtype=np.float32).reshape(-1)
+
+
+def outputs_record(reading: Reading) -> dict[str, Any]:
+    """How the outputs were read, for ``result.json``."""
+    return {"form": reading.form, "decoder": reading.decoder, "reason": reading.reason}
+
+
+def compared(row: dict[str, Any], answer: Any, like: np.ndarray | None) -> None:
+    """Adds the similarity to a vector to an embedding's row."""
+    if like is not None and isinstance(answer, Embedding):
+        row["similarity"] = answer.similarity(like)
+
+
+def in_words(row: Mapping[str, Any], text: str) -> str:
+    """An answer's line, with the similarity where there is one."""
+    return f"{text}, similarity {row['similarity']:.4f}" if "similarity" in row else text
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RefusedInput(f"{path} is no array of numbers (.npy): {str(error).splitlines()[0][:120]}") from None
+    if not isinstance(found, np.ndarray) or not np.issubdtype(found.dtype, np.number):
+        raise RefusedInput(f"{path} is no array of numbers (.npy)")
+    return found.astype(np.float32)
