@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import DamagedState, UsageError
 from ..activations.folder_pass import identity
 from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
@@ -166,7 +166,11 @@ class _Run:
             if self.options.force:
                 file.unlink(missing_ok=True)
             elif file.is_file():
-                earlier = TopImages.restore(file)
+                try:
+                    earlier = TopImages.restore(file)
+                except DamagedState:
+                    self.on_event(Note(f"{file} is damaged; its pictures are seen again"))
+                    continue
                 if (earlier.identity, earlier.k) != (found.identity, found.k):
                     raise UsageError(
                         f"'{file}' was made with another model, preprocessing, size or k; choose another -o, or --force"
