@@ -152,8 +152,8 @@ def _number_calls(scopes: list[str]) -> list[str]:
 def _path_scope(node: onnx.NodeProto, as_before: bool) -> str:
     """``/layer4/layer4.1/conv2/Conv`` -> ``layer4.1.conv2``; ``model/block1_conv1/Relu`` -> ``block1_conv1``.
 
-    torch writes a container before each of its parts, with its own name alone: ``/stages/stages.0/blocks/blocks.1/conv``
-    is ``stages.0.blocks.1.conv``.
+    torch writes a container before each of its parts, by its last name: ``/stages/stages.0/blocks/blocks.1/conv`` is
+    ``stages.0.blocks.1.conv``.
     """
     parts = [p for p in node.name.split("/") if p]
     if len(parts) < 2:
