@@ -123,8 +123,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     head = "| file | package | task | exporter | imported | verified | named | sized | labels | predicted, explained |"
     lines = [head, "|" + "---|" * 10]
-    for case in CASES:
-        lines.append(_row(case, _found(folder, case)))
+    paths = {case: _found(folder, case) for case in CASES}
+    for case, path in sorted(paths.items(), key=lambda item: item[1].stat().st_size if item[1] else 0):
+        lines.append(_row(case, path))
         print(lines[-1], flush=True)
     text = "\n".join(lines)
     if "--write" in sys.argv:
