@@ -14,7 +14,7 @@ BENCHMARKS := ascent explain activations
 help:
 	@echo "make test    lint, types and tests"
 	@echo "make lint    ruff and mypy alone"
-	@echo "make demo    filters, classes and a dream of EfficientNet-Lite0; prints the page to open"
+	@echo "make demo    classes, filters, a dream and an atlas of EfficientNet-Lite0; prints the page to open"
 	@echo "make bench   the benchmarks against the neighbouring tools (long)"
 	@echo "make clean   remove .venv and what the tools left"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -169,7 +170,7 @@ def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> G
         "max_memory": _positive("--max-memory", chosen["max_memory"]),
         "max_seconds": _positive("--max-seconds", chosen["max_seconds"]),
     }
-    if Path(model).is_file():
+    if os.path.isfile(model):  # Path's own raises for names that are too long
         return load(model, **given)
     from ..models import catalog
 
