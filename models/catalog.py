@@ -49,7 +49,7 @@ def fetch(recipe: Recipe, progress: Progress = lambda done, total: None) -> Path
         RefusedInput: a wrong sum.
     """
     path = local_path(recipe)
-    if path.exists():
+    if path.exists() and not recipe.url:
         return path
     if recipe.is_shipped:
         raise ConvscopeError(f"'{recipe.name}' should have come with convscope, but {path} is missing; reinstall it")
