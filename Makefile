@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PINS := pyproject.toml constraints.txt requirements-reference.txt
 # Keyed on the contents, so that a checkout that only touches the files installs nothing again.
 READY := $(VENV)/ready-$(shell cat $(PINS) | cksum | tr ' ' '-')
-SOURCES := adapters benchmarks cli engine models tests errors.py __init__.py
+SOURCES := adapters benchmarks cli engine models tests errors.py face.py __init__.py
 BENCHMARKS := ascent explain activations
 
 .DEFAULT_GOAL := help
@@ -14,7 +14,7 @@ BENCHMARKS := ascent explain activations
 help:
 	@echo "make test    lint, types and tests"
 	@echo "make lint    ruff and mypy alone"
-	@echo "make demo    filters, classes and a dream of EfficientNet-Lite0; prints the page to open"
+	@echo "make demo    classes, filters, a dream and an atlas of EfficientNet-Lite0; prints the page to open"
 	@echo "make bench   the benchmarks against the neighbouring tools (long)"
 	@echo "make clean   remove .venv and what the tools left"
 

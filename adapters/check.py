@@ -12,7 +12,7 @@ from ..engine.executors.twin import Rule
 from ..engine.graph.graph import Graph
 from ..errors import ParityError, RefusedInput
 from .referee import culprit, last_bits, weights_that_are_nan
-from .rounding import NOISE, rounding_bound
+from .rounding import HALF_STEP, NOISE, rounding_bound
 
 _PIECE = 2**20  # values compared at once
 TOLERANCE = 1e-3  # float32 over hundreds of layers stays below 1e-4; a wrong import is far above
@@ -129,6 +129,9 @@ def _run_twin(
     return {name: value.cpu().numpy() for name, value in found.items()}
 
 
+_QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QLinearConv", "QLinearMatMul")
+
+
 class Rounding:
     """How far each tensor moves when only the last bits of the inputs change; measured when first asked for.
 
@@ -138,6 +141,7 @@ class Rounding:
 
     def __init__(self, graph: Graph, x: dict[str, np.ndarray]) -> None:
         self._graph, self._x = graph, x
+        self._is_quantized = any(n.op_type in _QUANTIZERS for n in graph.model.graph.node)
         self._moved: dict[str, float] = {}
         self._moved_by_last_bits: dict[str, float] = {}
 
@@ -145,7 +149,7 @@ class Rounding:
         """Whether the executors lie no further apart at the tensor than that lets expect."""
         if not self._moved:
             self._moved = self._measured()
-        if found.rel <= rounding_bound(tolerance, self._moved[found.tensor]):
+        if found.rel <= rounding_bound(tolerance, self._moved[found.tensor], self._is_quantized):
             return True
         if not self._moved_by_last_bits:
             self._moved_by_last_bits = self._by_last_bits()
@@ -163,7 +167,8 @@ class Rounding:
         rng = np.random.default_rng(0)
         session = self._graph.session(_tensors(self._graph), device="cpu")
         feeds = {k: v for k, v in self._x.items() if k in session.input_names}
-        noisy = {k: (v * (1 + NOISE * rng.normal(size=v.shape))).astype(v.dtype) for k, v in feeds.items()}
+        noise = HALF_STEP if self._is_quantized else NOISE
+        noisy = {k: (v * (1 + noise * rng.normal(size=v.shape))).astype(v.dtype) for k, v in feeds.items()}
         plain, moved = session.run(feeds), session.run(noisy)
         return {name: relative_difference(moved.pop(name), plain.pop(name)) for name in list(plain)}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import onnx
 from onnx import helper
 
@@ -24,10 +25,11 @@ from .formats import Asked, format_of
 from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check, refuse_hidden
 from .layers.table import layer_table
 from .normalize import Draft, normalize
-from .onnx.metadata import ALIASES_KEY, companion_labels, stated_labels, stated_names
+from .onnx.metadata import ALIASES_KEY, READS_TEXT, companion_labels, stated_labels, stated_names
 from .onnx.precheck import precheck
 from .onnx.read import parse
 from .preprocessing import companion, embedded
+from .sizes import find_size, stated_size
 from .wall import stands
 from .wall.limits import allow
 
@@ -38,6 +40,9 @@ __all__ = ["load"]
 
 _CHECK_BYTES = 24  # per value of one image: two images in two executors, and what they need to compute them
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
+
+# how much may be imported anew in search of a size at which the network runs
+_NODES_TRIED, _BYTES_TRIED = 50_000, 2**31
 
 
 def load(
@@ -50,6 +55,7 @@ def load(
     labels: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     layout: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
     check: bool = True,
     max_memory: float | None = None,
     max_seconds: float | None = None,
@@ -68,8 +74,11 @@ def load(
             random one of ``size``, or else of the first usual size that the network takes.
         preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
         labels: class names by index.
-        size: (height, width) where the source leaves the image size open.
+        size: (height, width) where the source leaves the image size open; default what it states, or else the first
+            of the usual sizes that it runs at.
         layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
+        inputs: name -> number, array or path of an ``.npy`` file, for inputs beside the picture, each for one picture;
+            others get a default that the notes say.
         check: compare every tensor of the two executors on a small random image.
         max_memory: GiB that importing a file may take; default 1 (2 where it has to be exported) and 12 times the file.
         max_seconds: processor time that it may take; default 60 (300 where it has to be exported) and 60 per GiB.
@@ -83,7 +92,7 @@ def load(
     """
     options: dict[str, Any] = {
         "arch": arch, "example_input": example_input, "preprocessing": preprocessing, "labels": labels,
-        "size": size, "layout": layout, "check": check,
+        "size": size, "layout": layout, "inputs": _given_inputs(inputs or {}), "check": check,
     }  # fmt: skip
     if isinstance(source, (str, os.PathLike)) and not trust and stands(arch):
         from .wall.parent import load_behind
@@ -103,6 +112,7 @@ def load_here(
     labels: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     layout: str | None = None,
+    inputs: Mapping[str, np.ndarray] | None = None,
     check: bool = True,
 ) -> Graph:
     """The graph, imported in this process without bounds on memory and time; arguments as for `load`."""
@@ -117,8 +127,22 @@ def load_here(
         else:
             kind, exported = _from_object(source, example_input, size)
         chosen = _preprocessing(preprocessing, exported, path)
-        graph = build_graph(exported, kind, path, chosen, labels, size=size, layout=layout)
+        metadata = {p.key: p.value for p in exported.model.metadata_props}
+        size = size or chosen.size or stated_size(metadata)
+        tries = max(2, min(_NODES_TRIED // len(exported.model.graph.node), _BYTES_TRIED // (_bytes(path) + 1)))
+        waiting = [exported]
         del exported  # its weights, while the check needs room for two executors
+
+        def build(side: tuple[int, int] | None) -> Graph:
+            if waiting:
+                made = waiting.pop()
+            elif path is not None:
+                made = found.read(path, Asked(arch, trust, example_input, side))
+            else:
+                made = _from_object(source, example_input, side)[1]
+            return build_graph(made, kind, path, chosen, labels, size=side, layout=layout, given=inputs)
+
+        graph = find_size(build, READS_TEXT in metadata, tries) if size is None else _sized(build(size), size)
         if check:
             _self_check(graph)
     return graph if path is not None else replace(graph, modules=_modules(source))
@@ -142,6 +166,7 @@ def build_graph(
     *,
     size: tuple[int, int] | None = None,
     layout: str | None = None,
+    given: Mapping[str, np.ndarray] | None = None,
 ) -> Graph:
     """Normalizes an exported model and wraps it; no parity check. Arguments as for `load`."""
     opset = next(e.version for e in exported.model.opset_import if e.domain in ("", "ai.onnx"))
@@ -155,13 +180,19 @@ def build_graph(
     file_digest = _digest(path) if path else ""
     declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
     draft, canonical = normalize(
-        exported.model, layout=_layout(declared), size=size or preprocessing.size, keep=exported.names
+        exported.model,
+        layout=_layout(declared),
+        size=size or preprocessing.size,
+        keep=exported.names,
+        given=given,
     )
     layers = layer_table(draft, canonical, _names_of(exported, draft))
     refuse_hidden(draft, layers)
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
         preprocessing = replace(preprocessing, layout="NHWC")
+    if draft.own_input is not None and preprocessing.found == "assumed" and _is_signal(draft):
+        preprocessing = replace(preset("tf"), found="assumed")  # samples of sound lie in -1..1
     digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
     return Graph(
         model=canonical,
@@ -183,6 +214,8 @@ def build_graph(
         labels=tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft),
         aliases=_aliases(exported, draft, layers),
         permuted=draft.permuted,
+        given=draft.given,
+        own_input=draft.own_input,
         metadata=metadata,
     )
 
@@ -228,6 +261,39 @@ def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) 
     raise UsageError(
         f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module or a keras.Model"
     )
+
+
+def _bytes(path: Path | None) -> int:
+    return path.stat().st_size if path is not None else 0
+
+
+def _given_inputs(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The values of inputs beside the picture; a path is read as ``.npy``.
+
+    Raises:
+        UsageError: a value that is neither a number, an array nor such a file.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, value in inputs.items():
+        if isinstance(value, (str, os.PathLike)):
+            try:
+                value = np.load(value, allow_pickle=False, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise UsageError(f"input '{name}': '{value}' is no .npy file that can be read ({error})") from None
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise UsageError(
+                f"input '{name}' is {type(value).__name__} of {array.dtype}, neither a number nor an array"
+            )
+        found[name] = array
+    return found
+
+
+def _sized(graph: Graph, size: tuple[int, int]) -> Graph:
+    """The graph with the stated size where its preprocessing names none."""
+    if graph.preprocessing.size is not None:
+        return graph
+    return replace(graph, preprocessing=replace(graph.preprocessing, size=size))
 
 
 def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: Path | None) -> Preprocessing:
@@ -289,6 +355,12 @@ def _spec(info: onnx.ValueInfoProto, draft: Draft) -> TensorSpec:
     shape = draft.shapes.get(info.name, ())
     kind = info.type.tensor_type.elem_type or draft.types.get(info.name, 1) or 1
     return TensorSpec(info.name, (None, *shape[1:]) if shape else (), str(helper.tensor_dtype_to_np_dtype(kind)))
+
+
+def _is_signal(draft: Draft) -> bool:
+    """Whether the source's input is one row of samples."""
+    shape = draft.shapes.get(draft.inputs[0].name, ())
+    return len(shape) == 4 and shape[1] == shape[2] == 1
 
 
 def _producer(model: onnx.ModelProto) -> str:

@@ -81,7 +81,7 @@ def _prepare(sources: Iterable[str]) -> None:
         import keras  # noqa: F401
     import onnxruntime  # noqa: F401
 
-    from convscope.adapters.twin.build import build as twin  # noqa: F401
+    from convscope.adapters.twin.build import TwinFactory  # noqa: F401
 
 
 def cases(sources: Iterable[str]) -> Iterator[Case]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .loading import loading_options, open_model
-from .options import DeviceOption, JsonOption, OutOption, QuietOption, SeedOption
+from .options import DeviceOption, JsonOption, OutOption, QuietOption, SeedOption, parse_size
 from .output import command_line, emit, emit_json
 from .progress import drawn
 from .tables import show_comparison
@@ -31,7 +31,9 @@ SimilarityOption = Annotated[
 MatchOption = Annotated[bool, typer.Option("--match", help="Pair the units; with -o, their pictures side by side.")]
 UnitsOption = Annotated[int, typer.Option("--pictures", min=1, help="Matched units per layer on the page.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Of gradient ascent; default the preset's.")]
-PixelsOption = Annotated[int, typer.Option("--size", metavar="PX", min=16, help="Side of the ascent pictures.")]
+PixelsOption = Annotated[
+    Any, typer.Option("--size", metavar="PX|HxW", parser=parse_size, help="Side of the ascent pictures.")
+]
 PresetOption = Annotated[str, typer.Option("--preset", help="How the ascent pictures are made.")]
 BLoadingOption = Annotated[
     str | None, typer.Option("--preprocessing-b", metavar="PRESET", help="Of B, where it differs from A's option.")

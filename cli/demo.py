@@ -1,4 +1,4 @@
-"""``make demo``: what convscope shows of EfficientNet-Lite0 with ImageNet weights, in a few minutes, on one page."""
+"""``make demo``: what convscope shows of EfficientNet-Lite0 with ImageNet weights in a few minutes, and two atlases."""
 
 from __future__ import annotations
 
@@ -74,11 +74,25 @@ STEPS = (
         "*overlay*.png",
         ("explain", MODEL, str(CAT), "--method", "gradcam"),
     ),
+    Step(
+        "Atlas of LeNet",
+        "Every unit of every layer of the network for digits that ships with convscope.",
+        "atlas-lenet",
+        "s/best-000.webp",
+        ("atlas", "lenet", "--steps", "32"),
+    ),
+    Step(
+        "Atlas of EfficientNet-Lite0",
+        "Every unit of three of its layers, coarse: the same command without --coarse refines them.",
+        "atlas",
+        "s/best-000.webp",
+        ("atlas", MODEL, "--layer", "_blocks.1._bn2,_blocks.6,_blocks.10", "--coarse"),
+    ),
 )
 
 
 def main(steps: Sequence[Step] = STEPS) -> int:
-    """Runs every step and writes ``demo/index.html``; returns the exit code."""
+    """Runs every step, writes ``demo/index.html`` and prints the page of the last one; returns the exit code."""
     from .main import run
     from .output import emit, say
 
@@ -90,8 +104,8 @@ def main(steps: Sequence[Step] = STEPS) -> int:
             return code
     page = _write_page(steps)
     _write_montage(steps)
-    say(f"done in {time.monotonic() - started:.0f} s; open this page in a browser:")
-    emit(page.resolve())
+    say(f"done in {time.monotonic() - started:.0f} s; all of it is on {page.resolve()}; open this page in a browser:")
+    emit((steps[-1].out / "index.html").resolve())
     return 0
 
 

@@ -9,7 +9,6 @@ import typer
 
 from .loading import check_out, loading_options, needed_layer, open_model
 from .options import (
-    LARGEST_SIZE,
     DeviceOption,
     JsonOption,
     LayerOption,
@@ -24,12 +23,14 @@ from .options import (
     TuningOption,
     UnitsOption,
     parse_settings,
+    parse_size,
 )
 from .output import clean, command_line, finish
 from .progress import drawn
 
 SideOption = Annotated[
-    int, typer.Option("--size", metavar="PX", max=LARGEST_SIZE, help="The longer side of the dream.")
+    Any,
+    typer.Option("--size", metavar="PX|HxW", parser=parse_size, help="The dream's longer side, or height x width."),
 ]
 
 

@@ -36,6 +36,12 @@ ClassInputOption = Annotated[
     bool, typer.Option("--class-input", help="The class has to be given, for runtimes without optional inputs.")
 ]
 ResizeOption = Annotated[str | None, typer.Option("--resize", metavar="input", help="The map in the picture's size.")]
+WebOption = Annotated[
+    Path | None, typer.Option("--web", metavar="DIR", help="A folder with a page that runs the model in a browser.")
+]
+SingleFileOption = Annotated[
+    Path | None, typer.Option("--single-file", metavar="PAGE.html", help="The page as one file, to open from disk.")
+]
 NormalizeOption = Annotated[bool, typer.Option("--normalize", help="Divide each map by its largest value.")]
 
 
@@ -49,6 +55,8 @@ def command(
     class_input: ClassInputOption = False,
     resize: ResizeOption = None,
     normalize: NormalizeOption = False,
+    web: WebOption = None,
+    single_file: SingleFileOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     **options: Any,
@@ -66,7 +74,7 @@ def command(
         method,
         layer,
         target=target,
-        class_input=class_input,
+        class_input=class_input or bool((web or single_file) and target is None),
         resize=resize,
         normalize=normalize,
         progress=lambda stage: say(stage, quiet),
@@ -80,7 +88,20 @@ def command(
         "plain model's time",
         quiet,
     )
+    pages = _pages(graph, done.path, web, single_file, quiet)
     if as_json:
-        emit_json(done.to_json())
+        emit_json({**done.to_json(), "pages": [str(page) for page in pages]})
     else:
-        emit(done.path)
+        for path in (done.path, *pages):
+            emit(path)
+
+
+def _pages(graph: Any, exported: Path, web: Path | None, single_file: Path | None, quiet: bool) -> list[Path]:
+    if web is None and single_file is None:
+        return []
+    from ..engine.export.web import write_folder, write_single_file
+    from ..models.onnxruntime_web import runtime_files
+
+    runtime = runtime_files(lambda stage: say(stage, quiet))
+    pages = [write_folder(graph, exported, web, runtime)] if web else []
+    return [*pages, write_single_file(graph, exported, single_file, runtime)] if single_file else pages

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,13 @@ LayoutOption = Annotated[
     str | None, _option("--layout", metavar="LAYOUT", help="NCHW or NHWC, of the file's own input.")
 ]
 ImageSizeOption = Annotated[
-    str | None, _option("--image-size", metavar="PX|H,W", help="Input size where the file leaves it open.")
+    str | None, _option("--image-size", metavar="PX|HxW", help="Input size where the file leaves it open, like 48x320.")
+]
+InputOption = Annotated[
+    list[str] | None,
+    _option(
+        "--input", metavar="NAME=VALUE", help="An input beside the picture: a number, numbers with commas, or FILE.npy."
+    ),
 ]
 LabelsOption = Annotated[
     str | None, _option("--labels", metavar="FILE", help="Class names, one per line or JSON; or imagenet.")
@@ -74,6 +81,7 @@ _LOADING: dict[str, tuple[Any, Any]] = {
     "order": (OrderOption, None),
     "layout": (LayoutOption, None),
     "image_size": (ImageSizeOption, None),
+    "input": (InputOption, None),
     "labels": (LabelsOption, None),
     "max_memory": (MaxMemoryOption, None),
     "max_seconds": (MaxSecondsOption, None),
@@ -158,10 +166,11 @@ def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> G
         "labels": _labels(chosen["labels"]),
         "size": size,
         "layout": chosen["layout"],
+        "inputs": parse_inputs(chosen["input"]),
         "max_memory": _positive("--max-memory", chosen["max_memory"]),
         "max_seconds": _positive("--max-seconds", chosen["max_seconds"]),
     }
-    if Path(model).is_file():
+    if os.path.isfile(model):  # Path's own raises for names that are too long
         return load(model, **given)
     from ..models import catalog
 
@@ -232,6 +241,25 @@ def _labels(text: str | None) -> tuple[str, ...] | None:
     from ..engine.graph.labels import load_labels
 
     return load_labels(text)
+
+
+def parse_inputs(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Name -> number, list of numbers or path of an ``.npy`` file, out of ``--input NAME=VALUE``.
+
+    Raises:
+        UsageError: not of that form.
+    """
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name or not value:
+            raise UsageError(f"--input '{text}' is not understood; write NAME=VALUE or NAME=FILE.npy")
+        if value.lower().endswith(".npy"):
+            found[name] = Path(value)
+        else:
+            numbers = _numbers(f"--input {name}:", value)
+            found[name] = numbers if len(numbers) > 1 else numbers[0]
+    return found
 
 
 def _positive(flag: str, value: float | None) -> float | None:

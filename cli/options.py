@@ -46,8 +46,30 @@ OutputOption = Annotated[str | None, typer.Option("--output", metavar="NAME", he
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
 LARGEST_SIZE = 65536  # pixels; a side that no memory holds, and few enough for the arithmetic of sizes
+
+
+def parse_size(text: str | int | tuple[int, int]) -> int | tuple[int, int]:
+    """One side for squares, or (height, width), out of ``128``, ``48x320`` or ``48,320``; what is no text is passed on.
+
+    Raises:
+        UsageError: not of that form, or more than any memory holds.
+    """
+    if not isinstance(text, str):
+        return text
+    parts = text.lower().replace("x", ",").split(",")
+    if len(parts) > 2 or not all(p.isascii() and p.removeprefix("-").isdigit() and len(p) < 10 for p in parts):
+        raise UsageError(f"--size '{clean(text)[:40]}' is not understood; write 128 or HEIGHTxWIDTH, like 48x320")
+    sides = [int(part) for part in parts]
+    if max(sides) > LARGEST_SIZE:
+        raise UsageError(f"--size {text} is more than any memory holds; at most {LARGEST_SIZE} a side")
+    return (sides[0], sides[1]) if len(sides) == 2 else sides[0]
+
+
 SizeOption = Annotated[
-    int | None, typer.Option("--size", metavar="PX", max=LARGEST_SIZE, help="Side of the pictures, pixels.")
+    Any,  # an int, (height, width) or None
+    typer.Option(
+        "--size", metavar="PX|HxW", parser=parse_size, help="Side of the pictures in pixels, or height x width."
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Start again instead of resuming.")]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes to report of each picture.")]

@@ -27,7 +27,8 @@ def command(
     from ..adapters.verify import verify
     from ..engine.record import Record
 
-    if size is not None and size < 1:
+    sides = (size, size) if isinstance(size, int) else size
+    if sides is not None and min(sides) < 1:
         from ..errors import UsageError
 
         raise UsageError(f"--size {size}: the size must be at least 1 pixel")
@@ -35,7 +36,7 @@ def command(
     graph = open_model(model, quiet=quiet, **options)
     result = verify(
         graph,
-        size=(size, size) if size else None,
+        size=sides,
         batch=batch,
         seed=seed,
         progress=lambda stage: say(f"comparing: {stage}", quiet),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def fetch(recipe: Recipe, progress: Progress = lambda done, total: None) -> Path
 
 def resolve(model: str) -> Path | Recipe:
     """The path of a model file, or the recipe of a name of the catalog."""
-    return Path(model) if Path(model).exists() else find(model)
+    return Path(model) if os.path.exists(model) else find(model)
 
 
 def load(recipe: Recipe, **options: Any) -> Graph:

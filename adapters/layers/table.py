@@ -27,6 +27,7 @@ def layer_table(draft: Draft, model: onnx.ModelProto, known: Mapping[str, str]) 
     """
     nodes = list(model.graph.node)
     image = draft.inputs[0].name
+    own = draft.own_input[0] if draft.own_input else image  # the source's own input is no layer
     fields = FieldTracker(draft, image)
     axes = ChannelAxes(draft, image, fields.shape)
     dependent = {image}
@@ -39,7 +40,7 @@ def layer_table(draft: Draft, model: onnx.ModelProto, known: Mapping[str, str]) 
         dependent.update(n for n in node.output if n)
         for name in node.output:
             rank = len(draft.shapes.get(name, (None,) * 4))
-            if name and draft.types.get(name, TensorProto.FLOAT) in _FLOATS and rank >= 2:
+            if name and name != own and draft.types.get(name, TensorProto.FLOAT) in _FLOATS and rank >= 2:
                 taps.append((node, name))
     if fields.unknown:
         operators = ", ".join(fields.unknown)

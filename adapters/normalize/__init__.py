@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+import numpy as np
 import onnx
 from onnx import inliner
 
@@ -12,9 +13,11 @@ from .batch import flatten_reshapes, free_batch, free_input, settle_shape_vector
 from .channels_first import to_channels_first
 from .cleanup import remove_idle_nodes
 from .constants import constants_to_weights, fold_constants, to_float32
+from .control import settle_control_flow
 from .draft import Draft
 from .flatten import fold_flatten_order
 from .fuse import fuse
+from .inputs import settle_inputs
 from .sequences import split_sequences
 from .shapes import image_shape, infer
 
@@ -27,6 +30,7 @@ def normalize(
     layout: str | None = None,
     size: tuple[int, int] | None = None,
     keep: Iterable[str] = (),
+    given: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[Draft, onnx.ModelProto]:
     """The canonical form of a (prechecked) model.
 
@@ -35,19 +39,22 @@ def normalize(
         layout: of the image input, "NCHW" or "NHWC"; None tells from the graph.
         size: (height, width) where the file leaves them open.
         keep: tensors that the source names and that must stay taps.
+        given: name -> value, for one picture, of inputs beside the picture.
 
     Returns:
         The draft with shapes, aliases and permutations, and the canonical ModelProto.
 
     Raises:
         RefusedInput: a cycle, contradicting shapes, no image input. UnsafeFile: absurd sizes.
+        UsageError: ``given`` does not fit the model.
     """
     if model.functions:
         model = inliner.inline_local_functions(model)
     draft = Draft.of(model)
-    _image_first(draft)
     chosen = size or (DEFAULT_SIZE, DEFAULT_SIZE)
     constants_to_weights(draft)
+    settle_inputs(draft, given or {}, chosen)
+    settle_control_flow(draft, chosen)
     to_float32(draft)
     fold_constants(draft)
     remove_idle_nodes(draft)
@@ -92,16 +99,3 @@ def settle_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     fold_constants(draft)
     draft.drop_dead()
     return draft.build()
-
-
-def _image_first(draft: Draft) -> None:
-    """The image is the first input of rank 4 (else of rank 3 or 5, else the first)."""
-    from ...errors import RefusedInput
-
-    if not draft.inputs:
-        raise RefusedInput("the graph has no input to feed an image to")
-    ranks = [len(image_shape(i) or ()) for i in draft.inputs]
-    for wanted in (4, 5, 3):
-        if wanted in ranks:
-            draft.inputs.insert(0, draft.inputs.pop(ranks.index(wanted)))
-            return

@@ -28,6 +28,9 @@ class Draft:
         symbols: tensor -> shape inference's name for its first axis where its size is open ("N" is the batch).
         settled: tensor -> its value at the default image size, of what the model computes from sizes.
         notes: what was changed that a user should know.
+        given: the file's inputs beside the picture -> the value that each has, for one picture.
+        own_input: name and shape of the file's own picture input where it is no (N, C, H, W).
+        inlined: names of the tensors that came out of subgraphs.
     """
 
     nodes: list[onnx.NodeProto]
@@ -45,6 +48,9 @@ class Draft:
     types: dict[str, int] = field(default_factory=dict)
     settled: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    given: dict[str, np.ndarray] = field(default_factory=dict)
+    own_input: tuple[str, tuple[int | None, ...]] | None = None
+    inlined: set[str] = field(default_factory=set)
     fold_budget: int | None = None  # bytes that folding may still make; set by its first call
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _fresh: int = 0
@@ -96,11 +102,12 @@ class Draft:
     def fresh(self, stem: str) -> str:
         """A tensor name that nothing else has."""
         if self._fresh == 0:  # the passes give no names of this form but by this method
-            self._taken = self.tensors.keys() | self.types.keys() | {o for n in self.nodes for o in n.output}
+            self._taken = {*self.tensors, *self.types, *(i.name for i in self.inputs)}
+            self._taken |= {o for n in self.nodes for o in n.output}
         while True:
             self._fresh += 1
             name = f"{stem}__{self._fresh}"
-            if name not in self._taken:
+            if name not in self._taken and name not in self.inlined:
                 return name
 
     def consumers(self) -> Counter[str]:

@@ -91,10 +91,46 @@ def _has_short_vectors(graph: onnx.GraphProto) -> bool:
 
 
 def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
-    """Fills in sizes that the model computes while it runs (padding "same" as arithmetic on Shape).
+    """Fills in sizes that the model computes while it runs (padding "same" as arithmetic on Shape)."""
+    copy = _settled(draft, size, 1)
+    pair = settled_at(draft, size, 2)
+    small = (name for name in copy.tensors.keys() - draft.tensors.keys() if prod(copy.tensors[name].dims) <= _SMALL)
+    draft.settled.update((name, value) for name in small if (value := copy.constant(name)) is not None)
+    for name, found in copy.shapes.items():
+        shape = _apart_from_rows(found, pair.shapes.get(name) if pair is not None else None)
+        known = draft.shapes.get(name)
+        if known is None and shape and name not in copy.tensors:
+            draft.shapes[name] = (None, *shape[1:])
+        elif known and len(known) == len(shape):
+            draft.shapes[name] = (
+                known[0],
+                *(k if k is not None else s for k, s in zip(known[1:], shape[1:], strict=True)),
+            )
 
-    A copy gets the shapes of one image as constants, folds what follows from them, and infers again. Its batch is
-    1, and not 1 for all first axes: the windows of an attention are many rows of one image.
+
+def _apart_from_rows(one: tuple[int | None, ...], two: tuple[int | None, ...] | None) -> tuple[int | None, ...]:
+    """A tensor's shape without the axes that grow with the number of pictures: recurrent networks put time first."""
+    if two is None or len(one) != len(two):
+        return one
+    return tuple(a if axis == 0 or a == b else None for axis, (a, b) in enumerate(zip(one, two, strict=True)))
+
+
+def settled_at(draft: Draft, size: tuple[int, int], rows: int) -> Draft | None:
+    """A copy in which all that follows from the shapes of ``rows`` pictures of a size is constant.
+
+    Returns:
+        The copy, its ``shapes`` filled; None where the network takes no such pictures.
+    """
+    try:
+        return _settled(draft, size, rows)
+    except RefusedInput:
+        return None
+
+
+def _settled(draft: Draft, size: tuple[int, int], rows: int) -> Draft:
+    """The copy gets the shapes as constants, folds what follows from them, and infers again.
+
+    Its batch is ``rows``, and not that for all first axes: the windows of an attention are many rows of one image.
     """
     copy = Draft(
         nodes=list(draft.nodes),
@@ -106,7 +142,7 @@ def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
         graph_name=draft.graph_name,
         tensors=dict(draft.tensors),
     )
-    _infer_once(copy, size, 1)
+    _infer_once(copy, size, rows)
     while True:
         shapes = [n for n in copy.nodes if n.op_type == "Shape" and _is_known(copy.shapes.get(n.input[0]))]
         for node in shapes:
@@ -118,18 +154,8 @@ def _follow_shape_arithmetic(draft: Draft, size: tuple[int, int]) -> None:
         settled = {id(n) for n in shapes}
         copy.nodes = [n for n in copy.nodes if id(n) not in settled]
         fold_constants(copy)
-        _infer_once(copy, size, 1)
-    small = (name for name in copy.tensors.keys() - draft.tensors.keys() if prod(copy.tensors[name].dims) <= _SMALL)
-    draft.settled.update((name, value) for name in small if (value := copy.constant(name)) is not None)
-    for name, shape in copy.shapes.items():
-        known = draft.shapes.get(name)
-        if known is None and shape and name not in copy.tensors:
-            draft.shapes[name] = (None, *shape[1:])
-        elif known and len(known) == len(shape):
-            draft.shapes[name] = (
-                known[0],
-                *(k if k is not None else s for k, s in zip(known[1:], shape[1:], strict=True)),
-            )
+        _infer_once(copy, size, rows)
+    return copy
 
 
 def _is_known(shape: tuple[int | None, ...] | None) -> bool:

@@ -12,6 +12,7 @@ from ..preprocessing import read_json
 LABELS_KEY = "convscope.labels"
 NAMES_KEY = "convscope.names"
 ALIASES_KEY = "convscope.aliases"
+READS_TEXT = "character"  # PaddleOCR's recognizers: the characters, one a line
 _MAX = 2**24
 
 

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from ...engine.executors.session import first_line
 from ...errors import RefusedInput, UnsafeFile
 from ..archives import inspect_zip
+from .pickles import MAX_BYTES, check_legacy, check_pickle
 
 # where training frameworks put the weights inside a checkpoint, the likeliest first
 _NESTED = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "ema", "params_ema", "params",
            "net", "network", "module", "weights", "generator", "backbone")  # fmt: skip
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # of DataParallel, torch.compile, wrappers
+_MAX_HEADER, _MAX_ENTRIES = 2**24, 100_000  # bytes and tensors of a safetensors header
 _SAVE_HINT = "save torch.save(model.state_dict(), ...) and give --arch, or export the model to ONNX"
 
 StateDict = dict[str, Tensor]
@@ -41,7 +43,11 @@ def read_state(path: Path, kind: str) -> tuple[StateDict, list[str]]:
     if kind == "safetensors":
         return check_tensors(_read_safetensors(path), path), []
     if kind == "torch-zip":
-        inspect_zip(path, stored=True)
+        archive = inspect_zip(path, stored=True)
+        for name in (n for n in archive.members if n.rpartition("/")[2] == "data.pkl"):
+            check_pickle(archive.read(name, MAX_BYTES), path)
+    else:
+        check_legacy(path)
     state, notes = find_state(_read_tensors(path), path)
     return check_tensors(state, path), notes
 
@@ -169,6 +175,14 @@ def _read_tensors(path: Path) -> Any:
 def _read_safetensors(path: Path) -> StateDict:
     from safetensors.torch import load_file
 
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entries = file.read(min(length, _MAX_HEADER + 1)).count(b'"data_offsets"')
+    if length > _MAX_HEADER or entries > _MAX_ENTRIES:
+        raise UnsafeFile(
+            f"{path}: its header has {length:,} bytes and {entries:,} tensors; at most {_MAX_HEADER:,} and "
+            f"{_MAX_ENTRIES:,} are read"
+        )
     try:
         return load_file(path, device="cpu")
     except Exception as error:

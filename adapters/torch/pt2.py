@@ -43,6 +43,15 @@ _ARITHMETIC = re.compile(
     r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|torch\._C\._set_grad_enabled"
 )
+_SMALL_POWER = re.compile(
+    r"\*\*\s*[0-4](?![\d.]|\s*\*\*)|Pow(?:ByNatural)?\((?:Symbol\('\w+'[^()]*\)|\w+)\s*,\s*(?:Integer\()?[0-4]\)"
+)
+_RESIZES = {"resize", "resize_", "resize_as", "resize_as_", "set", "set_", "resize_output"}
+_MAKES = re.compile(
+    r"(new_)?(full|zeros|ones|empty|rand|randn|randint|randperm)(_like|_strided|_permuted)?$|arange|linspace|logspace|eye"
+    r"|tri[lu]_indices|expand|repeat|tile|one_hot|constant_pad_nd|pad|reflection_pad|replication_pad|upsample|as_strided"
+)
+_MAX_MADE = 2**28  # values
 _CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
 _TOP = ("graph_module", "opset_version", "range_constraints", "schema_version", "verifiers", "torch_version")
 
@@ -130,6 +139,8 @@ def _check_values(value: Any, path: Path) -> None:
         for key in ("device", "as_device"):
             if isinstance(value.get(key), dict):
                 value[key] = {"type": "cpu", "index": None}
+        if isinstance(value.get("target"), str):
+            _check_size(value, path)
         for key, item in value.items():
             if key in ("target", "as_operator") and isinstance(item, str):
                 _check_operator(item, path)
@@ -165,9 +176,40 @@ def _check_expression(text: Any, path: Path) -> None:
             break
         position = match.end()
     else:
-        if isinstance(text, str) and len(text) <= 2000 and text.count("**") + text.count("Pow") <= 2:
+        if isinstance(text, str) and len(text) <= 2000 and _is_small(text):
             return
     raise UnsafeFile(f"{path} has the size expression {str(text)[:60]!r}, which is not plain arithmetic")
+
+
+def _is_small(text: str) -> bool:
+    """Whether an expression has no powers but small ones, at most two, and no shifts: ``9**9**9`` never ends."""
+    powers = text.count("**") + text.count("Pow")
+    return powers <= 2 and powers == len(_SMALL_POWER.findall(text)) and "<<" not in text and ">>" not in text
+
+
+def _check_size(node: dict[str, Any], path: Path) -> None:
+    """A call that makes a tensor out of numbers may not make an absurd one."""
+    target = str(node.get("target", ""))
+    name = target.split(".")[-2] if target.count(".") >= 2 else ""
+    if name in _RESIZES:
+        raise UnsafeFile(f"{path} calls {target[:80]!r}, which changes a tensor's memory")
+    if not _MAKES.match(name):
+        return
+    for argument in node.get("inputs") or []:
+        given = argument.get("arg") if isinstance(argument, dict) else None
+        numbers = _numbers(given)
+        if any(abs(n) > _MAX_MADE for n in numbers) or prod(max(abs(n), 1) for n in numbers) > _MAX_MADE:
+            raise UnsafeFile(f"{path} calls {target[:80]!r} with the absurd size {numbers[:6]}")
+
+
+def _numbers(argument: Any) -> list[int]:
+    """The whole numbers of an argument, at most as many as a shape has."""
+    if not isinstance(argument, dict):
+        return []
+    value = argument.get("as_int", argument.get("as_ints"))
+    found = value if isinstance(value, list) else [value]
+    found += [s.get("as_int") for s in argument.get("as_sym_ints") or [] if isinstance(s, dict)]
+    return [n for n in found if isinstance(n, int)][:64]
 
 
 def _check_tree(spec: Any, path: Path) -> None:

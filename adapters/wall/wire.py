@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
@@ -89,6 +90,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
+    if isinstance(value, np.ndarray):
+        return {"dtype": str(value.dtype), "shape": value.shape, "base64": base64.b64encode(value.tobytes()).decode()}
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -105,6 +108,9 @@ def _typed(hint: Any, value: Any) -> Any:
     if origin is tuple:
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         return tuple(_typed(kind, one) for kind, one in zip(kinds, value, strict=True))
+    if hint is np.ndarray:
+        data = base64.b64decode(value["base64"], validate=True)
+        return np.frombuffer(data, np.dtype(str(value["dtype"]))).reshape(value["shape"]).copy()
     if origin is dict:
         return {key: _typed(inner[1], one) for key, one in value.items()}
     return value

@@ -43,7 +43,7 @@ def dream(
     units: Sequence[int] | int | None = None,
     *,
     preset: str | Preset = "dream",
-    size: int = 384,
+    size: int | tuple[int, int] = 384,
     steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -59,7 +59,7 @@ def dream(
         layer: whose activations grow.
         units: only these; default all.
         preset: by default DeepDream's octaves.
-        size: the longer side of the dream, pixels.
+        size: the longer side of the dream, pixels, or (height, width).
         steps: in all octaves together; default the preset's.
         seed, device, strip, tuning, progress: as for `filters`.
 
@@ -68,13 +68,14 @@ def dream(
     """
     found = unit_layer(graph, layer)
     wanted = None if units is None else checked_units(found, units)
-    if size < 1:
-        raise UsageError(f"size {size} is not positive; give the longer side of the dream in pixels")
     image = checked_picture(image, graph.channels)
-    scale = size / max(image.shape[:2])
-    pair = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
+    if isinstance(size, int):
+        if size < 1:
+            raise UsageError(f"size {size} is not positive; give the longer side of the dream in pixels")
+        scale = size / max(image.shape[:2])
+        size = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
     chosen = settings(
-        graph, preset_name=preset, size=pair, steps=steps, seed=seed, start=image, strip=strip, tuning=tuning
+        graph, preset_name=preset, size=size, steps=steps, seed=seed, start=image, strip=strip, tuning=tuning
     )
     network = Network(graph, [found.tensor], device)
     return single(network, chosen, objectives.layer(found, wanted), found.name, progress)
@@ -87,7 +88,7 @@ def invert(
     *,
     gain: float = 1.0,
     preset: str | Preset = INVERSION,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -104,7 +105,7 @@ def invert(
         gain: above 1 the values are asked for so many times larger: a caricature.
         preset: by default Fourier coefficients under a total-variation penalty. Of any other, the random views and the
             smaller stages are left out: values are compared place by place.
-        size: side of the picture; default the model's own size.
+        size: side of the picture, or (height, width); default the model's own size.
         steps, seed, device, strip, tuning, progress: as for `filters`.
 
     Returns:
@@ -113,7 +114,7 @@ def invert(
     found = graph.layer(layer) if not isinstance(layer, Layer) else layer
     if not 0 < gain <= _LARGEST_GAIN:
         raise UsageError(f"gain {gain} is not in (0, {_LARGEST_GAIN:g}]; 1 inverts, above 1 exaggerates")
-    pair = graph.image_size if size is None else (size, size)
+    pair = graph.image_size if size is None else (size, size) if isinstance(size, int) else size
     recipe = replace(find_preset(preset), transform=Plain(), stages=(Stage(1.0, 1.0),))
     chosen = settings(graph, preset_name=recipe, size=pair, steps=steps, seed=seed, strip=strip, tuning=tuning)
     network = Network(graph, [found.tensor], device)

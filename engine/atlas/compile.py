@@ -107,6 +107,7 @@ def _manifest(
         },
         "edges": [None if math.isinf(edge) else round(float(edge), 6) for edge in EDGES],
         "counts": dict(counts),
+        "fewest": FEWEST,
         "failed": [{"layer": row["name"], "units": row["units"], "reason": row["reason"]} for row in failures(files)],
         "layers": list(rows),
         "graph": dict(plan.drawing),
@@ -222,7 +223,7 @@ def _row(
 ) -> dict[str, Any]:
     """A layer as the model's view lists it."""
     la, facts = planned.layer, figures.facts
-    seen = la.receptive_field
+    seen, enough = la.receptive_field, figures.peaks.shape[0] >= FEWEST
     near = relations.get("near", [])
     return {
         "i": la.index, "name": la.name, "tensor": la.tensor, "op": la.op, "units": planned.units,
@@ -230,12 +231,13 @@ def _row(
         "sees": list(seen.size) if seen is not None and seen.size is not None else None,
         "tile": tile, "row": place, "best": list(strongest), "counts": dict(counts),
         "silent": len(facts["dead"]), "always": len(facts["always_on"]),
-        "alike": sum(1 for row in near if row and row[0][1] >= ALIKE),
+        "alike": sum(1 for row in near if row and row[0][1] >= ALIKE) if enough else None,
         "sources": relations.get("sources", ""),
         "recipes": {s: {"name": r.name, "size": list(r.size), "steps": r.steps} for s, r in planned.recipes.items()},
     }  # fmt: skip
 
 
+FEWEST = 16  # photographs; over fewer, most units of a layer are alike
 ALIKE = 0.99  # cosine of two units' values over the photographs from which they count as alike
 
 

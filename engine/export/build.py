@@ -21,6 +21,7 @@ from ..outputs.specs import class_index
 from ..outputs.target import Target
 from .backward import backward, lacking
 from .heads import INPUT_HEADS, LAYER_HEADS
+from .interface import as_source
 from .linear_head import linear_head_gradient
 from .opset import raised
 from .seed import CLASS_INPUT, Seed, chosen_classes, class_seed, unit_seed
@@ -89,7 +90,9 @@ def build(graph: Graph, request: Request) -> Built:
         gradient, second_outputs = walked.gradient, walked.second_outputs
     heatmap = _head(writer, trace, start, gradient, layer, request)
     _finish(writer, heatmap, graph, request)
-    return Built(_assembled(model, trace, writer, second_outputs, request, seed), layer, target, len(writer.nodes))
+    assembled = _assembled(model, trace, writer, second_outputs, request)
+    as_source(assembled, graph)
+    return Built(assembled, layer, target, len(assembled.graph.node) - len(graph.model.graph.node))
 
 
 def example(graph: Graph) -> dict[str, np.ndarray]:
@@ -192,7 +195,6 @@ def _assembled(
     w: Writer,
     second_outputs: Mapping[str, str],
     request: Request,
-    seed: Seed,
 ) -> onnx.ModelProto:
     """The raised model with the new nodes, constants, inputs and outputs."""
     graph = model.graph

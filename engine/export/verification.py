@@ -20,6 +20,7 @@ from ..graph.layers import Layer
 from ..outputs.reads import Channel, Masked
 from ..outputs.target import Target
 from ..pictures.photographs import photographs
+from .interface import as_canonical, as_fed
 from .seed import CLASS_INPUT
 
 PICTURES, CLASSES = 8, 3
@@ -71,17 +72,19 @@ class Question:
     normalize: bool = False
 
 
-def verify(graph: Graph, model: onnx.ModelProto, question: Question) -> Verification:
+def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures: int = PICTURES) -> Verification:
     """Runs the file and the twin on the same pictures.
 
     Args:
         graph: what the file was made from.
         model: the file, taking the graph's own input.
         question: what its map is.
+        pictures: how many.
     """
-    images = sample_images(graph)
+    images = sample_images(graph, pictures)
     executors = Executors(graph, device="cpu", batch=PICTURES)
     session = Session(model, "cpu")
+    takes_class = any(i.name == CLASS_INPUT for i in model.graph.input)
     plain = graph.session([o.name for o in graph.outputs], device="cpu")
     near, jumping = [0.0], list[float]()
     worst_output = 0.0
@@ -92,17 +95,17 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question) -> Verifica
         chosen = _classes(batch, seed=start) if question.target is None else None
         for rank, target in enumerate(targets):
             rows = [target] * len(batch.x) if target else [_class(graph, int(c)) for c in chosen[:, rank]]  # type: ignore[index]
-            feeds = {graph.inputs[0].name: batch.x.astype(graph.inputs[0].dtype)}
-            if chosen is not None:
+            feeds = {graph.inputs[0].name: as_fed(graph, batch.x)}
+            if chosen is not None and takes_class:
                 feeds[CLASS_INPUT] = chosen[:, rank]
-            found = session.run(feeds)
+            found = as_canonical(graph, session.run(feeds))
             signed = expected(batch, rows, question)
             for i, difference in enumerate(_map_differences(found["heatmap"], signed, question)):
                 explained = difference > BOUND and difference <= _rounding(executors, batch.x[i], rows[i], question)
                 (jumping if explained else near).append(difference)
             for name, value in own.items():
                 worst_output = max(worst_output, _relative(found[name], value))
-    ratio = _time_ratio(session, plain, graph, images[:1], question)
+    ratio = _time_ratio(session, plain, graph, images[:1])
     return Verification(
         difference=max(near),
         output_difference=worst_output,
@@ -201,9 +204,12 @@ def _relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) if b.size else 0.0
 
 
-def _time_ratio(session: Session, plain: Session, graph: Graph, image: np.ndarray, question: Question) -> float:
-    feeds: dict[str, Any] = {graph.inputs[0].name: image.astype(graph.inputs[0].dtype)}
-    with_class = {**feeds, CLASS_INPUT: np.zeros(1, dtype=np.int64)} if CLASS_INPUT in session.input_names else feeds
+def _time_ratio(session: Session, plain: Session, graph: Graph, image: np.ndarray) -> float:
+    name = graph.inputs[0].name
+    feeds: dict[str, Any] = {name: image.astype(graph.inputs[0].dtype)}
+    fed = {name: as_fed(graph, image)}
+    required = {i.name for i in session.ort.get_inputs()}
+    with_class = {**fed, CLASS_INPUT: np.zeros(1, dtype=np.int64)} if CLASS_INPUT in required else fed
     times: dict[str, list[float]] = {"exported": [], "plain": []}
     for _ in range(_ROUNDS):
         for name, run, given in (("plain", plain, feeds), ("exported", session, with_class)):

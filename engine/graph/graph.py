@@ -19,7 +19,7 @@ from ...errors import UsageError
 from .cut import extract
 from .heads import Head, find_head
 from .index import Index
-from .layers import Layer, Source, TensorSpec
+from .layers import Layer, Shape, Source, TensorSpec
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Graph:
     Attributes:
         model: the canonical ONNX.
         layers: the layer table, in order of execution.
-        inputs, outputs: of the canonical graph; ``inputs[0]`` is the image.
+        inputs, outputs: of the canonical graph; the one input is the image.
         preprocessing: from a picture in [0, 1] to the image input.
         source: where it comes from.
         sha256: of the canonical ONNX (hex); identifies the graph in every result.
@@ -57,6 +57,8 @@ class Graph:
         twin_factory: builds the twin; set by the adapters, since the engine knows no converters.
         aliases: names of tensors that normalization removed -> the tensor that carries the same values.
         permuted: tensor -> axes: the canonical tensor is the source file's tensor transposed by these axes.
+        given: inputs of the source beside the picture -> the value that each has here, for one picture.
+        own_input: name and shape of the source's picture input where that is no (N, C, H, W): a signal, a volume.
         metadata: what the file says about itself, key -> text (ONNX ``metadata_props``).
         modules: of a live network, its submodules (torch) or layers (Keras) -> their names, by identity.
     """
@@ -72,6 +74,8 @@ class Graph:
     labels: tuple[str, ...] | None = None
     aliases: dict[str, str] = field(default_factory=dict)
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    given: dict[str, np.ndarray] = field(default_factory=dict)
+    own_input: tuple[str, Shape] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     modules: Mapping[Any, str] = field(default_factory=dict)
 

@@ -7,14 +7,18 @@ A picture is RGB, float32, (H, W, 3), in [0, 1]. Every conversion is done here a
 from __future__ import annotations
 
 import math
+import os
+import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ...errors import ConvscopeError, RefusedInput, UsageError
 
@@ -26,6 +30,15 @@ T = TypeVar("T")
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
+_LARGEST_WHOLE = 2**25  # pixels; larger ones are read at half their size, 0.3 GB then
+_LARGE = 2**23  # pixels of pictures that are decoded one at a time
+_BAND = 2**20  # pixels converted at once
+_FREE_BLOCKS = 2**14  # blocks of a JPEG that may be as empty as they like: 1024 x 1024 pixels
+_LONGEST_SHOWN = 200  # characters of a path that no file can have
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> the picture as it is meant
+    2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1], 5: lambda p: p.transpose(1, 0, 2),
+    6: lambda p: np.rot90(p, -1), 7: lambda p: np.rot90(p, 2).transpose(1, 0, 2), 8: np.rot90,
+}  # fmt: skip
 _SLACK = 1e-3  # of values just outside [0, 1], as resampling leaves them
 _LARGEST_ENLARGED = 64e6  # pixels of a picture scaled to be cropped
 _REACH = 8  # pixels of a picture around what is kept, for the resampling's kernel
@@ -61,12 +74,15 @@ def read_image(path: str | Path) -> Picture:
         RefusedInput: broken, truncated, too large, or not PNG, JPEG, WebP, TIFF, BMP or GIF.
     """
     file = Path(path)
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "does not exist"
-        raise UsageError(f"image '{path}' {what}; name a picture file")
+    mode = _mode(file)
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"image '{path}' is a folder; name a picture file")
+    if not stat.S_ISREG(mode):  # whoever opens a pipe waits for its writer
+        raise UsageError(f"image '{path}' is not a regular file; name a picture file")
     try:
         # No warning filters: they belong to the process, and this runs in threads. The size is checked below.
         with Image.open(file, formats=FORMATS) as image:
+            _check_claim(image, file)
             return _decode(image, str(path))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RefusedInput(f"image '{path}' claims more than {MAX_PIXELS:,} pixels; scale it down first") from None
@@ -77,6 +93,26 @@ def read_image(path: str | Path) -> Picture:
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError, TypeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise RefusedInput(f"image '{path}' is broken: {reason}") from None
+
+
+def _mode(path: Path) -> int:
+    """What kind of file a path names; raises UsageError where that cannot be told."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"image '{str(path)[:_LONGEST_SHOWN]}' does not exist; name a picture file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"image '{str(path)[:_LONGEST_SHOWN]}' cannot be read: {reason}") from None
+
+
+def _check_claim(image: Image.Image, file: Path) -> None:
+    """A JPEG has at least one bit for each block of 8 x 8 pixels: libjpeg fills with gray what is missing."""
+    blocks = math.ceil(image.width / 8) * math.ceil(image.height / 8)
+    if image.format == "JPEG" and blocks > _FREE_BLOCKS and 16 * file.stat().st_size < blocks:
+        raise RefusedInput(
+            f"image '{file}' claims {image.width} x {image.height} pixels in {file.stat().st_size:,} bytes"
+        )
 
 
 def from_pillow(image: Image.Image, name: str) -> Picture:
@@ -97,11 +133,38 @@ def _decode(image: Image.Image, path: str) -> Picture:
         notes.append(f"the first of {frames} frames")
     if not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         _reduced(image, notes)
+    turned = image.getexif().get(0x0112, 1)
+    factor = _factor(image, notes)
     image.load()
-    if image.getexif().get(0x0112, 1) not in (0, 1):
-        image = ImageOps.exif_transpose(image)
+    pixels = _by_bands(image, path, notes, factor)
+    if turned in _TURNS:
+        pixels = np.ascontiguousarray(_TURNS[turned](pixels))
         notes.append("rotated as its EXIF orientation says")
-    return Picture(_to_rgb(image, path, notes), path, tuple(notes))
+    return Picture(pixels, path, tuple(dict.fromkeys(notes)))
+
+
+def _factor(image: Image.Image, notes: list[str]) -> int:
+    """By how much a very large picture is made smaller while it is converted; a JPEG already while it is decoded."""
+    if image.width * image.height <= _LARGEST_WHOLE:
+        return 1
+    notes.append("read at half its size")
+    if image.format == "JPEG" and image.draft(None, (image.width // 2, image.height // 2)) is not None:
+        return 1
+    return 2
+
+
+def _by_bands(image: Image.Image, path: str, notes: list[str], factor: int) -> np.ndarray:
+    """`_to_rgb` of a few rows after the other, averaged over squares of ``factor``: its copies stay small."""
+    rows = max(1, _BAND // (image.width * factor)) * factor
+    height, width = image.height // factor, image.width // factor
+    pixels = np.empty((height, width, 3), np.float32)
+    for top in range(0, height * factor, rows):
+        bottom = min(top + rows, height * factor)
+        band = _to_rgb(image.crop((0, top, width * factor, bottom)), path, notes)
+        if factor > 1:
+            band = band.reshape(len(band) // factor, factor, width, factor, 3).mean(axis=(1, 3), dtype=np.float32)
+        pixels[top // factor : bottom // factor] = band
+    return pixels
 
 
 def _reduced(image: Image.Image, notes: list[str]) -> None:
@@ -258,27 +321,43 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
             found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        elif path.exists():
-            found.append(path)
         else:
-            raise UsageError(f"image '{path}' does not exist")
+            found.append(path)
     if not found:
         raise UsageError(f"no pictures in {', '.join(str(p) for p in paths)}; known are {' '.join(sorted(SUFFIXES))}")
     return found
 
 
+def _is_large(path: Path) -> bool:
+    """Whether a picture says that it is; one that cannot be opened is not."""
+    try:
+        if not path.is_file():
+            return False
+        with Image.open(path, formats=FORMATS) as image:
+            return image.width * image.height > _LARGE
+    except Exception:  # Pillow raises many unrelated types, and `read_image` says what is wrong
+        return False
+
+
 def stream(
     paths: Sequence[Path | Picture], prepare: Callable[[Picture], T], workers: int = 2
 ) -> Iterator[tuple[Path, T | RefusedInput]]:
-    """Decodes and prepares in threads, in order, at most ``2 * workers`` pictures ahead.
+    """Decodes and prepares in threads, in order, at most ``2 * workers`` pictures ahead, of large ones one at a time.
 
     A picture that is in memory already is only prepared; what stands for its path is its name. A broken or vanished
     picture yields its error instead of a result, so that one file does not end the job.
     """
 
+    turn = threading.Lock()
+
     def one(path: Path | Picture) -> Any:
+        with turn if not isinstance(path, Picture) and _is_large(path) else nullcontext():
+            return prepared(path)
+
+    def prepared(path: Path | Picture) -> Any:
         try:
             picture = path if isinstance(path, Picture) else read_image(path)
         except UsageError as error:  # it was there when the job began

@@ -10,6 +10,7 @@ import torch
 from onnx import helper
 
 import convscope
+from convscope.adapters.twin.build import TwinFactory
 from tests import tiny
 
 Weights = dict[str, np.ndarray]
@@ -166,3 +167,15 @@ def test_same_padding_follows_the_image_size(size: tuple[int, int], auto_pad: st
     wanted = graph.session(["y"]).run(x)["y"]
     image = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(graph.twin(["y"]).only(image).numpy(), wanted, atol=1e-5)
+
+
+def test_the_gradient_of_batch_norm_keeps_its_order_on_one_column_wide_maps_of_any_layout() -> None:
+    """torch 2.13 takes the strides of (N, C, H, 1) for either layout and mixes the gradient up in silence."""
+    statistics = {"s": np.full(4, 2.0), "b": np.zeros(4), "m": np.zeros(4), "v": np.ones(4)}
+    weights = {k: v.astype(np.float32) for k, v in statistics.items()}
+    node = helper.make_node("BatchNormalization", ["x", *weights], ["y"], epsilon=0.0)
+    twin = TwinFactory(tiny.model([node], weights, ("N", 4, 7, 1)))(("y",), ("x",))
+    x = torch.randn(2, 7, 4, 1).transpose(1, 2).requires_grad_(True)
+    weighting = torch.randn(2, 4, 7, 1)
+    (gradient,) = torch.autograd.grad((twin(x)["y"] * weighting).sum(), x)
+    torch.testing.assert_close(gradient, 2 * weighting)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convscope.cli import loading, main, output
+from convscope.cli import loading, main, options, output
 from convscope.engine.graph.units import Units, parse_units
 from convscope.errors import ConvscopeError, UsageError
 
@@ -176,3 +176,22 @@ def test_hostile_layer_names_reach_the_terminal_clean(tmp_path: Path, capsys: py
     assert main.run(["info", str(tmp_path / "evil.onnx"), "--no-check"]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and "\u202e" not in out
+
+
+@pytest.mark.parametrize(("text", "size"), [("128", 128), ("48x320", (48, 320)), ("48,320", (48, 320)), ("0", 0)])
+def test_a_size_is_a_side_or_height_and_width(text: str, size: int | tuple[int, int]) -> None:
+    assert options.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "a", "1x2x3", "12px", "99999999999999", "70000x2"])
+def test_a_size_of_another_form_is_wrong_use(text: str) -> None:
+    with pytest.raises(UsageError, match="--size"):
+        options.parse_size(text)
+
+
+def test_inputs_are_numbers_rows_or_files() -> None:
+    found = loading.parse_inputs(["sr=16000", "im_shape=640,480", "state:0=state.npy"])
+    assert found == {"sr": 16000.0, "im_shape": (640.0, 480.0), "state:0": Path("state.npy")}
+    for text in ("sr", "=3", "sr=", "sr=fast"):
+        with pytest.raises(UsageError, match="--input"):
+            loading.parse_inputs([text])

@@ -21,7 +21,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     def run(arguments: Sequence[str]) -> int:
         lines.append(list(arguments))
         folder = Path(arguments[-1])
-        for name in ("grid.png", "dream.png", "cat.overlay.png"):
+        for name in ("grid.png", "dream.png", "cat.overlay.png", "s/best-000.webp"):
             save_png(folder / name, np.zeros((4, 4, 3)))
         return 0
 
@@ -30,13 +30,14 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     return lines
 
 
-def test_every_step_is_on_the_page_whose_path_is_printed(
+def test_every_step_is_on_one_page_and_the_atlas_is_printed(
     ran: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert demo.main() == 0
     out, err = capsys.readouterr()
-    page = Path(out.strip())
-    assert page == Path("demo/index.html").resolve()
+    assert Path(out.strip()) == Path("demo/atlas/index.html").resolve()
+    page = Path("demo/index.html").resolve()
+    assert f"all of it is on {page};" in err
     html = page.read_text(encoding="utf-8")
     for number, step in enumerate(demo.STEPS, 1):
         assert ran[number - 1] == [*step.arguments, "-o", str(step.out)]

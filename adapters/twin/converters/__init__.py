@@ -16,6 +16,7 @@ from . import (
     pool,
     quantize,
     quantize_microsoft,
+    recurrent,
     reduce,
     resize,
     shape,
@@ -36,6 +37,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **resize.CONVERTERS,
     **quantize.CONVERTERS,
     **quantize_microsoft.CONVERTERS,
+    **recurrent.CONVERTERS,
 }
 
 __all__ = ["CONVERTERS"]

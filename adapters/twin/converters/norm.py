@@ -22,7 +22,17 @@ class BatchNorm(nn.Module):
         self.epsilon = float(node.get("epsilon", 1e-5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.epsilon)  # type: ignore[arg-type]
+        mean, variance = self.running_mean, self.running_var
+        return F.batch_norm(_plain_strides(x), mean, variance, self.weight, self.bias, False, 0.0, self.epsilon)  # type: ignore[arg-type]
+
+
+def _plain_strides(x: Tensor) -> Tensor:
+    """``x``, laid out channels first where a spatial axis has length one.
+
+    There torch 2.13 takes channels-last strides for either layout: the gradient of batch-norm comes out in the wrong
+    order, without an error, where the gradient that it gets is laid out otherwise than its input.
+    """
+    return x.contiguous() if 1 in x.shape[2:] else x
 
 
 def _batch_norm(node: Node) -> Converted:
@@ -34,7 +44,7 @@ def _batch_norm(node: Node) -> Converted:
         epsilon = float(node.get("epsilon", 1e-5))
 
         def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-            return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
+            return F.batch_norm(_plain_strides(x), mean, variance, scale, bias, False, 0.0, epsilon)
 
         return Converted(Function(run), node.inputs)
     return Converted(BatchNorm(node), node.inputs[:1])

@@ -82,14 +82,22 @@ def _dequantize(node: Node) -> Converted:
 
 
 def _dynamic(node: Node) -> Converted:
-    def run(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
-        scale = (high - low) / 255
-        safe = torch.where(scale == 0, torch.ones_like(scale), scale)
-        zero = torch.clamp(torch.round(-low / safe), 0, 255)
-        return torch.clamp(round_straight_through(x / safe) + zero, 0, 255), scale, zero
+    return Converted(Function(_quantized_dynamically), node.inputs)
 
-    return Converted(Function(run), node.inputs)
+
+def _quantized_dynamically(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(whole numbers, scale, zero point) with 8 bit over the range that ``x`` has, 0 included."""
+    low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
+    scale = (high - low) / 255
+    safe = torch.where(scale == 0, torch.ones_like(scale), scale)
+    zero = torch.clamp(torch.round(-low / safe), 0, 255)
+    return torch.clamp(round_straight_through(x / safe) + zero, 0, 255), scale, zero
+
+
+def fake_quantized_dynamically(x: Tensor) -> Tensor:
+    """``x`` rounded to 8 bit over its own range and back; the gradient passes as if nothing were rounded."""
+    whole, scale, zero = _quantized_dynamically(x)
+    return (whole - zero) * scale
 
 
 def _qlinear_conv(node: Node) -> Converted:

@@ -29,18 +29,17 @@ def _sigmoid(x: Value) -> Value:
 
 
 def _relu(v: Visit) -> Gradients:
-    return {0: v.w.where(v.y() > 0.0, v.dy, 0.0)}
+    """By a product: ONNX Runtime's Where takes a quarter longer, and twice as long for two bounds."""
+    return {0: v.dy * (v.y() > 0.0).cast()}
 
 
 def _clip(v: Visit) -> Gradients:
     """Zero at the bounds too, as torch's ReLU6 has it."""
     low, high = _bound(v, "min", 1), _bound(v, "max", 2)
-    gradient = v.dy
-    if low is not None:
-        gradient = v.w.where(v.x() > low, gradient, 0.0)
+    inside = None if low is None else v.x() > low
     if high is not None:
-        gradient = v.w.where(v.x() < high, gradient, 0.0)
-    return {0: gradient}
+        inside = v.x() < high if inside is None else inside.apply("And", v.x() < high)
+    return {0: v.dy if inside is None else v.dy * inside.cast()}
 
 
 def _bound(v: Visit, name: str, position: int) -> Value | None:

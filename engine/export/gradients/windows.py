@@ -63,15 +63,55 @@ def _window(v: Visit, kernel: Sequence[int]) -> _Window:
     return _Window(tuple(int(k) for k in kernel), strides, dilations, tuple(pads), auto)
 
 
-def _spread(v: Visit, dy: Value, weight: Value, window: _Window, group: int) -> Value:
-    """The gradient of a convolution with ``weight`` for its image X."""
-    common = {"strides": list(window.strides), "dilations": list(window.dilations), "group": group}
-    if all(s == 1 for s in window.strides):
-        return dy.apply("ConvTranspose", weight, pads=list(window.pads), **common)
+def _spread(v: Visit, dy: Value, weight: Value, shape: Sequence[int], window: _Window, group: int) -> Value:
+    """The gradient of a convolution with ``weight`` (sizes known, (out, in / group, ...)) for its image X.
+
+    A transposed convolution is a convolution with the weights turned around. Where ONNX Runtime's own kernel for it is
+    slow (it takes groups one by one) and where nothing lies between the windows, it is written as one.
+    """
+    whole_pads = [r - 1 for r in window.reach] * 2
+    if all(s == 1 for s in window.strides) and all(p <= w for p, w in zip(window.pads, whole_pads, strict=True)):
+        pads = [w - p for p, w in zip(window.pads, whole_pads, strict=True)]
+        return dy.apply("Conv", _turned(weight, shape, group), pads=pads, dilations=list(window.dilations), group=group)
+    common = {"dilations": list(window.dilations), "group": group}
     extra = [s - 1 for s in window.strides]  # rows at the end that no window reaches, as many as there may be
-    whole = dy.apply("ConvTranspose", weight, output_padding=extra, **common)
+    if group > 1:
+        apart = _apart(v, dy, window)
+        whole = apart.apply("Conv", _turned(weight, shape, group), pads=whole_pads, **common)
+    else:
+        whole = dy.apply("ConvTranspose", weight, strides=list(window.strides), output_padding=extra, **common)
     begin = _begins(v, window)
     return whole.slice(begin, begin + v.raw(0).shape(2), list(range(2, 2 + window.rank)))
+
+
+def _turned(weight: Value, shape: Sequence[int], group: int) -> Value:
+    """The weights of the convolution that undoes one with (out, in / group, ...): (in, out / group, ...), reversed.
+
+    Computed from the model's own weights by nodes that ONNX Runtime computes once, when it loads the file.
+    """
+    out, inner, *kernel = shape
+    rank = len(kernel)
+    if group == 1:
+        turned = weight.transpose([1, 0, *range(2, 2 + rank)])
+    elif inner == 1 and out == group:
+        turned = weight
+    else:
+        split = weight.reshape([group, out // group, inner, *kernel])
+        turned = split.transpose([0, 2, 1, *range(3, 3 + rank)]).reshape([group * inner, out // group, *kernel])
+    w, axes = weight.writer, [2 + a for a, k in enumerate(kernel) if k > 1]
+    if not axes:
+        return turned
+    ends = w.integers([-(2**62)] * len(axes))
+    return turned.apply("Slice", w.integers([-1] * len(axes)), ends, w.integers(axes), w.integers([-1] * len(axes)))
+
+
+def _apart(v: Visit, dy: Value, window: _Window) -> Value:
+    """The gradient with stride - 1 zeros after each of its positions."""
+    rank, w = window.rank, v.w
+    single = dy.unsqueeze([2 * a + 3 for a in range(rank)])
+    ends = [0, 0, *(n for s in window.strides for n in (0, s - 1))]
+    padded = single.apply("Pad", w.integers([0] * (2 + 2 * rank) + ends))
+    return padded.reshape(w.concat([0, 0], dy.shape(2) * w.integers(list(window.strides))))
 
 
 def _begins(v: Visit, window: _Window) -> Value:
@@ -90,7 +130,7 @@ def _conv(v: Visit) -> Gradients:
     if v.wanted != {0}:
         raise v.unsupported("weights that depend on the image")
     window = _window(v, v.shape(1)[2:])
-    return {0: _spread(v, v.dy, v.x(1), window, int(v.get("group", 1)))}
+    return {0: _spread(v, v.dy, v.x(1), v.shape(1), window, int(v.get("group", 1)))}
 
 
 def _conv_transpose(v: Visit) -> Gradients:
@@ -135,7 +175,7 @@ def _average_pool(v: Visit) -> Gradients:
     is_even = not int(v.get("ceil_mode", 0)) and not window.is_same and (counts_pads or not any(window.pads))
     share = v.dy / (float(np.prod(window.kernel)) if is_even else _counts(v, window, ones))
     planes = share.reshape(v.w.concat([-1, 1], share.shape(2)))
-    return {0: _spread(v, planes, ones, window, 1).like(v.raw(0))}
+    return {0: _spread(v, planes, ones, (1, 1, *window.kernel), window, 1).like(v.raw(0))}
 
 
 def _counts(v: Visit, window: _Window, ones: Value) -> Value:

@@ -188,7 +188,7 @@ function showModel() {
     return el("tr", {}, el("td", { class: "number soft" }, la.i), el("th", { scope: "row" }, el("a", { href: link(la.i) }, la.name)), el("td", { class: "soft" }, `${la.op}, ${la.shape.join(" x ")}`),
       el("td", { class: "number" }, number(la.units)), el("td", { class: "number" }, number(la.counts.ok)), el("td", { class: "number warn" }, la.counts.weak || ""),
       el("td", { class: "number bad" }, la.counts.dead || ""), el("td", { class: "number soft" }, la.counts.missing || ""),
-      el("td", { class: "number" }, la.silent || ""), el("td", { class: "number" }, la.always || ""), el("td", { class: "number" }, la.alike || ""), el("td", { class: "strip" }, strip));
+      el("td", { class: "number" }, la.silent || ""), el("td", { class: "number" }, la.always || ""), el("td", { class: "number" }, la.alike ?? "–"), el("td", { class: "strip" }, strip));
   }));
   const heads = ["#", "layer", "made by, shape", "units", "ok", "weak", "dead", "not made", "silent", "always on", "alike", "clearest pictures"];
   show(
@@ -211,7 +211,7 @@ function showModel() {
     el("div", { class: "section" }, el("h2", { id: "graph-title" }, "Graph"), el("span", { class: "soft" }, "Drag to move it. Dashed boxes are folded blocks, a click opens them; boxes with a picture lead to their layer.")),
     drawing(),
     el("div", { class: "section" }, el("h2", {}, "Layers"), model.model.logits !== null && rowOf(model.model.logits) ? el("a", { href: "#/classes" }, "Classes") : null,
-      el("span", { class: "soft" }, "silent: never above zero on any photograph; always on: above zero everywhere in each; alike: another unit's values over the photographs have a cosine of 0.99 or more.")),
+      el("span", { class: "soft" }, "silent: never above zero on any photograph; always on: above zero everywhere in each; alike: another unit's values over the photographs have a cosine of 0.99 or more", model.photographs.count < model.fewest ? `, told from ${model.fewest} photographs on.` : ".")),
     el("div", { class: "scroll" }, el("table", { class: "layers" }, el("thead", {}, el("tr", {}, heads.map((h, k) => el("th", { scope: "col", class: k === 0 || (k > 2 && k < 11) ? "number" : "" }, h)))), layers)));
 }
 
@@ -393,7 +393,7 @@ async function showLayer(i) {
   const turn = el("button", { type: "button", "aria-label": "turn the order around", onclick: () => { view.up = !view.up; again(); } }, "⇅");
   const table = el("button", { type: "button", onclick: () => { view.table = !view.table; again(); } }, "Table");
   const heads = el("div", { class: "columns", hidden: "" });
-  const facts = [`${la.op}, ${la.shape.join(" x ")}`, la.sees ? `sees ${la.sees.join(" x ")} pixels` : "sees the whole picture",
+  const facts = [`${la.op}, ${la.shape.join(" x ")}`, !la.sees ? "sees the whole picture" : `sees ${la.sees.join(" x ")} pixels${la.sees.every((side, axis) => side >= model.model.image_size[axis]) ? ", the whole picture" : ""}`,
     la.silent ? `${counted(la.silent, "unit")} silent on every photograph` : "", la.always ? `${la.always} always on` : "", la.alike ? `${la.alike} with one that is alike` : ""];
   const notes = [la.counts.missing ? `${counted(la.counts.missing, "unit")} not made yet: the time given ran out, or the run was stopped.` : "",
     la.counts.coarse ? `${counted(la.counts.coarse, "picture")} coarse: ${la.recipes.coarse.steps} steps at ${la.recipes.coarse.size.join(" x ")} pixels.` : ""].filter(Boolean);
@@ -518,7 +518,7 @@ function kin(i, unit, words, weights = null) {
   if (i < 0) return el("li", {}, el("span", { class: "one" }, el("span", { class: "words" }, el("b", {}, COLOURS[unit] ?? `channel ${unit}`), el("span", {}, "of the picture"), el("span", { class: "soft" }, words)), weights));
   const la = rowOf(i), face = el("span", { class: "sprite", role: "img", "aria-label": `picture of ${unitName(i, unit)} of ${la?.name ?? ""}` });
   if (la) sprite(face, i, unit, 48);
-  const body = [face, el("span", { class: "words" }, el("b", {}, labelled(i, unit) || `unit ${unit}`), el("span", {}, la?.name ?? model.graph.nodes[i]?.[0] ?? ""), el("span", { class: "soft" }, words)), weights];
+  const body = [la ? face : null, el("span", { class: "words" }, el("b", {}, labelled(i, unit) || `unit ${unit}`), el("span", {}, la?.name ?? model.graph.nodes[i]?.[0] ?? ""), el("span", { class: "soft" }, words)), weights];
   return el("li", {}, la ? el("a", { href: link(i, unit) }, body) : el("span", { class: "one", title: "not in this atlas" }, body));
 }
 const family = (title, note, rows, otherwise) => el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, title), el("span", { class: "soft" }, note)),

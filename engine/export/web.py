@@ -1,0 +1,117 @@
+"""A page that runs an exported model in a browser: a folder for any web server, or one file to open from disk.
+
+Nothing is fetched from elsewhere: the page holds ONNX Runtime for browsers, the model and the preprocessing. Its
+content security policy forbids every connection (one file), or all but its own folder's. Names out of model files are
+text: JSON in a script element that is no program, and ``textContent``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+from ..graph.graph import Graph
+from ..graph.labels import ends_in_sigmoid
+from ..render.artifacts import check_folder, to_json, write_bytes, write_text
+from ..render.colormaps import table
+from .interface import source_axes
+
+RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+_PAGE = Path(__file__).parent / "page"
+
+
+def write_folder(graph: Graph, exported: Path, folder: str | os.PathLike[str], runtime: Mapping[str, bytes]) -> Path:
+    """``index.html`` with everything that it needs beside it; any web server will do.
+
+    Args:
+        graph: what the file was exported from.
+        exported: the file; its ``class`` has to be an input that is given (`export` with ``class_input``).
+        folder: taken as it is; files of the same names are replaced.
+        runtime: the bytes of `RUNTIME`.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UsageError: the model takes no pictures in gray or colour.
+    """
+    info = _info(graph, exported)
+    check_folder(folder)
+    for name in RUNTIME:
+        write_bytes(Path(folder) / name, runtime[name])
+    for name in ("preprocess.js", "page.js"):
+        write_bytes(Path(folder) / name, (_PAGE / name).read_bytes())
+    write_bytes(Path(folder) / "model.onnx", exported.read_bytes())
+    scripts = "\n".join(f'<script src="{name}"></script>' for name in (RUNTIME[0], "preprocess.js", "page.js"))
+    policy = "script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
+    return write_text(Path(folder) / "index.html", _page(graph, info, policy, "", scripts))
+
+
+def write_single_file(graph: Graph, exported: Path, path: str | os.PathLike[str], runtime: Mapping[str, bytes]) -> Path:
+    """One HTML file that holds everything and opens from disk; arguments as for `write_folder`."""
+    info = _info(graph, exported)
+    script = runtime[RUNTIME[0]].decode("utf-8").replace("</script", "<\\/script")
+    programs = [script, *((_PAGE / name).read_text(encoding="utf-8") for name in ("preprocess.js", "page.js"))]
+    hashes = " ".join(f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'" for text in programs)
+    held = {"wasm": runtime[RUNTIME[2]], "mjs": runtime[RUNTIME[1]], "model": exported.read_bytes()}
+    data = "\n".join(
+        f'<script type="application/octet-stream" id="{name}">{_base64(value)}</script>' for name, value in held.items()
+    )
+    policy = f"script-src {hashes} 'wasm-unsafe-eval' blob:"
+    scripts = "\n".join(f"<script>{text}</script>" for text in programs)
+    return write_text(path, _page(graph, info, policy, data, scripts))
+
+
+def _info(graph: Graph, exported: Path) -> dict[str, Any]:
+    """What the page's script has to know."""
+    import onnx
+
+    if len(graph.inputs[0].shape) not in (0, 4) or graph.channels not in (1, 3):
+        raise UsageError(f"{graph.name} takes {graph.channels} channels; a page shows pictures in gray or colour")
+    model = onnx.load(exported, load_external_data=False)
+    output = graph.outputs[0].name
+    head = "logits" if output == graph.logits and not ends_in_sigmoid(graph) else "probabilities"
+    return {
+        "input": graph.inputs[0].name,
+        "output": output,
+        "head": head,
+        "size": list(graph.image_size),
+        "channels": graph.channels,
+        "channels_last": source_axes(graph) is not None,
+        "takes_class": any(i.name == "class" for i in model.graph.input),
+        "preprocessing": graph.preprocessing.to_json(),
+        "labels": list(graph.labels) if graph.labels else None,
+        "colours": table("turbo").tolist(),
+    }
+
+
+def _page(graph: Graph, info: Mapping[str, Any], policy: str, data: str, scripts: str) -> str:
+    height, width = graph.image_size
+    always = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob: mediastream:"
+    values = {
+        "policy": f"{always}; {policy}; base-uri 'none'; form-action 'none'",
+        "title": html.escape(graph.name),
+        "summary": "Where in a picture is the evidence for a class? Drop a photograph here, then click a class.",
+        "width": str(width),
+        "height": str(height),
+        "footer": html.escape(f"graph sha256 {graph.sha256}; preprocessing {graph.preprocessing.preset}"),
+        "info": to_json(info, indent=None).replace("<", "\\u003c"),
+        "data": data,
+        "scripts": scripts,
+    }
+    parts = (_PAGE / "index.html").read_text(encoding="utf-8").split("{{ ")
+    filled = [parts[0]]
+    for part in parts[1:]:  # each value goes in once and is not searched again
+        name, _, rest = part.partition(" }}")
+        filled += [values[name], rest]
+    return "".join(filled)
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")

@@ -1,0 +1,119 @@
+"""The page's preprocessing is Python's, and the page holds what it needs and allows nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import convscope
+from convscope.engine.export.web import RUNTIME, write_folder, write_single_file
+from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.preprocessing import PRESETS, Preprocessing
+from convscope.engine.pictures.read import model_input
+
+from ...tiny import small_cnn
+
+PAGE = Path(convscope.__file__).parent / "engine" / "export" / "page"
+NODE = shutil.which("node")
+FAKE = {name: f"// {name}".encode() for name in RUNTIME}
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    found = convscope.load(small_cnn())
+    return replace(found, preprocessing=Preprocessing(size=(16, 16)), labels=("a", "<b>", "c", "d", "</script>"))
+
+
+@pytest.fixture(scope="module")
+def exported(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return convscope.export(graph, tmp_path_factory.mktemp("file") / "out.onnx", class_input=True).path
+
+
+def in_node(folder: Path, cases: list[dict[str, Any]]) -> list[np.ndarray]:
+    """What the page's own script makes of pictures, run by node."""
+    program = (
+        "const p = require(process.argv[1]), cases = JSON.parse(require('fs').readFileSync(process.argv[2]));"
+        "console.log(JSON.stringify(cases.map(c => Array.from(p.normalize("
+        "p.fit(Float32Array.from(c.pixels), c.shape, c.size, c.p), c.size, c.channels, c.p)))))"
+    )
+    (folder / "cases.json").write_text(json.dumps(cases))
+    done = subprocess.run(
+        [str(NODE), "-e", program, str(PAGE / "preprocess.js"), str(folder / "cases.json")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return [np.array(values, dtype=np.float32) for values in json.loads(done.stdout)]
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_the_page_s_preprocessing_is_python_s(graph: Graph, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cases, expected = [], []
+    for interpolation in ("bilinear", "bicubic", "lanczos", "nearest"):
+        for resize, crop in (("squash", 1.0), ("crop", 0.875)):
+            for shape, size in (((23, 31), (16, 16)), ((12, 9), (16, 20)), ((16, 16), (16, 16)), ((41, 8), (9, 14))):
+                for preset in ("caffe", "torch"):
+                    p = replace(PRESETS[preset], interpolation=interpolation, resize=resize, crop=crop, size=size)
+                    pixels = rng.random((*shape, 3), dtype=np.float32)
+                    changed = replace(graph, preprocessing=p)
+                    expected.append(model_input(pixels, changed, size).ravel())
+                    case = {"pixels": pixels.ravel().tolist(), "shape": shape, "size": size, "channels": 3}
+                    cases.append({**case, "p": p.to_json()})
+    for found, wanted in zip(in_node(tmp_path, cases), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * max(np.abs(wanted).max(), 1))
+
+
+def test_one_file_holds_everything_and_its_policy_allows_nothing_else(
+    graph: Graph, exported: Path, tmp_path: Path
+) -> None:
+    text = write_single_file(graph, exported, tmp_path / "page.html", FAKE).read_text(encoding="utf-8")
+    held = dict(re.findall(r'<script type="application/octet-stream" id="(\w+)">([^<]*)</script>', text))
+    assert base64.b64decode(held["model"]) == exported.read_bytes()
+    assert base64.b64decode(held["wasm"]) == FAKE[RUNTIME[2]]
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy and "default-src 'none'" in policy[1] and "connect-src" not in policy[1]
+    assert "unsafe-inline" not in re.search(r"script-src ([^;]*)", policy[1])[1]  # type: ignore[index]
+    assert not re.search(r'(src|href)="', text)
+
+
+def test_hostile_labels_stay_text(graph: Graph, exported: Path, tmp_path: Path) -> None:
+    text = write_single_file(graph, exported, tmp_path / "page.html", FAKE).read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="info">(.*?)</script>', text, re.S)
+    assert found and json.loads(found[1])["labels"] == list(graph.labels or ())
+    assert "<b>" not in text
+
+
+def test_a_folder_asks_for_its_own_files_alone(graph: Graph, exported: Path, tmp_path: Path) -> None:
+    page = write_folder(graph, exported, tmp_path / "demo", FAKE)
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r'src="([^"]*)"', text):
+        assert (page.parent / name).is_file()
+    assert (page.parent / "model.onnx").read_bytes() == exported.read_bytes()
+    assert "connect-src 'self'" in text and "http" not in re.search(r'content="([^"]*)"', text)[1]  # type: ignore[index]
+
+
+def test_a_model_of_two_channels_has_no_page(graph: Graph, exported: Path, tmp_path: Path) -> None:
+    from ...tiny import model
+
+    two = model(small_cnn().graph.node, {}, ("N", 2, 16, 16))
+    import onnx
+    from onnx import numpy_helper
+
+    for tensor in small_cnn().graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        value = value[:, :2] if tensor.name == "conv1.weight" else value
+        two.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), tensor.name))
+    assert isinstance(two, onnx.ModelProto)
+    with pytest.raises(convscope.UsageError, match="2 channels"):
+        write_folder(convscope.load(two), exported, tmp_path / "demo", FAKE)
