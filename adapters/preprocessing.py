@@ -17,13 +17,14 @@ from typing import Any
 import onnx
 
 from ..engine.graph.preprocessing import Preprocessing
+from ..engine.pictures.framing import RESIZES
 
 METADATA_KEY = "convscope.preprocessing"
 MAX_BYTES = 2**20  # of a companion file or a metadata value
 MAX_SIZE = 8192  # pixels; a larger input is a mistake
 
 _ORDERS = ("RGB", "BGR", "GRAY")
-_RESIZES = ("squash", "crop")
+_CROP_MODES = {"squash": "squash", "border": "border", "center": "crop"}  # timm's
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 _LAYOUTS = ("NCHW", "NHWC")
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
@@ -94,7 +95,7 @@ def _from_timm(config: Mapping[str, Any]) -> Preprocessing:
         std=_numbers(config["std"], positive=True),
         order="GRAY" if size is not None and size[0] == 1 else "RGB",
         size=_size(size[1:]) if size is not None else None,
-        resize="squash" if config.get("crop_mode") == "squash" else "crop",
+        resize=_CROP_MODES.get(str(config.get("crop_mode", "center")), "crop"),
         crop=_fraction(config.get("crop_pct", 0.875)),
         interpolation=_word(config.get("interpolation", "bilinear"), _INTERPOLATIONS, "bilinear"),
         preset="custom",
@@ -140,7 +141,7 @@ def _from_own(texts: Mapping[str, str]) -> Preprocessing | None:
         std=_numbers(config.get("std", [1.0]), positive=True),
         order=_word(config.get("order", "RGB"), _ORDERS),
         size=_size(size) if size is not None else None,
-        resize=_word(config.get("resize", "squash"), _RESIZES),
+        resize=_word(config.get("resize", "squash"), RESIZES),
         crop=_fraction(config.get("crop", 1.0)),
         interpolation=_word(config.get("interpolation", "bilinear"), _INTERPOLATIONS),
         layout=_word(config.get("layout", "NCHW"), _LAYOUTS),
@@ -181,8 +182,8 @@ def _from_ultralytics(texts: Mapping[str, str]) -> Preprocessing | None:
     if not {"imgsz", "stride", "task", "names"} <= texts.keys():
         return None
     sides = json.loads(texts["imgsz"].replace("(", "[").replace(")", "]"))
-    padded = "letterbox" if "letterbox" in _RESIZES else "squash"
-    return Preprocessing(size=_size(sides), resize="crop" if texts["task"] == "classify" else padded, preset="unit")
+    fitted = "crop" if texts["task"] == "classify" else "letterbox"
+    return Preprocessing(size=_size(sides), resize=fitted, preset="unit")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -30,7 +30,8 @@ class Preprocessing:
         mean, std: one number, or one per channel, in the scaled range and the model's channel order.
         order: "RGB", "BGR" or "GRAY"; the model's channel order.
         size: (height, width) that the model is meant for, or None where any size will do.
-        resize: "squash" (both sides to ``size``) or "crop" (short side to ``size / crop``, then the centre).
+        resize: "squash" (both sides), "crop" (the short side, then the centre), "border" (the long side, the mean
+            around it) or "letterbox" (the long side, gray 114 around it, as YOLO); see `pictures.framing`.
         crop: share of the resized picture that the centre crop keeps, in (0, 1].
         interpolation: "bilinear", "bicubic", "nearest" or "lanczos".
         layout: the source file's own input layout, "NCHW" or "NHWC"; the normalized graph is always NCHW.
