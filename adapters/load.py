@@ -316,10 +316,11 @@ def _labels(
     exported: Exported, metadata: dict[str, str], path: Path | None, canonical: onnx.ModelProto, draft: Draft
 ) -> tuple[str, ...] | None:
     """What the source, the file or its companion says."""
-    if found := exported.labels or stated_labels(metadata):
-        return found
     shape = draft.shapes.get(canonical.graph.output[0].name, ())
-    return companion_labels(path, shape[1] if len(shape) > 1 else None) if path else None
+    classes = shape[1] if len(shape) > 1 else None
+    if found := exported.labels or stated_labels(metadata, classes):
+        return found
+    return companion_labels(path, classes) if path else None
 
 
 def _other_count(labels: Sequence[str] | None, shape: Sequence[int | None] | None) -> tuple[str, ...]:
@@ -352,6 +353,9 @@ def _aliases(exported: Exported, draft: Draft, layers: Sequence[Layer]) -> dict[
     for tensor, name in (*exported.names.items(), *further):
         if name not in taken:
             aliases[name] = draft.aliases.get(tensor, tensor)
+    for name, tensor in draft.former_names.items():
+        if name not in taken:
+            aliases.setdefault(name, tensor)
     return aliases
 
 
