@@ -144,6 +144,7 @@ def _from_own(texts: Mapping[str, str]) -> Preprocessing | None:
         crop=_fraction(config.get("crop", 1.0)),
         interpolation=_word(config.get("interpolation", "bilinear"), _INTERPOLATIONS),
         layout=_word(config.get("layout", "NCHW"), _LAYOUTS),
+        whole=config.get("whole") is True,
         preset=_word(config.get("preset", "custom"), ("caffe", "tf", "torch", "unit", "raw"), "custom"),
     )
 
