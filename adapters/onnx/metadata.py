@@ -14,12 +14,13 @@ NAMES_KEY = "convscope.names"
 ALIASES_KEY = "convscope.aliases"
 READS_TEXT = "character"  # PaddleOCR's recognizers: the characters, one a line
 _MAX = 2**24
+_MAX_NAME = 10_000  # characters of one name
 
 
 def stated_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     """Class names by index, or None where the file states none that make sense."""
     value = _parsed(metadata, LABELS_KEY)
-    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+    if isinstance(value, list) and value and all(isinstance(v, str) and len(v) <= _MAX_NAME for v in value):
         return tuple(value)
     return None
 
@@ -44,7 +45,7 @@ def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
 def stated_names(metadata: Mapping[str, str], key: str = NAMES_KEY) -> dict[str, str]:
     """Tensor -> layer name; with ``ALIASES_KEY`` a further name -> tensor."""
     value = _parsed(metadata, key)
-    if isinstance(value, dict) and all(isinstance(v, str) and v for v in value.values()):
+    if isinstance(value, dict) and all(isinstance(v, str) and 0 < len(v) <= _MAX_NAME for v in value.values()):
         return value
     return {}
 
