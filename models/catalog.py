@@ -63,8 +63,17 @@ def fetch(recipe: Recipe, progress: Progress = lambda done, total: None) -> Path
 
 
 def resolve(model: str) -> Path | Recipe:
-    """The path of a model file, or the recipe of a name of the catalog."""
-    return Path(model) if os.path.exists(model) else find(model)
+    """The path of a model file, or the recipe of a name of the catalog.
+
+    Raises:
+        UsageError: what looks like a file, by a suffix or a folder, does not exist; or there is no such name.
+    """
+    path = Path(model)
+    if os.path.exists(model):  # a name that no file system takes raises nothing
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise UsageError(f"no such file: '{model}'")
+    return find(model)
 
 
 def load(recipe: Recipe, **options: Any) -> Graph:
