@@ -56,7 +56,7 @@ def unfit_companion(path: Path) -> tuple[str, ...]:
 def embedded(model: onnx.ModelProto) -> Preprocessing | None:
     """What the ONNX file's own metadata says, or None."""
     texts = {p.key: p.value for p in model.metadata_props if len(p.value) <= MAX_BYTES}
-    readers = (_from_own, _from_image_metadata, _from_plain)
+    readers = (_from_own, _from_image_metadata, _from_plain, _from_ultralytics)
     for reader in readers:
         try:
             found = reader(texts)
@@ -144,6 +144,7 @@ def _from_own(texts: Mapping[str, str]) -> Preprocessing | None:
         crop=_fraction(config.get("crop", 1.0)),
         interpolation=_word(config.get("interpolation", "bilinear"), _INTERPOLATIONS),
         layout=_word(config.get("layout", "NCHW"), _LAYOUTS),
+        whole=config.get("whole") is True,
         preset=_word(config.get("preset", "custom"), ("caffe", "tf", "torch", "unit", "raw"), "custom"),
     )
 
@@ -170,6 +171,18 @@ def _from_plain(texts: Mapping[str, str]) -> Preprocessing | None:
         return None
     config = {key: json.loads(texts[key]) for key in ("mean", "std", "input_size") if key in texts}
     return replace(_from_timm(config), resize="squash", crop=1.0)
+
+
+def _from_ultralytics(texts: Mapping[str, str]) -> Preprocessing | None:
+    """What ultralytics writes beside each export: pictures are RGB in [0, 1] of the size ``imgsz``, (height, width).
+
+    Its classifiers take the centre of the picture; its detectors pad it to the size, keeping its proportions.
+    """
+    if not {"imgsz", "stride", "task", "names"} <= texts.keys():
+        return None
+    sides = json.loads(texts["imgsz"].replace("(", "[").replace(")", "]"))
+    padded = "letterbox" if "letterbox" in _RESIZES else "squash"
+    return Preprocessing(size=_size(sides), resize="crop" if texts["task"] == "classify" else padded, preset="unit")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
