@@ -15,6 +15,7 @@ NAMES_KEY = "convscope.names"
 ALIASES_KEY = "convscope.aliases"
 READS_TEXT = "character"  # PaddleOCR's recognizers: the characters, one a line
 _MAX = 2**24
+_MAX_NAME = 10_000  # characters of one name
 _MAX_LITERAL = 2**18  # characters of a Python literal: it takes some hundred times as many bytes
 
 
@@ -25,7 +26,7 @@ def stated_labels(metadata: Mapping[str, str], classes: int | None = None) -> tu
     ``character``, one a line, where there is one for each of the model's ``classes``.
     """
     value = _parsed(metadata, LABELS_KEY)
-    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+    if isinstance(value, list) and value and all(isinstance(v, str) and len(v) <= _MAX_NAME for v in value):
         return tuple(value)
     if named := _ultralytics_names(metadata.get("names", "")):
         return named
@@ -68,7 +69,7 @@ def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
 def stated_names(metadata: Mapping[str, str], key: str = NAMES_KEY) -> dict[str, str]:
     """Tensor -> layer name; with ``ALIASES_KEY`` a further name -> tensor."""
     value = _parsed(metadata, key)
-    if isinstance(value, dict) and all(isinstance(v, str) and v for v in value.values()):
+    if isinstance(value, dict) and all(isinstance(v, str) and 0 < len(v) <= _MAX_NAME for v in value.values()):
         return value
     return {}
 
