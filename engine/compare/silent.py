@@ -23,8 +23,8 @@ def weight_difference(pair: Pair, networks: tuple[Network, Network]) -> float | 
     if pair.a.kind != pair.b.kind or not ours or [x.shape for x in ours] != [y.shape for y in theirs]:
         return None
     largest = max(float(np.abs(x).max(initial=0.0)) for x in ours)
-    apart = [np.abs(x - y).max(initial=0.0) for x, y in zip(ours, theirs, strict=True) if not _same(x, y)]
-    return float(max(apart, default=0.0)) / max(largest, np.finfo(np.float32).tiny)
+    apart = [float(np.abs(x - y).max(initial=0.0)) for x, y in zip(ours, theirs, strict=True) if not _same(x, y)]
+    return max(apart, default=0.0) / max(largest, float(np.finfo(np.float32).tiny))
 
 
 def _same(x: np.ndarray, y: np.ndarray) -> bool:
