@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import onnx
 
 from ..graph.graph import Graph
+from .pictures import PICTURE
 from .verification import Question, Verification
 
 _METHOD, _TARGET, _LAYER, _TENSOR = "convscope.method", "convscope.target", "convscope.layer", "convscope.layer_tensor"
+_STEPS, _IMAGE = "convscope.steps", "convscope.image"
 _SHA, _VERIFIED, _FORM = "convscope.graph_sha256", "convscope.verified", "convscope.heatmap"
 
 
@@ -25,6 +27,8 @@ class Record:
         target: how the target was asked for, "" where the class is an input.
         graph_sha256: of the canonical graph that it was made from.
         resize, normalize: whether the map has the picture's size, and its maximum at 1.
+        steps: of Integrated Gradients.
+        image: the tensor that the model's own input became where the file takes pictures, "" elsewhere.
     """
 
     method: str
@@ -33,6 +37,8 @@ class Record:
     graph_sha256: str
     resize: bool
     normalize: bool
+    steps: int | None = None
+    image: str = ""
 
 
 def describe(model: onnx.ModelProto, graph: Graph, question: Question, check: Verification) -> None:
@@ -45,6 +51,8 @@ def describe(model: onnx.ModelProto, graph: Graph, question: Question, check: Ve
         _TARGET: question.spec,
         _SHA: graph.sha256,
         _FORM: ", ".join(form),
+        **({} if question.steps is None else {_STEPS: str(question.steps)}),
+        **({_IMAGE: graph.inputs[0].name} if PICTURE in {i.name for i in model.graph.input} else {}),
         _VERIFIED: f"{check.difference:.2g} of the maximum from the twin, {check.pictures} pictures x "
         f"{check.classes} classes",
         "convscope.preprocessing": json.dumps(graph.preprocessing.to_json(), sort_keys=True),
@@ -68,4 +76,6 @@ def read_record(metadata: Mapping[str, str]) -> Record | None:
         graph_sha256=metadata[_SHA],
         resize="input size" in form,
         normalize="maximum 1" in form,
+        steps=int(metadata[_STEPS]) if metadata.get(_STEPS, "").isdecimal() else None,
+        image=metadata.get(_IMAGE, ""),
     )
