@@ -170,10 +170,13 @@ def gradient_difference(graph: Graph, feeds: dict[str, np.ndarray], seed: int = 
 
     f is a random weighting of the logits. The best of several step widths counts, since wide steps cross
     kinks of ReLU and narrow ones drown in rounding. None where every step drowns in it: the logits do not
-    depend on the image, as in an untrained network whose signal dies out on the way.
+    depend on the image, as in an untrained network whose signal dies out on the way. None too where the image
+    consists of whole numbers (uint8 pictures).
     """
     import torch
 
+    if np.dtype(graph.inputs[0].dtype).kind != "f":
+        return None
     twin = graph.twin([graph.logits], dtype=torch.float64, fold=False)
     name = graph.inputs[0].name
     fixed = {k: _double(v[:1]) for k, v in feeds.items()}

@@ -20,7 +20,7 @@ PICTURE = "picture"
 GREY_LEVEL = 1 / 255
 OPSET = 18  # the first whose Resize averages when it shrinks
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as `pictures.read` has it
-_MODES = {"bilinear": "linear", "bicubic": "cubic", "nearest": "nearest"}
+_MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
 
 def take_pictures(model: onnx.ModelProto, graph: Graph) -> None:
@@ -34,7 +34,10 @@ def take_pictures(model: onnx.ModelProto, graph: Graph) -> None:
     if graph.channels not in (1, 3):
         raise UsageError(f"{graph.name} takes {graph.channels} channels; a picture has 1 or 3")
     if p.interpolation not in _MODES:
-        raise UsageError(f"preprocessing with {p.interpolation} resampling cannot be put inside: ONNX has none")
+        raise UsageError(
+            f"preprocessing with {p.interpolation} resampling cannot be put inside: ONNX has none that gives the same; "
+            f"it has {' and '.join(_MODES)}"
+        )
     taken = {n for node in model.graph.node for n in (*node.input, *node.output, node.name)}
     taken |= {t.name for t in model.graph.initializer}
     if PICTURE in taken:
@@ -91,8 +94,6 @@ def _fitted(w: Writer, graph: Graph) -> Value:
 
 def _resized(x: Value, size: Value, interpolation: str) -> Value:
     sizes = x.writer.concat(x.shape(0, 2), size)
-    if interpolation == "nearest":
-        return x.apply("Resize", None, None, sizes, mode="nearest", nearest_mode="round_prefer_ceil")
     return x.apply(
         "Resize", None, None, sizes, mode=_MODES[interpolation], antialias=1, cubic_coeff_a=-0.5, exclude_outside=1
     )
