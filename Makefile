@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PINS := pyproject.toml constraints.txt requirements-reference.txt
 # Keyed on the contents, so that a checkout that only touches the files installs nothing again.
 READY := $(VENV)/ready-$(shell cat $(PINS) | cksum | tr ' ' '-')
-SOURCES := adapters benchmarks cli engine models tests errors.py __init__.py
+SOURCES := adapters benchmarks cli engine models tests errors.py face.py __init__.py
 BENCHMARKS := ascent explain activations
 
 .DEFAULT_GOAL := help

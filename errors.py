@@ -2,6 +2,7 @@
 
 ConvscopeError          1   the job failed
 ├── UsageError          2   wrong use: an unknown layer, a unit out of range, a bad flag
+│   └── DamagedState    2   what an earlier run kept is not as it was written
 ├── RefusedInput        3   the input is hostile, corrupt or unsupported
 │   ├── UnsafeFile      3   loading it could run code or exhaust the machine
 │   ├── UnsupportedOperator 3   no converter for this operator at this opset
@@ -31,6 +32,10 @@ class UsageError(ConvscopeError):
     """A name, number or flag that does not fit the model."""
 
     exit_code = 2
+
+
+class DamagedState(UsageError):
+    """A file that keeps what is done is not as it was written: cut by a power failure, or edited."""
 
 
 class RefusedInput(ConvscopeError):

@@ -28,7 +28,7 @@ from .normalize import Draft, normalize
 from .onnx.metadata import ALIASES_KEY, READS_TEXT, companion_labels, stated_labels, stated_names
 from .onnx.precheck import precheck
 from .onnx.read import parse
-from .preprocessing import companion, embedded
+from .preprocessing import companion, embedded, unfit_companion
 from .sizes import find_size, stated_size
 from .wall import stands
 from .wall.limits import allow
@@ -124,6 +124,8 @@ def load_here(
             beside = companion(path) if size is None else None
             stated = size or (beside.size if beside else None)
             exported = found.read(path, Asked(arch, trust, example_input, stated))
+            if preprocessing is None:
+                exported = replace(exported, notes=(*exported.notes, *unfit_companion(path)))
         else:
             kind, exported = _from_object(source, example_input, size)
         chosen = _preprocessing(preprocessing, exported, path)
@@ -193,6 +195,7 @@ def build_graph(
         preprocessing = replace(preprocessing, layout="NHWC")
     if draft.own_input is not None and preprocessing.found == "assumed" and _is_signal(draft):
         preprocessing = replace(preset("tf"), found="assumed")  # samples of sound lie in -1..1
+    known = tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft)
     digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
     return Graph(
         model=canonical,
@@ -206,12 +209,16 @@ def build_graph(
             format=kind,
             producer=producer,
             opset=opset,
-            notes=(*exported.notes, *draft.notes),
+            notes=(
+                *exported.notes,
+                *draft.notes,
+                *_other_count(known, draft.shapes.get(canonical.graph.output[0].name)),
+            ),
             name=exported.name,
         ),
         sha256=digest,
         twin_factory=_LazyTwins(canonical),
-        labels=tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft),
+        labels=known,
         aliases=_aliases(exported, draft, layers),
         permuted=draft.permuted,
         given=draft.given,
@@ -313,6 +320,14 @@ def _labels(
         return found
     shape = draft.shapes.get(canonical.graph.output[0].name, ())
     return companion_labels(path, shape[1] if len(shape) > 1 else None) if path else None
+
+
+def _other_count(labels: Sequence[str] | None, shape: Sequence[int | None] | None) -> tuple[str, ...]:
+    """A note where there are more or fewer names than classes."""
+    classes = shape[1] if shape is not None and len(shape) == 2 else None
+    if labels is None or classes is None or len(labels) == classes:
+        return ()
+    return (f"{len(labels):,} class names for {classes:,} classes: they may belong to another model",)
 
 
 def _layout(declared: str | None) -> str | None:

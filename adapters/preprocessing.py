@@ -8,7 +8,6 @@ strangers: every number, length and word is checked, and what does not fit is ig
 from __future__ import annotations
 
 import json
-import math
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -41,6 +40,17 @@ def companion(path: Path) -> Preprocessing | None:
         if config is not None and (found := from_config(config)) is not None:
             return replace(found, found="companion")
     return None
+
+
+def unfit_companion(path: Path) -> tuple[str, ...]:
+    """A note for the user where a file beside the model states preprocessing that makes no sense."""
+    for name in ("preprocessor_config.json", "config.json"):
+        config = read_json(path.parent / name) or {}
+        inner = config.get("pretrained_cfg", config)
+        states = "image_mean" in config or (isinstance(inner, dict) and "mean" in inner and "std" in inner)
+        if states and from_config(config) is None:
+            return (f"{name} beside the file states preprocessing that makes no sense; it was ignored",)
+    return ()
 
 
 def embedded(model: onnx.ModelProto) -> Preprocessing | None:
@@ -95,6 +105,8 @@ def _from_timm(config: Mapping[str, Any]) -> Preprocessing:
 def _from_hugging_face(config: Mapping[str, Any]) -> Preprocessing:
     normalized = config.get("do_normalize", True) is not False
     factor = _number(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
+    if not factor:
+        raise _Unfit("every picture would be black")
     crop_size = config.get("crop_size") if config.get("do_center_crop") else None
     resized = _edge(config.get("size"))
     cropped = _edge(crop_size) if crop_size is not None else None
@@ -108,7 +120,7 @@ def _from_hugging_face(config: Mapping[str, Any]) -> Preprocessing:
         size=size,
         resize="crop" if cropped or crop < 1 else "squash",
         crop=crop,
-        interpolation=_PILLOW_FILTERS.get(config.get("resample", 2), "bilinear"),
+        interpolation=_PILLOW_FILTERS.get(_whole(config.get("resample", 2)), "bilinear"),
         preset="custom",
         found="companion",
     )
@@ -175,9 +187,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _Unfit("not a number")
-    if not math.isfinite(value) or abs(value) > 1e6:
+    if not abs(value) <= 1e6:  # NaN too, and whole numbers that no float can hold
         raise _Unfit("out of range")
     return float(value)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise _Unfit("not a whole number")
+    return value
 
 
 def _numbers(value: Any, positive: bool = False) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from . import completion
 from .loading import loading_options, open_model
 from .options import (
     BatchOption,
@@ -29,7 +30,7 @@ from .options import (
 )
 from .output import command_line, emit, emit_json, partly_done, say
 from .progress import drawn
-from .tables import show_ranking
+from .tables import show_methods, show_ranking
 
 if TYPE_CHECKING:
     from ..engine.runs.events import Event
@@ -41,8 +42,9 @@ MethodOption = Annotated[
         "--method",
         "-m",
         metavar="NAME,...",
-        help="gradcam (the default), odam (of detectors), layercam, integratedgradients, ... or all.",
+        help="gradcam (the default), odam (of detectors), layercam, ... or all; --help-options lists them.",
         show_default=False,
+        autocompletion=completion.methods,
     ),
 ]
 ClassOption = Annotated[
@@ -84,6 +86,19 @@ BoxOption = Annotated[
 ]
 
 
+def _list_methods(asked: bool) -> None:
+    """Prints every method with its own options, family by family."""
+    if asked:
+        show_methods()
+        raise typer.Exit
+
+
+HelpOptionsOption = Annotated[
+    bool,
+    typer.Option("--help-options", help="List the methods and their options.", is_eager=True, callback=_list_methods),
+]
+
+
 @loading_options
 def command(
     model: ModelArgument,
@@ -111,6 +126,7 @@ def command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    help_options: HelpOptionsOption = False,
     **loading: Any,
 ) -> None:
     """Show where in a picture the evidence for an answer lies: a class, a box, a mask, a character, a value.

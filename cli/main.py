@@ -131,7 +131,9 @@ def _explain(exc: BaseException) -> int:
     if isinstance(exc, typer.TyperException):
         context = getattr(exc, "ctx", None)
         place = context.command_path if context is not None else "convscope"
-        fail(f"error: {exc.format_message().rstrip('.')}; see: {place} --help")
+        message = exc.format_message().rstrip(".")
+        if message:  # none where a command line ends early, and its help was shown
+            fail(f"error: {message}; see: {place} --help")
         return exc.exit_code
     if _is_out_of_memory(exc):
         fail("error: out of memory; try a smaller --size, --steps or --batch")

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-from .options import JsonOption, QuietOption
+from .options import JsonOption, OutOption, QuietOption
 from .output import emit, emit_json
 from .progress import drawn
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and locate the models of the catalog.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A name of the catalog.", show_default=False)]
+
+SampleArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="astronaut.jpg, cat.jpg, coffee.jpg or rocket.jpg; default all."),
+]
 
 
 @app.command("list")
@@ -40,6 +45,16 @@ def path(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = F
 def fetch(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Download or build a model's file; an interrupted download is continued."""
     _report(name, as_json, quiet)
+
+
+@app.command("sample")
+def sample(name: SampleArgument = None, out: OutOption = None) -> None:
+    """Copy a photograph that ships, or all of them, to try things on."""
+    from ..engine.pictures.photographs import sample_photographs
+    from ..engine.render.artifacts import write_bytes
+
+    for path in sample_photographs(name):
+        emit(write_bytes((out or Path()) / path.name, path.read_bytes()))
 
 
 def _report(name: str, as_json: bool, quiet: bool) -> None:

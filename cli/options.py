@@ -9,11 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from . import completion
 from .output import clean
 
 ModelArgument = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A model file, or a name of the catalog.", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="A model file, or a name of the catalog.",
+        show_default=False,
+        autocompletion=completion.models,
+    ),
 ]
 ImagesArgument = Annotated[
     list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
@@ -21,11 +27,25 @@ ImagesArgument = Annotated[
 PhotoArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
 LayerOption = Annotated[
     str | None,
-    typer.Option("--layer", "--layers", "-l", metavar="LAYER", help="Name, tensor, index or glob; see convscope info."),
+    typer.Option(
+        "--layer",
+        "--layers",
+        "-l",
+        metavar="LAYER",
+        help="Name, tensor, index or glob; see convscope info.",
+        autocompletion=completion.layers,
+    ),
 ]
 LayersOption = Annotated[
     str | None,
-    typer.Option("--layer", "--layers", "-l", metavar="LAYER,...", help="Names and globs like conv1,block5*."),
+    typer.Option(
+        "--layer",
+        "--layers",
+        "-l",
+        metavar="LAYER,...",
+        help="Names and globs like conv1,block5*.",
+        autocompletion=completion.layers,
+    ),
 ]
 UnitsOption = Annotated[
     str, typer.Option("--units", "-u", metavar="UNITS", help="0-63,70 or all, or top:36 for the strongest 36.")
@@ -73,7 +93,12 @@ SizeOption = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Start again instead of resuming.")]
 TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes to report of each picture.")]
-ColormapOption = Annotated[str, typer.Option("--colormap", metavar="NAME", help="viridis, gray, magma, jet, ...")]
+ColormapOption = Annotated[
+    str,
+    typer.Option(
+        "--colormap", metavar="NAME", help="viridis, gray, magma, jet, ...", autocompletion=completion.colormaps
+    ),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of its own, like steps=100.")
 ]
@@ -85,6 +110,7 @@ PresetOption = Annotated[
         metavar="PRESET",
         help="convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, "
         "yosinski-a to -d or dream; see docs/presets.md.",
+        autocompletion=completion.presets,
     ),
 ]
 StepsOption = Annotated[

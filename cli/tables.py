@@ -89,3 +89,16 @@ def show_comparison(result: Comparison) -> None:
     for names, where in ((result.only_a, "A"), (result.only_b, "B")):
         if names:
             emit(f"only in {where}         {', '.join(names[:12])}" + (" ..." if len(names) > 12 else ""))
+
+
+def show_methods() -> None:
+    """Every method of explain with the options that ``--set`` reaches, family by family."""
+    from ..engine.attribution import METHODS
+
+    family = ""
+    for method in METHODS.values():
+        if method.family != family:
+            family = method.family
+            emit(f"{family}:")
+        options = ", ".join(f"{name} ({method.kind(name)})" for name in method.options)
+        emit(f"  {method.name:<20} {method.title}" + (f"; --set {options}" if options else ""))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from . import completion
 from .loading import loading_options, open_model
 from .options import (
     BatchOption,
@@ -24,7 +25,15 @@ from .output import command_line, emit, finish, partly_done
 from .progress import drawn
 
 NeededLayersOption = Annotated[
-    str, typer.Option("--layer", "--layers", "-l", metavar="LAYER,...", help="Names and globs; see convscope info.")
+    str,
+    typer.Option(
+        "--layer",
+        "--layers",
+        "-l",
+        metavar="LAYER,...",
+        help="Names and globs; see convscope info.",
+        autocompletion=completion.layers,
+    ),
 ]
 CountOption = Annotated[int, typer.Option("-k", min=1, max=100, metavar="K", help="Pictures per unit.")]
 ShardOption = Annotated[

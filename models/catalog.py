@@ -49,7 +49,7 @@ def fetch(recipe: Recipe, progress: Progress = lambda done, total: None) -> Path
         RefusedInput: a wrong sum.
     """
     path = local_path(recipe)
-    if path.exists():
+    if path.exists() and not recipe.url:
         return path
     if recipe.is_shipped:
         raise ConvscopeError(f"'{recipe.name}' should have come with convscope, but {path} is missing; reinstall it")
@@ -63,8 +63,17 @@ def fetch(recipe: Recipe, progress: Progress = lambda done, total: None) -> Path
 
 
 def resolve(model: str) -> Path | Recipe:
-    """The path of a model file, or the recipe of a name of the catalog."""
-    return Path(model) if os.path.exists(model) else find(model)
+    """The path of a model file, or the recipe of a name of the catalog.
+
+    Raises:
+        UsageError: what looks like a file, by a suffix or a folder, does not exist; or there is no such name.
+    """
+    path = Path(model)
+    if os.path.exists(model):  # a name that no file system takes raises nothing
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise UsageError(f"no such file: '{model}'")
+    return find(model)
 
 
 def load(recipe: Recipe, **options: Any) -> Graph:

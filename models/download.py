@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from ..engine.render.artifacts import write_text
 from ..errors import ConvscopeError, RefusedInput
 
 Progress = Callable[[int, int | None], None]
+MAX_BYTES = 2**31  # of one model
 _CHUNK = 2**18
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
@@ -35,30 +37,56 @@ def download(url: str, target: Path, sha256: str, progress: Progress = lambda do
     """A verified file at ``target``.
 
     What an interrupted download left in ``target.part`` is continued where the server allows it. The file
-    gets its final name only after its sum has been found right.
+    gets its final name only after its sum has been found right, and its sum is found again whenever its size or time
+    is no longer what it was then.
 
     Args:
         url: https, or http on this machine.
-        target: final path; returned at once where it exists (it was verified when it was written).
+        target: final path; nothing is fetched where a right file is there already.
         sha256: of the whole file, hex.
         progress: called with (bytes so far, bytes in total or None).
 
     Raises:
         ConvscopeError: the server cannot be reached or refuses.
-        RefusedInput: the sum is wrong, or the server leads elsewhere than to https; nothing is left behind.
+        RefusedInput: the sum is wrong, the server sends more than `MAX_BYTES` or leads elsewhere than to https, and
+            nothing is left behind; or what is under the names used is no file.
     """
     if not _is_allowed(url):
         raise RefusedInput(f"'{url}' is not fetched: only https is")
     with _locked(target):
-        if not target.exists():
-            part = target.with_name(target.name + ".part")
+        part, stamp = (target.with_name(target.name + end) for end in (".part", ".stamp"))
+        for path in (target, part, stamp):
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise RefusedInput(f"'{path}' is no plain file, and is not written over; remove it")
+        if not _is_right(target, stamp, sha256):
             _fetch(url, part, progress)
             found = sha256_of(part)
             if found != sha256:
                 part.unlink(missing_ok=True)
                 raise RefusedInput(f"'{url}' has the sha256 {found[:16]}..., expected {sha256[:16]}...; it was removed")
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
             part.replace(target)
+            write_text(stamp, _stamp(target, sha256))
     return target
+
+
+def _is_right(target: Path, stamp: Path, sha256: str) -> bool:
+    """Whether the file is the wanted one: by its stamp, or else by reading it; a wrong one is fetched again."""
+    if not target.exists():
+        return False
+    if stamp.exists() and stamp.read_text(errors="replace") == _stamp(target, sha256):
+        return True
+    if sha256_of(target) != sha256:
+        return False
+    with suppress(ConvscopeError):  # a cache that is read only is right all the same
+        write_text(stamp, _stamp(target, sha256))
+    return True
+
+
+def _stamp(target: Path, sha256: str) -> str:
+    status = target.stat()
+    return f"{sha256} {status.st_size} {status.st_mtime_ns}\n"
 
 
 def sha256_of(path: Path) -> str:
@@ -106,12 +134,16 @@ def _fetch(url: str, part: Path, progress: Progress) -> None:
             if done and response.status != 206:
                 done = 0  # the server sends the whole file again
             length = response.headers.get("Content-Length")
-            total = done + int(length) if length and length.isdigit() else None
+            total = done + int(length) if length and length.isdigit() and len(length) < 16 else None
+            if (total or 0) > MAX_BYTES:
+                raise RefusedInput(f"'{url}' has {total:,} bytes; at most {MAX_BYTES:,} are fetched")
             with part.open("ab" if done else "wb") as file:
                 progress(done, total)
                 while chunk := response.read(_CHUNK):
                     file.write(chunk)
                     done += len(chunk)
+                    if done > MAX_BYTES:
+                        raise RefusedInput(f"'{url}' sends more than {MAX_BYTES:,} bytes")
                     progress(done, total)
             if total is not None and done < total:
                 raise ConvscopeError(f"'{url}' broke off after {done:,} of {total:,} bytes; the same command resumes")

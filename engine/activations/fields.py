@@ -17,7 +17,9 @@ import numpy as np
 from ...errors import RefusedInput
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..pictures.crops import Box, input_box, plane
+from ..pictures.crops import Box, crop, input_box, plane
+from ..pictures.given import Source
+from ..pictures.read import Picture
 from .stream import run_batches
 
 SHARE = 0.5  # of the maximum, from which a place counts as excited
@@ -84,14 +86,14 @@ def window(graph: Graph, box: Box) -> Box:
 
 
 def effective_boxes(
-    graph: Graph, wanted: Mapping[str, Sequence[Peak]], pictures: Mapping[str, Path], device: str = "auto"
+    graph: Graph, wanted: Mapping[str, Sequence[Peak]], pictures: Mapping[str, Source], device: str = "auto"
 ) -> Iterator[tuple[str, list[Box]]]:
     """(name, a box for each of its peaks) of every picture; each picture runs through the model once.
 
     Args:
         graph: the model.
         wanted: picture's name -> peaks in it.
-        pictures: name -> file.
+        pictures: name -> file or picture.
         device: "auto", "cpu" or "cuda[:n]".
 
     Raises:
@@ -107,8 +109,8 @@ def effective_boxes(
         yield from ((name, [input_box(graph, p.layer, 0, 0) for p in wanted[name]]) for name in names)
         return
     session = graph.session(list(layers), device=device)
-    by_path = {pictures[name]: name for name in names}
-    for _, paths, values in run_batches(session, graph, list(by_path), 1, None, 2, refuse):
+    by_path = {path_of(pictures[name]): name for name in names}
+    for _, paths, values in run_batches(session, graph, [pictures[name] for name in names], 1, None, 2, refuse):
         name = by_path[paths[0]]
         maps = {t: np.asarray(la.channels_first(values[t]), dtype=np.float32)[0] for t, la in layers.items()}
         yield name, [_of_peak(graph, peak, maps) for peak in wanted[name]]
@@ -120,3 +122,30 @@ def _of_peak(graph: Graph, peak: Peak, maps: Mapping[str, np.ndarray]) -> Box:
     values = maps[peak.layer.tensor][peak.unit]
     row, column = divmod(peak.place, values.shape[1])
     return effective_box(graph, peak.layer, values, row, column)
+
+
+def path_of(picture: Source) -> Path:
+    """What tells a picture from the others."""
+    return Path(picture.path) if isinstance(picture, Picture) else picture
+
+
+def spotlight(graph: Graph, pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
+    """A field in its `window`, what is around it darkened: (rows, columns, 3) float32 in [0, 1].
+
+    Args:
+        graph: its preprocessing says which part of a picture the model sees.
+        pixels: (H, W, 3) in [0, 1].
+        box: the field, in pixels of the model's input.
+        side: the longer side of the result.
+    """
+    frame = window(graph, box)
+    piece = crop(graph, pixels, frame, side)
+    rows, columns = piece.shape[0] / (frame[2] - frame[0]), piece.shape[1] / (frame[3] - frame[1])
+    top, bottom = round((box[0] - frame[0]) * rows), round((box[2] - frame[0]) * rows)
+    left, right = round((box[1] - frame[1]) * columns), round((box[3] - frame[1]) * columns)
+    shown = piece * np.float32(_DIMMED)
+    shown[top:bottom, left:right] = piece[top:bottom, left:right]
+    return shown
+
+
+_DIMMED = 0.4  # of the brightness

@@ -7,8 +7,9 @@ of two units, for the correlations, are sums of floats: equal to rounding in ano
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import DamagedState, UsageError
 from ..graph.layers import Layer
-from ..render.artifacts import save_npz
+from ..render.artifacts import read_regular, save_npz
 from ..render.colormaps import colorize
 from .reductions import output_name
 
@@ -27,6 +28,7 @@ EDGES = np.concatenate([[-np.inf], -_POWERS[::-1], [0.0], _POWERS, [np.inf]])  #
 _WHOLE = 2.0**149  # a float32 times this is a whole number
 _STILL = 1e-6  # units whose images' means spread less than this, relative to their mean, show rounding only
 MOST_PAIRED = 4096  # units; the products of more would need more memory than the model
+_SUM = "sha256"  # of all the others, in the file of a state
 _ARRAYS = ("cross", "largest", "active", "always", "histogram", "nans")
 _SUMS = ("mean", "max", "zeros", "variance")
 
@@ -186,34 +188,47 @@ def save_states(path: Path, identity: str, done: Sequence[str], states: Sequence
         arrays[f"{i}/images"] = np.array(state.images)
         arrays[f"{i}/exact"] = state.sums.astype(np.str_)  # Python integers may be too long for any other type
         arrays |= {f"{i}/{name}": getattr(state, name) for name in _ARRAYS}
-    save_npz(path, arrays)
+    save_npz(path, {**arrays, _SUM: np.array(_sum(arrays))}, durable=True)
 
 
 def restore_states(path: Path, identity: str, layers: Sequence[Layer]) -> tuple[set[str], list[UnitStatistics]]:
     """The images and figures that `save_states` wrote.
 
     Raises:
-        UsageError: the file holds none, or those of something else.
+        DamagedState: the file holds none, or not what was written. UsageError: it holds those of something else.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if str(archive["identity"]) != identity:
-                raise UsageError(
-                    f"'{path}' was made with another model, preprocessing, size or layers; "
-                    "choose another -o, or --force"
-                )
-            states = [
-                UnitStatistics(
-                    layer,
-                    int(archive[f"{i}/images"]),
-                    np.frompyfunc(int, 1, 1)(archive[f"{i}/exact"]),
-                    **{name: archive[f"{i}/{name}"] for name in _ARRAYS},
-                )
-                for i, layer in enumerate(layers)
-            ]
-            return set(archive["done"].tolist()), states
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-        raise UsageError(f"'{path}' holds no state of convscope stats; remove it") from None
+        with np.load(io.BytesIO(read_regular(path)), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        if str(arrays.pop(_SUM)) != _sum(arrays):
+            raise ValueError("another sum")
+        found = str(arrays["identity"])
+    except Exception:  # NumPy and zipfile raise many unrelated types for damaged files
+        raise DamagedState(f"'{path}' holds no state of convscope stats; remove it") from None
+    if found != identity:
+        raise UsageError(
+            f"'{path}' was made with another model, preprocessing, size or layers; choose another -o, or --force"
+        )
+    states = [
+        UnitStatistics(
+            layer,
+            int(arrays[f"{i}/images"]),
+            np.frompyfunc(int, 1, 1)(arrays[f"{i}/exact"]),
+            **{name: arrays[f"{i}/{name}"] for name in _ARRAYS},
+        )
+        for i, layer in enumerate(layers)
+    ]
+    return set(arrays["done"].tolist()), states
+
+
+def _sum(arrays: Mapping[str, np.ndarray]) -> str:
+    """The sha256 of named arrays."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {value.dtype.str} {value.shape} ".encode())
+        found.update(value.tobytes())
+    return found.hexdigest()
 
 
 def histogram_picture(state: UnitStatistics) -> tuple[np.ndarray, tuple[float, float]]:

@@ -79,6 +79,25 @@ def activations(
         yield Batch(first, names, {la.name: np.asarray(la.channels_first(values[la.tensor])) for la in found})
 
 
+def of_input(
+    graph: Graph,
+    x: np.ndarray,
+    names: Sequence[Path],
+    layers: Sequence[Layer],
+    *,
+    batch: int = 8,
+    device: str = "auto",
+) -> Iterator[Batch]:
+    """The layers' activations for model input (N, C, H, W), batch by batch; ``names`` stand for the paths."""
+    session = graph.session(list(dict.fromkeys(layer.tensor for layer in layers)), device=device)
+    for first in range(0, len(x), batch):
+        part = x[first : first + batch]
+        filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)]) if len(part) < batch else part
+        values = session.run(filled.astype(graph.inputs[0].dtype, copy=False))
+        found = {la.name: np.asarray(la.channels_first(values[la.tensor]))[: len(part)] for la in layers}
+        yield Batch(first, tuple(names[first : first + len(part)]), found)
+
+
 def run_batches(
     session: Session,
     graph: Graph,

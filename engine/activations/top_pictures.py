@@ -1,4 +1,4 @@
-"""The best images of each unit as pictures: crops at the receptive field, and the rows of the result."""
+"""The best images of each unit as pictures: where it is excited in them, and the rows of the result."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..pictures.crops import crop, input_box, plane
 from ..pictures.given import Source
 from ..pictures.read import Picture, stream
 from ..render.artifacts import to_uint8
+from .fields import Peak, effective_boxes, path_of, spotlight
 from .topk import TopImages
 
 TILE = 96  # pixels, the longer side of a crop
@@ -39,19 +40,51 @@ def rows(graph: Graph, layer: Layer, found: TopImages, units: Sequence[int]) -> 
     return listed
 
 
+def add_fields(
+    graph: Graph,
+    found: Sequence[tuple[Layer, Sequence[dict[str, Any]]]],
+    pictures: Mapping[str, Source],
+    device: str = "auto",
+) -> None:
+    """Adds ``where`` to every image of `rows`: the effective field, in pixels of the model's input; see `fields`.
+
+    Every picture runs through the model once more, for all layers together.
+
+    Raises:
+        RefusedInput: a picture that was read before cannot be read any more.
+    """
+    peaks: dict[str, list[Peak]] = {}
+    places: dict[str, list[dict[str, Any]]] = {}
+    for layer, units in found:
+        width = plane(layer)[1]
+        for unit in units:
+            for best in unit["top"]:
+                peak = Peak(layer, unit["unit"], best["row"] * width + best["column"])
+                peaks.setdefault(best["image"], []).append(peak)
+                places.setdefault(best["image"], []).append(best)
+    for name, boxes in effective_boxes(graph, peaks, pictures, device):
+        for best, box in zip(places[name], boxes, strict=True):
+            best["where"] = list(box)
+
+
 def strips(
     graph: Graph,
     units: Sequence[Mapping[str, Any]],
     pictures: Mapping[str, Source],
     advance: Callable[[], None] = lambda: None,
+    *,
+    field: bool = False,
 ) -> dict[int, np.ndarray]:
     """Unit -> its crops side by side, (TILE, n * (TILE + 2) - 2, 3) uint8, white around those that are not square.
 
+    A crop shows where the unit is excited, with its surroundings darkened, or with ``field`` all that it sees.
+
     Args:
         graph: its preprocessing says which part of a picture the model saw.
-        units: as from `rows`.
+        units: as from `rows`, with what `add_fields` adds unless ``field`` is asked for.
         pictures: name -> file; each is decoded once.
         advance: called after every picture.
+        field: show the theoretical receptive field.
 
     Raises:
         RefusedInput: a picture that was read before cannot be read any more.
@@ -63,12 +96,13 @@ def strips(
         if count:
             sheets[unit["unit"]] = np.full((TILE, count * (TILE + 2) - 2, 3), 255, np.uint8)
         for rank, best in enumerate(unit["top"]):
-            wanted.setdefault(best["image"], []).append((unit["unit"], rank, tuple(best["box"])))
-    by_path = {_path(pictures[name]): places for name, places in wanted.items()}
+            wanted.setdefault(best["image"], []).append((unit["unit"], rank, tuple(best["box" if field else "where"])))
+    by_path = {path_of(pictures[name]): places for name, places in wanted.items()}
 
     def cut(picture: Picture) -> list[tuple[int, int, np.ndarray]]:
         places = by_path[Path(picture.path)]
-        return [(unit, rank, to_uint8(crop(graph, picture.pixels, box, TILE))) for unit, rank, box in places]
+        shown = crop if field else spotlight
+        return [(unit, rank, to_uint8(shown(graph, picture.pixels, box, TILE))) for unit, rank, box in places]
 
     for _, pieces in stream([pictures[name] for name in wanted], cut):
         if isinstance(pieces, RefusedInput):
@@ -78,7 +112,3 @@ def strips(
             sheets[number][top : top + piece.shape[0], left : left + piece.shape[1]] = piece
         advance()
     return sheets
-
-
-def _path(picture: Source) -> Path:
-    return Path(picture.path) if isinstance(picture, Picture) else picture

@@ -7,6 +7,7 @@ associative, commutative and, since an image counts once, idempotent. NaN is nev
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import DamagedState, UsageError
 from ..graph.layers import Layer
-from ..render.artifacts import write_bytes
+from ..render.artifacts import read_regular, write_bytes
 from .reductions import output_name
 
 T = TypeVar("T")
@@ -140,13 +141,16 @@ class TopImages:
             "places": self.places.tolist(),
             "unknown": {name: self.unknown[name].hex() for name in sorted(self.unknown)},
         }
-        write_bytes(path, json.dumps(state, ensure_ascii=True, separators=(",", ":")).encode())
+        state["sha256"] = _sum(state)
+        write_bytes(path, _text(state).encode(), durable=True)
 
     @classmethod
     def restore(cls, path: Path) -> TopImages:
-        """Reads a state; raises UsageError where the file holds none."""
+        """Reads a state; raises DamagedState where the file holds none, or not what was written."""
         try:
-            state = json.loads(path.read_bytes())
+            state = json.loads(read_regular(path))
+            if state.pop("sha256") != _sum(state):
+                raise ValueError("another sum")
             values = [[-np.inf if v is None else v for v in row] for row in state["values"]]
             return cls(
                 state["layer"],
@@ -158,8 +162,8 @@ class TopImages:
                 np.array(state["places"], np.int64).reshape(-1, state["k"]),
                 {name: bytes.fromhex(bits) for name, bits in state["unknown"].items()},
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise UsageError(f"'{path}' holds no state of convscope top; remove it") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+            raise DamagedState(f"'{path}' holds no state of convscope top; remove it") from None
 
     def to_json(self) -> dict[str, Any]:
         """Every unit's images, best first."""
@@ -180,6 +184,14 @@ class TopImages:
                 for unit, row in enumerate(zip(self.values, self.images, self.places, strict=True))
             ],
         }
+
+
+def _text(state: dict[str, Any]) -> str:
+    return json.dumps(state, ensure_ascii=True, separators=(",", ":"))
+
+
+def _sum(state: dict[str, Any]) -> str:
+    return hashlib.sha256(_text(state).encode()).hexdigest()
 
 
 def shard_of(names: list[T], shard: tuple[int, int] | None) -> list[T]:

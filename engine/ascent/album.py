@@ -1,8 +1,9 @@
 """A folder of finished units that outlives the process: what is in it is not computed again.
 
 Every finished unit is a PNG of its picture, one of its start, and a line in ``units.jsonl``, written in that order;
-a line that a killed process left half-written is ignored, and so is one whose pictures are missing or damaged. The
-first line says what the pictures are a function of: a folder of other settings is refused, not mixed up or overwritten.
+a line that a killed process left half-written is ignored, and so is one that does not have the sha256 that it states,
+of itself and its pictures. The first line says what the pictures are a function of: a folder of other settings is
+refused, not mixed up or overwritten.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import numpy as np
 
 from ...errors import ConvscopeError, UsageError
 from ..graph.graph import Graph
-from ..render.artifacts import append_line, save_png, to_json, write_text
+from ..render.artifacts import append_line, read_regular, save_png, to_json, write_bytes
 from .results import DEAD, OK, WEAK, UnitResult, tile
 from .settings import Settings
 
 MANIFEST = "units.jsonl"
+_FOLDERS = ("starts", "transparent", "strips")
+OWN = ("strip", "alpha", "sha256")  # of a line: what the album alone needs
 _SUMMARIES = ("grid.png", "result.json", "index.html")
 
 
@@ -52,11 +55,15 @@ class Album:
 
     def add(self, result: UnitResult) -> None:
         """Keeps a finished unit."""
+        for inner in _FOLDERS:
+            if (self.folder / inner).is_symlink():
+                raise UsageError(f"{self.folder / inner} is a link, and what it leads to is not written; remove it")
         if self._replaces:
             self._clear()
             self._replaces = False
         if self._fresh:
-            write_text(self._manifest, to_json({"identity": self.identity}, indent=None) + "\n")
+            head = to_json({"identity": self.identity}, indent=None) + "\n"
+            write_bytes(self._manifest, head.encode(), durable=True)
             self._fresh = False
         name = self.file(result.unit)
         text = {**self.labels, "unit": str(result.unit), "status": f"{result.status}: {result.reason}"}
@@ -67,6 +74,7 @@ class Album:
         for i, one in enumerate(result.strip):
             save_png(self.folder / "strips" / f"{Path(name).stem}-{i}.png", one)
         record = {**result.to_json(name), "strip": len(result.strip), "alpha": result.alpha is not None}
+        record["sha256"] = self._sum(record)
         append_line(self._manifest, to_json(record, indent=None))
         self.records[result.unit] = record
 
@@ -114,20 +122,31 @@ class Album:
                 self.records[record["unit"]] = record
         whole = [to_json(head, indent=None), *(to_json(r, indent=None) for r in self.records.values())]
         if len(whole) != len(lines) or not lines[-1].endswith("\n"):
-            write_text(self._manifest, "\n".join(whole) + "\n")
+            write_bytes(self._manifest, ("\n".join(whole) + "\n").encode(), durable=True)
 
     def _lines(self) -> list[str]:
         try:
-            text = self._manifest.read_bytes().decode("utf-8", errors="replace")
+            text = read_regular(self._manifest).decode("utf-8", errors="replace")
         except OSError as exc:
             raise ConvscopeError(f"cannot read {self._manifest}: {exc.strerror or exc}") from exc
         return re.findall(r"[^\n]*\n|[^\n]+", text)
 
     def _is_whole(self, record: Mapping[str, Any]) -> bool:
-        """Whether a line is one that `add` wrote and its pictures can be read."""
+        """Whether a line and its pictures are as `add` wrote them."""
         if not _is_record(record) or record.get("file") != self.file(record["unit"]):
             return False
-        return all(map(_opens, self._paths(record)))
+        try:
+            return record.get("sha256") == self._sum(record)
+        except OSError:  # a picture is missing, or a pipe
+            return False
+
+    def _sum(self, record: Mapping[str, Any]) -> str:
+        """The sha256 of a line, without its own, and of its pictures."""
+        words = {key: value for key, value in record.items() if key != "sha256"}
+        found = hashlib.sha256(to_json(words, indent=None).encode())
+        for path in self._paths(record):
+            found.update(hashlib.sha256(read_regular(path)).digest())
+        return found.hexdigest()
 
     def _paths(self, record: Mapping[str, Any]) -> Iterator[Path]:
         name = self.file(record["unit"])
@@ -205,17 +224,6 @@ def _of_strip(name: str) -> str:
     """The picture's name of the unit that a picture on the way is of."""
     found = re.fullmatch(r"(.+)-[0-9]+\.png", name)
     return f"{found[1]}.png" if found else ""
-
-
-def _opens(path: Path) -> bool:
-    """Whether a picture can be read to its end."""
-    from PIL import Image
-
-    try:
-        _read_png(path)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):  # what Pillow raises
-        return False
-    return True
 
 
 def _remove(folder: Path, wanted: Callable[[str], bool]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.nn import Module
 
 from ...errors import UsageError
 from ..graph.graph import Graph
@@ -17,6 +16,7 @@ from ..record import Record
 from .making import made, open_album
 from .many import OnProgress, Studio
 from .network import unit_layer
+from .recipe.algebra import is_objective
 from .recipe.objectives import Objective, Place, Taps
 from .recipe.presets import AUTO, Noise, Preset
 from .results import AscentResult, UnitResult
@@ -93,7 +93,7 @@ def filters(
             folder that holds units of other settings.
         RefusedInput: the model gives NaN.
     """
-    if isinstance(layer, Objective) or (callable(layer) and not isinstance(layer, Module)):
+    if is_objective(layer):
         from .ascend import of_objective
 
         if negative or alpha or (units, top, position, neuron, photos, noise, folder) != (None,) * 7:

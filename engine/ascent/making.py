@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .album import Album, identity
+from .album import OWN, Album, identity
 from .many import OnProgress, Studio
 from .results import DEAD, UnitResult
 
@@ -45,7 +45,7 @@ class Kept(Sequence[UnitResult]):
 
     def rows(self) -> list[dict[str, Any]]:
         """Every unit's numbers as `UnitResult.to_json` gives them, without reading a picture."""
-        return [{k: v for k, v in self.album.records[u].items() if k not in ("strip", "alpha")} for u in self.units]
+        return [{k: v for k, v in self.album.records[u].items() if k not in OWN} for u in self.units]
 
     def _unit(self, unit: int) -> UnitResult:
         record = self.album.records[unit]

@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from ...errors import UsageError
 from .cut import extract
 from .heads import Head, find_head
-from .index import Index
+from .index import Index, reads
 from .layers import Layer, Shape, Source, TensorSpec
 from .preprocessing import Preprocessing
 
@@ -202,6 +202,21 @@ class Graph:
             outer = hits if "/" in pattern else [la for la in hits if not self._is_inner(la)]
             found.update(la.index for la in outer or hits or [self.layer(pattern)])
         return tuple(self.layers[i] for i in sorted(found))
+
+    def layer_inputs(self) -> dict[str, list[str]]:
+        """Tensor of each layer -> names of the layers, and of the graph's inputs, that its node reads.
+
+        A tensor that is no layer, like a shape, stands for those that it is computed from.
+        """
+        named = {spec.name: spec.name for spec in self.inputs} | {la.tensor: la.name for la in self.layers}
+        above: dict[str, list[str]] = {name: [name] for name in named}
+        found: dict[str, list[str]] = {}
+        for node in self.index.nodes:
+            from_here = list(dict.fromkeys(source for name in reads(node) for source in above.get(name, ())))
+            for name in node.output:
+                found[name] = [named[source] for source in from_here]
+                above[name] = [name] if name in named else from_here
+        return {layer.tensor: found.get(layer.tensor, []) for layer in self.layers}
 
     def _is_inner(self, layer: Layer) -> bool:
         """Whether a layer is a tensor inside another one of the framework's: ``block1_conv1/Conv``."""

@@ -76,6 +76,12 @@ def model_batch(
     return np.concatenate(rows), single
 
 
+def as_pictures(graph: Graph, x: np.ndarray) -> list[Picture]:
+    """What model input (N, C, H, W) shows, clipped to [0, 1]."""
+    shown = graph.preprocessing.denormalize(x).clip(0, 1).transpose(0, 2, 3, 1)
+    return [Picture(pixels, f"picture {i}") for i, pixels in enumerate(shown)]
+
+
 def _in_model_space(graph: Graph, images: Any) -> tuple[np.ndarray, bool]:
     values = _numpy(images) if hasattr(images, "__array__") or hasattr(images, "detach") else None
     if values is None or values.ndim not in (3, 4) or not values.size:

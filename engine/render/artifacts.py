@@ -1,8 +1,9 @@
 """Every file that convscope writes: complete under its final name, or not there at all.
 
 A file is written under a temporary name in the same folder and renamed when it is whole, so a killed
-process, a full disk or an exception leaves no half file that a later run would take for finished. The rename
-is not followed by fsync: what is covered is the death of the process, not of the machine.
+process, a full disk or an exception leaves no half file that a later run would take for finished. States and lists,
+which later runs build upon, are on the disk before they take their name, so that the death of the machine is covered
+too; pictures are not, and the lists know their sums.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 import os
 import secrets
 import socket
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,11 +34,11 @@ NO_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can tell
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well.
 
     Missing folders are made. When the block raises, the temporary file is removed and what was under the
-    final name before stays.
+    final name before stays. With ``durable`` file and name are on the disk when it ends.
 
     Raises:
         PartlyDone: the disk is full; what was finished before is kept.
@@ -47,13 +49,34 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if durable:
+            _sync(temporary)
         os.replace(temporary, path)
+        if durable:
+            _sync(path.parent)
     except OSError as exc:
         _remove(temporary)
         raise _translated(exc, path, temporary) from exc
     except BaseException:  # Ctrl-C too must leave no temporary file
         _remove(temporary)
         raise
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or a folder's names, are on the disk; some systems open no folders."""
+    with suppress(PermissionError, IsADirectoryError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """A file's bytes; a pipe or device, whose reader may wait for ever, is an OSError."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return Path(path).read_bytes()
 
 
 def sweep(folder: str | os.PathLike[str]) -> None:
@@ -108,9 +131,9 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
                 one.rmdir()
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Writes ``data``; returns the path."""
-    with atomic(path) as temporary:
+def write_bytes(path: str | os.PathLike[str], data: bytes, durable: bool = False) -> Path:
+    """Writes ``data``; returns the path. ``durable`` as for `atomic`."""
+    with atomic(path, durable) as temporary:
         temporary.write_bytes(data)
     return Path(path)
 
@@ -238,7 +261,7 @@ def save_npy(path: str | os.PathLike[str], array: np.ndarray) -> Path:
     return Path(path)
 
 
-def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> Path:
+def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], durable: bool = False) -> Path:
     """Writes named arrays as an uncompressed .npz (no pickles), the same bytes for the same arrays.
 
     Not by np.savez: it takes names as keyword arguments, so a layer called "file" would break it, and it

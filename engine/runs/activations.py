@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import UsageError
-from ..activations.stream import Batch, activations
+from ..activations.stream import Batch, activations, of_input
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import parse_units
 from ..pages.template import data_uri, render_page
-from ..pictures.given import sources
+from ..pictures.given import as_pictures, model_batch, sources
 from ..pictures.read import Picture, read_image
 from ..record import Record, write
 from ..render import colormaps
@@ -46,9 +46,10 @@ class Options:
         grids: draw the grids.
         batch: pictures per pass.
         device: "auto", "cpu" or "cuda[:n]".
+        preprocessed: the pictures are an array or tensor (N, C, H, W) in model space.
     """
 
-    layer: str | None = None
+    layer: str | Sequence[str] | None = None
     units: str = "all"
     scale: str = "lecture"
     colormap: str = "viridis"
@@ -57,6 +58,7 @@ class Options:
     grids: bool = True
     batch: int = 8
     device: str = "auto"
+    preprocessed: bool = False
 
     def check(self) -> None:
         """Raises UsageError for a scale or colormap that is none."""
@@ -66,13 +68,39 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Activated(Result):
-    """The result of `run`.
+    """The result of `run`: layer name -> array, where the arrays are in memory.
 
     Attributes:
         saved: the file or folder of the arrays, where they were asked for.
+        values: layer name -> (N, C, H, W) or (N, C) float32, of the units asked for; empty where there is a folder.
     """
 
     saved: Path | None = None
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __getitem__(self, layer: str) -> np.ndarray:
+        """The values of one layer.
+
+        Raises:
+            UsageError: it was not asked for, or the arrays went into the folder.
+        """
+        if layer in self.values:
+            return self.values[layer]
+        if not self.values:
+            raise UsageError(
+                f"the arrays are not in memory but in {self.saved or 'no file: add save'}; leave folder out"
+            )
+        raise UsageError(f"layer '{layer}' was not asked for; there are {', '.join(self.values)}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def keys(self) -> Iterable[str]:
+        """Names of the layers, so that ``dict(result)`` is the arrays."""
+        return self.values.keys()
 
 
 def run(
@@ -91,7 +119,7 @@ def run(
         images: pictures, as for `given.sources`.
         options: default feature maps throughout.
         folder: writes a grid per picture and layer, ``result.json`` and ``index.html`` there, and with ``save`` the
-            arrays. None writes nothing; arrays in memory are what `activations.stream.activations` is for.
+            arrays. None writes nothing and keeps the arrays in the result.
         command: what the record says made it.
         on_event: told of every picture, and of pictures left out.
 
@@ -100,13 +128,16 @@ def run(
     """
     options = options or Options()
     options.check()
-    pictures, _ = sources(images, graph.channels)
     job = _Run(graph, options, chosen_layers(graph, options.layer, on_event), folder, on_event)
     with locked(folder):
+        if options.preprocessed:
+            x, _ = model_batch(graph, images, preprocessed=True)
+            return job.run(as_pictures(graph, x), Record.of(graph, command), x)
+        pictures, _ = sources(images, graph.channels)
         return job.run(pictures, Record.of(graph, command))
 
 
-def chosen_layers(graph: Graph, patterns: str | None, on_event: OnEvent = ignore) -> Sequence[Layer]:
+def chosen_layers(graph: Graph, patterns: str | Sequence[str] | None, on_event: OnEvent = ignore) -> Sequence[Layer]:
     """The asked layers, or feature maps from the first to the last where none are asked for.
 
     Raises:
@@ -124,7 +155,7 @@ def chosen_layers(graph: Graph, patterns: str | None, on_event: OnEvent = ignore
     return maps
 
 
-def with_units(graph: Graph, patterns: str) -> Sequence[Layer]:
+def with_units(graph: Graph, patterns: str | Sequence[str]) -> Sequence[Layer]:
     """The layers of names and globs; raises UsageError where one has no units."""
     found = graph.match(patterns)
     without = [la.name for la in found if la.channels is None]
@@ -156,9 +187,11 @@ class _Run:
         self.images: list[dict[str, Any]] = []
         self.shown: list[dict[str, Any]] = []  # of the page
         self.names: set[str] = set()
+        self.arrays: dict[str, list[np.ndarray]] = {}
         self.kept = {la.name: self._saved_units(la) for la in layers}
 
-    def run(self, pictures: Sequence[Path | Picture], record: Record) -> Activated:
+    def run(self, pictures: Sequence[Path | Picture], record: Record, x: np.ndarray | None = None) -> Activated:
+        """Goes through the pictures, or through model input ``x`` that shows them."""
         saved = None
         if self.options.save is not None and self.folder is not None:
             saved = self.folder / f"activations.{self.options.save}"
@@ -168,14 +201,7 @@ class _Run:
             if saved is not None:
                 store = stack.enter_context(open_store(saved, self.options.save or ""))
             self.on_event(Progress("activations", 0, len(pictures), "images"))
-            for part in activations(
-                self.graph,
-                pictures,
-                self.layers,
-                batch=min(self.options.batch, len(pictures)),
-                device=self.options.device,
-                failed=self.failures,
-            ):
+            for part in self._parts(pictures, x):
                 self._add(part, store, given, record)
                 done = len(self.images) + len(self.failures.rows)
                 self.on_event(Progress("activations", done, len(pictures), "images"))
@@ -189,7 +215,15 @@ class _Run:
             },
             self.failures.rows,
         )
-        return Activated(content, self._write(content, record), saved)
+        arrays = {name: np.concatenate(parts) for name, parts in self.arrays.items()}
+        return Activated(content, self._write(content, record), saved, arrays)
+
+    def _parts(self, pictures: Sequence[Path | Picture], x: np.ndarray | None) -> Iterator[Batch]:
+        size, device = min(self.options.batch, len(pictures)), self.options.device
+        if x is not None:
+            names = [Path(p.path) for p in pictures if isinstance(p, Picture)]
+            return of_input(self.graph, x, names, self.layers, batch=size, device=device)
+        return activations(self.graph, pictures, self.layers, batch=size, device=device, failed=self.failures)
 
     def _saved_units(self, layer: Layer) -> list[int] | None:
         """The units of a layer's saved array, None for all; refuses units that the layer lacks."""
@@ -197,8 +231,12 @@ class _Run:
         return list(asked.indices) if len(asked.indices) < (layer.channels or 0) else None
 
     def _add(self, part: Batch, store: Store | None, given: Mapping[str, Picture], record: Record) -> None:
+        asked = {n: v if (u := self.kept[n]) is None else v[:, u] for n, v in part.values.items()}
         if store is not None:
-            store.append({n: v if (u := self.kept[n]) is None else v[:, u] for n, v in part.values.items()})
+            store.append(asked)
+        if self.folder is None:
+            for name, values in asked.items():
+                self.arrays.setdefault(name, []).append(values)
         for index, path in enumerate(part.paths):
             into = unique(path.stem, self.names)
             drawn = [self._layer(la, part.values[la.name][index], into, record) for la in self.layers]

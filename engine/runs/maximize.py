@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..ascent.maximize import find_classes, logits_layer, maximize
+from ..ascent.maximize import find, find_classes, logits_layer, maximize
 from ..ascent.results import AscentResult
 from ..graph.graph import Graph
 from ..record import Record
@@ -31,7 +32,7 @@ class Maximized(Result):
 
 def run(
     graph: Graph,
-    classes: str,
+    classes: str | int | Sequence[str | int],
     options: Options | None = None,
     folder: Path | None = None,
     *,
@@ -42,7 +43,8 @@ def run(
 
     Args:
         graph: from `convscope.load`.
-        classes: names or indices with commas, ``all``, or ``top:16`` for the classes that can be raised most.
+        classes: names or indices with commas, ``all``, or ``top:16`` for the classes that can be raised most; or a
+            number, or a list of names and numbers.
         options: as for `filters`; ``start``, ``noise`` and ``neuron`` do not apply.
         folder, command, on_event: as for `filters.run`.
 
@@ -52,9 +54,15 @@ def run(
     """
     options = options or Options()
     options.check()
-    indices, top = find_classes(graph, classes)
+    indices, top = _asked(graph, classes)
     record = Record.of(graph, command)
     with locked(folder):
         wall = Wall(logits_layer(graph).name, indices, options, folder, record, "classes", on_event)
         result = wall.make(partial(maximize, graph, indices, **options.of_ascent(), top=top))
     return Maximized(content(result), None if folder is None else folder / "index.html", result)
+
+
+def _asked(graph: Graph, classes: str | int | Sequence[str | int]) -> tuple[Sequence[int], int | None]:
+    if isinstance(classes, str):
+        return find_classes(graph, classes)
+    return [find(graph, one) for one in ([classes] if isinstance(classes, int) else classes)], None

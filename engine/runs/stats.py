@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import DamagedState, UsageError
 from ..activations.folder_pass import identity
 from ..activations.statistics import UnitStatistics, histogram_picture, restore_states, save_states
 from ..graph.graph import Graph
@@ -18,7 +18,7 @@ from ..graph.layers import Layer
 from ..pages.gallery import Item, pictures_page
 from ..record import Record, write
 from ..render.artifacts import write_text
-from .events import OnEvent, ignore
+from .events import Note, OnEvent, ignore
 from .folder import locked
 from .images import Failures
 from .passes import named_pictures, remaining, see
@@ -89,7 +89,10 @@ def run(
         file = None if folder is None else folder / _STATE
         done, states = set[str](), [UnitStatistics.empty(la) for la in layers]
         if file is not None and file.is_file() and not options.force:
-            done, states = restore_states(file, whose, layers)
+            try:
+                done, states = restore_states(file, whose, layers)
+            except DamagedState:
+                on_event(Note(f"{file} is damaged; its pictures are measured again"))
         todo = remaining(pictures, done, list(pictures), on_event)
 
         def add(names: list[str], outputs: dict[str, np.ndarray]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import DamagedState, UsageError
 from ..activations.folder_pass import identity
-from ..activations.top_pictures import rows, strips
+from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
 from ..graph.graph import Graph
 from ..graph.layers import Layer
@@ -166,7 +166,11 @@ class _Run:
             if self.options.force:
                 file.unlink(missing_ok=True)
             elif file.is_file():
-                earlier = TopImages.restore(file)
+                try:
+                    earlier = TopImages.restore(file)
+                except DamagedState:
+                    self.on_event(Note(f"{file} is damaged; its pictures are seen again"))
+                    continue
                 if (earlier.identity, earlier.k) != (found.identity, found.k):
                     raise UsageError(
                         f"'{file}' was made with another model, preprocessing, size or k; choose another -o, or --force"
@@ -186,8 +190,9 @@ class _Run:
         entries: list[dict[str, Any]] = []
         cards: list[dict[str, Any]] = []
         room = PAGE_UNITS
-        for layer, state in zip(self.layers, states, strict=True):
-            units = rows(self.graph, layer, state, self._shown(layer, state))
+        found = [(la, rows(self.graph, la, s, self._shown(la, s))) for la, s in zip(self.layers, states, strict=True)]
+        add_fields(self.graph, found, pictures, self.options.device)
+        for (layer, units), state in zip(found, states, strict=True):
             if self.folder is not None:
                 cards.append({"layer": layer.name, "units": self._strips(layer, units, pictures, room, record)})
                 room -= len(cards[-1]["units"])
@@ -223,6 +228,7 @@ class _Run:
         assert self.folder is not None
         into = f"{layer.index:04d}-{unique(layer.name, set())}"
         sheets = strips(self.graph, units, pictures, self._cutting(layer, units))
+        fields = strips(self.graph, units[: max(room, 0)], pictures, field=True)
         cards: list[dict[str, Any]] = []
         for unit in units:
             sheet = sheets.get(unit["unit"])
@@ -230,8 +236,9 @@ class _Run:
             if sheet is not None:
                 save_png(self.folder / unit["file"], sheet, record.png_text(layer=layer.name, unit=unit["unit"]))
             if len(cards) < room:
-                picture = None if sheet is None else data_uri(sheet, longest=72 * max(len(unit["top"]), 1), quality=75)
-                cards.append({**unit, "name": _class_name(self.graph, layer, unit["unit"]), "picture": picture})
+                name = _class_name(self.graph, layer, unit["unit"])
+                shown = {"picture": _embedded(sheet), "field": _embedded(fields.get(unit["unit"]))}
+                cards.append({**unit, "name": name, **shown})
         return cards
 
     def _cutting(self, layer: Layer, units: Sequence[dict[str, Any]]) -> Callable[[], None]:
@@ -262,6 +269,11 @@ class _Run:
         assert self.folder is not None
         with atomic(self.folder / "result.parquet") as temporary:
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_flat(entries), schema), temporary)
+
+
+def _embedded(sheet: np.ndarray | None) -> str | None:
+    """A strip for the page, three quarters of its size."""
+    return None if sheet is None else data_uri(sheet, longest=sheet.shape[1] * 3 // 4, quality=75)
 
 
 def _flat(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

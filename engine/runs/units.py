@@ -44,7 +44,7 @@ class Options:
     """
 
     preset: str | Preset = "convscope"
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     steps: int | None = None
     seed: int = 0
     start: np.ndarray | None = None

@@ -27,17 +27,30 @@ def test_the_package_list_is_the_tree() -> None:
         assert (ROOT.joinpath(*package.split(".")[1:]) / "__init__.py").exists(), f"{package} has no __init__.py"
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    folder = tmp_path_factory.mktemp("wheel")
-    # From a copy: a build leaves build/ and *.egg-info behind, and a later wheel would take old files from there.
-    copy = folder / "source"
+def copied(copy: Path) -> Path:
+    """The sources alone: a build leaves folders behind, from which a later wheel would take old files."""
     junk = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "__init__.py", "errors.py", "py.typed"):
-        copy.mkdir(exist_ok=True)
+    copy.mkdir(exist_ok=True, parents=True)
+    for name in (
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "__init__.py",
+        "errors.py",
+        "face.py",
+        "__main__.py",
+        "py.typed",
+    ):
         shutil.copy(ROOT / name, copy / name)
     for name in FOLDERS:
         shutil.copytree(ROOT / name, copy / name, ignore=junk)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = copied(folder / "source")
     command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--quiet", "-w", str(folder)]
     subprocess.run([*command, str(copy)], check=True, capture_output=True, timeout=120)
     return zipfile.ZipFile(next(folder.glob("convscope-*.whl")))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convscope.engine.activations.fields import effective_box, window
+from convscope.engine.activations.fields import effective_box, spotlight, window
 from convscope.engine.pictures.crops import input_box
 
 from .atlas.places import network
@@ -43,3 +43,15 @@ def test_it_never_leaves_what_the_unit_sees(seed: int) -> None:
 
 def test_a_layer_without_maps_sees_the_whole_picture() -> None:
     assert effective_box(GRAPH, GRAPH.layer("fc"), np.zeros((1, 1)), 0, 0) == (0, 0, 16, 16)
+
+
+def test_the_surroundings_of_a_field_are_darkened_and_the_field_is_not() -> None:
+    pixels = np.full((32, 32, 3), 0.5, np.float32)
+    shown = spotlight(GRAPH, pixels, (6, 6, 10, 10), 96)
+    assert shown.shape[0] == shown.shape[1]
+    middle = shown.shape[0] // 2
+    assert np.allclose(shown[middle, middle], 0.5, atol=1e-3)
+    assert np.allclose(shown[0, 0], 0.2, atol=1e-3)
+    bright = float((shown[..., 0] > 0.4).mean())
+    frame = window(GRAPH, (6, 6, 10, 10))
+    assert abs(bright - 16 / ((frame[2] - frame[0]) * (frame[3] - frame[1]))) < 0.08

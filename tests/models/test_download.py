@@ -127,7 +127,7 @@ def test_two_at_once_fetch_once(server: ThreadingHTTPServer, tmp_path: Path) -> 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: download(url(server, "file"), target, SUM), range(4)))
     assert len(server.ranges) == 1  # type: ignore[attr-defined]
-    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.stamp"]
 
 
 def test_a_missing_file_and_an_absent_server_are_one_line(server: ThreadingHTTPServer, tmp_path: Path) -> None:
@@ -146,3 +146,26 @@ def test_only_https_leaves_this_machine(tmp_path: Path, bad: str) -> None:
 def test_the_cache_folder_is_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
+
+
+def test_a_file_that_changed_after_it_was_verified_is_fetched_again(
+    server: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    target = tmp_path / "model.onnx"
+    download(url(server, "file"), target, SUM)
+    whole = target.read_bytes()
+    target.write_bytes(whole[:-1])
+    assert download(url(server, "file"), target, SUM).read_bytes() == whole
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.part"])
+def test_nothing_is_written_through_a_link_or_over_a_folder(kind: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    if kind == "link":
+        (tmp_path / name).symlink_to(tmp_path / "precious")
+    else:
+        (tmp_path / name).mkdir()
+    with pytest.raises(RefusedInput, match="is no plain file"):
+        download("http://localhost:1/file", tmp_path / "model.onnx", SUM)
+    assert (tmp_path / "precious").read_bytes() == b"precious"

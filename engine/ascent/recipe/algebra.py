@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 from ....errors import ConvscopeError, UsageError
 from ...graph.graph import Graph
 from ...graph.layers import Layer
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 Tensors = Mapping[str, Tensor]
 Place = Layer | str | int | torch.nn.Module  # what names a layer
@@ -125,6 +129,11 @@ def objective(graph: Graph, wanted: Objective | Callable[[Taps], Tensor]) -> Obj
     if not found.tensors:
         raise UsageError(f"the objective {found.label} reads no layer: it is the same for every picture")
     return found
+
+
+def is_objective(value: object) -> TypeIs[Objective | Callable[[Taps], Tensor]]:
+    """Whether ``value`` says by itself what is maximized: an `Objective`, or a function of the taps."""
+    return isinstance(value, Objective) or (callable(value) and not isinstance(value, torch.nn.Module | Layer))
 
 
 def place(graph: Graph, key: Place) -> Layer:

@@ -1,0 +1,688 @@
+"""Every verb of the command line as a function: the same words, the same defaults, results as objects.
+
+Each takes a `Graph` from `load`, or what `load` takes, and pictures as people hold them. With ``folder`` it writes what
+the command writes there, resumes what an earlier call left, and gives the same result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from .engine.graph.graph import Graph
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from .adapters.verify import Verification
+    from .engine.ascent.recipe.objectives import Objective, Place, Taps
+    from .engine.ascent.recipe.presets import Noise, Preset
+    from .engine.ascent.results import AscentResult
+    from .engine.compare.result import Comparison
+    from .engine.runs.activations import Activated
+    from .engine.runs.attack import Attacked
+    from .engine.runs.events import OnEvent
+    from .engine.runs.result import Result
+    from .engine.runs.stats import Measured
+    from .engine.runs.top import TopResult
+    from .engine.runs.weights import Weights
+
+Folder = str | os.PathLike[str] | None
+
+
+def _graph(model: Any) -> Graph:
+    if isinstance(model, Graph):
+        return model
+    from .models.load import load
+
+    return load(model)
+
+
+def _folder(folder: Folder) -> Path | None:
+    return None if folder is None else Path(folder)
+
+
+def _silent(_: Any) -> None:
+    """Nobody listens."""
+
+
+def _names(layer: Any) -> Any:
+    """One layer or several as the runs take them: text with globs and commas, or a list of names."""
+    if layer is None or isinstance(layer, str):
+        return layer
+    if isinstance(layer, (list, tuple)):
+        return [_name(one) for one in layer]
+    return [_name(layer)]
+
+
+def _name(layer: Any) -> str:
+    return str(getattr(layer, "name", layer))
+
+
+def _pixels(graph: Graph, picture: Any) -> np.ndarray:
+    from .engine.runs.photograph import read_photo
+
+    return read_photo(picture, graph).pixels
+
+
+# --- See -------------------------------------------------------------------------------------------------------------
+
+
+@overload
+def filters(
+    graph: Any,
+    layer: Place | Objective | Callable[[Taps], Tensor],
+    units: str | int | Sequence[int] = ...,
+    *,
+    preset: str | Preset = ...,
+    size: int | tuple[int, int] | None = ...,
+    steps: int | None = ...,
+    seed: int = ...,
+    tuning: Mapping[str, float] | None = ...,
+    start: Any = ...,
+    noise: Noise | None = ...,
+    neuron: bool | None = ...,
+    batch: int | str = ...,
+    strip: int = ...,
+    negative: bool = ...,
+    alpha: bool = ...,
+    animate: bool = ...,
+    diversity: int | None = ...,
+    precision: str = ...,
+    columns: int | None = ...,
+    margin: int = ...,
+    live: bool = ...,
+    force: bool = ...,
+    folder: Folder = ...,
+    device: str = ...,
+    on_event: OnEvent = ...,
+) -> AscentResult: ...
+
+
+@overload
+def filters(
+    graph: Any,
+    layer: list[Place] | tuple[Place, ...],
+    units: str | int | Sequence[int] = ...,
+    *,
+    preset: str | Preset = ...,
+    size: int | tuple[int, int] | None = ...,
+    steps: int | None = ...,
+    seed: int = ...,
+    tuning: Mapping[str, float] | None = ...,
+    start: Any = ...,
+    noise: Noise | None = ...,
+    neuron: bool | None = ...,
+    batch: int | str = ...,
+    strip: int = ...,
+    negative: bool = ...,
+    alpha: bool = ...,
+    animate: bool = ...,
+    diversity: int | None = ...,
+    precision: str = ...,
+    columns: int | None = ...,
+    margin: int = ...,
+    live: bool = ...,
+    force: bool = ...,
+    folder: Folder = ...,
+    device: str = ...,
+    on_event: OnEvent = ...,
+) -> list[AscentResult]: ...
+
+
+def filters(
+    graph: Any,
+    layer: Any,
+    units: str | int | Sequence[int] = "all",
+    *,
+    preset: str | Preset = "convscope",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    tuning: Mapping[str, float] | None = None,
+    start: Any = None,
+    noise: Noise | None = None,
+    neuron: bool | None = None,
+    batch: int | str = "auto",
+    strip: int = 0,
+    negative: bool = False,
+    alpha: bool = False,
+    animate: bool = False,
+    diversity: int | None = None,
+    precision: str = "auto",
+    columns: int | None = None,
+    margin: int = 2,
+    live: bool = False,
+    force: bool = False,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> Any:
+    """What units respond to most: pictures made by gradient ascent.
+
+    A unit's picture is a pure function of the graph, the unit, the preset, the size, the steps and the seed: neither
+    batch nor company changes a byte of it on one machine.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        layer: one layer, as `Graph.layer` takes it; a list of them; or an objective (`objectives`) or a function of the
+            tapped tensors, and then there is one picture, which maximizes it.
+        units: ``all``, ``0-63,70``, ``top:36`` for the strongest 36, or numbers.
+        preset: a name, or a `Preset`; the default suits the layer.
+        size: side of the pictures in pixels, or (height, width).
+        steps, seed: of the ascent.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        start: a picture to start from; see `given.sources`.
+        noise: pixel noise to start from.
+        neuron: maximize the middle of the map (True) or its mean (False).
+        batch: pictures at once, or "auto".
+        strip: how many pictures on the way to keep.
+        negative: what inhibits the units instead.
+        alpha: with transparency: what the ascent did not care for is left out.
+        animate: in ``folder``, an animation of each unit's ascent beside its picture.
+        diversity: so many pictures of one unit, each of which excites it in another way.
+        precision: of gradients, "auto", "bfloat16" or "float32".
+        columns, margin: of the grid in ``folder``.
+        live: keep the page up to date while it is filled.
+        force: begin anew in a folder that holds something else.
+        folder: one PNG per unit, ``grid.png``, ``result.json`` and ``index.html``; the same call goes on where an
+            earlier one stopped.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of steps, units and verdicts (`engine.runs.events`).
+
+    Returns:
+        The pictures of the layer's units with their verdicts; for a list of layers, a list.
+
+    Raises:
+        UsageError: wrong use. RefusedInput: the model gives NaN.
+    """
+    from .engine.ascent.filters import filters as of_objective
+    from .engine.ascent.recipe.algebra import is_objective
+    from .engine.runs import filters as run
+
+    found = _graph(graph)
+    begin = None if start is None else _pixels(found, start)
+    if is_objective(layer):
+        return of_objective(
+            found, layer, preset=preset, size=size, steps=steps, seed=seed, start=begin, strip=strip, tuning=tuning,
+            device=device,
+        )  # fmt: skip
+    options = run.Options(
+        preset=preset, size=size, steps=steps, seed=seed, start=begin, noise=noise, neuron=neuron, strip=strip,
+        negative=negative, alpha=alpha, animate=animate, batch=batch, precision=precision, device=device,
+        tuning=tuning or {}, columns=columns, margin=margin, live=live, force=force,
+    )  # fmt: skip
+    asked = [units] if isinstance(units, int) else units
+    if diversity is not None:
+        from .engine.runs import facets
+
+        made = facets.run(found, layer, asked, diversity, options, _folder(folder), on_event=on_event).facets
+        assert made is not None
+        return made
+    several = isinstance(layer, (list, tuple))
+    result = run.run(found, layer, asked, options, _folder(folder), on_event=on_event)
+    return list(result.layers) if several else result.layers[0]
+
+
+def maximize(
+    graph: Any,
+    classes: str | int | Sequence[str | int],
+    *,
+    preset: str | Preset = "convscope",
+    size: int | tuple[int, int] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    tuning: Mapping[str, float] | None = None,
+    batch: int | str = "auto",
+    strip: int = 0,
+    negative: bool = False,
+    alpha: bool = False,
+    animate: bool = False,
+    precision: str = "auto",
+    columns: int | None = None,
+    margin: int = 2,
+    live: bool = False,
+    force: bool = False,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> AscentResult:
+    """What classes look like to the network: pictures that raise their logits most.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        classes: names or numbers, one or several; ``all``, or ``top:16``.
+        preset, size, steps, seed, tuning, batch, strip, negative, alpha, animate, precision, columns, margin, live,
+            force, folder, device, on_event: as for `filters`.
+
+    Raises:
+        UsageError: an unknown class, or a model without classes. RefusedInput: the model gives NaN.
+    """
+    from .engine.runs import maximize as run
+
+    options = run.Options(
+        preset=preset, size=size, steps=steps, seed=seed, strip=strip, negative=negative, alpha=alpha, animate=animate,
+        batch=batch, precision=precision, device=device, tuning=tuning or {}, columns=columns, margin=margin, live=live,
+        force=force,
+    )  # fmt: skip
+    result = run.run(_graph(graph), classes, options, _folder(folder), on_event=on_event)
+    assert result.classes is not None
+    return result.classes
+
+
+def dream(
+    graph: Any,
+    image: Any,
+    layer: Place,
+    units: str | int | Sequence[int] = "all",
+    *,
+    preset: str | Preset = "dream",
+    size: int = 384,
+    steps: int | None = None,
+    seed: int = 0,
+    tuning: Mapping[str, float] | None = None,
+    strip: int = 0,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> AscentResult:
+    """A photograph changed towards what a layer, or some of its units, see in it (DeepDream, Mordvintsev et al. 2015).
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        image: one picture, as for `given.sources`.
+        layer, units: whose activations grow.
+        preset, steps, seed, tuning, strip, device, on_event: as for `filters`.
+        size: the longer side of the dream, pixels.
+        folder: writes ``dream.png``, ``before.png``, ``result.json`` and ``index.html``.
+
+    Raises:
+        UsageError: wrong use. RefusedInput: the picture cannot be read.
+    """
+    from .engine.runs import dream as run
+
+    asked = [units] if isinstance(units, int) else units
+    options = run.Options(
+        preset=preset, size=size, steps=steps, seed=seed, strip=strip, device=device, tuning=tuning or {}
+    )
+    result = run.run(_graph(graph), image, layer, asked, options, _folder(folder), on_event=on_event)
+    assert result.picture is not None
+    return result.picture
+
+
+def invert(
+    graph: Any,
+    image: Any,
+    layer: Place,
+    *,
+    gain: float = 1.0,
+    size: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    tuning: Mapping[str, float] | None = None,
+    strip: int = 0,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> AscentResult:
+    """The picture that a layer cannot tell from a photograph (Mahendran and Vedaldi 2015, arXiv:1412.0035).
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        image: one picture, as for `given.sources`.
+        layer: whose values are matched.
+        gain: above 1 the values are asked for so many times larger: a caricature.
+        size, steps, seed, tuning, strip, device, on_event: as for `filters`.
+        folder: writes ``inverted.png``, ``before.png``, ``result.json`` and ``index.html``.
+
+    Raises:
+        UsageError: wrong use. RefusedInput: the picture cannot be read.
+    """
+    from .engine.runs import invert as run
+
+    options = run.Options(gain=gain, size=size, steps=steps, seed=seed, strip=strip, device=device, tuning=tuning or {})
+    result = run.run(_graph(graph), image, layer, options, _folder(folder), on_event=on_event)
+    assert result.picture is not None
+    return result.picture
+
+
+def activations(
+    graph: Any,
+    images: Any,
+    layer: Any = None,
+    units: str = "all",
+    *,
+    scale: str = "lecture",
+    colormap: str = "viridis",
+    per_row: int = 16,
+    save: str | None = None,
+    grids: bool = True,
+    batch: int = 8,
+    preprocessed: bool = False,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> Activated:
+    """What layers compute on pictures, on ONNX Runtime.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        images: pictures, as for `given.sources`; with ``preprocessed`` an array or tensor (N, C, H, W) in model space.
+        layer: one or several, by name, glob or number; default feature maps from the first to the last.
+        units: ``all``, ``0-63,70``, or ``top:N`` in each picture.
+        scale, colormap, per_row: of the grids.
+        save: "npz" or "zarr" writes the arrays into ``folder``.
+        grids: draw the grids into ``folder``.
+        batch: pictures per pass.
+        preprocessed: ``images`` is model input already.
+        folder: writes grids, ``result.json`` and ``index.html``; the arrays are then on disk (``save``) and not in
+            memory, so that a folder of any size can be gone through.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of every picture, and of pictures left out.
+
+    Returns:
+        A mapping from layer names to arrays (N, C, H, W) or (N, C), float32, where there is no folder; what a torch
+        hook or ``keras.Model(inputs, outputs)`` gives.
+
+    Raises:
+        UsageError: an unknown layer, or one without units. RefusedInput: no picture could be read.
+
+    Example:
+        >>> convscope.activations(graph, tensor, "layer1*")["layer1.0"].shape
+        (8, 64, 56, 56)
+    """
+    from .engine.runs import activations as run
+
+    found = _graph(graph)
+    options = run.Options(_names(layer), units, scale, colormap, per_row, save, grids, batch, device, preprocessed)
+    return run.run(found, images, options, _folder(folder), on_event=on_event)
+
+
+def top(
+    graph: Any,
+    images: Any,
+    layer: Any,
+    units: str = "all",
+    *,
+    k: int = 9,
+    shard: tuple[int, int] | None = None,
+    batch: int = 8,
+    force: bool = False,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> TopResult:
+    """For every unit the pictures that excite it most.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        images: pictures, as for `given.sources`; best one folder.
+        layer: one or several, by name, glob or number.
+        units: those that are shown.
+        k: pictures per unit.
+        shard: (i, n): every n-th picture from the i-th on, counted from 1; a run without one merges them.
+        batch: pictures per pass.
+        force: see all pictures again.
+        folder: keeps the state, so that the same call goes on, and gets strips of crops, numbers and a page.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of every batch, and of pictures left out.
+
+    Raises:
+        UsageError: wrong use. RefusedInput: no picture could be read.
+    """
+    from .engine.runs import top as run
+
+    options = run.Options(k=k, units=units, shard=shard, batch=batch, device=device, force=force)
+    return run.run(_graph(graph), images, _names(layer), options, _folder(folder), on_event=on_event)
+
+
+def stats(
+    graph: Any,
+    images: Any,
+    layer: Any = None,
+    *,
+    batch: int = 8,
+    force: bool = False,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> Measured:
+    """How active every unit is over pictures: which are dead, always on, alike.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        images: pictures, as for `given.sources`; best one folder.
+        layer: one or several; default every feature map.
+        batch, force, folder, device, on_event: as for `top`.
+
+    Raises:
+        UsageError: wrong use. RefusedInput: no picture could be read.
+    """
+    from .engine.runs import stats as run
+
+    options = run.Options(layer=_names(layer), batch=batch, device=device, force=force)
+    return run.run(_graph(graph), images, options, _folder(folder), on_event=on_event)
+
+
+def accent(
+    graph: Any,
+    image: Any,
+    layer: Place | None = None,
+    units: int | None = None,
+    *,
+    wanted: str | int | None = None,
+    keep: str | None = None,
+    weight: float = 4.0,
+    preset: str | Preset = "accent",
+    size: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    tuning: Mapping[str, float] | None = None,
+    strip: int = 0,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> AscentResult:
+    """A photograph in which what a unit, or a class, sees in it stands out (Hamblin et al. 2024, arXiv:2402.10039).
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        image: one picture, as for `given.sources`.
+        layer, units: the unit; or neither, and ``wanted`` is a class by name or number.
+        keep, weight: the layer in which the photograph is kept, and how much that counts.
+        preset, size, steps, seed, tuning, strip, device, on_event: as for `filters`.
+        folder: writes ``accent.png``, ``before.png``, ``result.json`` and ``index.html``.
+
+    Raises:
+        UsageError: wrong use. RefusedInput: the picture cannot be read.
+    """
+    from .engine.runs import accent as run
+
+    options = run.Options(
+        keep=keep, weight=weight, preset=preset, size=size, steps=steps, seed=seed, strip=strip, device=device,
+        tuning=tuning or {},
+    )  # fmt: skip
+    result = run.run(_graph(graph), image, layer, units, options, _folder(folder), wanted=wanted, on_event=on_event)
+    assert result.picture is not None
+    return result.picture
+
+
+# --- Look ------------------------------------------------------------------------------------------------------------
+
+
+def verify(
+    graph: Any, *, size: int | tuple[int, int] | None = None, batch: int = 2, seed: int = 0, on_event: OnEvent = _silent
+) -> Verification:
+    """Whether the graph computes what the model file computes: every tensor of both executors, gradient and source.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        size: side of the random images, or (height, width).
+        batch: random images at once.
+        seed: of the random images.
+        on_event: told of every stage.
+    """
+    from .adapters.verify import verify as run
+    from .engine.runs.events import Note
+
+    pair = (size, size) if isinstance(size, int) else size
+    return run(
+        _graph(graph), size=pair, batch=batch, seed=seed, progress=lambda stage: on_event(Note(f"comparing: {stage}"))
+    )
+
+
+def weights(
+    graph: Any,
+    layer: Any = None,
+    units: str = "all",
+    *,
+    scale: str = "filter",
+    per_row: int = 16,
+    save: bool = False,
+    folder: Folder = None,
+    on_event: OnEvent = _silent,
+) -> Weights:
+    """The filters of convolutions as arrays, numbers and pictures.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        layer: one or several; default all convolutions.
+        units: ``all``, ``0-63,70``, or ``top:N`` of the largest norm.
+        scale: "filter" or "layer".
+        per_row: filters per row of a sheet.
+        save: also write the arrays into ``folder``.
+        folder: writes the sheets, ``result.json`` and ``index.html``.
+        on_event: told of every layer.
+    """
+    from .engine.runs import weights as run
+
+    return run.run(
+        _graph(graph), run.Options(_names(layer), units, scale, per_row, save), _folder(folder), on_event=on_event
+    )
+
+
+# --- Explain ---------------------------------------------------------------------------------------------------------
+
+
+def attack(
+    graph: Any,
+    image: Any,
+    *,
+    method: str = "pixels",
+    pixels: int = 1,
+    target: str | int | None = None,
+    epsilon: float = 8 / 255,
+    steps: int = 10,
+    population: int = 400,
+    iterations: int = 100,
+    top: int = 3,
+    batch: int = 64,
+    seed: int = 0,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> Attacked:
+    """The smallest change of a picture that makes the model err.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        image: one picture, as for `given.sources`.
+        method: "pixels" (Su et al. 2017, arXiv:1710.08864), "fgsm" or "pgd".
+        pixels: how many may change.
+        target: the class to be seen; default any other.
+        epsilon, steps: of the gradient attacks.
+        population, iterations: of the search for pixels.
+        top: predictions to report.
+        batch, seed, device, on_event: as everywhere.
+        folder: writes the attacked picture, the two side by side, the values and the numbers.
+    """
+    from .engine.runs import attack as run
+
+    options = run.Options(method, pixels, target, epsilon, steps, population, iterations, top, batch, seed, device)
+    return run.run(_graph(graph), image, options, _folder(folder), on_event=on_event)
+
+
+def predict(
+    graph: Any,
+    images: Any,
+    *,
+    top: int = 3,
+    like: Any = None,
+    decoder: str | None = None,
+    output: str | None = None,
+    batch: int = 16,
+    folder: Folder = None,
+    device: str = "auto",
+    on_event: OnEvent = _silent,
+) -> Result:
+    """What the model says of pictures: classes, boxes, masks, text, values, embeddings.
+
+    ``content["images"]`` holds what ``convscope predict --json`` prints.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+        images: pictures, as for `given.sources`.
+        top: how many classes or masks of each, best first.
+        like: for embeddings: a vector, a ``.npy`` file or a picture file to compare with.
+        decoder: how to read the outputs where the default is wrong.
+        output: read this output alone.
+        batch: pictures per pass.
+        folder: writes ``result.json``, and boxes, masks and points drawn on the pictures.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of every picture, and of pictures left out.
+
+    Raises:
+        UsageError: wrong use. RefusedInput: no picture could be read.
+    """
+    from .engine.runs import predict as run
+
+    options = run.Options(top=top, batch=batch, device=device, like=like, decoder=decoder, output=output)
+    return run.run(_graph(graph), images, options, _folder(folder), on_event=on_event)
+
+
+# --- Compare ---------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    a: Any,
+    b: Any,
+    *,
+    max_rel: float = 1e-4,
+    images: Any = None,
+    layer: Any = None,
+    similarity: bool = False,
+    match: bool = False,
+    pictures: int = 8,
+    preset: str = "convscope",
+    size: int = 128,
+    steps: int | None = None,
+    seed: int = 0,
+    folder: Folder = None,
+    device: str = "cpu",
+    on_event: OnEvent = _silent,
+) -> Comparison:
+    """Whether two models are the same network, where and why they part, and which units correspond.
+
+    Args:
+        a, b: graphs, files, catalog names, live modules.
+        max_rel: largest difference, relative to a layer's largest value, that counts as equal.
+        images: files or folders that both look at; default the shipped photographs.
+        layer: of A; the table is confined to these.
+        similarity: also SVCCA, PWCCA, Procrustes and the matrix of CKA between all layers.
+        match: list every unit's counterpart; in ``folder``, matched units side by side.
+        pictures, preset, size, steps, seed: of the matched units' pictures.
+        folder: writes ``result.json`` and ``index.html``.
+        device: "cpu", "auto" or "cuda[:n]".
+        on_event: told of every stage.
+    """
+    from .engine.runs import compare as run
+
+    options = run.Options(
+        max_rel, images, _names(layer), similarity, match, pictures, preset, size, steps, seed, device
+    )
+    result = run.run(_graph(a), _graph(b), options, _folder(folder), on_event=on_event)
+    assert result.comparison is not None
+    return result.comparison

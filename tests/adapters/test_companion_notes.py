@@ -1,0 +1,48 @@
+"""Nonsense beside a model is ignored and said; it never refuses nor spoils the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convscope.adapters.load import load
+from tests import tiny
+
+GOOD = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+NONSENSE: list[dict[str, Any]] = [
+    {**GOOD, "resample": [2]},
+    {**GOOD, "image_mean": [10**400] * 3},
+    {**GOOD, "rescale_factor": 0},
+    {"mean": [0.5] * 3, "std": [0.0] * 3},
+]
+
+
+def model(folder: Path, config: dict[str, Any]) -> Path:
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.onnx").write_bytes(tiny.small_cnn().SerializeToString())
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("config", NONSENSE, ids=lambda c: next(iter(set(c) - {"image_std"}), ""))
+def test_a_config_that_makes_no_sense_is_ignored_with_a_note(config: dict[str, Any], tmp_path: Path) -> None:
+    graph = load(model(tmp_path, config), check=False)
+    assert graph.preprocessing.found == "assumed"
+    assert any("config.json beside the file states preprocessing that makes no sense" in n for n in graph.source.notes)
+
+
+def test_a_config_that_does_is_taken_without_a_note(tmp_path: Path) -> None:
+    graph = load(model(tmp_path, GOOD), check=False)
+    assert graph.preprocessing.found == "companion"
+    assert not any("makes no sense" in note for note in graph.source.notes)
+
+
+def test_another_number_of_names_than_classes_is_said(tmp_path: Path) -> None:
+    path = model(tmp_path, {})
+    classes = load(path, check=False).outputs[0].shape[-1]
+    assert classes is not None
+    notes = load(path, check=False, labels=["a"] * (classes + 1)).source.notes
+    assert any(f"{classes + 1} class names for {classes} classes" in note for note in notes)
+    assert not any("class names" in n for n in load(path, check=False, labels=["a"] * classes).source.notes)

@@ -1,0 +1,137 @@
+"""State that a power cut or a hand has changed is found and done again; nothing waits, nothing is written elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convscope.engine.activations.statistics import UnitStatistics, restore_states, save_states
+from convscope.engine.activations.topk import TopImages
+from convscope.engine.ascent.album import MANIFEST, Album
+from convscope.engine.ascent.results import OK, UnitResult
+from convscope.engine.render.artifacts import read_regular
+from convscope.errors import DamagedState, UsageError
+
+LAYER: Any = SimpleNamespace(name="conv", channels=3, index=0)
+
+
+def _top(path: Path) -> TopImages:
+    state = TopImages.empty(LAYER, 2, "whose")
+    state.add(["a.png", "b.png"], np.array([[1.0, 2, 3], [3, 2, 1]], np.float32), np.zeros((2, 3), np.int64))
+    state.save(path)
+    return state
+
+
+def _stats(path: Path) -> None:
+    save_states(path, "whose", ["a.png"], [UnitStatistics.empty(LAYER)])
+
+
+def _cut_or_flipped(data: bytes) -> list[bytes]:
+    """What a power cut leaves: nothing, parts, zeros in place of blocks; and a few flipped bits."""
+    rng = random.Random(0)
+    parts = [data[: rng.randrange(len(data))] for _ in range(20)]
+    holes = [data[:at] + bytes(min(64, len(data) - at)) + data[at + 64 :] for at in rng.sample(range(len(data)), 20)]
+    flips = [data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :] for at in rng.sample(range(len(data)), 20)]
+    return [b"", bytes(len(data)), *parts, *holes, *flips]
+
+
+def test_any_damage_to_the_state_of_stats_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    _stats(path)
+    whole = path.read_bytes()
+    restored = restore_states(path, "whose", [LAYER])
+    for data in _cut_or_flipped(whole):
+        path.write_bytes(data)
+        try:
+            found = restore_states(path, "whose", [LAYER])
+        except DamagedState:
+            continue
+        assert found[0] == restored[0]  # a byte of the zip file that nothing depends on
+        assert (found[1][0].largest == restored[1][0].largest).all()
+
+
+def test_any_damage_to_the_state_of_top_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    _top(path)
+    whole = path.read_bytes()
+    for data in _cut_or_flipped(whole):
+        if data != whole:
+            path.write_bytes(data)
+            with pytest.raises(DamagedState, match="holds no state of convscope top"):
+                TopImages.restore(path)
+
+
+@pytest.mark.parametrize("change", [{"k": 3}, {"places": [[-1, 0]] * 3}, {"done": ["c.png"]}, {"values": [[9, 9]] * 3}])
+def test_an_edited_state_of_top_is_found(change: dict[str, Any], tmp_path: Path) -> None:
+    _top(tmp_path / "state.json")
+    state = json.loads((tmp_path / "state.json").read_text())
+    (tmp_path / "state.json").write_text(json.dumps({**state, **change}))
+    with pytest.raises(DamagedState):
+        TopImages.restore(tmp_path / "state.json")
+
+
+def _result(unit: int) -> UnitResult:
+    picture = np.full((4, 4, 3), unit / 10, np.float32)
+    return UnitResult(unit, picture, picture, (0.0, 1.0), 0.0, 1.0, 1.0, OK, "")
+
+
+def _album(folder: Path) -> Album:
+    return Album(folder, "whose", {})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    album = _album(tmp_path / "album")
+    for unit in range(3):
+        album.add(_result(unit))
+    return tmp_path / "album"
+
+
+def test_an_album_as_it_was_written_is_kept(folder: Path) -> None:
+    assert sorted(_album(folder).records) == [0, 1, 2]
+
+
+def test_swapped_cut_and_foreign_pictures_are_made_again(folder: Path) -> None:
+    first, second = folder / "unit-0000.png", folder / "starts" / "unit-0001.png"
+    data = first.read_bytes()
+    first.write_bytes((folder / "unit-0002.png").read_bytes())
+    second.write_bytes(second.read_bytes()[:-1])
+    assert sorted(_album(folder).records) == [2]
+    first.write_bytes(data)
+
+
+@pytest.mark.parametrize("words", [('"activation_end":1.0', '"activation_end":2.0'), ('"strip":0', '"strip":1')])
+def test_an_edited_line_is_made_again(words: tuple[str, str], folder: Path) -> None:
+    manifest = folder / MANIFEST
+    text = manifest.read_text().replace(", ", ",").replace(": ", ":")
+    assert words[0] in text
+    manifest.write_text(text.replace(words[0], words[1], 1))
+    assert len(_album(folder).records) == 2
+
+
+def test_a_pipe_under_a_pictures_or_the_lists_name_is_not_waited_for(folder: Path) -> None:
+    (folder / "unit-0000.png").unlink()
+    os.mkfifo(folder / "unit-0000.png")
+    assert sorted(_album(folder).records) == [1, 2]
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)
+    with pytest.raises(Exception, match="not a regular file"):
+        _album(folder)
+    with pytest.raises(OSError, match="not a regular file"):
+        read_regular("/dev/zero")
+
+
+def test_nothing_is_written_through_a_folder_that_is_a_link(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / "starts").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="starts is a link"):
+        _album(tmp_path / "fresh").add(_result(0))
+    assert not list((tmp_path / "elsewhere").iterdir())
