@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..engine.executors.session import first_line
-from ..engine.executors.twin import Rule
 from ..engine.graph.graph import Graph
 from ..errors import ParityError, RefusedInput
 from .referee import culprit, last_bits, weights_that_are_nan
 from .rounding import HALF_STEP, NOISE, rounding_bound
+
+if TYPE_CHECKING:
+    from ..engine.executors.twin import Rule  # torch comes with it
 
 _PIECE = 2**20  # values compared at once
 TOLERANCE = 1e-3  # float32 over hundreds of layers stays below 1e-4; a wrong import is far above

@@ -17,7 +17,7 @@ from onnx import helper
 
 from ..engine.graph.graph import Graph
 from ..engine.graph.layers import Layer, Source, TensorSpec
-from ..engine.graph.preprocessing import Preprocessing, preset
+from ..engine.graph.preprocessing import Preprocessing, preset, whole_numbers
 from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
 from .exported import Exported
@@ -193,11 +193,19 @@ def build_graph(
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
         preprocessing = replace(preprocessing, layout="NHWC")
+    if draft.whole is not None:
+        draft.notes.append(f"the file takes {draft.whole}: pictures are rounded to whole numbers, gradients pass on")
+        known = preprocessing.found != "assumed"
+        preprocessing = (
+            replace(preprocessing, whole=True)
+            if known
+            else replace(whole_numbers(draft.whole), layout=preprocessing.layout, size=preprocessing.size)
+        )
     if draft.own_input is not None and preprocessing.found == "assumed" and _is_signal(draft):
         preprocessing = replace(preset("tf"), found="assumed")  # samples of sound lie in -1..1
     known = tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft)
     digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
-    return Graph(
+    graph = Graph(
         model=canonical,
         layers=layers,
         inputs=tuple(_spec(i, draft) for i in canonical.graph.input),
@@ -225,6 +233,15 @@ def build_graph(
         own_input=draft.own_input,
         metadata=metadata,
     )
+    return graph if graph.mixes_batch is None else replace(graph, source=_alone(graph))
+
+
+def _alone(graph: Graph) -> Source:
+    """The source with a note that pictures are run one at a time."""
+    tensor = graph.mixes_batch or ""
+    operator = graph.index.producer[tensor].op_type
+    note = f"'{tensor[:80]}' ({operator}) depends on all pictures of a batch: pictures are run one at a time"
+    return replace(graph.source, notes=(*graph.source.notes, note))
 
 
 class _LazyTwins:
@@ -316,10 +333,11 @@ def _labels(
     exported: Exported, metadata: dict[str, str], path: Path | None, canonical: onnx.ModelProto, draft: Draft
 ) -> tuple[str, ...] | None:
     """What the source, the file or its companion says."""
-    if found := exported.labels or stated_labels(metadata):
-        return found
     shape = draft.shapes.get(canonical.graph.output[0].name, ())
-    return companion_labels(path, shape[1] if len(shape) > 1 else None) if path else None
+    classes = shape[1] if len(shape) > 1 else None
+    if found := exported.labels or stated_labels(metadata, classes):
+        return found
+    return companion_labels(path, classes) if path else None
 
 
 def _other_count(labels: Sequence[str] | None, shape: Sequence[int | None] | None) -> tuple[str, ...]:
@@ -352,6 +370,9 @@ def _aliases(exported: Exported, draft: Draft, layers: Sequence[Layer]) -> dict[
     for tensor, name in (*exported.names.items(), *further):
         if name not in taken:
             aliases[name] = draft.aliases.get(tensor, tensor)
+    for name, tensor in draft.former_names.items():
+        if name not in taken:
+            aliases.setdefault(name, tensor)
     return aliases
 
 

@@ -17,13 +17,14 @@ from typing import Any
 import onnx
 
 from ..engine.graph.preprocessing import Preprocessing
+from ..engine.pictures.framing import RESIZES
 
 METADATA_KEY = "convscope.preprocessing"
 MAX_BYTES = 2**20  # of a companion file or a metadata value
 MAX_SIZE = 8192  # pixels; a larger input is a mistake
 
 _ORDERS = ("RGB", "BGR", "GRAY")
-_RESIZES = ("squash", "crop")
+_CROP_MODES = {"squash": "squash", "border": "border", "center": "crop"}  # timm's
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 _LAYOUTS = ("NCHW", "NHWC")
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
@@ -56,7 +57,7 @@ def unfit_companion(path: Path) -> tuple[str, ...]:
 def embedded(model: onnx.ModelProto) -> Preprocessing | None:
     """What the ONNX file's own metadata says, or None."""
     texts = {p.key: p.value for p in model.metadata_props if len(p.value) <= MAX_BYTES}
-    readers = (_from_own, _from_image_metadata, _from_plain)
+    readers = (_from_own, _from_image_metadata, _from_plain, _from_ultralytics)
     for reader in readers:
         try:
             found = reader(texts)
@@ -94,7 +95,7 @@ def _from_timm(config: Mapping[str, Any]) -> Preprocessing:
         std=_numbers(config["std"], positive=True),
         order="GRAY" if size is not None and size[0] == 1 else "RGB",
         size=_size(size[1:]) if size is not None else None,
-        resize="squash" if config.get("crop_mode") == "squash" else "crop",
+        resize=_CROP_MODES.get(str(config.get("crop_mode", "center")), "crop"),
         crop=_fraction(config.get("crop_pct", 0.875)),
         interpolation=_word(config.get("interpolation", "bilinear"), _INTERPOLATIONS, "bilinear"),
         preset="custom",
@@ -140,10 +141,11 @@ def _from_own(texts: Mapping[str, str]) -> Preprocessing | None:
         std=_numbers(config.get("std", [1.0]), positive=True),
         order=_word(config.get("order", "RGB"), _ORDERS),
         size=_size(size) if size is not None else None,
-        resize=_word(config.get("resize", "squash"), _RESIZES),
+        resize=_word(config.get("resize", "squash"), RESIZES),
         crop=_fraction(config.get("crop", 1.0)),
         interpolation=_word(config.get("interpolation", "bilinear"), _INTERPOLATIONS),
         layout=_word(config.get("layout", "NCHW"), _LAYOUTS),
+        whole=config.get("whole") is True,
         preset=_word(config.get("preset", "custom"), ("caffe", "tf", "torch", "unit", "raw"), "custom"),
     )
 
@@ -170,6 +172,18 @@ def _from_plain(texts: Mapping[str, str]) -> Preprocessing | None:
         return None
     config = {key: json.loads(texts[key]) for key in ("mean", "std", "input_size") if key in texts}
     return replace(_from_timm(config), resize="squash", crop=1.0)
+
+
+def _from_ultralytics(texts: Mapping[str, str]) -> Preprocessing | None:
+    """What ultralytics writes beside each export: pictures are RGB in [0, 1] of the size ``imgsz``, (height, width).
+
+    Its classifiers take the centre of the picture; its detectors pad it to the size, keeping its proportions.
+    """
+    if not {"imgsz", "stride", "task", "names"} <= texts.keys():
+        return None
+    sides = json.loads(texts["imgsz"].replace("(", "[").replace(")", "]"))
+    fitted = "crop" if texts["task"] == "classify" else "letterbox"
+    return Preprocessing(size=_size(sides), resize=fitted, preset="unit")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

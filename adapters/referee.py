@@ -7,14 +7,16 @@ other rounding (`adapters.rounding`).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.executors.twin import Rule
 from ..engine.graph.graph import Graph
 from ..engine.graph.operators import named, operator
 from .rounding import NOISE
+
+if TYPE_CHECKING:
+    from ..engine.executors.twin import Rule  # torch comes with it
 
 _FAR = 10.0  # times: the one that is so much nearer to float64 is right
 

@@ -85,6 +85,7 @@ def verify(
         progress: called with the name of each stage as it starts.
     """
     refuse_nan_weights(graph)
+    batch = batch if graph.mixes_batch is None else 1
     chosen = size or graph.image_size
     feeds = random_inputs(graph, chosen, batch, seed)
     progress("executors on random images")

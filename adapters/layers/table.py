@@ -47,7 +47,10 @@ def layer_table(draft: Draft, model: onnx.ModelProto, known: Mapping[str, str]) 
         draft.notes.append(
             f"what positions behind {operators} see is not known: they count as seeing the whole picture"
         )
-    names = human_names(nodes, [name for _, name in taps], known)
+    tensors = [name for _, name in taps]
+    names = human_names(nodes, tensors, known)
+    former = human_names(nodes, tensors, known, as_before=True)
+    draft.former_names.update((former[t], t) for t in tensors if former[t] != names[t])
     counted: set[str] = set()
     return tuple(
         _layer(index, node, name, names[name], draft, fields, axes, counted) for index, (node, name) in enumerate(taps)

@@ -18,6 +18,7 @@ from .draft import Draft
 from .flatten import fold_flatten_order
 from .fuse import fuse
 from .inputs import settle_inputs
+from .integers import float_image
 from .sequences import split_sequences
 from .shapes import image_shape, infer
 
@@ -54,6 +55,7 @@ def normalize(
     chosen = size or (DEFAULT_SIZE, DEFAULT_SIZE)
     constants_to_weights(draft)
     settle_inputs(draft, given or {}, chosen)
+    float_image(draft)
     settle_control_flow(draft, chosen)
     to_float32(draft)
     fold_constants(draft)

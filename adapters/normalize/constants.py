@@ -111,7 +111,10 @@ def _result_size(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:
     if node.op_type == "ConstantOfShape" and first is not None:
         return _count(first)
     if node.op_type == "Expand" and values[1] is not None and first is not None:
-        return max(first.size, 1) * _count(values[1])
+        try:
+            return prod(np.broadcast_shapes(first.shape, tuple(int(n) for n in values[1].ravel())))
+        except ValueError:  # of sizes that do not fit, or below zero
+            return max(first.size, 1) * _count(values[1])
     if node.op_type == "Tile" and values[1] is not None and first is not None:
         return first.size * _count(values[1])
     if node.op_type == "Range":

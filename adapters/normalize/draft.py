@@ -27,9 +27,11 @@ class Draft:
         shapes: tensor -> shape at the default image size, None where unknown; filled by `infer`.
         symbols: tensor -> shape inference's name for its first axis where its size is open ("N" is the batch).
         settled: tensor -> its value at the default image size, of what the model computes from sizes.
+        whole: the type of whole numbers that the image input took in the file, or None.
         notes: what was changed that a user should know.
         given: the file's inputs beside the picture -> the value that each has, for one picture.
         own_input: name and shape of the file's own picture input where it is no (N, C, H, W).
+        former_names: names that an earlier version gave to layers -> their tensors.
         inlined: names of the tensors that came out of subgraphs.
     """
 
@@ -47,9 +49,11 @@ class Draft:
     symbols: dict[str, str] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     settled: dict[str, np.ndarray] = field(default_factory=dict)
+    whole: str | None = None
     notes: list[str] = field(default_factory=list)
     given: dict[str, np.ndarray] = field(default_factory=dict)
     own_input: tuple[str, tuple[int | None, ...]] | None = None
+    former_names: dict[str, str] = field(default_factory=dict)
     inlined: set[str] = field(default_factory=set)
     fold_budget: int | None = None  # bytes that folding may still make; set by its first call
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +15,36 @@ NAMES_KEY = "convscope.names"
 ALIASES_KEY = "convscope.aliases"
 READS_TEXT = "character"  # PaddleOCR's recognizers: the characters, one a line
 _MAX = 2**24
+_MAX_NAME = 10_000  # characters of one name
+_MAX_LITERAL = 2**18  # characters of a Python literal: it takes some hundred times as many bytes
 
 
-def stated_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Class names by index, or None where the file states none that make sense."""
+def stated_labels(metadata: Mapping[str, str], classes: int | None = None) -> tuple[str, ...] | None:
+    """Class names by index, or None where the file states none that make sense.
+
+    Beside our own key: ultralytics' ``names`` (a dictionary by index, as Python or JSON writes it), and PaddleOCR's
+    ``character``, one a line, where there is one for each of the model's ``classes``.
+    """
     value = _parsed(metadata, LABELS_KEY)
-    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+    if isinstance(value, list) and value and all(isinstance(v, str) and len(v) <= _MAX_NAME for v in value):
+        return tuple(value)
+    if named := _ultralytics_names(metadata.get("names", "")):
+        return named
+    lines = metadata.get(READS_TEXT, "").splitlines()
+    return tuple(lines) if lines and len(lines) == classes else None
+
+
+def _ultralytics_names(text: str) -> tuple[str, ...] | None:
+    """``{0: 'person', 1: 'bicycle'}`` or a list, every index from 0 on there."""
+    if not text or len(text) > _MAX_LITERAL:
+        return None
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
+    if isinstance(value, dict):
+        value = [value.get(i, value.get(str(i))) for i in range(len(value))]
+    if isinstance(value, list) and value and all(isinstance(v, str) and v for v in value):
         return tuple(value)
     return None
 
@@ -44,7 +69,7 @@ def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
 def stated_names(metadata: Mapping[str, str], key: str = NAMES_KEY) -> dict[str, str]:
     """Tensor -> layer name; with ``ALIASES_KEY`` a further name -> tensor."""
     value = _parsed(metadata, key)
-    if isinstance(value, dict) and all(isinstance(v, str) and v for v in value.values()):
+    if isinstance(value, dict) and all(isinstance(v, str) and 0 < len(v) <= _MAX_NAME for v in value.values()):
         return value
     return {}
 

@@ -80,11 +80,14 @@ def _import_keras() -> None:
         home = tempfile.mkdtemp(prefix="convscope-")
         os.environ.setdefault("KERAS_HOME", home)
     try:
+        sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]  # see `worker._settle`
         from ..keras.load import import_keras
 
         import_keras()
     except ConvscopeError:  # the worker says it
         pass
     finally:
+        if sys.modules.get("matplotlib") is None:
+            sys.modules.pop("matplotlib", None)
         if home is not None:
             shutil.rmtree(home, ignore_errors=True)

@@ -21,6 +21,7 @@ from .recipe.spectrum import reference_pictures
 from .results import DEAD, UnitResult
 from .settings import Settings, checked_photographs
 from .streams import stream
+from .tries import PLAN, RECIPE, Try
 from .verdicts import activations, is_silent, photographs, verdict
 
 
@@ -37,40 +38,6 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 Units = Sequence[int]
-
-
-@dataclass(frozen=True)
-class Try:
-    """One way to make a unit speak.
-
-    Attributes:
-        number: tells its random stream from the others'.
-        name: "" for the recipe itself.
-        before: maximize the tensor before the activation.
-        photograph: start from the reference photograph that excites the unit most.
-        loud: start from full-range noise and take twice the steps.
-        own: by the recipe `strongest`, whose steps are gentler than the classic ones: these can push a picture out of a
-            small region where the unit speaks.
-        centre: maximize the middle of the map alone: with ``own`` the strongest try.
-    """
-
-    number: int
-    name: str = ""
-    before: bool = False
-    photograph: bool = False
-    loud: bool = False
-    own: bool = False
-    centre: bool = False
-
-
-_RECIPE = Try(0)
-_PLAN = (
-    Try(1, "pre-activation", before=True),
-    Try(2, "a photograph's start", photograph=True),
-    Try(5, "a photograph's start, by the strongest recipe", photograph=True, own=True),
-    Try(3, "another start", before=True, loud=True),
-    Try(4, "the middle of its map", before=True, own=True, centre=True),
-)
 
 
 _LEAST = 160  # steps for the tries of a silent unit, where its picture has fewer
@@ -196,8 +163,8 @@ class Studio:
         return self._goal(units, None)
 
     def _finished(self, units: list[int], on_step: OnStep) -> list[UnitResult]:
-        made = self._attempt(units, _RECIPE, on_step)
-        for other in _PLAN:
+        made = self._attempt(units, RECIPE, on_step)
+        for other in PLAN:
             wanting = [u for u in units if self._wants(made[u], u, other)]
             silent = [u for u in wanting if self._is_silent(made[u])]
             short = self._attempt(silent, other, limit=self._limit)
@@ -232,7 +199,7 @@ class Studio:
 
         A unit that speaks after so few is made again with all steps.
         """
-        return max(self.chosen.steps, _LEAST) // len(_PLAN)
+        return max(self.chosen.steps, _LEAST) // len(PLAN)
 
     def _steps(self, how: Try) -> int:
         """Steps of a try that is made in full."""

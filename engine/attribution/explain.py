@@ -125,8 +125,8 @@ def explain(
         graph: from `convscope.load`.
         images: a path, a folder, a Pillow image, an array (H, W, C) or (N, C, H, W), a tensor (C, H, W) or
             (N, C, H, W), uint8 or in [0, 1], or a list of these: pictures, see `given.sources`.
-        method: see `registry.METHODS`; default Grad-CAM, for detectors ODAM, for files that choose their boxes
-            themselves and leave no way back D-RISE.
+        method: see `registry.METHODS`; default Grad-CAM, for detectors ODAM, for text HiResCAM, for files that
+            choose their boxes themselves and leave no way back D-RISE.
         target: None (what the model says: the predicted class, the three surest boxes, the predicted masks, each
             character, the embedding's norm, the value), class index or name, ``top:K``, ``all:0.5`` (every label of at
             least that probability), ``unit:LAYER:UNIT[@ROW,COLUMN]``, ``output:NAME:INDEX``, a `Target` or several,

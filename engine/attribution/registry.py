@@ -127,7 +127,12 @@ def find_methods(names: str | Sequence[str]) -> list[Method]:
 
 
 def default_method(executors: Executors, question: Question) -> Method:
-    """Grad-CAM; for a detector ODAM, and D-RISE where its file leaves no way back from the boxes."""
-    if direct(executors.graph, question) is None and executors.reading.form == "detection":
+    """Grad-CAM; for a detector ODAM, and D-RISE where its file leaves no way back from the boxes.
+
+    For lines and regions of text HiResCAM: Grad-CAM weighs a channel by its mean gradient, and would show every other
+    character that the same channels stand for.
+    """
+    form = executors.reading.form if direct(executors.graph, question) is None else ""
+    if form == "detection":
         return METHODS["odam" if executors.reading.differentiable else "drise"]
-    return METHODS["gradcam"]
+    return METHODS["hirescam" if form in ("text", "text regions") else "gradcam"]

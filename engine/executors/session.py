@@ -33,11 +33,18 @@ class Session:
         device: "auto", "cpu" or "cuda[:n]".
         threads: intra-op threads; None leaves the choice to ONNX Runtime.
         optimize: False switches every graph optimization off (for exact comparisons).
+        alone: run one picture at a time, where an operator would mix those of a batch.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, device: str = "auto", threads: int | None = None, optimize: bool = True
+        self,
+        model: onnx.ModelProto,
+        device: str = "auto",
+        threads: int | None = None,
+        optimize: bool = True,
+        alone: bool = False,
     ) -> None:
+        self._alone = alone
         ort = import_runtime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -69,6 +76,12 @@ class Session:
             self.check_one_input()
         feeds: Any = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
         names = list(outputs or self.output_names)
+        if self._alone and (count := batch_of(feeds)) > 1:
+            rows = [self._run(names, row_of_batch(feeds, i, count)) for i in range(count)]
+            return {name: np.concatenate([np.atleast_1d(row[name]) for row in rows]) for name in names}
+        return self._run(names, feeds)
+
+    def _run(self, names: list[str], feeds: Any) -> dict[str, np.ndarray]:
         try:
             return dict(zip(names, self.ort.run(names, feeds), strict=True))
         except Exception as error:
@@ -81,6 +94,18 @@ class Session:
             raise RefusedInput(
                 f"the model has {len(self.input_names)} inputs ({names[:160]}); a picture fills one alone"
             )
+
+
+def batch_of(feeds: Mapping[str, Any]) -> int:
+    """How many pictures several tensors hold, by their first axes."""
+    return max((len(value) for value in feeds.values() if value.ndim), default=1)
+
+
+def row_of_batch(feeds: Mapping[str, Any], index: int, count: int) -> dict[str, Any]:
+    """One picture's part of several tensors; a tensor without a row for each picture is shared."""
+    return {
+        name: value[index : index + 1] if value.ndim and len(value) == count else value for name, value in feeds.items()
+    }
 
 
 def first_line(error: BaseException, limit: int = 300) -> str:

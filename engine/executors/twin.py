@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnsupportedOperator
+from .session import batch_of, row_of_batch
 
 # A rule replaces the computation of every node of one operator: it gets the node's module and its inputs
 # and returns its output(s). Guided backprop, redirected ReLU and DeepLIFT are rules.
@@ -35,6 +36,9 @@ class Twin(nn.Module):
     Constants move with the twin from device to device; those ``kept`` stay on the processor, where sizes are read.
     Parameters are frozen and the modules are in inference mode. Every image size and batch that the
     operators on the path allow will do, whatever the export fixed.
+
+    Attributes:
+        alone: run one picture at a time, where an operator would mix those of a batch.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Twin(nn.Module):
             self.register_buffer(self._constant_keys[name], value, persistent=False)
         self._kept = dict(kept)
         self._release = _last_uses(self.steps, self.output_names)
+        self.alone = False
         self.requires_grad_(False)
         self.eval()
 
@@ -72,11 +77,14 @@ class Twin(nn.Module):
         Raises:
             UnsupportedOperator: torch cannot compute a node on its data type.
         """
-        values = dict(self._kept)
-        if isinstance(x, Mapping):
-            values.update(x)
-        else:
-            values[self.input_names[0]] = x
+        feeds = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
+        if self.alone and (count := batch_of(feeds)) > 1:
+            rows = [self._forward(row_of_batch(feeds, i, count), rules) for i in range(count)]
+            return {name: torch.cat([torch.atleast_1d(row[name]) for row in rows]) for name in self.output_names}
+        return self._forward(feeds, rules)
+
+    def _forward(self, feeds: Mapping[str, Tensor], rules: Mapping[str, Rule] | None) -> dict[str, Tensor]:
+        values = {**self._kept, **feeds}
         for name, key in self._constant_keys.items():
             values[name] = getattr(self, key)
         for step, release in zip(self.steps, self._release, strict=True):

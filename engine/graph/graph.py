@@ -16,6 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ...errors import UsageError
+from .company import mixing
 from .cut import extract
 from .heads import Head, find_head
 from .index import Index, reads
@@ -106,6 +107,15 @@ class Graph:
     def index(self) -> Index:
         """Who makes and who reads each tensor of the canonical graph."""
         return Index(self.model.graph)
+
+    @cached_property
+    def mixes_batch(self) -> str | None:
+        """The tensor at which pictures of one batch would change one another's results, or None.
+
+        Both executors then run one picture at a time, so that no result depends on its company.
+        """
+        ranks = {layer.tensor: len(layer.shape) for layer in self.layers}
+        return mixing(self.index, self.inputs[0].name, {self.inputs[0].name: len(self.inputs[0].shape) or 4, **ranks})
 
     def head(self, output: str | None = None) -> Head:
         """How an output (the first, where none is named) is made of class logits; see `heads.find_head`."""
@@ -253,13 +263,15 @@ class Graph:
             fold: fold batch-norm into convolutions wherever no asked tensor lies between.
             dtype: torch floating dtype; default float32.
         """
-        return self.twin_factory(
+        made = self.twin_factory(
             tuple(outputs),
             tuple(inputs or (i.name for i in self.inputs)),
             device=device,
             fold=fold,
             dtype=dtype,
         )
+        made.alone = self.mixes_batch is not None
+        return made
 
     def until(self, layer: Layer | str | int, *, device: str = "cpu", fold: bool = True) -> Twin:
         """The twin truncated at one layer."""
@@ -278,7 +290,7 @@ class Graph:
         """The forward-only executor, cut to what ``outputs`` need; arguments as for `twin`."""
         from ..executors.session import Session
 
-        return Session(self.submodel(outputs, inputs), device, threads, optimize)
+        return Session(self.submodel(outputs, inputs), device, threads, optimize, self.mixes_batch is not None)
 
     def with_weights(self, values: Mapping[str, np.ndarray]) -> Graph:
         """A copy of the graph with other values in the named weights, in both executors.

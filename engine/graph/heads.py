@@ -84,7 +84,7 @@ def _along_classes(axes: Sequence[int] | None, shape: Shape | None) -> bool:
     """Whether a softmax is over axis 1 alone (with others of length one, where it flattens)."""
     if axes is None:
         return True
-    if shape is None:
+    if not shape:  # unknown
         return list(axes) == [1]
     long = [a for a in (a % len(shape) for a in axes) if shape[a] != 1 or a == 1]
     return long == [1] or (long == [] and len(shape) == 1)

@@ -23,7 +23,7 @@ class Operator:
         family: "convolution", "dense", "pool" (a sliding window), "global pool", "activation", "function" (other
             elementwise functions of one tensor), "arithmetic" (of several tensors), "logic" (results that are no
             numbers to explain), "softmax", "normalization", "reduction", "movement", "sampling", "quantization",
-            "scan" (running sums), "size", "constant", "selection" (indices, order statistics).
+            "scan" (running sums), "recurrent", "size", "constant", "selection" (indices, order statistics).
         positions: what one row and column of the result reads of the first input: "kept" the same row and column,
             "window" a window about it, "moved" others that its attributes tell, "all" the whole picture.
         batch: "separate" where a picture's result does not depend on the other pictures of its batch, "by axis"
@@ -200,6 +200,10 @@ _rows("quantization", "QuantizeLinear DequantizeLinear", MICROSOFT, **_STEPS, ex
 _rows("quantization", "QLinearAdd QLinearMul QLinearLeakyRelu QLinearSigmoid", MICROSOFT, **_STEPS)
 _rows("quantization", "QLinearConcat", MICROSOFT, positions="moved", batch="by axis", channels="kept")
 _rows("quantization", "DynamicQuantizeLinear", positions="all", batch="mixed", channels="kept")
+
+# Sequences: each step knows those before it.
+_rows("recurrent", "LSTM GRU RNN", positions="all", batch="by axis", gradient=True)
+_rows("recurrent", "DynamicQuantizeLSTM", MICROSOFT, positions="all", batch="mixed")
 
 # What has no gradient to the picture.
 _rows("size", "Shape Size", positions="all", batch="separate", gradient=False, exact=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -30,12 +30,14 @@ class Preprocessing:
         mean, std: one number, or one per channel, in the scaled range and the model's channel order.
         order: "RGB", "BGR" or "GRAY"; the model's channel order.
         size: (height, width) that the model is meant for, or None where any size will do.
-        resize: "squash" (both sides to ``size``) or "crop" (short side to ``size / crop``, then the centre).
+        resize: "squash" (both sides), "crop" (the short side, then the centre), "border" (the long side, the mean
+            around it) or "letterbox" (the long side, gray 114 around it, as YOLO); see `pictures.framing`.
         crop: share of the resized picture that the centre crop keeps, in (0, 1].
         interpolation: "bilinear", "bicubic", "nearest" or "lanczos".
         layout: the source file's own input layout, "NCHW" or "NHWC"; the normalized graph is always NCHW.
         preset: the preset's name, or "custom".
-        found: how it is known: "embedded", "companion", "family", "preset", "flag" or "assumed".
+        found: how it is known: "embedded", "companion", "family", "preset", "flag", "type" (of the input) or "assumed".
+        whole: the file takes whole numbers, so that model input is rounded (in torch with the gradient passed on).
     """
 
     low: float = 0.0
@@ -50,6 +52,7 @@ class Preprocessing:
     layout: str = "NCHW"
     preset: str = "unit"
     found: str = "assumed"
+    whole: bool = False
 
     def normalize(self, image: Array) -> Array:
         """Model input from pictures.
@@ -61,7 +64,8 @@ class Preprocessing:
             The same kind of array, (N, C, H, W), in the model's range and channel order.
         """
         scale, bias = self._affine(image.shape[1])
-        return self._reorder(image) * _as_like(scale, image) + _as_like(bias, image)
+        x = self._reorder(image) * _as_like(scale, image) + _as_like(bias, image)
+        return cast("Array", _rounded(x)) if self.whole else x
 
     def denormalize(self, x: Array) -> Array:
         """The inverse of `normalize`: pictures in [0, 1] (not clipped) from model input (N, C, H, W)."""
@@ -75,8 +79,8 @@ class Preprocessing:
         return ends.min(axis=0), ends.max(axis=0)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict for ``--json``."""
-        return asdict(self)
+        """A plain dict for ``--json``; ``whole`` only where it says something."""
+        return {name: value for name, value in asdict(self).items() if name != "whole" or value}
 
     def _affine(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
         mean, std = _per_channel("mean", self.mean, channels), _per_channel("std", self.std, channels)
@@ -86,6 +90,19 @@ class Preprocessing:
         if self.order == "BGR" and image.shape[1] == 3:
             return image[:, [2, 1, 0]]
         return image
+
+
+def whole_numbers(dtype: str) -> Preprocessing:
+    """The full range of a type of whole numbers: 0..255 for uint8, and for types wider than pictures ever need."""
+    info = np.iinfo(dtype)
+    if info.bits > 16:
+        return Preprocessing(0, 255, preset="raw", found="type", whole=True)
+    name = "raw" if (info.min, info.max) == (0, 255) else "custom"
+    return Preprocessing(float(info.min), float(info.max), preset=name, found="type", whole=True)
+
+
+def _rounded(x: Any) -> Any:
+    return np.rint(x) if isinstance(x, np.ndarray) else x + (x.round() - x).detach()
 
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> np.ndarray:

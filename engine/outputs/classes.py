@@ -83,11 +83,11 @@ class ClassReading(Reading):
         return [self._target(logits, index, question.against) for index in chosen]
 
     def _target(self, logits: np.ndarray, index: int, against: Any) -> Target:
-        others = () if against is None else _others(self.graph, logits, index, against)
+        contrast = () if against is None else others(self.graph, logits, index, against)
         return Target(
             Channel(self.tensor, index),
             class_name(self.graph, index),
-            against=tuple(Target(Channel(self.tensor, i), class_name(self.graph, i)) for i in others),
+            against=tuple(Target(Channel(self.tensor, i), class_name(self.graph, i)) for i in contrast),
         )
 
     def _ordered(self, logits: np.ndarray) -> list[Prediction]:
@@ -245,7 +245,7 @@ def _side(graph: Graph, tensor: str, logit: float, spec: Any) -> Target:
     return Target(Channel(tensor, 0), names[yes], sign=1.0 if yes else -1.0)
 
 
-def _others(graph: Graph, logits: np.ndarray, index: int, against: Any) -> list[int]:
+def others(graph: Graph, logits: np.ndarray, index: int, against: Any) -> list[int]:
     """The classes that one is contrasted with: named, or the nearest ones by their logits (Finer-CAM)."""
     top = top_count(against)
     if top is None:

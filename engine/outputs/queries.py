@@ -58,6 +58,8 @@ def rtdetr_table(facts: Facts, forced: bool = False) -> DetectionReading | None:
     shape, low_high = facts.shape(name), facts.range(name)
     if len(shape) != 3 or not facts.is_float(name) or facts.source_shape(name)[1] > _QUERIES:
         return None
+    if not forced and _are_shares(facts, name):
+        return None
     axis = 2 if facts.source_shape(name)[1] == shape[1] else 1
     columns, count = shape[axis], shape[3 - axis]
     if not forced and not (columns >= 5 and columns < count and low_high[0] >= 0 and low_high[1] <= 1):
@@ -169,6 +171,14 @@ def _are_corners(boxes: np.ndarray) -> bool:
     """Whether nearly all rows read as left, top, right, bottom with right and bottom the larger."""
     table = boxes if boxes.shape[1] == 4 else boxes.T
     return bool(((table[:, 2] > table[:, 0]) & (table[:, 3] > table[:, 1])).mean() > 0.95)
+
+
+def _are_shares(facts: Facts, name: str) -> bool:
+    """Whether rows or columns add up to 1, as the symbols of a read line do."""
+    found = facts.probe.get(name)
+    if facts.head(name) in ("softmax", "log softmax") or found is None:
+        return found is not None
+    return any(bool(np.allclose(found.sum(axis=axis), 1, atol=1e-3)) for axis in (1, 2))
 
 
 def _in_unit(found: np.ndarray | None) -> bool:

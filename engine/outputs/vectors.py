@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..graph.labels import class_name
+from .classes import others
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Channel, Cosine, Distance, Entry, Read, Rows
@@ -112,7 +113,7 @@ class ValueReading(Reading):
     kind: str = field(kw_only=True, default="value")
     scale: tuple[float, float] = field(kw_only=True, default=(1.0, 1.0))
 
-    accepts = frozenset({"to"})
+    accepts = frozenset({"to", "against"})
 
     def answer(self, rows: Rows, *, top: int = 3) -> Answer:
         vector = np.asarray(rows[self.tensor], np.float64).reshape(-1)
@@ -135,7 +136,18 @@ class ValueReading(Reading):
         chosen = _chosen(self, row, question.target)
         names = [self._name(i, np.size(row)) for i in chosen]
         if question.to is None:
-            return [Target(_one(self.tensor, i, np.shape(row)), n) for i, n in zip(chosen, names, strict=True)]
+            vector = np.asarray(row).reshape(-1)
+            return [
+                Target(
+                    _one(self.tensor, i, np.shape(row)),
+                    n,
+                    against=() if question.against is None else tuple(
+                        Target(_one(self.tensor, other, np.shape(row)), self._name(other, len(vector)))
+                        for other in others(self.graph, vector, i, question.against)
+                    ),
+                )
+                for i, n in zip(chosen, names, strict=True)
+            ]  # fmt: skip
         wanted = np.asarray([question.to], np.float32)
         return [
             Target(Distance(self.tensor, wanted, i), f"{n}, distance to {question.to:g}")

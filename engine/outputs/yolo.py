@@ -134,6 +134,8 @@ def _table(facts: Facts, forced: bool, anchors: int, extra: int) -> tuple[str, i
         shape = facts.shape(name)
         if len(shape) != 3 or shape[0] != 1 or not facts.is_float(name):
             continue
+        if not forced and facts.head(name) in ("softmax", "log softmax"):  # a line of text, whatever its length
+            continue
         for axis in (1, 2):
             columns, count = shape[axis], shape[3 - axis]
             if columns < extra or (columns == 4 and extra == 4):

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from .framing import framed
 from .read import resize
 
 Box = tuple[int, int, int, int]
@@ -13,15 +14,17 @@ Box = tuple[int, int, int, int]
 
 def seen_box(graph: Graph, size: tuple[int, int]) -> Box:
     """(top, left, bottom, right) of the part of a picture of this size that the model sees, in its pixels."""
+    top, left, bottom, right = _shown(graph, size)
     height, width = size
-    preprocessing = graph.preprocessing
-    if preprocessing.resize != "crop":
-        return 0, 0, height, width
-    rows, columns = graph.image_size
-    scale = max(rows / height, columns / width) / preprocessing.crop  # as `images.fit` resizes before it crops
-    seen = min(round(rows / scale), height), min(round(columns / scale), width)
-    top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
-    return top, left, top + seen[0], left + seen[1]
+    return max(round(top), 0), max(round(left), 0), min(round(bottom), height), min(round(right), width)
+
+
+def _shown(graph: Graph, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The model's whole input in a picture's pixels; beyond the picture where that is padded."""
+    frame = framed(*size, graph.image_size, graph.preprocessing)
+    rows, columns = size[0] / frame.resized[0], size[1] / frame.resized[1]
+    top, left = frame.top * rows, frame.left * columns
+    return top, left, top + frame.size[0] * rows, left + frame.size[1] * columns
 
 
 def plane(layer: Layer) -> tuple[int, int]:
@@ -63,9 +66,10 @@ def crop(graph: Graph, pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
     Returns:
         (rows, columns, 3) float32 in [0, 1] with the picture's own aspect; enlarged pixels stay square.
     """
-    top, left, bottom, right = seen_box(graph, (pixels.shape[0], pixels.shape[1]))
+    top, left, bottom, right = _shown(graph, (pixels.shape[0], pixels.shape[1]))
     rows, columns = (bottom - top) / graph.image_size[0], (right - left) / graph.image_size[1]
-    first_row, first_column = int(top + box[0] * rows), int(left + box[1] * columns)
+    first_row = min(max(int(top + box[0] * rows), 0), pixels.shape[0] - 1)
+    first_column = min(max(int(left + box[1] * columns), 0), pixels.shape[1] - 1)
     last_row = max(round(top + box[2] * rows), first_row + 1)
     last_column = max(round(left + box[3] * columns), first_column + 1)
     piece = pixels[first_row:last_row, first_column:last_column]

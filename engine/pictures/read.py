@@ -21,6 +21,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...errors import ConvscopeError, RefusedInput, UsageError
+from ..graph.preprocessing import Preprocessing
+from .framing import LETTERBOX_GRAY, Frame, framed
 
 if TYPE_CHECKING:
     from ..graph.graph import Graph
@@ -271,9 +273,7 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
     """
     target = size or graph.image_size
     p = graph.preprocessing
-    found = _short_side(pixels, target, p.crop, p.interpolation) if p.resize == "crop" else None
-    fitted = resize(pixels, target, p.interpolation) if found is None else found
-    fitted = fitted.clip(0, 1)
+    fitted = _placed(pixels, framed(pixels.shape[0], pixels.shape[1], target, p), p).clip(0, 1)
     if graph.channels == 1 and fitted.shape[2] == 3:
         return (fitted @ _LUMA)[None].astype(np.float32)
     if graph.channels != fitted.shape[2]:
@@ -281,17 +281,40 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
     return np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
 
-def _short_side(pixels: np.ndarray, size: tuple[int, int], crop: float, interpolation: str) -> np.ndarray:
-    """The short side to ``size / crop``, then the centre of ``size``."""
-    height, width = pixels.shape[:2]
-    scale = max(size[0] / crop / height, size[1] / crop / width)
-    if height * width * scale**2 > _LARGEST_ENLARGED:  # a strip: enlarged, it would be thousands of times what is kept
-        pixels = _centre(pixels, [2 * _REACH + math.ceil(side / scale) for side in size])
+def _placed(pixels: np.ndarray, frame: Frame, how: Preprocessing) -> np.ndarray:
+    """The picture resized and cut or padded as its frame says."""
+    (rows, columns), (height, width) = frame.size, pixels.shape[:2]
+    if frame.resized[0] * frame.resized[1] > _LARGEST_ENLARGED:  # a strip: resized, thousands of times what is kept
+        pixels, frame = _piece(pixels, frame)
         height, width = pixels.shape[:2]
-    larger = (max(round(height * scale), size[0]), max(round(width * scale), size[1]))
-    scaled = resize(pixels, larger, interpolation)
-    top, left = round((larger[0] - size[0]) / 2), round((larger[1] - size[1]) / 2)
-    return scaled[top : top + size[0], left : left + size[1]]
+    scaled = resize(pixels, frame.resized, how.interpolation)
+    if not frame.pads:
+        return scaled[frame.top : frame.top + rows, frame.left : frame.left + columns]
+    found = np.empty((rows, columns, pixels.shape[2]), np.float32)
+    found[:] = _border(how, pixels.shape[2])
+    top, left = max(frame.top, 0), max(frame.left, 0)
+    kept = scaled[top : frame.top + rows, left : frame.left + columns]
+    found[top - frame.top :, left - frame.left :][: kept.shape[0], : kept.shape[1]] = kept
+    return found
+
+
+def _border(how: Preprocessing, channels: int) -> np.ndarray:
+    """(C,) in [0, 1]: the colour beside a picture that does not fill its frame."""
+    if how.resize == "letterbox":
+        return np.full(channels, LETTERBOX_GRAY, np.float32)
+    if how.resize == "border":  # timm: the mean, as a whole number of 255
+        mean = np.asarray(how.mean, np.float64) if len(how.mean) in (1, channels) else np.zeros(1)
+        return np.broadcast_to(np.rint(255 * mean) / 255, (channels,)).astype(np.float32)
+    return np.zeros(channels, np.float32)
+
+
+def _piece(pixels: np.ndarray, frame: Frame) -> tuple[np.ndarray, Frame]:
+    """The middle of a strip, and the frame of the same input in it."""
+    scales = [new / old for new, old in zip(frame.resized, pixels.shape, strict=False)]
+    piece = _centre(pixels, [2 * _REACH + math.ceil(s / k) for s, k in zip(frame.size, scales, strict=True)])
+    resized = [max(round(old * k), s) for old, k, s in zip(piece.shape, scales, frame.size, strict=False)]
+    top, left = (round((r - s) / 2) for r, s in zip(resized, frame.size, strict=True))
+    return piece, Frame((resized[0], resized[1]), top, left, frame.size)
 
 
 def _in_colour(pixels: np.ndarray) -> np.ndarray:

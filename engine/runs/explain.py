@@ -205,7 +205,7 @@ class _Run:
             try:
                 found = explain_batch(batch, [method], question, self.options.layer, own)
             except UsageError as error:
-                if not self.options.every or method.name != "cam":
+                if not self.options.every or method.name not in ("cam", "refinecam"):
                     raise
                 self.on_event(Note(f"left out: {error}"))
                 self.methods.remove(method)

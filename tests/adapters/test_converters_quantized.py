@@ -150,6 +150,30 @@ def test_operators_of_onnx_runtimes_quantizer(op: str, inputs: list[str], attrib
     compare(nodes, weights, 13)
 
 
+@pytest.mark.parametrize("is_turned", [0, 1])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_the_dense_layer_of_onnx_runtimes_quantizer(is_turned: int, has_bias: bool) -> None:
+    rng = np.random.default_rng(4)
+    matrix = rng.integers(-100, 100, (5, 192) if is_turned else (192, 5)).astype(np.int8)
+    weights: Weights = {
+        **step(),
+        "w": matrix,
+        "ws": number(0.01),
+        "wz": number(3, np.int8),
+        "b": rng.integers(-2000, 2000, 5).astype(np.int32),
+        "ys": number(0.3),
+        "yz": number(120, np.uint8),
+    }
+    inputs = ["q", "s", "z", "w", "ws", "wz", "b" if has_bias else "", "ys", "yz"]
+    nodes = [
+        quantized("x", into="r"),
+        helper.make_node("Flatten", ["r"], ["q"]),
+        helper.make_node("QGemm", inputs, ["c"], domain="com.microsoft", transB=is_turned),
+        dequantized("c", scale="ys", zero="yz"),
+    ]
+    compare(nodes, weights, 13)
+
+
 def test_gradient_passes_the_rounding_and_stops_where_values_are_clipped() -> None:
     nodes = [quantized("x", into="q"), dequantized("q")]
     graph = convscope.load(tiny.model(nodes, step(), ("N", 3, 8, 8), opset=13), check=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from onnx import ModelProto, helper
 
-from convscope.adapters.onnx.metadata import companion_labels
+from convscope.adapters.onnx.metadata import companion_labels, stated_labels
 from convscope.adapters.preprocessing import METADATA_KEY, companion, embedded, from_config, to_metadata
 from convscope.engine.graph.preprocessing import preset
 
@@ -140,3 +140,27 @@ def test_class_names_beside_the_model_are_taken_where_they_fit_it(
 def test_one_input_channel_means_gray() -> None:
     found = from_config({"mean": [0.1], "std": [0.3], "input_size": [1, 28, 28]})
     assert found is not None and (found.order, found.size) == ("GRAY", (28, 28))
+
+
+ULTRALYTICS = {"imgsz": "[320, 416]", "stride": "32", "task": "detect", "names": "{0: 'person', 1: 'traffic light'}"}
+
+
+def test_what_ultralytics_writes_gives_labels_and_the_size_as_height_and_width() -> None:
+    assert stated_labels(ULTRALYTICS) == ("person", "traffic light")
+    found = embedded(model(**ULTRALYTICS))
+    assert found is not None and (found.size, found.low, found.high, found.order) == ((320, 416), 0, 1, "RGB")
+    classifier = embedded(model(**{**ULTRALYTICS, "task": "classify"}))
+    assert classifier is not None and classifier.resize == "crop"
+
+
+@pytest.mark.parametrize(
+    "names", ["{0: 'a', 2: 'b'}", "__import__('os')", "[" * 5000, "{0: 1}", "[]", "'" + "x" * 300_000]
+)
+def test_names_that_are_no_list_of_classes_are_ignored(names: str) -> None:
+    assert stated_labels({**ULTRALYTICS, "names": names}) is None
+
+
+def test_paddle_s_characters_are_labels_where_there_is_one_for_each_class() -> None:
+    characters = {"character": "0\n90\n180\n270"}
+    assert stated_labels(characters, 4) == ("0", "90", "180", "270")
+    assert stated_labels(characters, 6625) is None

@@ -67,3 +67,24 @@ def test_names_are_unique_whatever_the_file_says() -> None:
 
 def test_metadata_that_is_not_a_list_is_ignored() -> None:
     assert names(node("Conv", "a", "conv_a", "__import__('os').system('true')")) == ["conv_a"]
+
+
+def test_torch_s_containers_are_named_once_and_the_old_name_still_works() -> None:
+    nodes = [
+        node("Conv", "a", "/stages/stages.0/blocks/blocks.0/conv1/Conv"),
+        node("Conv", "b", "/stages/stages.0/blocks/blocks.1/conv1/Conv"),
+        node("Conv", "c", "/blocks/blocks/blocks.0/conv/Conv"),
+    ]
+    taps = ["a", "b", "c"]
+    found = human_names(nodes, taps, {})
+    assert list(found.values()) == ["stages.0.blocks.0.conv1", "stages.0.blocks.1.conv1", "blocks.blocks.0.conv"]
+    assert human_names(nodes, taps, {}, as_before=True)["a"] == "stages.0.blocks.blocks.0.conv1"
+
+
+def test_the_counts_that_keras_3_puts_behind_every_layer_are_no_part_of_its_name() -> None:
+    paths = ["block1_conv1_1/Conv", "dense_1/MatMul", "batch_normalization_1/batchnorm/mul_1", "dense_1_2/MatMul"]
+    nodes = [node("Conv", name, f"functional_1/{path}") for name, path in zip("abcd", paths, strict=True)]
+    found = list(human_names(nodes, list("abcd"), {}).values())
+    assert found == ["block1_conv1", "dense", "batch_normalization.batchnorm", "dense_1"]
+    own = [node("Conv", name, f"model_1/{layer}/Conv") for name, layer in zip("ab", ["conv_1", "conv_2"], strict=True)]
+    assert list(human_names(own, list("ab"), {}).values()) == ["conv_1", "conv_2"]

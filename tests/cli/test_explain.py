@@ -111,7 +111,7 @@ def test_metrics_rank_the_methods(model, photos, tmp_path, capsys):
 
 
 def test_all_methods_run_on_a_model_with_a_linear_head(model, photos, tmp_path):
-    small = ("--set", "masks=8", "--set", "samples=2", "--set", "steps=4")
+    small = ("--set", "masks=8", "--set", "samples=2", "--set", "steps=4", "--set", "designs=4", "--set", "cells=3")
     assert explained(model, photos / "b.png", tmp_path / "out", "--method", "all", *small) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert {entry["method"] for entry in result["images"][0]["maps"]} == set(METHODS)

@@ -143,3 +143,17 @@ def test_probabilities_whose_logits_cannot_be_reached_are_shown_as_they_are() ->
     values = graph.session(["y"]).run(x)["y"][0]
     assert graph.head().kind is None
     assert [p.probability for p in predictions(graph, values, 4)] == pytest.approx(sorted(values, reverse=True))
+
+
+def test_a_softmax_over_a_tensor_of_unknown_shape_is_found_by_its_axis() -> None:
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Greater", ["m", "floors"], ["c"]),
+        helper.make_node("Compress", ["sides", "c"], ["target"]),  # as many sides as the picture decides
+        helper.make_node("Reshape", ["p", "target"], ["l"]),
+        helper.make_node("Softmax", ["l"], ["y"], axis=1),
+    ]
+    weights = {"floors": np.array([-9, -9], np.float32), "sides": np.array([-1, 3])}
+    graph = convscope.load(tiny.model(nodes, weights), check=False)
+    assert (graph.logits, graph.head().kind) == ("l", "softmax")

@@ -130,3 +130,20 @@ def test_the_command_of_one_unit_opens_the_model_as_the_whole_command_did(made: 
     text = gallery.filters_page({"model": "m", "layer": "conv1", "units": []}, {}, command=made)
     match = re.search(r'id="data">(.*?)</script>', text, re.S)
     assert match is not None and json.loads(match.group(1))["command"] == expected
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.2)."""
+    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_placeholders_can_be_read_in_both_colour_schemes() -> None:
+    style = (page.TEMPLATES / "base.html").read_text(encoding="utf-8")
+    assert "::placeholder { color: var(--soft); opacity: 1; }" in style
+    inks, papers = re.findall(r"--soft: (#\w{6})", style), re.findall(r"--card: (#\w{6})", style)
+    assert len(inks) == len(papers) == 2
+    for pair in zip(inks, papers, strict=True):
+        low, high = sorted(map(_luminance, pair))
+        assert (high + 0.05) / (low + 0.05) >= 4.5

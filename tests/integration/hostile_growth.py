@@ -90,8 +90,10 @@ def branch(op: str, *inputs: np.ndarray) -> o.Edit:
         ]
         weights = [numpy_helper.from_array(v, n) for v, n in zip(inputs, names, strict=True)]
         other = helper.make_graph(nodes, "other", [], [helper.make_tensor_value_info("e", F, None)], weights)
+        most = helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0)
+        asked = helper.make_node("Greater", ["most", "least"], ["cond"])
         node = helper.make_node("If", ["cond"], ["z"], then_branch=then, else_branch=other)
-        o.before_conv1(node, cond=np.array(True))(found)
+        o.before_conv1(most, asked, node, least=np.array(-1e9, np.float32))(found)
 
     return edit
 

@@ -44,7 +44,9 @@ def _batch_norm(node: Node) -> Converted:
         epsilon = float(node.get("epsilon", 1e-5))
 
         def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-            return F.batch_norm(_plain_strides(x), mean, variance, scale, bias, False, 0.0, epsilon)
+            shape = (1, -1, *(1,) * (x.ndim - 2))  # by arithmetic: torch's kernel has no gradient to the statistics
+            scaled = scale.reshape(shape) * torch.rsqrt(variance.reshape(shape) + epsilon)
+            return (x - mean.reshape(shape)) * scaled + bias.reshape(shape)
 
         return Converted(Function(run), node.inputs)
     return Converted(BatchNorm(node), node.inputs[:1])

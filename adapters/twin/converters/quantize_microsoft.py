@@ -74,6 +74,28 @@ def _leaky_relu(node: Node) -> Real:
     return lambda x: F.leaky_relu(x, slope)
 
 
+def _gemm(node: Node) -> Converted:
+    """Inputs: a, scale, zero, b, scale, zero, bias (int32, scale = both scales), scale and zero of y (both or none)."""
+    alpha = float(node.get("alpha", 1.0))
+    left, right = bool(node.get("transA", 0)), bool(node.get("transB", 0))
+    scale = node.constant(4)
+    if scale is None or scale.size > 1:
+        raise node.unsupported("scales per column")
+    low, high = value_range(node, 8) if node.has(7) else (0, 0)
+
+    def run(*inputs: Tensor | None) -> Tensor:
+        filled = [*inputs, *[None] * (9 - len(inputs))]
+        a, a_scale, a_zero, b, b_scale, b_zero, bias, *step = filled
+        assert a is not None and b is not None and a_scale is not None and b_scale is not None  # all required
+        x, w = _dequantized(a, a_scale, a_zero), _dequantized(b, b_scale, b_zero)
+        total = alpha * torch.matmul(x.T if left else x, w.T if right else w)
+        if bias is not None:
+            total = total + bias.to(total.dtype) * a_scale * b_scale
+        return total if step[0] is None else _quantized(total, step, low, high)
+
+    return Converted(Function(run), node.inputs)
+
+
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("com.microsoft", "QLinearAdd"): _through_floats(2, lambda node: torch.add),
     ("com.microsoft", "QLinearMul"): _through_floats(2, lambda node: torch.mul),
@@ -81,6 +103,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("com.microsoft", "QLinearLeakyRelu"): _through_floats(1, _leaky_relu),
     ("com.microsoft", "QLinearSigmoid"): _through_floats(1, lambda node: torch.sigmoid),
     ("com.microsoft", "QLinearConcat"): _concat,
+    ("com.microsoft", "QGemm"): _gemm,
     ("com.microsoft", "QuantizeLinear"): STANDARD["", "QuantizeLinear"],
     ("com.microsoft", "DequantizeLinear"): STANDARD["", "DequantizeLinear"],
 }

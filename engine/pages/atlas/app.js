@@ -158,7 +158,7 @@ function certificate() {
   const c = model.certificate;
   if (!c) return el("section", { class: "card" }, el("h2", {}, "Import not checked here"),
     el("p", {}, "Nobody compared the two executors for this atlas. ", el("code", {}, "convscope verify"), " does."));
-  const small = (v) => (v === null || v === undefined ? "not at hand" : Number(v).toExponential(1));
+  const small = (v) => (v === null || v === undefined ? "not at hand" : v === 0 ? "0" : Number(v).toExponential(1));
   return el("section", { class: "card" }, el("h2", {}, c.ok ? el("span", { class: "good" }, "Imported right") : el("span", { class: "bad" }, "The import differs")),
     pairs([
       ["tensors compared", `${number(c.tensors_compared)} of ${number(c.tensors_total)}, on ${c.images.join(", ")}`],

@@ -42,6 +42,14 @@ def arch(folder: Path, first: str) -> str:
     return f"{folder / 'net.py'}:build"
 
 
+def test_the_parent_imports_neither_torch_nor_a_runtime() -> None:
+    """A process with their threads cannot be forked, and would pay for them twice."""
+    script = f"import sys, convscope.adapters.load as a; a.load({str(LENET / 'lenet.onnx')!r}); " + (
+        "sys.exit(bool({'torch', 'onnxruntime', 'keras'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-P", "-c", script]).returncode == 0
+
+
 @pytest.mark.parametrize("name", ["lenet.onnx", "lenet.keras"])
 def test_the_graph_is_the_one_that_this_process_would_make(name: str) -> None:
     behind, here = load(LENET / name, check=False), load_here(LENET / name, check=False)

@@ -236,5 +236,6 @@ def test_every_method_of_the_cam_family_has_a_reference_here():
     compared = {
         "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "eigengradcam", "scorecam",
         "ablationcam", "fullgrad", "odam",
+        "shapleycam", "smoothgradcam++", "refinecam",  # in test_new_methods
     }  # fmt: skip
     assert {n for n, m in METHODS.items() if m.family == "cam"} - compared == {"cam", "guidedgradcam"}

@@ -259,3 +259,8 @@ def test_suppression_keeps_the_surest_of_a_class() -> None:
 
 def test_the_decoders_have_names_of_their_own() -> None:
     assert len({row.name for row in DECODERS}) == len(DECODERS)
+
+
+def test_a_softmax_over_symbols_is_a_line_of_text_however_long() -> None:
+    graph = planted({"y": RNG.normal(size=(1, 24, 11)).astype(np.float32)}, heads={"y": "Softmax"})
+    assert read_outputs(graph).decoder == "ctc"

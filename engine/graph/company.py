@@ -1,0 +1,109 @@
+"""Company: operators by which the pictures of one batch change one another's results.
+
+Statistics that are computed from the pictures, a mean over the first axis, a quantizer whose scale is that of the whole
+batch. The batch axis is followed from the image through what moves axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+
+from .index import Index, attributes
+from .operators import operator
+
+
+def mixing(index: Index, image: str, ranks: Mapping[str, int]) -> str | None:
+    """The first tensor that depends on all pictures of a batch at once, or None.
+
+    Args:
+        index: of the graph.
+        image: the input with the batch on axis 0.
+        ranks: tensor -> number of axes, as far as known.
+    """
+    return _Walk(index, image, ranks).run()
+
+
+class _Walk:
+    def __init__(self, index: Index, image: str, ranks: Mapping[str, int]) -> None:
+        self._index, self._ranks = index, ranks
+        self._batch: dict[str, int | None] = {image: 0}  # None where the axis is lost sight of
+
+    def run(self) -> str | None:
+        for node in self._index.nodes:
+            read = [name for name in node.input if name in self._batch]
+            if not read or operator(node).family == "size":
+                continue
+            source = next((name for name in read if self._batch[name] is not None), None)
+            after = None
+            if source is not None:
+                axis, rank = self._batch[source] or 0, self._ranks.get(source, 0)
+                if self._mixes(node, axis, rank):
+                    return node.output[0]
+                after = self._after(node, axis, rank)
+            self._batch.update((name, after) for name in node.output if name)
+        return None
+
+    def _mixes(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
+        row, options = operator(node), attributes(node)
+        if row.batch != "by axis":
+            return row.batch == "mixed"  # what has no row has no converter either, and is refused
+        if node.op_type == "BatchNormalization":
+            return bool(options.get("training_mode"))
+        if node.op_type == "MatMul":  # (N, K) times (K, N), both of the pictures
+            return all(name in self._batch and self._ranks.get(name) == 2 for name in node.input)
+        if node.op_type == "MeanVarianceNormalization":
+            return axis in _counted(options.get("axes", [0, 2, 3]), rank)
+        if node.op_type in ("LayerNormalization", "RMSNormalization"):
+            return axis >= _counted([options.get("axis", -1)], rank)[0]
+        if row.family in ("softmax", "selection") or node.op_type == "LpNormalization":
+            default = 0 if node.op_type.startswith("Arg") else -1
+            return axis in _counted([options.get("axis", default)], rank)
+        if row.family in ("reduction", "scan") and node.op_type != "Det":
+            axes = self._axes(node)
+            if axes is None:
+                return not options.get("noop_with_empty_axes")
+            return axis in _counted(axes, rank)
+        return False  # what moves pictures side by side does not change them
+
+    def _axes(self, node: onnx.NodeProto) -> list[int] | None:
+        """Axes that are an attribute or a constant; None where they are left out or computed."""
+        try:
+            found = self._index.argument(node, 1, "axes")
+        except KeyError:
+            return None
+        return None if found is None or not np.size(found) else [int(a) for a in np.ravel(found)]
+
+    def _after(self, node: onnx.NodeProto, axis: int, rank: int) -> int | None:
+        options = attributes(node)
+        if node.op_type == "Transpose":
+            order = list(options.get("perm", range(rank - 1, -1, -1)))
+            return order.index(axis) if axis in order else None
+        if node.op_type == "Flatten":
+            return 0 if axis == 0 and options.get("axis", 1) != 0 else None
+        if node.op_type == "Reshape":
+            target = self._index.constant(node.input[1])
+            first = -1 if target is None or not target.size else int(target.ravel()[0])
+            return 0 if axis == 0 and first in (0, -1) else None
+        if node.op_type == "Gather":
+            along, places = _counted([options.get("axis", 0)], rank)[0], self._index.constant(node.input[1])
+            more = places.ndim - 1 if places is not None else 0
+            return None if along == axis else axis + more if along < axis else axis
+        if node.op_type not in ("Squeeze", "Unsqueeze") and operator(node).family != "reduction":
+            return axis
+        axes = self._axes(node)
+        if node.op_type == "Unsqueeze" and axes is not None:
+            gained = _counted(axes, rank + len(axes))
+            return [a for a in range(rank + len(axes)) if a not in gained][axis] if rank else None
+        dropped = node.op_type == "Squeeze" or operator(node).family == "reduction" and not options.get("keepdims", 1)
+        if dropped:
+            gone = _counted(axes, rank) if axes is not None else []
+            return axis - sum(a < axis for a in gone) if axis not in gone else None
+        return axis
+
+
+def _counted(axes: Iterable[int], rank: int) -> list[int]:
+    """Axes counted from 0."""
+    return [int(a) + rank if int(a) < 0 else int(a) for a in axes]
