@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
 from ..graph.graph import Graph
+from ..graph.preprocessing import whole_numbers
 from .pictures import PICTURE
 from .verification import Question, Verification
 
@@ -59,6 +60,9 @@ def describe(model: onnx.ModelProto, graph: Graph, question: Question, check: Ve
         "convscope.names": json.dumps({la.tensor: la.name for la in graph.layers}),
         **({"convscope.labels": json.dumps(list(graph.labels))} if graph.labels else {}),
     }
+    if PICTURE in {i.name for i in model.graph.input}:  # what is left to do before the file: nothing but whole numbers
+        raw = replace(whole_numbers("uint8"), size=graph.image_size, layout="NHWC")
+        stated["convscope.preprocessing"] = json.dumps(raw.to_json(), sort_keys=True)
     kept = {p.key: p.value for p in model.metadata_props}
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {**kept, **stated})

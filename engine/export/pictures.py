@@ -38,6 +38,8 @@ def take_pictures(model: onnx.ModelProto, graph: Graph) -> None:
             f"preprocessing with {p.interpolation} resampling cannot be put inside: ONNX has none that gives the same; "
             f"it has {' and '.join(_MODES)}"
         )
+    if p.resize not in ("squash", "crop"):
+        raise UsageError(f"preprocessing with {p.resize} cannot be put inside; only squash and crop can")
     taken = {n for node in model.graph.node for n in (*node.input, *node.output, node.name)}
     taken |= {t.name for t in model.graph.initializer}
     if PICTURE in taken:
@@ -80,16 +82,22 @@ def _fitted(w: Writer, graph: Graph) -> Value:
     p, size = graph.preprocessing, list(graph.image_size)
     picture = w.value(PICTURE)
     x = (picture.cast() / 255.0).transpose([0, 3, 1, 2])
-    if p.resize != "crop":
-        return _clipped(_resized(x, w.integers(size), p.interpolation))
-    sides = picture.shape(1, 3).cast(np.float64)
-    ratios = w.constant(np.array(size) / p.crop) / sides
-    scale = ratios.reduce("ReduceMax", [0])
-    larger = (sides * scale).apply("Round").cast(np.int64).apply("Max", w.integers(size))
+    scaled = [math.floor(side / p.crop) for side in size]
+    if p.resize == "squash":
+        larger = w.integers(scaled)
+    else:
+        sides = picture.shape(1, 3)
+        if scaled[0] == scaled[1]:
+            shorter = sides.reduce("ReduceMin", [0])
+            larger = sides.apply("Mul", w.integers(scaled)).apply("Div", shorter)
+        else:
+            exact = sides.cast(np.float64)
+            ratio = (exact / w.constant(np.array(scaled, dtype=np.float64))).reduce("ReduceMin", [0])
+            larger = (exact / ratio).apply("Round").cast(np.int64)
     half = w.constant(np.array(2.0))
     begin = ((larger - w.integers(size)).cast(np.float64) / half).apply("Round").cast(np.int64)
-    scaled = _resized(x, larger, p.interpolation)
-    return _clipped(scaled.slice(begin, begin + w.integers(size), [2, 3]))
+    placed = _resized(x, larger, p.interpolation)
+    return _clipped(placed.slice(begin, begin + w.integers(size), [2, 3]))
 
 
 def _resized(x: Value, size: Value, interpolation: str) -> Value:
