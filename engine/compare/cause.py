@@ -67,9 +67,9 @@ def _attribute_causes(a: Step, b: Step) -> list[Cause]:
     if a.kind == "Resize":
         return _resize_causes(a, b)
     if a.kind == "Gelu":
-        one, two = (_GELU.get(str(s.attributes["approximate"]), "unknown") for s in (a, b))
-        return [] if one == two else [Cause("activation", f"activation: GELU is {one} in A, {two} in B")]
-    found = []
+        ours, theirs = (_GELU.get(str(s.attributes["approximate"]), "unknown") for s in (a, b))
+        return [] if ours == theirs else [Cause("activation", f"activation: GELU is {ours} in A, {theirs} in B")]
+    found: list[Cause] = []
     for key in sorted({*a.attributes, *b.attributes}):
         one, two = a.attributes.get(key), b.attributes.get(key)
         if one == two:
@@ -152,10 +152,10 @@ def _bias_before_norm(a: Step, b: Step) -> Cause | None:
     for own, other, where in ((a, b, "B"), (b, a, "A")):
         if own.norm is None or own.raw_bias is None or not np.any(own.raw_bias) or not _close(own.weight, other.weight):
             continue
-        if other.norm is not None and np.any(other.raw_bias):
+        if other.norm is not None and other.raw_bias is not None and np.any(other.raw_bias):
             continue
         without = own.norm.bias - own.norm.mean * own.norm.factor
-        if not _close(own.bias, other.bias) and _close(without, other.bias, float(np.abs(own.bias).max())):
+        if not _close(own.bias, other.bias) and _close(without, other.bias, float(np.abs(np.asarray(own.bias)).max())):
             return Cause("bias", f"the bias in front of the batch-norm is missing in {where}")
     return None
 

@@ -80,8 +80,8 @@ def _filters(pair: Pair, one: Names | None, two: Names | None) -> np.ndarray | N
         return _grouped(pair, x, y, incoming, group)
     if incoming is not None and len(incoming) == x.shape[1]:
         y = y[:, incoming]
-    one, two = _rows(x, pair.a.bias), _rows(y, pair.b.bias)
-    return _equal_rows(one, two, _scale(one))
+    ours = _rows(x, pair.a.bias)
+    return _equal_rows(ours, _rows(y, pair.b.bias), _scale(ours))
 
 
 def _grouped(pair: Pair, x: np.ndarray, y: np.ndarray, incoming: np.ndarray | None, group: int) -> np.ndarray | None:

@@ -54,7 +54,9 @@ def stems(bench: Bench, pairs: tuple[Pair, ...], x_a: np.ndarray, x_b: np.ndarra
     if w_a.shape[1] == 3:
         text = "the first layer's input channels are reversed: one model expects RGB, the other BGR"
         yield Stem(start_b, u_a[:, ::-1].copy(), (Cause("channel order", text),))
-    if first.a.norm is not None and first.b.norm is not None and np.allclose(first.a.raw, first.b.raw, rtol=1e-5):
+    raw_a, raw_b = first.a.raw, first.b.raw
+    normed = first.a.norm is not None and first.b.norm is not None
+    if normed and raw_a is not None and raw_b is not None and np.allclose(raw_a, raw_b, rtol=1e-5):
         return  # what differs is the batch-norm
     axes = (0, 2, 3)
     below = (w_b**2).sum(axis=axes)
