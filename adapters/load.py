@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..engine.graph.graph import Graph
+from ..engine.graph.graph import DEFAULT_SIZE, Graph
 from ..engine.graph.layers import Layer, Source, TensorSpec
 from ..engine.graph.preprocessing import Preprocessing, preset, whole_numbers
 from ..errors import ParityError, RefusedInput, UsageError
@@ -180,15 +180,16 @@ def build_graph(
     )
     producer = exported.producer or _producer(exported.model)
     file_digest = _digest(path) if path else ""
+    side = size or preprocessing.size or (DEFAULT_SIZE, DEFAULT_SIZE)
     declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
     draft, canonical = normalize(
         exported.model,
         layout=_layout(declared),
-        size=size or preprocessing.size,
+        size=side,
         keep=exported.names,
         given=given,
     )
-    layers = layer_table(draft, canonical, _names_of(exported, draft))
+    layers = layer_table(draft, canonical, _names_of(exported, draft), side)
     refuse_hidden(draft, layers)
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):

@@ -47,23 +47,24 @@ class FieldTracker:
     """Visit the nodes in order; `field` then knows what depends on the image.
 
     Args:
-        draft: with shapes at the default image size.
+        draft: with shapes at the image size.
         image: the tensor whose pixels are seen.
+        size: (height, width) of the image, for the sides that its own shape leaves open.
 
     Attributes:
         unknown: operators whose positions are not known; what is behind them counts as seeing everything.
     """
 
-    def __init__(self, draft: Draft, image: str) -> None:
+    def __init__(self, draft: Draft, image: str, size: tuple[int, int]) -> None:
         self.draft = draft
         self.unknown: dict[str, None] = {}
         self._seen: dict[str, Seen | None] = {image: None}  # None: it depends on the image, and its shape is unknown
         shape = draft.shapes.get(image, ())
         self.size = (0, 0)
         self._held = 0
-        if len(shape) == 4 and shape[1] and shape[2] and shape[3]:
-            self.size = (shape[2], shape[3])
-            self._seen[image] = Seen.picture((1, shape[1], shape[2], shape[3]))
+        if len(shape) == 4 and shape[1]:
+            self.size = (shape[2] or size[0], shape[3] or size[1])
+            self._seen[image] = Seen.picture((1, shape[1], *self.size))
 
     def field(self, tensor: str, channel_axis: int | None) -> ReceptiveField | None:
         """What the positions of a tensor see; None where it does not depend on the image.

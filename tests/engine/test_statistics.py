@@ -28,12 +28,12 @@ from tests import tiny
 UNITS = 4
 
 
-def passing_through(units: int = UNITS) -> convscope.Graph:
+def passing_through(units: int = UNITS, opset: int = 17) -> convscope.Graph:
     """A model whose layer ``y`` is its input: what is fed is what is measured."""
     node = helper.make_node("Identity", ["x"], ["t"])
     return convscope.load(
         tiny.model([node, helper.make_node("Neg", ["t"], ["n"]), helper.make_node("Neg", ["n"], ["y"])], {},
-                   ("N", units, None, None)), check=False,
+                   ("N", units, None, None), opset=opset), check=False,
     )  # fmt: skip
 
 
@@ -89,6 +89,19 @@ def test_every_figure_equals_brute_force_at_any_scale(scale: float) -> None:
     assert_equal_figures(result["units"], brute_force(maps))
     assert (result["images"], result["histogram_edges"]) == (11, EDGES.tolist())
     assert (result["dead"], result["always_on"]) == ([2], [3])
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 13, 18, 21])
+def test_models_of_every_opset_are_measured_alike(opset: int) -> None:
+    maps = random_maps()
+    maps[2, 1, 0, 0], maps[3, 0, 1, 1], maps[4, 2, 0, 1] = np.nan, np.inf, -np.inf
+    graph = passing_through(opset=opset)
+    session = reduced_session(graph, [graph.layer("y")], device="cpu")
+    assert next(e.version for e in graph.model.opset_import if not e.domain) == opset
+    for (name, found), expected in zip(session.run(maps).items(), SESSION.run(maps).values(), strict=True):
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+        if name.endswith("/max"):
+            np.testing.assert_array_equal(found, maps.reshape(*maps.shape[:2], -1).max(2))  # NumPy's max keeps NaN
 
 
 def test_a_unit_that_varies_little_about_a_large_mean_keeps_its_deviation() -> None:
