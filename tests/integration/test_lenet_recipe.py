@@ -31,7 +31,8 @@ def test_the_grid_is_six_by_six_and_its_best_filter_comes_first(folder: Path) ->
     assert len(ends) == 36 and ends == sorted(ends, reverse=True)
     assert {unit["status"] for unit in told["units"]} <= {"ok", "weak"} and told["units"][0]["status"] == "ok"
     with Image.open(folder / "grid.png") as grid:
-        assert grid.size == (6 * 28 + 5 * 2, 6 * 28 + 5 * 2)
+        side = 4 * 28  # enlarged by a whole number
+        assert grid.size == (6 * side + 5 * 2, 6 * side + 5 * 2)
 
 
 def test_the_silent_filters_are_dead_with_a_reason_and_left_out(folder: Path) -> None:

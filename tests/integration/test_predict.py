@@ -19,6 +19,7 @@ from convscope.models import catalog
 from convscope.models.lenet import LeNet
 
 SIDE, PEN = 280, 26
+READ = "outputs: 10 classes (class names)\n"  # how the outputs are read, and why, is said on stderr
 LENET = Path(catalog.__file__).parent / "lenet"
 
 
@@ -61,7 +62,7 @@ def test_drawn_digits_are_read(digits: Path, capsys: pytest.CaptureFixture[str])
     found, err = predicted(capsys, "lenet", str(digits))
     assert [Path(entry["file"]).stem for entry in found["images"]] == sorted(DIGITS)
     assert [entry["predictions"][0]["name"] for entry in found["images"]] == sorted(DIGITS)
-    assert err == ""
+    assert err == READ
 
 
 def test_the_json_is_as_promised_and_its_numbers_are_the_network_s_own(
@@ -95,7 +96,8 @@ def test_several_pictures_with_a_broken_one_are_partly_done(digits: Path, capsys
     found, err = predicted(capsys, "lenet", str(digits), code=4)
     assert [Path(entry["file"]).stem for entry in found["images"]] == sorted(DIGITS)
     assert [entry["file"] for entry in found["failed"]] == [str(digits / "3.png")]
-    said, ending = err.splitlines()
+    read, said, ending = err.splitlines()
+    assert read == READ.strip()
     assert said.startswith("skipped: image '") and "3.png" in said
     assert ending == "error: 1 of 4 images could not be read; the others are done"
 
@@ -154,6 +156,6 @@ def test_a_real_process_prints_the_object_and_nothing_else(digits: Path) -> None
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=120,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, READ)
     (entry,) = json.loads(done.stdout)["images"]
     assert (entry["file"], entry["predictions"][0]["name"]) == ("zero.png", "0")
