@@ -55,12 +55,13 @@ class ChannelAxes:
 
     def _count_rows(self, node: onnx.NodeProto, result: str) -> None:
         """How many rows of the result are one picture's, by what a reshape moves between the batch and the rest."""
-        source = max((n for n in node.input if n in self._pieces), key=lambda n: n in self._rows)
+        inputs = node.input[:1] if node.op_type == "Reshape" else node.input  # its shape is no picture
+        source = max(inputs, key=lambda n: n in self._rows)
         rows = self._rows.get(source, Fraction(1))
         before, after = self._draft.shapes.get(source, ()), self._draft.shapes.get(result, ())
         if node.op_type == "Reshape" and before[:1] == after[:1] == (None,) and None not in (*before[1:], *after[1:]):
             rows *= Fraction(prod(s or 1 for s in before[1:]), prod(s or 1 for s in after[1:]) or 1)
-        if rows != 1:
+        if rows != 1 and len(after) > 1:
             self._rows[result] = rows
 
     def _rank(self, name: str) -> int:
@@ -133,9 +134,9 @@ class ChannelAxes:
 
     def _guessed(self, source: str, result: str) -> Pieces:
         pieces, last = self._pieces[source], self._draft.shapes.get(source, ())[-1:]
-        if last and last[0] is not None and last == self._draft.shapes.get(result, ())[-1:]:
-            if pieces == (self._rank(source) - 1,):
-                return (self._rank(result) - 1,)
+        kept = last and last[0] is not None and last == self._draft.shapes.get(result, ())[-1:]
+        if kept and pieces == (self._rank(source) - 1,):
+            return (self._rank(result) - 1,)
         return self._pieces[source] if self._rank(source) == self._rank(result) else (1,)
 
     def _without(self, node: onnx.NodeProto, pieces: Pieces, rank: int) -> Pieces:

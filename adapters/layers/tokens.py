@@ -92,7 +92,13 @@ class TokenTracker:
             return None
         for old, new in self._groups(before, after):
             if old == places and len(new) == 1:
-                return None if self._axes.axis(result) is None else _Found(new[0], Tokens(before[places[0]], before[places[1]], 0, prod(before[a] for a in places)))
+                return (
+                    None
+                    if self._axes.axis(result) is None
+                    else _Found(
+                        new[0], Tokens(before[places[0]], before[places[1]], 0, prod(before[a] for a in places))
+                    )
+                )
         return None
 
     def _groups(self, before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:

@@ -105,5 +105,5 @@ def require_spatial(layer: Layer) -> None:
     """Raises UsageError where a layer has no feature maps."""
     if not layer.has_maps:
         raise UsageError(
-            f"layer '{layer.name}' has shape {layer.shape}, no feature maps; choose a layer with height and width, or tokens of a grid"
+            f"layer '{layer.name}' has shape {layer.shape}, no feature maps; choose a layer with height and width"
         )

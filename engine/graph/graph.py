@@ -237,7 +237,7 @@ class Graph:
     def last_spatial_layer(self) -> Layer:
         """The last feature map larger than 1 x 1 on the way to the logits: the default of the CAM family.
 
-        Of a vision transformer the last normalization whose tokens of the grid reach the logits, see `last_tokens`.
+        Of a vision transformer the last layer whose tokens of the grid reach the logits, see `last_tokens`.
 
         Raises:
             UsageError: the model has no such layer.

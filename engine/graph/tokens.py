@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 
 from .index import Index, attributes
@@ -13,11 +14,11 @@ _NORMS = ("LayerNormalization", "RMSNormalization")
 
 
 def last_tokens(index: Index, layers: Sequence[Layer], target: str) -> Layer | None:
-    """The last layer of tokens to look at for a target: a normalization, or else a sum of tokens.
+    """The last layer of tokens to look at for a target: a normalization, or a block's own output, a sum of tokens.
 
     Where the head reads class tokens alone, nothing behind the last attention carries the grid on to the target: its
     gradient there is exactly 0. The layer then is the one in front of that attention, ``blocks[-1].norm1`` in
-    pytorch-grad-cam's words; where the head takes the mean of the tokens, the normalization in front of that.
+    pytorch-grad-cam's words; where the head takes the mean of the tokens, what it takes the mean of.
 
     Args:
         index: of the graph.
@@ -37,15 +38,20 @@ def last_tokens(index: Index, layers: Sequence[Layer], target: str) -> Layer | N
     if _reads_prefix_alone(index, tokens, needed):
         needed = index.ancestors(attention[-1])
     found = [layer for name, layer in tokens.items() if name in needed]
-    norms = [layer for layer in found if layer.op in _NORMS]
-    sums = [layer for layer in found if layer.op == "Add" and set(index.producer[layer.tensor].input) <= from_tokens]
-    return (norms or sums or found or [None])[-1]
+    chosen = [
+        layer
+        for layer in found
+        if layer.op in _NORMS or (layer.op == "Add" and set(index.producer[layer.tensor].input) <= from_tokens)
+    ]
+    return max(chosen or found, key=lambda layer: layer.index, default=None)
 
 
 def _reads_prefix_alone(index: Index, tokens: dict[str, Layer], needed: set[str]) -> bool:
     """Whether all that is read of the last tokens on the way to a target is tokens of no place."""
     last = max((layer for name, layer in tokens.items() if name in needed), key=lambda layer: layer.index)
-    readers = [n for n in index.readers.get(last.tensor, ()) if not needed.isdisjoint(n.output) and n.op_type != "Shape"]
+    readers = [
+        n for n in index.readers.get(last.tensor, ()) if not needed.isdisjoint(n.output) and n.op_type != "Shape"
+    ]
     return bool(readers) and all(_is_prefix(index, last, node) for node in readers)
 
 
@@ -55,8 +61,9 @@ def _is_prefix(index: Index, layer: Layer, node: onnx.NodeProto) -> bool:
     axis, count = 3 - layer.channel_axis, layer.tokens.count
     if node.op_type == "Gather":
         places = index.constant(node.input[1])
-        picks = places is not None and int(attributes(node).get("axis", 0)) % 3 == axis
-        return picks and bool((places % count < layer.tokens.prefix).all())
+        if places is None or int(attributes(node).get("axis", 0)) % 3 != axis:
+            return False
+        return bool(np.all(places % count < layer.tokens.prefix))
     if node.op_type == "Slice" and len(node.input) > 3:
         starts, ends, axes = (index.constant(name) for name in node.input[1:4])
         if starts is None or ends is None or axes is None:

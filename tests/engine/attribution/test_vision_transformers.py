@@ -18,7 +18,7 @@ from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 ROWS, COLUMNS = 4, 6
 KINDS = {
     "class token": ({}, 1, "blocks.1.norm1"),
-    "mean of tokens": ({"global_pool": "avg", "class_token": False}, 0, "norm"),
+    "mean of tokens": ({"global_pool": "avg", "class_token": False}, 0, "blocks.1"),
     "registers": ({"reg_tokens": 4, "no_embed_class": True}, 5, "blocks.1.norm1"),
 }
 
@@ -68,12 +68,16 @@ def test_a_cam_of_tokens_is_pytorch_grad_cams_with_its_reshape_transform(kind, x
         return tokens[:, prefix:].reshape(len(tokens), ROWS, COLUMNS, -1).permute(0, 3, 1, 2)
 
     with getattr(grad_cam, names[method])(net, [net.get_submodule(layer)], reshape_transform=reshape) as cam:
-        activations, gradients = [], []
         cam(torch.from_numpy(x), [ClassifierOutputTarget(2)] * 2)
         activations = cam.activations_and_grads.activations[0].numpy()
         gradients = cam.activations_and_grads.gradients[0].numpy()
         theirs = cam.get_cam_image(
-            torch.from_numpy(x), net.get_submodule(layer), [ClassifierOutputTarget(2)] * 2, activations, gradients, False
+            torch.from_numpy(x),
+            net.get_submodule(layer),
+            [ClassifierOutputTarget(2)] * 2,
+            activations,
+            gradients,
+            False,
         )
     ours = convscope.explain(graph, x, method, target=2, preprocessed=True)
     for found, expected in zip(ours, theirs, strict=True):
@@ -112,9 +116,7 @@ def test_the_place_of_a_units_largest_value_is_a_place_of_the_grid(kind, x):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(reduced.SerializeToString(), providers=["CPUExecutionProvider"])
-    most, place = session.run(
-        [output_name(layer, "max"), output_name(layer, "argmax")], {graph.inputs[0].name: x}
-    )
+    most, place = session.run([output_name(layer, "max"), output_name(layer, "argmax")], {graph.inputs[0].name: x})
     assert np.allclose(most, maps.max(axis=(2, 3)), atol=1e-5)
     assert (place == maps.reshape(2, 32, -1).argmax(axis=2)).all()
 
@@ -126,7 +128,7 @@ def test_a_units_goal_is_the_mean_over_the_grid_alone(kind, x):
     layer = graph.layer("blocks.0.norm1")
     values = torch.from_numpy(graph.session([layer.tensor]).run(x)[layer.tensor])
     goal = channel(layer, 3)
-    assert torch.allclose(goal.value({layer.tensor: values}), values[:, prefix:, 3].mean(1), atol=1e-5)
+    assert torch.allclose(goal({layer.tensor: values}), values[:, prefix:, 3].mean(1), atol=1e-5)
 
 
 def test_a_layer_of_windows_has_no_units_and_swins_blocks_have_all_of_theirs():
@@ -138,6 +140,6 @@ def test_a_layer_of_windows_has_no_units_and_swins_blocks_have_all_of_theirs():
         assert (layer.channels, layer.channel_axis, layer.is_spatial) == (units, 3, True)
     assert graph.last_spatial_layer().name == "norm"
     sizes = {32, 64, 96, 128, 192, 256, 5}
-    assert {la.channels for la in graph.layers if la.channels is not None} <= sizes
+    assert {la.channels for la in graph.layers if la.has_maps} <= sizes
     places = [(la.name, la.shape) for la in graph.layers if la.has_maps and 4 in la.shape[1:3]]
     assert not places, "windows are no feature maps"
