@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .face import compare as compare
     from .face import dream as dream
     from .face import filters as filters
+    from .face import info as info
     from .face import invert as invert
     from .face import maximize as maximize
     from .face import predict as predict
@@ -57,7 +58,7 @@ _FACE = {
         verb: f".face:{verb}"
         for verb in (
             "filters", "maximize", "dream", "invert", "accent", "activations", "top", "stats", "predict", "attack",
-            "compare", "verify", "weights",
+            "compare", "info", "verify", "weights",
         )
     },
     "explain": ".engine.attribution.explain:explain",

@@ -513,6 +513,17 @@ def accent(
 # --- Look ------------------------------------------------------------------------------------------------------------
 
 
+def info(graph: Any) -> dict[str, Any]:
+    """A model's layers, inputs, outputs, preprocessing and origin: the object of ``convscope info --json``.
+
+    Args:
+        graph: from `load`, or what `load` takes.
+    """
+    from .engine.graph.summary import summary
+
+    return summary(_graph(graph))
+
+
 def verify(
     graph: Any, *, size: int | tuple[int, int] | None = None, batch: int = 2, seed: int = 0, on_event: OnEvent = _silent
 ) -> Verification:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.attribution.targets import resolve
+from ..engine.export.build import fixed_target
 from ..engine.export.metadata import read_record
 from ..engine.export.verification import BOUND, Question
 from ..engine.export.verification import verify as verify_map
@@ -171,10 +171,13 @@ def gradient_difference(graph: Graph, feeds: dict[str, np.ndarray], seed: int = 
 
     f is a random weighting of the logits. The best of several step widths counts, since wide steps cross
     kinks of ReLU and narrow ones drown in rounding. None where every step drowns in it: the logits do not
-    depend on the image, as in an untrained network whose signal dies out on the way.
+    depend on the image, as in an untrained network whose signal dies out on the way. None too where the image
+    consists of whole numbers (uint8 pictures).
     """
     import torch
 
+    if np.dtype(graph.inputs[0].dtype).kind != "f":
+        return None
     twin = graph.twin([graph.logits], dtype=torch.float64, fold=False)
     name = graph.inputs[0].name
     fixed = {k: _double(v[:1]) for k, v in feeds.items()}
@@ -261,15 +264,19 @@ def heatmap_difference(graph: Graph) -> float | None:
     record = read_record({p.key: p.value for p in file.metadata_props})
     if record is None or "heatmap" not in {o.name for o in file.graph.output}:
         return None
-    image = next(i for i in file.graph.input if i.name == graph.inputs[0].name)
+    known = {i.name: i for i in (*file.graph.value_info, *file.graph.input)}
+    image = known[record.image or graph.inputs[0].name]
+    core = (
+        file if not record.image else extract(file, [image, *file.graph.input[1:]], [o.name for o in file.graph.output])
+    )
     outputs = [o.name for o in file.graph.output if o.name != "heatmap"]
     part = extract(file, [image], outputs)
     part.metadata_props.extend(file.metadata_props)
     plain = build_graph(Exported(part), "onnx", None, graph.preprocessing, graph.labels)
-    target = resolve(plain, record.target, np.zeros(10**6, np.float32))[0] if record.target else None
+    target = fixed_target(plain, record.target or None)
     layer = plain.layer(record.layer) if record.layer else None
-    question = Question(record.method, layer, target, record.target, record.resize, record.normalize)
-    return verify_map(plain, file, question).difference
+    question = Question(record.method, layer, target, record.target, record.resize, record.normalize, record.steps)
+    return verify_map(plain, core, question, pictures=8 if record.steps is None else 2).difference
 
 
 def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:

@@ -20,7 +20,7 @@ MethodOption = Annotated[
         "--method",
         "-m",
         metavar="NAME",
-        help="gradcam, gradcam++, hirescam, xgradcam, layercam, cam, saliency or inputxgradient.",
+        help="gradcam, gradcam++, hirescam, xgradcam, layercam, cam, saliency, inputxgradient or integratedgradients.",
     ),
 ]
 TargetOption = Annotated[
@@ -36,6 +36,9 @@ ClassInputOption = Annotated[
     bool, typer.Option("--class-input", help="The class has to be given, for runtimes without optional inputs.")
 ]
 ResizeOption = Annotated[str | None, typer.Option("--resize", metavar="input", help="The map in the picture's size.")]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Of integratedgradients; default 20.", show_default=False)
+]
 WebOption = Annotated[
     Path | None, typer.Option("--web", metavar="DIR", help="A folder with a page that runs the model in a browser.")
 ]
@@ -55,6 +58,7 @@ def command(
     class_input: ClassInputOption = False,
     resize: ResizeOption = None,
     normalize: NormalizeOption = False,
+    steps: StepsOption = None,
     web: WebOption = None,
     single_file: SingleFileOption = None,
     as_json: JsonOption = False,
@@ -63,9 +67,17 @@ def command(
 ) -> None:
     """Write the model with its own explanation inside: an ONNX file that returns its heatmap.
 
-    The file is compared with the twin on eight pictures and three classes each before it is written.
+    The file is compared with the twin on eight pictures and three classes each before it is written. With
+    --preprocessing inside (or PRESET,inside) it takes pictures as they are, uint8 (N, height, width, 3).
     """
     from ..engine.export import export
+    from ..errors import UsageError
+
+    words = [word for word in (options.get("preprocessing") or "").split(",") if word]
+    inside = "inside" in words
+    options["preprocessing"] = ",".join(word for word in words if word != "inside") or None
+    if inside and (web or single_file):
+        raise UsageError("--preprocessing inside is not for pages; they do their own, leave it out")
 
     graph = open_model(model, quiet=quiet, **options)
     done = export(
@@ -77,6 +89,8 @@ def command(
         class_input=class_input or bool((web or single_file) and target is None),
         resize=resize,
         normalize=normalize,
+        steps=steps,
+        preprocessing="inside" if inside else None,
         progress=lambda stage: say(stage, quiet),
     )
     check = done.verification
@@ -88,6 +102,8 @@ def command(
         "plain model's time",
         quiet,
     )
+    if done.preprocessing_difference is not None:
+        say(f"preprocessing inside: {done.preprocessing_difference:.2g} grey levels from Python's at most", quiet)
     pages = _pages(graph, done.path, web, single_file, quiet)
     if as_json:
         emit_json({**done.to_json(), "pages": [str(page) for page in pages]})

@@ -23,35 +23,11 @@ def command(model: ModelArgument, as_json: JsonOption = False, quiet: QuietOptio
     """
     graph = open_model(model, quiet=quiet, **options)
     if as_json:
+        from ..engine.graph.summary import summary
+
         emit_json(summary(graph))
     else:
         _show(graph)
-
-
-def summary(graph: Graph) -> dict[str, Any]:
-    """The object of ``--json``: layers, inputs, outputs, preprocessing, source."""
-    from dataclasses import asdict
-
-    inputs = graph.layer_inputs()
-    return {
-        "name": graph.name,
-        "sha256": graph.sha256,
-        "source": asdict(graph.source),
-        "inputs": [asdict(spec) for spec in graph.inputs],
-        "outputs": [asdict(spec) for spec in graph.outputs],
-        "preprocessing": graph.preprocessing.to_json(),
-        "image_size": list(graph.image_size),
-        "free": _free(graph),
-        "parameters": sum(layer.parameters for layer in graph.layers),
-        "macs": sum(layer.macs for layer in graph.layers),
-        "labels": None if graph.labels is None else list(graph.labels),
-        "layers": [{**layer.to_json(), "inputs": inputs[layer.tensor]} for layer in graph.layers],
-    }
-
-
-def _free(graph: Graph) -> list[str]:
-    """The axes of the image input that a picture may choose; layers' shapes are those at ``image_size``."""
-    return [name for name, size in zip(("height", "width"), graph.inputs[0].shape[2:], strict=False) if size is None]
 
 
 def _show(graph: Graph) -> None:
@@ -106,23 +82,20 @@ def _shape(shape: tuple[int | None, ...]) -> str:
 
 
 def _facts(graph: Graph) -> list[tuple[str, str]]:
+    from ..engine.graph.summary import free_axes
+
     source = graph.source
     height, width = graph.image_size
     parameters, macs = (sum(getattr(la, name) for la in graph.layers) for name in ("parameters", "macs"))
     facts = [
         ("inputs", "; ".join(_spec(spec) for spec in graph.inputs)),
-        *(
-            [("free", f"{' and '.join(free)}: shapes are those at {height} x {width}")]
-            if (free := _free(graph))
-            else []
-        ),
         ("outputs", "; ".join(_spec(spec) for spec in graph.outputs)),
         ("preprocessing", describe(graph.preprocessing)),
         ("size", f"{len(graph.layers)} layers, {parameters:,} parameters, {_si(macs)} multiply-adds"),
         ("source", f"{source.path or 'live object'}: {source.format} by {source.producer}, opset {source.opset}"),
         ("sha256", f"{source.sha256} (graph {graph.sha256[:16]})"),
     ]
-    if free := _free(graph):
+    if free := free_axes(graph):
         facts.insert(1, ("free", f"{' and '.join(free)}; the shapes above are those at {height} x {width}"))
     if graph.labels is not None:
         facts.insert(-3, ("classes", f"{len(graph.labels)}: {', '.join(graph.labels[:3])}, ..."))

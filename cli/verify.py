@@ -62,7 +62,7 @@ def command(
 
 def _gradient(value: float | None) -> str:
     if value is None:
-        return "none: the logits do not depend on the picture beyond rounding"
+        return "none: the picture is whole numbers, or the logits do not depend on it beyond rounding"
     return f"{value:.2g} (float64 against central differences)"
 
 

@@ -57,6 +57,7 @@ def main(folder: Path) -> None:
     comparison: convscope.Comparison = convscope.compare("lenet", graph)
     assert comparison.verdict == "identical"
     assert convscope.verify(graph).ok
+    assert convscope.info(graph)["parameters"] == 431080
     written = convscope.export(graph, folder / "explains-itself.onnx")
     assert Path(written.path).is_file()
 

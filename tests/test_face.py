@@ -20,9 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SET_UP = {"models", "doctor"}  # about the installation, not about a model
 SAME = {"model": "graph", "out": "folder", "json": "as_json"}  # a command's word -> Python's
 # What only a terminal needs, or what Python says with a value of another kind.
-TERMINAL = {"as_json", "quiet", "loading", "options", "debug"}
+TERMINAL = {"as_json", "quiet", "loading", "options", "debug", "help_options"}
 OTHERWISE: dict[str, set[str]] = {
-    "info": set(),
     "explain": {"metrics", "box", "of", "region", "mask", "like", "to", "against",
         "settings", "colormap", "alpha", "style", "top", "folder"},
     "filters": {"noise_mean", "noise_std", "start"},
@@ -33,7 +32,7 @@ OTHERWISE: dict[str, set[str]] = {
         "browser", "folder", "device",
     },
 }  # fmt: skip
-VERBS = [name for name in main._COMMANDS if name not in SET_UP | {"info"}]
+VERBS = [name for name in main._COMMANDS if name not in SET_UP]
 
 
 def _command(name: str) -> dict[str, inspect.Parameter]:

@@ -13,7 +13,8 @@ from .align import Pair
 from .cause import Cause
 from .statistics import LayerStatistics
 
-IDENTICAL, PERMUTED = "identical", "equal up to permutation"
+IDENTICAL, UNSEEN = "identical", "identical on these pictures, weights differ"
+PERMUTED, REORDERED = "equal up to permutation", "same network, classes in another order"
 PREPROCESSED, DIFFERENT = "equal up to preprocessing", "different"
 
 
@@ -42,9 +43,10 @@ class Comparison:
     """The answer of `compare`.
 
     Attributes:
-        verdict: "identical", "equal up to permutation", "equal up to preprocessing" or "different".
+        verdict: "identical", "identical on these pictures, weights differ", "equal up to permutation", "same network,
+            classes in another order", "equal up to preprocessing" or "different".
         max_rel: the bound that equal means.
-        first_difference: None where the verdict is identical.
+        first_difference: None where the verdict is identical; where only weights differ, the first such layer.
         pairs: aligned layers; ``rel``, ``cause`` by index.
         rel: relative difference per pair, each model with its own preprocessing.
         cause: what differs in each pair's settings and weights.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,17 @@ from .difference import Bench, Pictures, relative_differences
 from .permutation import Shapes, moved, recover
 from .pictures import Paths, as_pictures, reference
 from .repair import proven
-from .result import DIFFERENT, IDENTICAL, PERMUTED, PREPROCESSED, Comparison, FirstDifference
+from .result import (
+    DIFFERENT,
+    IDENTICAL,
+    PERMUTED,
+    PREPROCESSED,
+    REORDERED,
+    UNSEEN,
+    Comparison,
+    FirstDifference,
+)
+from .silent import weight_difference
 from .statistics import measure
 from .stem import Stem, stems
 from .steps import Network, Step
@@ -70,7 +81,7 @@ def compare(
     verdict, first, orders = judge.decide(own, x_a, x_b, told)
     told("matching units")
     statistics, matrix = measure(bench, pairs, x_a, x_b, full=similarity)
-    unseen = judge.unseen() if verdict == IDENTICAL else ""
+    unseen = judge.unseen(first) if verdict in (IDENTICAL, UNSEEN) else ""
     return Comparison(
         verdict=verdict,
         max_rel=max_rel,
@@ -93,7 +104,7 @@ def _unpaired(network: Network, paired: set[int]) -> tuple[str, ...]:
 
 
 class _Judge:
-    """The hypotheses in turn: identical, other preprocessing, permuted, different."""
+    """The hypotheses in turn: identical, also in what is not seen, other preprocessing, permuted, different."""
 
     def __init__(self, bench: Bench, pairs: tuple[Pair, ...], max_rel: float, whole: tuple[Pair, ...] | None) -> None:
         """``whole``: all pairs, where ``pairs`` are confined to some layers."""
@@ -118,7 +129,8 @@ class _Judge:
         if (ending := self._ending()) is not None:
             return DIFFERENT, ending if self._equal(own) else self._first(own, x_a), {}
         if self._equal(own):
-            return IDENTICAL, None, {}
+            hidden = self._hidden(own)
+            return IDENTICAL if hidden is None else UNSEEN, hidden, {}
         told("looking for the cause")
         prepared: Stem | None = None
         for stem in stems(self.bench, self.pairs, x_a, x_b):
@@ -129,7 +141,11 @@ class _Judge:
                 prepared, own = stem, fed
         orders = recover(self.bench.a, self.bench.b, self.whole, self._shapes(x_a, x_b)) or {}
         if orders and self._equal(self._fed_in_order(x_a, x_b, prepared, orders)):
-            return PERMUTED, self._first(own, x_a), orders
+            first = self._first(own, x_a)
+            classes = self._class_order(orders)
+            if classes is not None and first is not None:
+                return REORDERED, replace(first, causes=(*first.causes, classes)), orders
+            return PERMUTED, first, orders
         first = self._first(own, x_a)
         if prepared is not None and first is not None:
             first = FirstDifference(first.layer_a, first.layer_b, first.rel, (*first.causes, *prepared.causes))
@@ -142,15 +158,37 @@ class _Judge:
             self._static[i] = causes(self.pairs[i], *before)
         return self._static[i]
 
-    def unseen(self) -> str:
-        """One line on settings and weights that differ although all results agree, or ""."""
+    def unseen(self, named: FirstDifference | None) -> str:
+        """One line on settings and weights that differ although all results agree, or ""; ``named`` is said already."""
         differing = [i for i in range(len(self.pairs)) if self.static(i)]
+        if named is not None:
+            differing = [i for i in differing if self.pairs[i].a.name != named.layer_a]
         if not differing:
             return ""
         first, more = differing[0], len(differing) - 1
         others = f"; {more} more differ" if more else ""
         where, cause = self.pairs[first].a.name, self.static(first)[0].text
         return f"within the bound on these pictures, but at {where}: {cause}{others}"
+
+    def _hidden(self, rel: Sequence[float]) -> FirstDifference | None:
+        """The first pair whose weights are further apart than the bound, where all results agree."""
+        for i, pair in enumerate(self.pairs):
+            apart = weight_difference(pair, (self.bench.a, self.bench.b))
+            if apart is not None and not apart <= self.max_rel:
+                found = self.static(i) or [Cause("weights", f"the weights differ, up to {apart:.2g} of the largest")]
+                return FirstDifference(pair.a.name, pair.b.name, rel[i], tuple(found))
+        return None
+
+    def _class_order(self, orders: dict[str, np.ndarray]) -> Cause | None:
+        """What is said where the channels of an output are in another order."""
+        for place in range(min(len(n.graph.outputs) for n in (self.bench.a, self.bench.b))):
+            last = self._last(self.bench.b, place)
+            order = moved(orders, last) if last is not None else None
+            if order is not None:
+                other = [i for i, j in enumerate(order) if i != j]
+                listed = ", ".join(f"{i}->{order[i]}" for i in other[:6]) + (", ..." if len(other) > 6 else "")
+                return Cause("class order", f"{len(other)} of {len(order)} classes are in another place ({listed})")
+        return None
 
     def _equal(self, rel: Sequence[float]) -> bool:
         return all(r <= self.max_rel for r in rel)
@@ -204,8 +242,9 @@ class _Judge:
         ]
         return FirstDifference(last_a.name, last_b.name, float("inf"), tuple(found)) if found else None
 
-    def _last(self, network: Network) -> Step | None:
-        name = network.graph.outputs[0].name
+    def _last(self, network: Network, place: int = 0) -> Step | None:
+        """The step that makes an output of the graph."""
+        name = network.graph.outputs[place].name
         while name not in network.by_tensor:
             node = network.producer.get(name)
             if node is None:

@@ -23,13 +23,16 @@ from .backward import backward, lacking
 from .heads import INPUT_HEADS, LAYER_HEADS
 from .interface import as_source
 from .linear_head import linear_head_gradient
-from .opset import raised
+from .opset import NEEDED, raised
+from .path import path_attribution
+from .pictures import OPSET, take_pictures
 from .seed import CLASS_INPUT, Seed, chosen_classes, class_seed, unit_seed
 from .trace import Trace
 from .writer import Value, Writer
 
 HEATMAP = "heatmap"
-METHODS = (*LAYER_HEADS, *INPUT_HEADS)
+INTEGRATED = "integratedgradients"
+METHODS = (*LAYER_HEADS, *INPUT_HEADS, INTEGRATED)
 _ANY_CLASS = 10**6  # where the graph does not say how many classes it has
 
 
@@ -43,6 +46,8 @@ class Request:
     class_input: bool = False
     resize: bool = False
     normalize: bool = False
+    steps: int = 20
+    pictures: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +59,14 @@ class Built:
         layer: where the map is; None for methods that attribute to the input.
         target: the one target of every picture, or None where a class is asked for.
         added: how many nodes were added to the model.
+        pictures: with ``model``'s own preprocessing before it, where that was asked for.
     """
 
     model: onnx.ModelProto
     layer: Layer | None
     target: Target | None
     added: int
+    pictures: onnx.ModelProto | None = None
 
 
 def build(graph: Graph, request: Request) -> Built:
@@ -69,30 +76,40 @@ def build(graph: Graph, request: Request) -> Built:
         UsageError: an unknown method or layer, a target that one picture alone has.
         UnsupportedOperator: an operator on the way from the target to the layer has no gradient.
     """
-    target = _fixed_target(graph, request.target)
+    target = fixed_target(graph, request.target)
     tensor = _tensor(graph, request.target, target)
     layer = _layer(graph, request, tensor)
     feeds = example(graph)
     spec = graph.inputs[0].shape
     is_fixed = len(spec) == 4 and None not in spec[2:]
-    model = raised(graph.model, _ranks(graph, feeds))
+    model = raised(graph.model, _ranks(graph, feeds), OPSET if request.pictures else NEEDED)
     trace = Trace(model, feeds, is_fixed=is_fixed)
     writer = Writer(_opset(model), taken=_names(model))
     start = layer.tensor if layer is not None else graph.inputs[0].name
     seed = _seed(writer, trace, tensor, target, request)
     second_outputs: dict[str, str] = {}
-    gradient = linear_head_gradient(model, writer, trace, start, seed)
-    if gradient is None:
-        try:
-            walked = backward(model.graph.node, writer, trace, start, {seed.tensor: seed.gradient})
-        except UnsupportedOperator as error:
-            raise UnsupportedOperator(f"{error}; {_advice(graph, model, trace, tensor)}") from error
-        gradient, second_outputs = walked.gradient, walked.second_outputs
-    heatmap = _head(writer, trace, start, gradient, layer, request)
+    try:
+        if request.method == INTEGRATED:
+            shares, second_outputs = path_attribution(graph, model, writer, feeds, seed, request.steps)
+            heatmap = shares.sum([1], keep=False)
+        else:
+            gradient = linear_head_gradient(model, writer, trace, start, seed)
+            if gradient is None:
+                walked = backward(model.graph.node, writer, trace, start, {seed.tensor: seed.gradient})
+                gradient, second_outputs = walked.gradient, walked.second_outputs
+            heatmap = _head(writer, trace, start, gradient, layer, request)
+    except UnsupportedOperator as error:
+        raise UnsupportedOperator(f"{error}; {_advice(graph, model, trace, tensor)}") from error
     _finish(writer, heatmap, graph, request)
     assembled = _assembled(model, trace, writer, second_outputs, request)
+    pictures = None
+    if request.pictures:
+        pictures = onnx.ModelProto()
+        pictures.CopyFrom(assembled)
+        take_pictures(pictures, graph)
     as_source(assembled, graph)
-    return Built(assembled, layer, target, len(assembled.graph.node) - len(graph.model.graph.node))
+    added = len((assembled if pictures is None else pictures).graph.node) - len(graph.model.graph.node)
+    return Built(assembled, layer, target, added, pictures)
 
 
 def example(graph: Graph) -> dict[str, np.ndarray]:
@@ -108,7 +125,7 @@ def example(graph: Graph) -> dict[str, np.ndarray]:
 
 
 def _layer(graph: Graph, request: Request, tensor: str) -> Layer | None:
-    if request.method in INPUT_HEADS:
+    if request.method not in LAYER_HEADS:
         if request.layer is not None:
             raise UsageError(f"method '{request.method}' attributes to the picture and takes no layer")
         return None
@@ -121,7 +138,7 @@ def _layer(graph: Graph, request: Request, tensor: str) -> Layer | None:
     return layer
 
 
-def _fixed_target(graph: Graph, spec: Target | str | int | None) -> Target | None:
+def fixed_target(graph: Graph, spec: Target | str | int | None) -> Target | None:
     """The target where it is the same for every picture; None where it is a class that the user of the file names."""
     if spec is None:
         return None
@@ -198,11 +215,11 @@ def _assembled(
 ) -> onnx.ModelProto:
     """The raised model with the new nodes, constants, inputs and outputs."""
     graph = model.graph
+    graph.node.extend(w.nodes)
     for node in graph.node:
         if node.output[0] in second_outputs:
             del node.output[1:]
             node.output.append(second_outputs[node.output[0]])
-    graph.node.extend(w.nodes)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in w.constants.items())
     if any(CLASS_INPUT in node.input for node in w.nodes):
         rows = "N" if request.class_input else "classes"

@@ -15,10 +15,14 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..outputs.target import Target
 from ..render.artifacts import check_folder, write_bytes
-from .build import METHODS, Request, build
+from .build import INTEGRATED, METHODS, Request, build
 from .metadata import describe
-from .verification import BOUND, Question, Verification, verify
+from .pictures import picture_difference
+from .verification import BOUND, PICTURES, Question, Verification, verify
 
+DEFAULT_STEPS = 20
+PATH_PICTURES = 2  # to compare where every map takes many passes
+MOST_GREY_LEVELS = 1.0
 MAX_BYTES = 2**31 - 1  # of one protobuf message
 
 
@@ -34,6 +38,8 @@ class Exported:
         nodes: of the plain model.
         added: nodes that were added.
         verification: how far it is from the twin, and its time beside the plain model.
+        preprocessing_difference: where the file takes pictures: how far what it makes of them is from what Python
+            makes of them, in grey levels of 1 / 255.
     """
 
     path: Path
@@ -43,6 +49,7 @@ class Exported:
     nodes: int
     added: int
     verification: Verification
+    preprocessing_difference: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""
@@ -61,6 +68,7 @@ class Exported:
             "pictures": check.pictures,
             "classes": check.classes,
             "time_ratio": check.time_ratio,
+            "preprocessing_grey_levels": self.preprocessing_difference,
         }
 
 
@@ -74,6 +82,8 @@ def export(
     class_input: bool = False,
     resize: str | None = None,
     normalize: bool = False,
+    steps: int | None = None,
+    preprocessing: str | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Exported:
     """Writes the model with its own explanation inside, as standard ONNX nodes.
@@ -93,6 +103,9 @@ def export(
         class_input: make ``class`` an input that has to be given, for runtimes without optional inputs.
         resize: "input" for a map of the picture's height and width (bilinear), None for the layer's.
         normalize: divide each map by its largest value.
+        steps: of Integrated Gradients, 20 by default; the file holds so many pictures in memory at once.
+        preprocessing: "inside" for a file that takes pictures as they are: its input is ``picture``, uint8
+            (N, height, width, 3) RGB of any size, and the graph's preprocessing comes first.
         progress: called with the name of each stage as it starts.
 
     Returns:
@@ -107,24 +120,41 @@ def export(
         raise UsageError(f"method '{method}' cannot be exported; choose one of {', '.join(METHODS)}")
     if resize not in (None, "input"):
         raise UsageError(f"resize '{resize}' is unknown; use input, or leave it out for the layer's own size")
+    if preprocessing not in (None, "inside"):
+        raise UsageError(f"preprocessing '{preprocessing}' is unknown; use inside, or leave it out")
+    if steps is not None and (method != INTEGRATED or steps < 1):
+        raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
     if class_input and target is not None:
         raise UsageError("a target is given, so the file takes no class; leave one of the two out")
     check_folder(Path(path).absolute().parent)
     chosen = layer if isinstance(layer, Layer) or layer is None else graph.layer(layer)
-    request = Request(method, chosen, target, class_input, resize == "input", normalize)
+    count = (steps or DEFAULT_STEPS) if method == INTEGRATED else None
+    request = Request(
+        method, chosen, target, class_input, resize == "input", normalize, count or 0, preprocessing == "inside"
+    )
     progress("writing the backward pass")
     built = build(graph, request)
     progress("comparing with the twin")
     spec = "" if target is None else target.name if isinstance(target, Target) else str(target)
-    question = Question(method, built.layer, built.target, spec, request.resize, request.normalize)
-    check = verify(graph, built.model, question)
+    question = Question(method, built.layer, built.target, spec, request.resize, request.normalize, count)
+    check = verify(graph, built.model, question, pictures=PICTURES if count is None else PATH_PICTURES)
     if not check.ok:
         raise ConvscopeError(
             f"the map of {method} in the file is {check.difference:.2g} from the twin's (outputs "
             f"{check.output_difference:.2g}), more than {BOUND:g} of its maximum; nothing was written"
         )
-    describe(built.model, graph, question, check)
-    write_bytes(path, serialized(built.model))
+    off = None
+    if built.pictures is not None:
+        progress("comparing the preprocessing with Python's")
+        off = picture_difference(graph, built.pictures)
+        if not off <= MOST_GREY_LEVELS:
+            raise ConvscopeError(
+                f"the preprocessing in the file is {off:.2g} grey levels from Python's, more than "
+                f"{MOST_GREY_LEVELS:g}; nothing was written"
+            )
+    written = built.model if built.pictures is None else built.pictures
+    describe(written, graph, question, check)
+    write_bytes(path, serialized(written))
     return Exported(
         path=Path(path),
         method=method,
@@ -133,6 +163,7 @@ def export(
         nodes=len(graph.model.graph.node),
         added=built.added,
         verification=check,
+        preprocessing_difference=off,
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
 from ..graph.graph import Graph
+from ..graph.preprocessing import whole_numbers
+from .pictures import PICTURE
 from .verification import Question, Verification
 
 _METHOD, _TARGET, _LAYER, _TENSOR = "convscope.method", "convscope.target", "convscope.layer", "convscope.layer_tensor"
+_STEPS, _IMAGE = "convscope.steps", "convscope.image"
 _SHA, _VERIFIED, _FORM = "convscope.graph_sha256", "convscope.verified", "convscope.heatmap"
 
 
@@ -25,6 +28,8 @@ class Record:
         target: how the target was asked for, "" where the class is an input.
         graph_sha256: of the canonical graph that it was made from.
         resize, normalize: whether the map has the picture's size, and its maximum at 1.
+        steps: of Integrated Gradients.
+        image: the tensor that the model's own input became where the file takes pictures, "" elsewhere.
     """
 
     method: str
@@ -33,6 +38,8 @@ class Record:
     graph_sha256: str
     resize: bool
     normalize: bool
+    steps: int | None = None
+    image: str = ""
 
 
 def describe(model: onnx.ModelProto, graph: Graph, question: Question, check: Verification) -> None:
@@ -45,12 +52,17 @@ def describe(model: onnx.ModelProto, graph: Graph, question: Question, check: Ve
         _TARGET: question.spec,
         _SHA: graph.sha256,
         _FORM: ", ".join(form),
+        **({} if question.steps is None else {_STEPS: str(question.steps)}),
+        **({_IMAGE: graph.inputs[0].name} if PICTURE in {i.name for i in model.graph.input} else {}),
         _VERIFIED: f"{check.difference:.2g} of the maximum from the twin, {check.pictures} pictures x "
         f"{check.classes} classes",
         "convscope.preprocessing": json.dumps(graph.preprocessing.to_json(), sort_keys=True),
         "convscope.names": json.dumps({la.tensor: la.name for la in graph.layers}),
         **({"convscope.labels": json.dumps(list(graph.labels))} if graph.labels else {}),
     }
+    if PICTURE in {i.name for i in model.graph.input}:  # what is left to do before the file: nothing but whole numbers
+        raw = replace(whole_numbers("uint8"), size=graph.image_size, layout="NHWC")
+        stated["convscope.preprocessing"] = json.dumps(raw.to_json(), sort_keys=True)
     kept = {p.key: p.value for p in model.metadata_props}
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {**kept, **stated})
@@ -68,4 +80,6 @@ def read_record(metadata: Mapping[str, str]) -> Record | None:
         graph_sha256=metadata[_SHA],
         resize="input size" in form,
         normalize="maximum 1" in form,
+        steps=int(metadata[_STEPS]) if metadata.get(_STEPS, "").isdecimal() else None,
+        image=metadata.get(_IMAGE, ""),
     )

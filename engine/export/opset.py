@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from ...errors import UnsupportedOperator
 
 NEEDED = 16
+_REDUCTIONS = ("Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
 RAISED = 17  # what older models become: with the same file format version (8) as opset 16
 
 
@@ -47,12 +48,13 @@ class _Rewriter:
         return name
 
 
-def raised(model: onnx.ModelProto, ranks: Mapping[str, int]) -> onnx.ModelProto:
-    """The model at opset 16 or newer; a copy, with the tensors' names kept.
+def raised(model: onnx.ModelProto, ranks: Mapping[str, int], needed: int = NEEDED) -> onnx.ModelProto:
+    """The model at an opset that is new enough; a copy, with the tensors' names kept.
 
     Args:
         model: the canonical model.
         ranks: of its tensors.
+        needed: the oldest opset that will do, up to 18.
 
     Raises:
         UnsupportedOperator: a node whose meaning changed in a way that is not rewritten.
@@ -60,20 +62,21 @@ def raised(model: onnx.ModelProto, ranks: Mapping[str, int]) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     opset = next(e for e in copy.opset_import if e.domain in ("", "ai.onnx"))
-    if opset.version >= NEEDED:
+    if opset.version >= needed:
         return copy
+    wanted = max(RAISED, needed)
     rewriter = _Rewriter(copy, opset.version, ranks)
     for node in copy.graph.node:
         if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
             raise _unraised(node, opset.version, "it holds a graph of its own")
-        rewrite = _REWRITES.get(node.op_type) if not node.domain else None
-        if rewrite is not None and rewrite[0] > opset.version:
-            rewrite[1](rewriter, node)
+        for changed, rewrite in _REWRITES.get(node.op_type, ()) if not node.domain else ():
+            if opset.version < changed <= wanted:
+                rewrite(rewriter, node)
         rewriter.nodes.append(node)
     nodes = list(rewriter.nodes)
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
-    opset.version = RAISED
+    opset.version = wanted
     copy.ir_version = max(copy.ir_version, helper.find_min_ir_version_for([opset]))
     return copy
 
@@ -105,6 +108,11 @@ def _split(r: _Rewriter, node: onnx.NodeProto) -> None:
     sizes = _taken_attribute(node, "split")
     if sizes is not None:
         node.input.append(r.integers(node.output[0], list(sizes)))  # type: ignore[call-overload]
+
+
+def _split_count(r: _Rewriter, node: onnx.NodeProto) -> None:
+    if len(node.input) < 2:
+        node.attribute.append(helper.make_attribute("num_outputs", len(node.output)))
 
 
 def _dropout(r: _Rewriter, node: onnx.NodeProto) -> None:
@@ -185,23 +193,24 @@ def _roi_align(r: _Rewriter, node: onnx.NodeProto) -> None:
     node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
 
 
-# operator -> (the opset at which its form changed, how the older form is rewritten)
-_REWRITES: dict[str, tuple[int, Callable[[_Rewriter, onnx.NodeProto], None]]] = {
-    "Squeeze": (13, _axes_to_input),
-    "Unsqueeze": (13, _axes_to_input),
-    "ReduceSum": (13, _axes_to_input),
-    "Split": (13, _split),
-    "Dropout": (12, _dropout),
-    "BatchNormalization": (9, _batch_norm),
-    "Clip": (11, _clip),
-    "Pad": (11, _pad),
-    "Slice": (10, _slice),
-    "TopK": (10, _top_k),
-    "Softmax": (13, _softmax),
-    "LogSoftmax": (13, _softmax),
-    "Hardmax": (13, _softmax),
-    "Upsample": (99, _resize),
-    "Resize": (11, _resize),
-    "Scatter": (99, _scatter),
-    "RoiAlign": (16, _roi_align),
+# operator -> (the opset at which its form changed, how the older form is rewritten), oldest first
+_REWRITES: dict[str, tuple[tuple[int, Callable[[_Rewriter, onnx.NodeProto], None]], ...]] = {
+    "Squeeze": ((13, _axes_to_input),),
+    "Unsqueeze": ((13, _axes_to_input),),
+    "ReduceSum": ((13, _axes_to_input),),
+    **{f"Reduce{name}": ((18, _axes_to_input),) for name in _REDUCTIONS},
+    "Split": ((13, _split), (18, _split_count)),
+    "Dropout": ((12, _dropout),),
+    "BatchNormalization": ((9, _batch_norm),),
+    "Clip": ((11, _clip),),
+    "Pad": ((11, _pad),),
+    "Slice": ((10, _slice),),
+    "TopK": ((10, _top_k),),
+    "Softmax": ((13, _softmax),),
+    "LogSoftmax": ((13, _softmax),),
+    "Hardmax": ((13, _softmax),),
+    "Upsample": ((10, _resize),),
+    "Resize": ((11, _resize),),
+    "Scatter": ((11, _scatter),),
+    "RoiAlign": ((16, _roi_align),),
 }

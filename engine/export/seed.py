@@ -26,11 +26,13 @@ class Seed:
         tensor: the target's.
         gradient: dS / d tensor, in the tensor's shape.
         classes: (N,) int64, the class explained in each image; None for a target that is no class.
+        target: that target.
     """
 
     tensor: str
     gradient: Value
     classes: Value | None = None
+    target: Target | None = None
 
 
 def chosen_classes(w: Writer, logits: str, rank: int, given: Value) -> Value:
@@ -65,10 +67,16 @@ def class_seed(w: Writer, logits: str, shape: tuple[int, ...], classes: Value) -
     return Seed(logits, one_hot.unsqueeze([2, 3]) * mask, classes)
 
 
-def unit_seed(w: Writer, target: Target, shape: tuple[int, ...]) -> Seed:
-    """For a unit, a neuron or an output's channel: the mean of a channel, or one position of it."""
+def unit_seed(w: Writer, target: Target, shape: tuple[int, ...], name: str | None = None) -> Seed:
+    """For a unit, a neuron or an output's channel: the mean of a channel, or one position of it.
+
+    Args:
+        w, target: as everywhere.
+        shape: of the tensor.
+        name: of a tensor that stands for the target's own.
+    """
     read, rank = target.read, len(shape)
-    tensor = w.value(target.tensors[0])
+    tensor = w.value(name or target.tensors[0])
     if target.sign == 1 and not target.against and isinstance(read, Channel):
         gradient = _mark(w, tensor, read.axis, read.index, rank)
         spatial = [axis for axis in range(1, rank) if axis != read.axis]
@@ -85,7 +93,7 @@ def unit_seed(w: Writer, target: Target, shape: tuple[int, ...]) -> Seed:
             f"target '{target.name}' is a {read.kind} of one picture, or a contrast; an exported model, for all "
             "pictures, takes a class, a unit, a neuron or a channel of an output"
         )
-    return Seed(target.tensors[0], gradient.expand(tensor.shape()))
+    return Seed(tensor.name, gradient.expand(tensor.shape()), target=target)
 
 
 def _mark(w: Writer, tensor: Value, axis: int, place: int, rank: int) -> Value:

@@ -70,6 +70,7 @@ class Question:
     spec: str = ""
     resize: bool = False
     normalize: bool = False
+    steps: int | None = None
 
 
 def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures: int = PICTURES) -> Verification:
@@ -121,7 +122,8 @@ def expected(batch: Batch, targets: Sequence[Target], question: Question) -> np.
     """(N, h, w) the twin's signed map."""
     own = [_as_masked(batch, target, i) for i, target in enumerate(targets)]
     arguments = (batch, own) if question.layer is None else (batch, own, question.layer)
-    return METHODS[question.method].run(*arguments).evidence
+    options = {} if question.steps is None else {"steps": question.steps}
+    return METHODS[question.method].run(*arguments, **options).evidence
 
 
 def _rounding(executors: Executors, image: np.ndarray, target: Target, question: Question) -> float:

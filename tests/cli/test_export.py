@@ -74,3 +74,23 @@ def test_the_labels_and_the_preprocessing_travel_with_the_file(model: Path) -> N
     assert graph.labels == tuple("abcde") and graph.preprocessing.mean == (0.485, 0.456, 0.406)
     weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer}
     assert np.array_equal(weights["class"], [-1])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--target", "3"],
+        ["--target", "unit:relu2:4"],
+        ["--method", "integratedgradients", "--steps", "4"],
+        ["--preprocessing", "torch,inside"],
+    ],
+    ids=" ".join,
+)
+def test_verify_compares_every_kind_of_file(model: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    out = model.with_name("out.onnx")
+    assert main.run(["export", str(model), "-o", str(out), "--quiet", *flags]) == 0
+    capsys.readouterr()
+    code = main.run(["verify", str(out), "--quiet", "--json", "--size", "16"])
+    said = capsys.readouterr()
+    assert code == 0, said
+    assert json.loads(said.out)["heatmap_rel"] < 1e-4

@@ -59,23 +59,46 @@ function resize(pixels, [height, width], [tall, wide], channels, interpolation) 
 
 const even = x => { const r = Math.round(x); return Math.abs(x % 1) === 0.5 && r % 2 ? r - 1 : r; };  // half to even
 
-// RGB pixels in [0, 1] (height * width * 3) in the network's size, cropped or squashed as its preprocessing says.
-function fit(pixels, [height, width], size, p) {
-  let found = pixels;
-  if (p.resize === "crop") {
-    const scale = Math.max(size[0] / p.crop / height, size[1] / p.crop / width);
-    const larger = [Math.max(even(height * scale), size[0]), Math.max(even(width * scale), size[1])];
-    const scaled = resize(pixels, [height, width], larger, 3, p.interpolation);
-    const top = even((larger[0] - size[0]) / 2), left = even((larger[1] - size[1]) / 2);
-    found = new Float32Array(size[0] * size[1] * 3);
-    for (let y = 0; y < size[0]; y++) {
-      const start = ((top + y) * larger[1] + left) * 3;
-      found.set(scaled.subarray(start, start + size[1] * 3), y * size[1] * 3);
-    }
-  } else {
-    found = resize(pixels, [height, width], size, 3, p.interpolation);
+// How a picture becomes an input: the size it is resized to, and where the input lies in that (engine/pictures/framing.py).
+function framed(height, width, size, p) {
+  if (p.resize === "letterbox") {
+    const ratio = Math.min(size[0] / height, size[1] / width);
+    const resized = [height, width].map(side => Math.max(even(side * ratio), 1));
+    return [resized, ...[0, 1].map(i => 0 - even((size[i] - resized[i]) / 2 - 0.1))];
   }
-  return found.map(v => Math.min(Math.max(v, 0), 1));
+  const scaled = size.map(side => Math.floor(side / p.crop));
+  const kept = ratio => [height, width].map(side => Math.max(even(side / ratio), 1));
+  let resized = scaled;
+  if (p.resize === "border") resized = kept(Math.max(height / scaled[0], width / scaled[1]));
+  else if (p.resize === "crop" && scaled[0] === scaled[1]) {
+    const short = Math.min(height, width);
+    resized = [height, width].map(side => side === short ? scaled[0] : Math.max(Math.trunc(scaled[0] * side / short), 1));
+  } else if (p.resize === "crop") resized = kept(Math.min(height / scaled[0], width / scaled[1]));
+  const offsets = resized.map((have, i) =>
+    size[i] > have ? 0 - Math.floor((size[i] - have) / 2) : even((have - size[i]) / 2));
+  return [resized, ...offsets];
+}
+
+// The colour beside a picture that does not fill its frame.
+function border(p) {
+  if (p.resize === "letterbox") return [114 / 255, 114 / 255, 114 / 255];
+  if (p.resize !== "border" || ![1, 3].includes(p.mean.length)) return [0, 0, 0];
+  return [0, 1, 2].map(c => even(255 * p.mean[p.mean.length > 1 ? c : 0]) / 255);
+}
+
+// RGB pixels in [0, 1] (height * width * 3) in the network's size, cropped, padded or squashed as its preprocessing says.
+function fit(pixels, [height, width], size, p) {
+  const [resized, top, left] = framed(height, width, size, p);
+  const scaled = resize(pixels, [height, width], resized, 3, p.interpolation), beside = border(p);
+  const found = new Float32Array(size[0] * size[1] * 3);
+  for (let y = 0; y < size[0]; y++) for (let x = 0; x < size[1]; x++) {
+    const row = y + top, column = x + left, inside = row >= 0 && column >= 0 && row < resized[0] && column < resized[1];
+    for (let c = 0; c < 3; c++) {
+      const value = inside ? scaled[(row * resized[1] + column) * 3 + c] : beside[c];
+      found[(y * size[1] + x) * 3 + c] = Math.min(Math.max(value, 0), 1);
+    }
+  }
+  return found;
 }
 
 // The network's input, Float32Array of channels * height * width, from what `fit` gives.

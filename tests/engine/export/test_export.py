@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ import convscope
 from convscope.engine.attribution.batch import Batch, Executors
 from convscope.engine.attribution.registry import METHODS
 from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.preprocessing import PRESETS
 from convscope.engine.outputs.reads import Channel
 from convscope.engine.outputs.target import Target
+from convscope.engine.pictures.read import model_input
 
 from ...tiny import model, small_cnn
 
@@ -183,3 +186,50 @@ def test_the_file_runs_where_neither_torch_nor_convscope_is(graph: Graph, tmp_pa
         [sys.executable, "-P", "-c", code, str(tmp_path / "out.onnx")], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.strip() == "(1, 16, 16)", done.stderr
+
+
+def test_integrated_gradients_are_python_s(graph: Graph, tmp_path: Path) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", "integratedgradients", steps=7)
+    batch = Batch(Executors(graph, device="cpu"), images(2))
+    targets = [Target(Channel(graph.logits, c), "") for c in (1, 4)]
+    expected = np.maximum(METHODS["integratedgradients"].run(batch, targets, steps=7).evidence, 0)
+    found = run(done.path, images(2), [1, 4])["heatmap"]
+    np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
+    with pytest.raises(convscope.UsageError, match="alone takes steps"):
+        convscope.export(graph, tmp_path / "no.onnx", "saliency", steps=7)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("resize", "order"), [("squash", "BGR"), ("crop", "RGB")])
+def test_with_the_preprocessing_inside_a_file_takes_pictures(
+    graph: Graph, tmp_path: Path, interpolation: str, resize: str, order: str
+) -> None:
+    p = replace(PRESETS["caffe"], interpolation=interpolation, resize=resize, order=order, crop=0.875, size=(16, 16))
+    done = convscope.export(replace(graph, preprocessing=p), tmp_path / "out.onnx", preprocessing="inside")
+    assert done.preprocessing_difference is not None and done.preprocessing_difference < 0.01
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 37, 51, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    assert [(i.name, i.type) for i in session.get_inputs()] == [("picture", "tensor(uint8)")]
+    found = session.run(["heatmap"], {"picture": pixels, "class": np.array([1, 2])})[0]
+    x = np.concatenate([model_input(one, replace(graph, preprocessing=p)) for one in pixels])
+    expected = twin_map(graph, x, "gradcam", "relu2", [1, 2])
+    np.testing.assert_allclose(found, expected, atol=1e-3 * expected.max())
+
+
+@pytest.mark.parametrize("interpolation", ["lanczos", "nearest"])
+def test_resampling_that_onnx_has_not_is_refused(graph: Graph, tmp_path: Path, interpolation: str) -> None:
+    changed = replace(graph, preprocessing=replace(graph.preprocessing, interpolation=interpolation))
+    with pytest.raises(convscope.UsageError, match=interpolation):
+        convscope.export(changed, tmp_path / "out.onnx", preprocessing="inside")
+
+
+def test_a_keras_file_s_order_of_axes_is_kept(tmp_path: Path) -> None:
+    plain = small_cnn()
+    plain.graph.node.insert(0, helper.make_node("Transpose", ["picture"], ["x"], "first", perm=[0, 3, 1, 2]))
+    plain.graph.input[0].CopyFrom(helper.make_tensor_value_info("picture", 1, ["N", 16, 16, 3]))
+    graph = convscope.load(plain)
+    done = convscope.export(graph, tmp_path / "out.onnx", layer="relu1")
+    x = images(2)
+    found = run(done.path, np.ascontiguousarray(x.transpose(0, 2, 3, 1)), [1, 2])["heatmap"]
+    expected = twin_map(graph, x, "gradcam", "relu1", [1, 2])
+    np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
+import convscope
 from convscope.adapters.twin.build import TwinFactory
 from convscope.engine.export.backward import backward
 from convscope.engine.export.gradients import CONSTANT, GRADIENTS
@@ -379,3 +381,53 @@ def test_one_file_holds_for_every_image_size() -> None:
         point = torch.from_numpy(x).requires_grad_()
         (expected,) = torch.autograd.grad((twin.only(point) ** 2).sum() / 2, point)
         np.testing.assert_allclose(session.run(None, {"i0": x})[1], expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def _quantized(zero: np.ndarray, scale: np.ndarray, axis: int) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [
+            helper.make_node("QuantizeLinear", ["i0", "scale", "zero"], ["q"], "quantize", axis=axis),
+            helper.make_node("Reshape", ["q", "shape"], ["r"], "reshape"),
+            helper.make_node("Reshape", ["r", "back"], ["s"], "back"),
+            helper.make_node("DequantizeLinear", ["s", "scale", "zero"], ["y0"], "dequantize", axis=axis),
+        ],
+        "quantized",
+        [helper.make_tensor_value_info("i0", 1, (2, 3, 5))],
+        [helper.make_tensor_value_info("y0", 1, (2, 3, 5))],
+        [
+            numpy_helper.from_array(scale, "scale"),
+            numpy_helper.from_array(zero, "zero"),
+            numpy_helper.from_array(ints(6, 5), "shape"),
+            numpy_helper.from_array(ints(2, 3, 5), "back"),
+        ],
+        value_info=[helper.make_tensor_value_info(n, 3 if zero.dtype == np.int8 else 2, None) for n in "qrs"],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("zero", "scale", "axis"),
+    [
+        (np.uint8(3), np.float32(0.01), 1),
+        (np.int8(-5), np.float32(0.02), 1),
+        (np.array([1, 2, 3], np.uint8), floats(0.01, 0.02, 0.005), 1),
+    ],
+    ids=str,
+)
+def test_a_gradient_goes_straight_through_quantized_values_where_they_are_not_clipped(
+    zero: Any, scale: Any, axis: int
+) -> None:
+    x = np.random.default_rng(0).normal(0, 2, (2, 3, 5)).astype(np.float32)
+    model = _quantized(np.asarray(zero), np.asarray(scale), axis)
+    upstream = [np.random.default_rng(1).normal(size=x.shape).astype(np.float32)]
+    found = written(model, [x], "i0", upstream)
+    assert 0 < np.count_nonzero(found) < found.size
+    np.testing.assert_allclose(found, np.where(found != 0, upstream[0], 0), rtol=1e-5)
+    np.testing.assert_allclose(found, Truth(model, [x], "i0", upstream).autograd(), rtol=1e-5)
+
+
+def test_arithmetic_on_quantized_values_is_refused_and_not_taken_for_a_constant() -> None:
+    model = _quantized(np.asarray(np.uint8(3)), np.asarray(np.float32(0.01)), 1)
+    model.graph.node[1].CopyFrom(helper.make_node("BitwiseNot", ["q"], ["r"], "not"))
+    with pytest.raises(convscope.RefusedInput, match="operator BitwiseNot"):
+        written(model, [np.zeros((2, 3, 5), np.float32)], "i0", [np.zeros((2, 3, 5), np.float32)])

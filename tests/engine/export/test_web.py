@@ -61,7 +61,7 @@ def test_the_page_s_preprocessing_is_python_s(graph: Graph, tmp_path: Path) -> N
     rng = np.random.default_rng(0)
     cases, expected = [], []
     for interpolation in ("bilinear", "bicubic", "lanczos", "nearest"):
-        for resize, crop in (("squash", 1.0), ("crop", 0.875)):
+        for resize, crop in (("squash", 1.0), ("crop", 0.875), ("border", 1.0), ("letterbox", 1.0), ("squash", 0.9)):
             for shape, size in (((23, 31), (16, 16)), ((12, 9), (16, 20)), ((16, 16), (16, 16)), ((41, 8), (9, 14))):
                 for preset in ("caffe", "torch"):
                     p = replace(PRESETS[preset], interpolation=interpolation, resize=resize, crop=crop, size=size)
