@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from timm.models.swin_transformer import SwinTransformer  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 ROWS, COLUMNS = 4, 6
-KINDS = {
+KINDS: dict[str, tuple[dict[str, Any], int, str]] = {
     "class token": ({}, 1, "blocks.1.norm1"),
     "mean of tokens": ({"global_pool": "avg", "class_token": False}, 0, "blocks.1"),
     "registers": ({"reg_tokens": 4, "no_embed_class": True}, 5, "blocks.1.norm1"),
@@ -133,7 +135,13 @@ def test_a_units_goal_is_the_mean_over_the_grid_alone(kind, x):
 
 def test_a_layer_of_windows_has_no_units_and_swins_blocks_have_all_of_theirs():
     torch.manual_seed(0)
-    options = {"embed_dim": 32, "depths": (2, 1), "num_heads": (2, 4), "window_size": 4, "num_classes": 5}
+    options: dict[str, Any] = {
+        "embed_dim": 32,
+        "depths": (2, 1),
+        "num_heads": (2, 4),
+        "window_size": 4,
+        "num_classes": 5,
+    }
     graph = convscope.load(SwinTransformer(64, 4, **options).eval(), size=(64, 64))
     for name, units in (("layers.0.blocks.0", 32), ("layers.0.blocks.1", 32), ("layers.1.blocks.0", 64)):
         layer = graph.layer(name)
