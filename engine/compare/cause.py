@@ -58,8 +58,18 @@ def causes(pair: Pair, skipped_a: Sequence[Step] = (), skipped_b: Sequence[Step]
 _NAMES = {"pads": "padding", "auto_pad": "padding", "ceil_mode": "pool ceil mode", "kernel_shape": "kernel size"}
 
 
+_COORDINATES = {"align_corners": "align corners", "half_pixel": "half pixel", "asymmetric": "asymmetric"}
+_COORDINATES["pytorch_half_pixel"] = "half pixel, as torch has it"
+_GELU = {"none": "exact (erf)", "tanh": "approximated by tanh"}
+
+
 def _attribute_causes(a: Step, b: Step) -> list[Cause]:
-    found = []
+    if a.kind == "Resize":
+        return _resize_causes(a, b)
+    if a.kind == "Gelu":
+        ours, theirs = (_GELU.get(str(s.attributes["approximate"]), "unknown") for s in (a, b))
+        return [] if ours == theirs else [Cause("activation", f"activation: GELU is {ours} in A, {theirs} in B")]
+    found: list[Cause] = []
     for key in sorted({*a.attributes, *b.attributes}):
         one, two = a.attributes.get(key), b.attributes.get(key)
         if one == two:
@@ -71,6 +81,20 @@ def _attribute_causes(a: Step, b: Step) -> list[Cause]:
             kind = "activation"
         elif a.kind == "Pad" or (key.startswith("input") and a.kind == "Pad"):
             kind = "padding"
+        found.append(Cause(kind, f"{kind}: {key} {_shown(one, key)} in A, {_shown(two, key)} in B"))
+    return found
+
+
+def _resize_causes(a: Step, b: Step) -> list[Cause]:
+    """Scales against sizes are no difference by themselves: exporters write either."""
+    found = []
+    for key in ("mode", "coordinates", "rounding", "antialias", "cubic coefficient", "scales", "sizes"):
+        one, two = a.attributes.get(key), b.attributes.get(key)
+        if one == two or one is None or two is None:
+            continue
+        if key == "coordinates":
+            one, two = _COORDINATES.get(str(one), one), _COORDINATES.get(str(two), two)
+        kind = "resize size" if key in ("scales", "sizes") else "resize mode"
         found.append(Cause(kind, f"{kind}: {key} {_shown(one, key)} in A, {_shown(two, key)} in B"))
     return found
 
@@ -89,9 +113,13 @@ def _weight_causes(a: Step, b: Step) -> list[Cause]:
     if a.weight.shape != b.weight.shape:
         return [Cause("weight shape", f"weights of shape {a.weight.shape} in A, {b.weight.shape} in B")]
     if a.norm is not None and b.norm is not None and _close(a.raw, b.raw):
+        if _close(a.weight, b.weight) and _close(a.bias, b.bias, np.abs(a.weight).max()):
+            return []  # one mean holds the bias that the other adds
         found = _norm_causes(a, b)
         if found:
             return found
+    if missing := _bias_before_norm(a, b):
+        return [missing]
     if _close(a.weight, b.weight):
         return [] if _close(a.bias, b.bias, np.abs(a.weight).max()) else [_bias_cause(a, b)]
     for hypothesis in (_folded_epsilon, _rounded, _reordered):
@@ -116,6 +144,20 @@ def _norm_causes(a: Step, b: Step) -> list[Cause]:
         )
         if not _close(x, y)
     ]
+
+
+def _bias_before_norm(a: Step, b: Step) -> Cause | None:
+    """One side adds a bias in front of the batch-norm, the other, folded or not, has the same without it."""
+    assert a.weight is not None and a.bias is not None
+    for own, other, where in ((a, b, "B"), (b, a, "A")):
+        if own.norm is None or own.raw_bias is None or not np.any(own.raw_bias) or not _close(own.weight, other.weight):
+            continue
+        if other.norm is not None and other.raw_bias is not None and np.any(other.raw_bias):
+            continue
+        without = own.norm.bias - own.norm.mean * own.norm.factor
+        if not _close(own.bias, other.bias) and _close(without, other.bias, float(np.abs(np.asarray(own.bias)).max())):
+            return Cause("bias", f"the bias in front of the batch-norm is missing in {where}")
+    return None
 
 
 def _bias_cause(a: Step, b: Step) -> Cause:
@@ -187,6 +229,8 @@ def _reordered(a: Step, b: Step) -> Iterator[Cause]:
             yield Cause("flipped kernel", "the kernels are turned by 180 degrees: convolution against correlation")
         if x.shape[2] == x.shape[3] and _close(x.swapaxes(2, 3), y):
             yield Cause("transposed kernel", "the kernels' rows and columns are exchanged")
+    if a.kind == DENSE and (_close(x.T.reshape(x.shape), y) or _close(x, y.T.reshape(x.shape))):
+        yield Cause("transposed dense", f"the dense weights {x.shape} are transposed: rows are read as columns")
     if a.kind == DENSE and (cause := _flatten_order(x, y)):
         yield cause
     for axis, what in ((0, "output"), (1, "input")):

@@ -80,31 +80,48 @@ def _filters(pair: Pair, one: Names | None, two: Names | None) -> np.ndarray | N
         return _grouped(pair, x, y, incoming, group)
     if incoming is not None and len(incoming) == x.shape[1]:
         y = y[:, incoming]
-    return _equal_rows(_rows(x, pair.a.bias), _rows(y, pair.b.bias))
+    ours = _rows(x, pair.a.bias)
+    return _equal_rows(ours, _rows(y, pair.b.bias), _scale(ours))
 
 
 def _grouped(pair: Pair, x: np.ndarray, y: np.ndarray, incoming: np.ndarray | None, group: int) -> np.ndarray | None:
-    """Depthwise filters go where their channel goes; other groups must stay in order."""
+    """Groups go where their channels go, and within each the filters are free; depthwise is one channel a group.
+
+    None also where the channels that A takes together are spread over several groups of B.
+    """
     assert pair.a.bias is not None and pair.b.bias is not None
-    order = np.arange(len(x))
-    if incoming is not None and x.shape[1] == 1 and len(incoming) == group:
-        multiple = len(x) // group
-        order = (incoming[:, None] * multiple + np.arange(multiple)).reshape(-1)
-    one, two = _rows(x, pair.a.bias), _rows(y, pair.b.bias)[order]
-    if np.abs(one - two).max() > _TOLERANCE * max(np.abs(one).max(), 1e-30):
-        return None
+    taken, made = x.shape[1], len(x) // group
+    if incoming is None or len(incoming) != group * taken:
+        incoming = np.arange(group * taken)
+    scale = _scale(_rows(x, pair.a.bias))
     names = np.empty(len(x), dtype=np.int64)
-    names[order] = np.arange(len(x))
+    for g, places in enumerate(incoming.reshape(group, taken)):
+        other = int(places[0]) // taken
+        if np.any(places // taken != other):
+            return None
+        ours, theirs = slice(g * made, (g + 1) * made), slice(other * made, (other + 1) * made)
+        one = _rows(x[ours], pair.a.bias[ours])
+        two = _rows(y[theirs][:, places - other * taken], pair.b.bias[theirs])
+        found = _equal_rows(one, two, scale)
+        if found is None:
+            return None
+        names[theirs] = g * made + found
     return names
+
+
+def _scale(rows: np.ndarray) -> float:
+    return max(float(np.abs(rows).max()), 1e-30)
 
 
 def _rows(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return np.concatenate([weight.reshape(len(weight), -1), bias[:, None]], axis=1)
 
 
-def _equal_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """(n,) ``names`` with ``y[j] == x[names[j]]``; rows that are equal among themselves are taken in order."""
-    scale = max(float(np.abs(x).max()), 1e-30)
+def _equal_rows(x: np.ndarray, y: np.ndarray, scale: float) -> np.ndarray | None:
+    """(n,) ``names`` with ``y[j] == x[names[j]]`` to 1e-5 of ``scale``.
+
+    Rows that are equal among themselves are taken in order.
+    """
     if np.abs(x - y).max() <= _TOLERANCE * scale:
         return np.arange(len(x))
     line = np.random.default_rng(0).normal(size=x.shape[1])

@@ -21,11 +21,13 @@ class Stem:
         tensor: B's tensor to start from.
         x: (N, C, H, W) what to feed there.
         causes: what that says about the difference.
+        seen: from the pictures as both get them; False where it is guessed from the first convolution's weights.
     """
 
     tensor: str
     x: np.ndarray
     causes: tuple[Cause, ...]
+    seen: bool = False
 
 
 def stems(bench: Bench, pairs: tuple[Pair, ...], x_a: np.ndarray, x_b: np.ndarray) -> Iterator[Stem]:
@@ -45,13 +47,17 @@ def stems(bench: Bench, pairs: tuple[Pair, ...], x_a: np.ndarray, x_b: np.ndarra
         return
     seen = tuple(preprocessing_causes(u_a, u_b)) if u_a.shape == u_b.shape else ()
     if u_a.shape != u_b.shape or not np.allclose(u_a, u_b, rtol=1e-4, atol=1e-4 * np.abs(u_a).max()):
-        yield Stem(start_b, u_a, seen or (Cause("preprocessing", _geometry(bench)),))
+        yield Stem(start_b, u_a, seen or (Cause("preprocessing", _geometry(bench)),), seen=True)
     w_a, w_b = first.a.weight, first.b.weight
     if w_a.shape != w_b.shape or first.a.attributes.get("group") != 1:
         return
     if w_a.shape[1] == 3:
         text = "the first layer's input channels are reversed: one model expects RGB, the other BGR"
         yield Stem(start_b, u_a[:, ::-1].copy(), (Cause("channel order", text),))
+    raw_a, raw_b = first.a.raw, first.b.raw
+    normed = first.a.norm is not None and first.b.norm is not None
+    if normed and raw_a is not None and raw_b is not None and np.allclose(raw_a, raw_b, rtol=1e-5):
+        return  # what differs is the batch-norm
     axes = (0, 2, 3)
     below = (w_b**2).sum(axis=axes)
     scale = np.divide((w_a * w_b).sum(axis=axes), below, out=np.ones_like(below), where=below > 0)

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from ..graph.graph import Graph
 from ..graph.index import attributes
 from ..graph.operators import names, operator
+from .gelu import WrittenGelu, written_gelu
 
 CONVOLUTION, DENSE = "convolution", "dense"
 POOLS = (*names(lambda row: row.family in ("pool", "global pool")), "ReduceMean")
@@ -53,7 +54,8 @@ class Step:
         attributes: what decides its geometry, comparable between exports.
         raw: weight as stored, (O, I/g, kH, kW) or (O, I) float64, or None.
         weight: the same with batch-norm folded in.
-        bias: (O,) float64 with batch-norm folded in; zeros where there is none.
+        raw_bias: (O,) float64, the sum of what is added in front of the batch-norm; zeros where nothing is.
+        bias: the same with batch-norm folded in.
         norm: the batch-norm behind it, or None.
         stored: the initializer's name of the weight.
         stored_bias: the initializer's name of the bias, or "".
@@ -66,6 +68,7 @@ class Step:
     node: onnx.NodeProto
     attributes: dict[str, object] = field(default_factory=dict)
     raw: np.ndarray | None = None
+    raw_bias: np.ndarray | None = None
     weight: np.ndarray | None = None
     bias: np.ndarray | None = None
     norm: Norm | None = None
@@ -91,12 +94,13 @@ class Network:
     def steps(self) -> tuple[Step, ...]:
         """Convolutions and dense layers with what belongs to them, and every other operator that is not neutral."""
         found: list[Step] = []
-        taken: set[str] = set()
+        gelus = self._gelus()
+        taken = {name for gelu in gelus.values() for name in gelu.inner}
         for node in self.graph.index.nodes:
             tensor = node.output[0] if node.output else ""
             if tensor in taken or tensor not in self._layers:
                 continue
-            step = self._anchor(node, taken) or self._other(node)
+            step = self._gelu(gelus.get(tensor)) or self._anchor(node, taken) or self._other(node)
             if step is not None:
                 found.append(step)
         return tuple(found)
@@ -132,17 +136,19 @@ class Network:
         options = attributes(node)
         if node.op_type == "MatMul" or (node.op_type == "Gemm" and not options.get("transB", 0)):
             raw = raw.T
-        if node.op_type == "ConvTranspose" and options.get("group", 1) == 1:
-            raw = raw.swapaxes(0, 1)
+        if node.op_type == "ConvTranspose":
+            group = int(str(options.get("group", 1)))
+            grouped = raw.reshape(group, len(raw) // group, *raw.shape[1:]).swapaxes(1, 2)
+            raw = grouped.reshape(group * raw.shape[1], *grouped.shape[2:])
         stored_bias = node.input[2] if len(node.input) > 2 else ""
         bias = self.constant(stored_bias) if stored_bias else None
         bias = np.zeros(len(raw)) if bias is None else np.broadcast_to(bias.reshape(-1), (len(raw),)).copy()
         source, pads = self._padding(node, taken)
-        tensor, weight, norm = node.output[0], raw, None
+        tensor, weight, raw_bias, norm = node.output[0], raw, bias, None
         while (behind := self._only_reader(tensor)) is not None:
             added = self._per_channel(behind, tensor, len(raw), raw.ndim) if behind.op_type == "Add" else None
             if added is not None and norm is None:
-                bias = bias + added[0]
+                bias = raw_bias = bias + added[0]
                 stored_bias = stored_bias or added[1]
             elif behind.op_type == "BatchNormalization" and norm is None and self._norm(behind) is not None:
                 norm = self._norm(behind)
@@ -158,8 +164,19 @@ class Network:
         geometry = self._geometry(node, options, raw, pads) if kind == CONVOLUTION else {}
         return Step(
             kind, self.layer_name(tensor), tensor, (source,), node, geometry,
-            raw, weight, bias, norm, node.input[1], stored_bias,
+            raw, raw_bias, weight, bias, norm, node.input[1], stored_bias,
         )  # fmt: skip
+
+    def _gelus(self) -> dict[str, WrittenGelu]:
+        """By the tensor that each makes."""
+        found = (written_gelu(n, self.producer, self.readers, self.constant) for n in self.graph.index.nodes)
+        return {gelu.end.output[0]: gelu for gelu in found if gelu and not gelu.inner & self._outputs}
+
+    def _gelu(self, gelu: WrittenGelu | None) -> Step | None:
+        if gelu is None:
+            return None
+        tensor, options = gelu.end.output[0], {"approximate": gelu.approximate}
+        return Step("Gelu", self.layer_name(tensor), tensor, (gelu.source,), gelu.end, dict(options))
 
     def _other(self, node: onnx.NodeProto) -> Step | None:
         if operator(node).neutral or self._absorbed(node):
@@ -174,14 +191,36 @@ class Network:
             return Step("GlobalAveragePool", name, tensor, inputs, node)  # what Keras exports write for it
         if node.op_type == "Softmax":
             options = {}
+        if node.op_type == "Gelu":
+            options = {"approximate": options.get("approximate", "none")}
         if node.op_type in ("MaxPool", "AveragePool", "LpPool"):
             options = _pool(options)
+        if node.op_type == "Resize":
+            return Step("Resize", name, tensor, inputs, node, self._resize(node, options))
         constants = {
             f"input {i}": np.round(value, 6).reshape(-1).tolist()
             for i, n in enumerate(node.input)
             if n and (value := self.constant(n)) is not None and value.size <= 64
         }
         return Step(node.op_type, name, tensor, inputs, node, {**options, **constants})
+
+    def _resize(self, node: onnx.NodeProto, options: dict[str, object]) -> dict[str, object]:
+        """What decides the values: defaults written out, and only what its mode reads."""
+        mode = options.get("mode", "nearest")
+        found: dict[str, object] = {
+            "mode": mode,
+            "coordinates": options.get("coordinate_transformation_mode", "half_pixel"),
+            "antialias": options.get("antialias", 0),
+        }
+        if mode == "nearest":
+            found["rounding"] = options.get("nearest_mode", "round_prefer_floor")
+        if mode == "cubic":
+            found["cubic coefficient"] = options.get("cubic_coeff_a", -0.75)
+        for i, name in ((2, "scales"), (3, "sizes")):
+            value = self.constant(node.input[i]) if len(node.input) > i and node.input[i] else None
+            if value is not None and value.size:
+                found[name] = np.round(value, 6).reshape(-1).tolist()
+        return found
 
     def _only_reader(self, tensor: str) -> onnx.NodeProto | None:
         readers = self.readers.get(tensor, ())

@@ -13,6 +13,7 @@ from ..graph.graph import Graph
 from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences
+from .order import swapped_layers
 from .permutation import Shapes, moved, recover
 from .pictures import Paths, as_pictures, reference
 from .repair import proven
@@ -137,7 +138,7 @@ class _Judge:
             fed = self._fed(x_a, stem)
             if fed is not None and self._equal(fed):
                 return PREPROCESSED, self._input(stem, own), {}
-            if stem.causes and prepared is None and fed is not None and not np.array_equal(stem.x[:, ::-1], x_a):
+            if stem.causes and prepared is None and fed is not None and self._explains(stem, fed, x_a):
                 prepared, own = stem, fed
         orders = recover(self.bench.a, self.bench.b, self.whole, self._shapes(x_a, x_b)) or {}
         if orders and self._equal(self._fed_in_order(x_a, x_b, prepared, orders)):
@@ -154,8 +155,9 @@ class _Judge:
     def static(self, i: int) -> list[Cause]:
         """What differs in a pair's settings and weights, computed once."""
         if i not in self._static:
-            before = self._skipped(i)
-            self._static[i] = causes(self.pairs[i], *before)
+            skipped = {k: self._skipped(k) for k in (i, i + 1) if k < len(self.pairs)}
+            swapped = swapped_layers(self.pairs, i, (self.bench.a, self.bench.b), skipped)
+            self._static[i] = swapped or causes(self.pairs[i], *skipped[i])
         return self._static[i]
 
     def unseen(self, named: FirstDifference | None) -> str:
@@ -192,6 +194,15 @@ class _Judge:
 
     def _equal(self, rel: Sequence[float]) -> bool:
         return all(r <= self.max_rel for r in rel)
+
+    def _explains(self, stem: Stem, fed: Sequence[float], x_a: np.ndarray) -> bool:
+        """Whether a way to feed B that does not mend everything says something true about the pictures.
+
+        A hypothesis on the first convolution's weights must mend at least that layer: a batch-norm with another
+        variance is no other range.
+        """
+        first = next(i for i, p in enumerate(self.pairs) if p.a.is_anchor)
+        return (stem.seen or fed[first] <= self.max_rel) and not np.array_equal(stem.x[:, ::-1], x_a)
 
     def _fed(self, x_a: np.ndarray, stem: Stem) -> list[float] | None:
         try:

@@ -198,6 +198,7 @@ _STEPS: dict[str, Any] = {"positions": "kept", "batch": "separate", "channels": 
 _rows("quantization", "QuantizeLinear DequantizeLinear", **_STEPS, exact=True, gradient=True)
 _rows("quantization", "QuantizeLinear DequantizeLinear", MICROSOFT, **_STEPS, exact=True, gradient=True)
 _rows("quantization", "QLinearAdd QLinearMul QLinearLeakyRelu QLinearSigmoid", MICROSOFT, **_STEPS)
+_rows("quantization", "QGemm", MICROSOFT, positions="all", batch="separate")
 _rows("quantization", "QLinearConcat", MICROSOFT, positions="moved", batch="by axis", channels="kept")
 _rows("quantization", "DynamicQuantizeLinear", positions="all", batch="mixed", channels="kept")
 

@@ -226,7 +226,8 @@ def expected(case: Case, opset: int, x: np.ndarray) -> dict[str, np.ndarray] | N
         model = model_of(case, older)
         outputs = [o.name for o in model.graph.output]
         try:
-            return convscope.load(model, check=False).session(outputs).run(x)
+            graph = convscope.load(model, check=False)
+            return graph.session(outputs).run(x.reshape(len(x), *(s or -1 for s in graph.inputs[0].shape[1:])))
         except ConvscopeError:
             continue
     model = model_of(case, opset)

@@ -72,7 +72,8 @@ def test_sizes_that_change_reach_the_device_anew() -> None:
 def test_a_second_pass_and_its_gradient_never_leave_the_device(name: str) -> None:
     nets = {"residual": residual, "gated": gated, "channels_last": channels_last, "segmenter": segmenter}
     if name in nets:
-        graph = convscope.load(nets[name]()[1].model, preprocessing="unit", check=False)
+        plain = nets[name]()[1]
+        graph = convscope.load(plain.model, preprocessing="unit", check=False, size=plain.image_size)
     else:
         graph = sized() if name == "sized" else convscope.load(light_model(name), check=False)
     layer = [layer for layer in graph.layers if layer.channels][-1]

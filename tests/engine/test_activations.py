@@ -14,7 +14,7 @@ import convscope
 from convscope.engine.activations.reductions import STATISTICS, output_name, reduced_session
 from convscope.engine.activations.stream import activations
 from convscope.engine.pictures.read import image_paths, model_input, read_image
-from convscope.errors import RefusedInput, UsageError
+from convscope.errors import UsageError
 from tests import tiny
 from tests.pictures import mixed_folder
 
@@ -157,7 +157,12 @@ def test_a_second_input_is_said_in_a_line(folder: list[Path]) -> None:
     made.graph.node.append(helper.make_node("Add", ["logits", "aux"], ["moved"], "moved"))
     made.graph.output[0].name = "moved"
     two = convscope.load(made, preprocessing="unit", check=False)
-    with pytest.raises(RefusedInput, match=r"has 2 inputs \(x, aux\); a picture fills one alone"):
-        list(activations(two, folder[0], [two.logits], device="cpu"))
-    with pytest.raises(RefusedInput, match="has 2 inputs"):
-        convscope.explain(two, folder[0])
+    assert any("aux" in note for note in two.source.notes)
+    one = convscope.load(tiny.small_cnn(), preprocessing="unit", check=False)
+    given = convscope.load(made, preprocessing="unit", check=False, inputs={"aux": np.full((1, 5), 2, np.float32)})
+    (plain,), (default,), (moved,) = (
+        list(activations(graph, folder[0], [graph.logits], device="cpu")) for graph in (one, two, given)
+    )
+    values = [next(iter(batch.values.values())) for batch in (plain, default, moved)]
+    np.testing.assert_allclose(values[1], values[0], atol=1e-6)
+    np.testing.assert_allclose(values[2], values[0] + 2, atol=1e-5)

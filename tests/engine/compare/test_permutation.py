@@ -72,3 +72,60 @@ def test_permutation_passes_depthwise_layers_and_residual_sums() -> None:
     assert result.verdict == "equal up to permutation"
     for layer in ("c", "depthwise", "point", "sum"):
         assert result.permutations[layer] == np.argsort(order).tolist()
+
+
+def _grouped(outer: np.ndarray, inner: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """12 channels through a convolution of 3 groups, 6 filters out; ``outer`` and ``inner`` are orders of these."""
+    rng = np.random.default_rng(3)
+    a, g, e = rng.normal(size=(12, 3, 3, 3)), rng.normal(size=(6, 4, 3, 3)), rng.normal(size=(4, 6, 1, 1))
+    bias = rng.normal(size=6)
+    inner = np.arange(6) if inner is None else inner
+    mixed = np.empty_like(g)
+    for row, source in enumerate(inner):
+        group = outer[row // 2 * 4 : row // 2 * 4 + 4]  # the channels that this filter sees in B
+        mixed[row] = g[source][group - source // 2 * 4]
+    values = {"a": a[outer], "g": mixed, "b": bias[inner], "e": e[:, inner]}
+    return {k: v.astype(np.float32) for k, v in values.items()}
+
+
+GROUPED = [
+    helper.make_node("Conv", ["x", "a"], ["c"], "/c/Conv", pads=[1, 1, 1, 1]),
+    helper.make_node("Relu", ["c"], ["r"], "/r/Relu"),
+    helper.make_node("Conv", ["r", "g", "b"], ["grouped"], "/grouped/Conv", pads=[1, 1, 1, 1], group=3),
+    helper.make_node("Conv", ["grouped", "e"], ["y"], "/y/Conv"),
+]
+
+
+def test_permutation_passes_grouped_convolutions() -> None:
+    """Whole groups change places, the channels within each and the filters of each are mixed."""
+    outer = np.array([8, 11, 9, 10, 3, 1, 0, 2, 5, 4, 7, 6])
+    inner = np.array([5, 4, 0, 1, 3, 2])
+    plain = model(GROUPED, _grouped(np.arange(12)))
+    result = compare(load(plain), load(model(GROUPED, _grouped(outer, inner))))
+    assert result.verdict == "equal up to permutation"
+    assert result.permutations["c"] == np.argsort(outer).tolist()
+    assert result.permutations["grouped"] == np.argsort(inner).tolist()
+
+
+def test_channels_that_change_their_group_are_different() -> None:
+    values = _grouped(np.arange(12))
+    values["a"] = values["a"][[4, 1, 2, 3, 0, *range(5, 12)]]
+    first = compare(load(model(GROUPED, _grouped(np.arange(12)))), load(model(GROUPED, values)))
+    assert (first.verdict, first.first_difference and first.first_difference.layer_a) == ("different", "c")
+
+
+def test_a_grouped_transposed_convolution_with_more_outputs_than_inputs_is_compared() -> None:
+    rng = np.random.default_rng(4)
+    values = {"a": rng.normal(size=(4, 3, 3, 3)), "t": rng.normal(size=(4, 3, 2, 2)), "b": rng.normal(size=6)}
+    values = {k: v.astype(np.float32) for k, v in values.items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["c"], "/c/Conv", pads=[1, 1, 1, 1]),
+        helper.make_node("ConvTranspose", ["c", "t", "b"], ["y"], "/y/ConvTranspose", strides=[2, 2], group=2),
+    ]
+    altered = {k: v.copy() for k, v in values.items()}
+    altered["t"][3, 1] += 1  # read by filter 4, the second of the second group
+    assert compare(load(model(nodes, values)), load(model(nodes, values))).verdict == "identical"
+    first = compare(load(model(nodes, values)), load(model(nodes, altered))).first_difference
+    assert first is not None
+    assert (first.layer_a, first.causes[0].kind) == ("y", "weights")
+    assert "1 of 6 units (4)" in first.causes[0].text

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import convscope
-from convscope.engine.compare import compare
 from convscope.engine.compare.pictures import from_files
 from convscope.engine.render.artifacts import save_png
 from convscope.errors import RefusedInput, UsageError
@@ -24,8 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_public_function_takes_a_folder(folder: Path) -> None:
-    assert convscope.compare is compare
-    result = convscope.compare(load(vgg()), load(vgg(bn__epsilon=1e-5)), pictures=folder)
+    result = convscope.compare(load(vgg()), load(vgg(bn__epsilon=1e-5)), images=folder)
     assert (result.verdict, result.images) == ("different", 3)
 
 

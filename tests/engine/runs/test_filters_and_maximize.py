@@ -112,7 +112,7 @@ def test_maximize_keeps_classes_with_their_names(lenet: Graph, tmp_path: Path) -
     found = maximize.run(lenet, "7,3", options, tmp_path / "out")
     assert [(u["unit"], u["name"]) for u in found.content["units"]] == [(7, "7"), (3, "3")]
     assert found.classes is not None and [u.name for u in found.classes.units] == ["7", "3"]
-    assert len(convscope.maximize(lenet, [1, 2, 3], top=2, size=28, steps=2)) <= 2
+    assert len(convscope.maximize(lenet, "top:2", size=28, steps=2)) <= 2
 
 
 def test_dream_and_invert_take_arrays_and_may_write_nothing(lenet: Graph, tmp_path: Path) -> None:

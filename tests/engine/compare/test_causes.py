@@ -1,0 +1,245 @@
+"""Causes that are more than one changed setting: each is named as what it is, at the layer where the networks part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from convscope.engine.compare import compare
+from convscope.engine.compare.result import FirstDifference
+from tests.engine.compare.nets import load, vgg, weights
+from tests.tiny import model
+
+Node = tuple[str, list[str], str, dict[str, Any]]
+
+
+def _net(nodes: list[Node], values: dict[str, np.ndarray], opset: int = 17) -> onnx.ModelProto:
+    made = [helper.make_node(op, inputs, [out], f"/{out}/{op}", **options) for op, inputs, out, options in nodes]
+    return model(made, {k: np.asarray(v, np.float32) for k, v in values.items()}, opset=opset)
+
+
+def _first(a: onnx.ModelProto, b: onnx.ModelProto) -> FirstDifference:
+    result = compare(load(a), load(b))
+    assert result.verdict == "different"
+    assert result.first_difference is not None
+    assert result.first_difference.causes
+    return result.first_difference
+
+
+PAD: dict[str, Any] = {"pads": [1, 1, 1, 1]}
+
+
+def _chain(middle: list[Node], last: str, values: dict[str, np.ndarray] | None = None) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    table = {"w": rng.normal(size=(6, 3, 3, 3)), "v": rng.normal(size=(4, 6, 3, 3)), **(values or {})}
+    return _net([("Conv", ["x", "w"], "c", PAD), *middle, ("Conv", [last, "v"], "y", PAD)], table)
+
+
+def test_two_convolutions_in_exchanged_places_are_swapped_layers() -> None:
+    rng = np.random.default_rng(0)
+    table = {"w": rng.normal(size=(6, 3, 3, 3)), "u": rng.normal(size=(6, 6, 3, 3)), "v": rng.normal(size=(6, 6, 3, 3))}
+
+    def network(one: str, two: str) -> onnx.ModelProto:
+        return _net(
+            [
+                ("Conv", ["x", "w"], "c", PAD),
+                ("Relu", ["c"], "r", {}),
+                ("Conv", ["r", one], "d", PAD),
+                ("Relu", ["d"], "s", {}),
+                ("Conv", ["s", two], "y", PAD),
+            ],
+            table,
+        )
+
+    first = _first(network("u", "v"), network("v", "u"))
+    assert (first.layer_a, first.causes[0].kind) == ("d", "swapped layers")
+    assert "'d' is in front of 'y' in A and behind it in B" in first.causes[0].text
+
+
+def test_parallel_branches_written_in_another_order_are_identical() -> None:
+    rng = np.random.default_rng(0)
+    table = {"w": rng.normal(size=(6, 3, 3, 3)), "v": rng.normal(size=(6, 3, 3, 3))}
+    branches: list[Node] = [("Conv", ["x", "w"], "c", PAD), ("Conv", ["x", "v"], "d", PAD)]
+    end: Node = ("Add", ["c", "d"], "y", {})
+    assert (
+        compare(load(_net([*branches, end], table)), load(_net([*branches[::-1], end], table))).verdict == "identical"
+    )
+
+
+def test_batch_norm_behind_the_activation_is_a_swapped_layer() -> None:
+    rng = np.random.default_rng(1)
+    table = {"s": rng.uniform(0.5, 1.5, 6), "o": rng.normal(size=6), "m": rng.normal(size=6), "q": np.full(6, 0.5)}
+    norm = ["s", "o", "m", "q"]
+    a = _chain([("BatchNormalization", ["c", *norm], "n", {}), ("Relu", ["n"], "r", {})], "r", table)
+    b = _chain([("Relu", ["c"], "r", {}), ("BatchNormalization", ["r", *norm], "n", {})], "n", table)
+    first = _first(a, b)
+    assert (first.layer_a, first.causes[0].kind) == ("n", "swapped layers")
+    assert "the batch-norm is in front of Relu in A and behind it in B" in first.causes[0].text
+    assert "the batch-norm is in front of Relu in B and behind it in A" in _first(b, a).causes[0].text
+
+
+def test_pooling_in_front_of_the_activation_is_a_swapped_layer() -> None:
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    a = _chain([("Relu", ["c"], "r", {}), ("AveragePool", ["r"], "p", pool)], "p")
+    b = _chain([("AveragePool", ["c"], "p", pool), ("Relu", ["p"], "r", {})], "r")
+    assert _first(a, b).causes[0].kind == "swapped layers"
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_missing_bias_in_front_of_batch_norm_is_named(folded: bool) -> None:
+    values = {k: v for k, v in weights().items() if k != "conv1.bias"}
+    proto = vgg(values)
+    if folded:
+        factor = values["bn.scale"] / np.sqrt(values["bn.var"] + 1e-3)
+        values["conv1.weight"] = values["conv1.weight"] * factor.reshape(-1, 1, 1, 1)
+        values["conv1.bias"] = values["bn.bias"] - values["bn.mean"] * factor
+        proto = vgg(values)
+        nodes = [n for n in proto.graph.node if n.op_type != "BatchNormalization"]
+        next(n for n in nodes if n.output[0] == "conv1").output[0] = "bn"
+        del proto.graph.node[:]
+        proto.graph.node.extend(nodes)
+    first = _first(vgg(), proto)
+    assert (first.layer_a, first.causes[0].kind) == ("bn", "bias")
+    assert first.causes[0].text == "the bias in front of the batch-norm is missing in B"
+
+
+def test_a_bias_that_the_mean_takes_up_is_no_difference() -> None:
+    values = weights()
+    values["bn.mean"] = values["bn.mean"] - values.pop("conv1.bias")
+    result = compare(load(vgg()), load(vgg(values)))
+    assert (result.verdict, result.notes) == ("identical", ())
+
+
+def test_a_transposed_dense_layer_is_named() -> None:
+    rng = np.random.default_rng(2)
+    table = {"w": rng.normal(size=(8, 3, 3, 3)), "d": rng.normal(size=(8, 8)), "e": rng.normal(size=(5, 8))}
+
+    def network(dense: np.ndarray) -> onnx.ModelProto:
+        return _net(
+            [
+                ("Conv", ["x", "w"], "c", {}),
+                ("GlobalAveragePool", ["c"], "g", {}),
+                ("Flatten", ["g"], "f", {}),
+                ("Gemm", ["f", "d"], "h", {"transB": 1}),
+                ("Relu", ["h"], "r", {}),
+                ("Gemm", ["r", "e"], "y", {"transB": 1}),
+            ],
+            {**table, "d": dense},
+        )
+
+    first = _first(network(table["d"]), network(table["d"].T.copy()))
+    assert (first.layer_a, first.causes[0].kind, first.causes[0].confirmed) == ("h", "transposed dense", True)
+
+
+RESIZED = [
+    ({"mode": "nearest"}, {"mode": "linear"}, "mode nearest in A, linear in B"),
+    (
+        {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+        {"mode": "linear"},
+        "coordinates align corners in A, half pixel in B",
+    ),
+    (
+        {"mode": "linear", "coordinate_transformation_mode": "asymmetric"},
+        {"mode": "linear"},
+        "coordinates asymmetric in A, half pixel in B",
+    ),
+    ({"mode": "cubic"}, {"mode": "cubic", "cubic_coeff_a": -0.5}, "cubic coefficient -0.75 in A, -0.5 in B"),
+]
+
+
+@pytest.mark.parametrize("one, two, words", RESIZED)
+def test_another_way_to_resize_is_named(one: dict[str, Any], two: dict[str, Any], words: str) -> None:
+    def network(options: dict[str, Any]) -> onnx.ModelProto:
+        resize: Node = ("Resize", ["c", "", "scales"], "u", options)
+        return _chain([resize], "u", {"scales": np.array([1, 1, 2, 2])})
+
+    first = _first(network(one), network(two))
+    assert (first.layer_a, first.causes[0].kind) == ("u", "resize mode")
+    assert words in first.causes[0].text
+
+
+def test_scales_against_sizes_are_no_difference() -> None:
+    table = {"scales": np.array([1, 1, 2, 2])}
+    one = _chain([("Resize", ["c", "", "scales"], "u", {"mode": "linear"})], "u", table)
+    two = _chain([("Resize", ["c", "", "", "sizes"], "u", {"mode": "linear"})], "u")
+    two.graph.initializer.append(helper.make_tensor("sizes", onnx.TensorProto.INT64, [4], [1, 6, 32, 32]))
+    two.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    result = compare(load(one), load(two))
+    assert (result.verdict, result.notes) == ("identical", ())
+
+
+def test_gelu_exact_and_by_tanh_are_told_apart() -> None:
+    rng = np.random.default_rng(3)
+    table = {"w": 0.01 * rng.normal(size=(6, 3, 3, 3)), "v": rng.normal(size=(4, 6, 3, 3))}
+
+    def network(how: str) -> onnx.ModelProto:
+        nodes: list[Node] = [
+            ("Conv", ["x", "w"], "c", PAD),
+            ("Gelu", ["c"], "g", {"approximate": how}),
+            ("Conv", ["g", "v"], "y", PAD),
+        ]
+        return _net(nodes, table, opset=20)
+
+    result = compare(load(network("none")), load(network("tanh")), max_rel=1e-6)
+    first = result.first_difference
+    assert first is not None
+    assert (first.layer_a, first.causes[0].kind, first.causes[0].confirmed) == ("g", "activation", True)
+    assert first.causes[0].text == "activation: GELU is exact (erf) in A, approximated by tanh in B"
+
+
+def test_another_variance_is_no_other_range() -> None:
+    values = weights()
+    values["bn.var"] = values["bn.var"] * 4 + np.float32(3e-3)  # with epsilon 1e-3 every factor is half
+    first = _first(vgg(), vgg(values))
+    assert first.layer_a == "bn"
+    assert [c.kind for c in first.causes] == ["batch-norm"]
+    assert "variance differs" in first.causes[0].text
+
+
+def _written(how: str, halved_first: bool) -> onnx.ModelProto:
+    """A GELU of elementary operators between two convolutions, with the factor 0.5 at its beginning or end."""
+    rng = np.random.default_rng(3)
+    numbers = {"one": 1.0, "half": 0.5, "root": 2**0.5, "three": 3.0, "k": 0.044715, "p": (2 / np.pi) ** 0.5}
+    table = {name: np.asarray(value) for name, value in numbers.items()}
+    table |= {"w": 0.01 * rng.normal(size=(6, 3, 3, 3)), "v": rng.normal(size=(4, 6, 3, 3))}
+    if how == "none":
+        nodes: list[Node] = [("Div", ["c", "root"], "z", {}), ("Erf", ["z"], "e", {})]
+    else:
+        nodes = [
+            ("Pow", ["c", "three"], "cube", {}),
+            ("Mul", ["cube", "k"], "part", {}),
+            ("Add", ["c", "part"], "sum", {}),
+            ("Mul", ["sum", "p"], "z", {}),
+            ("Tanh", ["z"], "e", {}),
+        ]
+    nodes.append(("Add", ["e", "one"], "plus", {}))
+    if halved_first:
+        nodes += [("Mul", ["c", "half"], "h", {}), ("Mul", ["h", "plus"], "g", {})]
+    else:
+        nodes += [("Mul", ["c", "plus"], "h", {}), ("Mul", ["h", "half"], "g", {})]
+    return _net([("Conv", ["x", "w"], "c", PAD), *nodes, ("Conv", ["g", "v"], "y", PAD)], table, opset=20)
+
+
+def test_written_out_gelus_are_told_apart_at_their_result() -> None:
+    result = compare(load(_written("none", True)), load(_written("tanh", False)), max_rel=1e-6)
+    assert [p.a.kind for p in result.pairs] == ["convolution", "Gelu", "convolution"]
+    first = result.first_difference
+    assert first is not None
+    assert (first.layer_a, first.causes[0].kind, first.causes[0].confirmed) == ("g", "activation", None)
+    assert first.causes[0].text == "activation: GELU is exact (erf) in A, approximated by tanh in B"
+
+
+@pytest.mark.parametrize("how", ["none", "tanh"])
+def test_a_gelu_is_the_same_however_it_is_written(how: str) -> None:
+    one, two = _written(how, True), _written(how, False)
+    result = compare(load(one), load(two))
+    assert (result.verdict, result.notes, result.only_a, result.only_b) == ("identical", (), (), ())
+
+
+def test_a_tanh_that_is_no_gelu_stays_a_tanh() -> None:
+    network = load(_chain([("Tanh", ["c"], "t", {}), ("Mul", ["t", "c"], "g", {})], "g"))
+    assert [p.a.kind for p in compare(network, network).pairs] == ["convolution", "Tanh", "Mul", "convolution"]
