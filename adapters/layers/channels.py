@@ -2,19 +2,22 @@
 
 Operators say it (a convolution's result has them on axis 1, a dense layer's on the last), and what only moves values
 takes them along. An attention splits them into heads and their channels, and joins them again: in between there is no
-one axis of channels, and the weights of attention (N, heads, tokens, tokens) have none at all.
+one axis of channels, and the weights of attention (N, heads, tokens, tokens) have none at all. Attention in windows
+puts the windows beside the pictures, on the axis of the batch: until they are put together again, no row is a picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from math import prod
 
 import onnx
 
 from ...engine.graph.index import attributes
 from ...engine.graph.operators import operator
 from ..normalize.draft import Draft
-from .seen import axis_groups
+from .seen import UnknownPlaces, axis_groups
 
 Pieces = tuple[int, ...]
 
@@ -31,10 +34,13 @@ class ChannelAxes:
     def __init__(self, draft: Draft, image: str, shape: Callable[[str], Sequence[int] | None]) -> None:
         self._draft, self._shape = draft, shape
         self._pieces: dict[str, Pieces] = {image: (1,)}
+        self._rows: dict[str, Fraction] = {}  # of the batch axis per picture, where not one
 
     def axis(self, tensor: str) -> int | None:
         """The one axis that holds the channels; None where there is none."""
         pieces = self._pieces.get(tensor, ())
+        if tensor in self._rows and self._rank(tensor) > 2:  # windows, not pictures
+            return None
         return pieces[0] if len(pieces) == 1 else None
 
     def visit(self, node: onnx.NodeProto) -> None:
@@ -43,8 +49,20 @@ class ChannelAxes:
             return
         for name in node.output:
             if name:
+                self._count_rows(node, name)
                 rank = self._rank(name)
                 self._pieces[name] = (1,) if rank == 2 else self._of(node, name, rank) if rank > 2 else ()
+
+    def _count_rows(self, node: onnx.NodeProto, result: str) -> None:
+        """How many rows of the result are one picture's, by what a reshape moves between the batch and the rest."""
+        inputs = node.input[:1] if node.op_type == "Reshape" else node.input  # its shape is no picture
+        source = max(inputs, key=lambda n: n in self._rows)
+        rows = self._rows.get(source, Fraction(1))
+        before, after = self._draft.shapes.get(source, ()), self._draft.shapes.get(result, ())
+        if node.op_type == "Reshape" and before[:1] == after[:1] == (None,) and None not in (*before[1:], *after[1:]):
+            rows *= Fraction(prod(s or 1 for s in before[1:]), prod(s or 1 for s in after[1:]) or 1)
+        if rows != 1 and len(after) > 1:
+            self._rows[result] = rows
 
     def _rank(self, name: str) -> int:
         return len(self._draft.shapes.get(name, ()))
@@ -63,6 +81,8 @@ class ChannelAxes:
         if node.op_type == "Transpose":
             order = [int(p) for p in options.get("perm", range(rank - 1, -1, -1))]
             return tuple(sorted(order.index(p) for p in pieces))
+        if node.op_type == "Squeeze" and (gone := self._axes(node, before)):
+            return tuple(p - sum(a < p for a in gone) for p in pieces if p not in gone)
         if node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
             return self._regrouped(source, result)
         if node.op_type == "Gather":
@@ -92,12 +112,16 @@ class ChannelAxes:
         before, after = self._shape(source), self._shape(result)
         pieces = self._pieces[source]
         if before is None or after is None:
-            return pieces if self._rank(source) == self._rank(result) else (1,)
+            return self._guessed(source, result)
         if len(before) == 2 and len(after) == 4:
             return (1,)  # a vector becomes a feature map
+        try:
+            groups = axis_groups(before, after)
+        except UnknownPlaces:  # the batch went into another axis, or came out of it
+            return self._guessed(source, result)
         pure: list[int] = []
         mixed: list[int] = []
-        for old, new in axis_groups(before, after):
+        for old, new in groups:
             sources = [a for a in old if before[a] > 1]
             targets = [a for a in new if after[a] > 1]
             if sources and set(sources) <= set(pieces):
@@ -108,10 +132,21 @@ class ChannelAxes:
                 pure += new[:1]
         return tuple(pure or (mixed if len(mixed) == 1 else ()))
 
+    def _guessed(self, source: str, result: str) -> Pieces:
+        pieces, last = self._pieces[source], self._draft.shapes.get(source, ())[-1:]
+        kept = last and last[0] is not None and last == self._draft.shapes.get(result, ())[-1:]
+        if kept and pieces == (self._rank(source) - 1,):
+            return (self._rank(result) - 1,)
+        return self._pieces[source] if self._rank(source) == self._rank(result) else (1,)
+
     def _without(self, node: onnx.NodeProto, pieces: Pieces, rank: int) -> Pieces:
+        gone = self._axes(node, rank) or list(range(rank))
+        return tuple(p - sum(a < p for a in gone) for p in pieces if p not in gone)
+
+    def _axes(self, node: onnx.NodeProto, rank: int) -> list[int]:
+        """The axes that a node names, in its attribute or as a constant; none where it names none."""
         value = attributes(node).get("axes")
         if value is None and len(node.input) > 1:
             constant = self._draft.constant(node.input[1])
             value = None if constant is None else constant.ravel().tolist()
-        gone = [int(a) % rank for a in value or range(rank)]
-        return tuple(p - sum(a < p for a in gone) for p in pieces if p not in gone)
+        return [int(a) % rank for a in value or ()]

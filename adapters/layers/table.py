@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import onnx
@@ -13,6 +13,7 @@ from ..normalize.draft import Draft, attribute
 from .channels import ChannelAxes
 from .fields import FieldTracker
 from .names import human_names
+from .tokens import TokenTracker
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED)
 
@@ -32,12 +33,20 @@ def layer_table(
     image = draft.inputs[0].name
     own = draft.own_input[0] if draft.own_input else image  # the source's own input is no layer
     fields = FieldTracker(draft, image, size)
-    axes = ChannelAxes(draft, image, fields.shape)
+
+    def shape(tensor: str) -> Sequence[int] | None:
+        """For one picture: as the fields know it, or with 1 for the only open size."""
+        known = fields.shape(tensor) or draft.shapes.get(tensor)
+        return None if not known or known.count(None) > 1 else [1 if size is None else size for size in known]
+
+    axes = ChannelAxes(draft, image, shape)
+    tokens = TokenTracker(draft, axes, shape)
     dependent = {image}
     taps: list[tuple[onnx.NodeProto, str]] = []
     for node in nodes:
         fields.visit(node)
         axes.visit(node)
+        tokens.visit(node)
         if not dependent.intersection(node.input) or node.op_type in ("Shape", "Size"):
             continue
         dependent.update(n for n in node.output if n)
@@ -56,7 +65,8 @@ def layer_table(
     draft.former_names.update((former[t], t) for t in tensors if former[t] != names[t])
     counted: set[str] = set()
     return tuple(
-        _layer(index, node, name, names[name], draft, fields, axes, counted) for index, (node, name) in enumerate(taps)
+        _layer(index, node, name, names[name], draft, fields, axes, tokens, counted)
+        for index, (node, name) in enumerate(taps)
     )
 
 
@@ -68,6 +78,7 @@ def _layer(
     draft: Draft,
     fields: FieldTracker,
     axes: ChannelAxes,
+    tokens: TokenTracker,
     counted: set[str],
 ) -> Layer:
     shape: Shape = draft.shapes.get(tensor, ())
@@ -87,6 +98,7 @@ def _layer(
         receptive_field=fields.field(tensor, axis),
         parameters=_parameters(node, draft, counted) if tensor == node.output[0] else 0,
         macs=_macs(node, draft, shape) if tensor == node.output[0] else 0,
+        tokens=tokens.tokens(tensor),
     )
 
 

@@ -104,7 +104,7 @@ def effective_boxes(
         raise error
 
     names = [name for name in wanted if wanted[name]]
-    layers = {peak.layer.tensor: peak.layer for name in names for peak in wanted[name] if peak.layer.is_spatial}
+    layers = {peak.layer.tensor: peak.layer for name in names for peak in wanted[name] if peak.layer.has_maps}
     if not layers:
         yield from ((name, [input_box(graph, p.layer, 0, 0) for p in wanted[name]]) for name in names)
         return
@@ -112,12 +112,12 @@ def effective_boxes(
     by_path = {path_of(pictures[name]): name for name in names}
     for _, paths, values in run_batches(session, graph, [pictures[name] for name in names], 1, None, 2, refuse):
         name = by_path[paths[0]]
-        maps = {t: np.asarray(la.channels_first(values[t]), dtype=np.float32)[0] for t, la in layers.items()}
+        maps = {t: np.asarray(la.maps(values[t]), dtype=np.float32)[0] for t, la in layers.items()}
         yield name, [_of_peak(graph, peak, maps) for peak in wanted[name]]
 
 
 def _of_peak(graph: Graph, peak: Peak, maps: Mapping[str, np.ndarray]) -> Box:
-    if not peak.layer.is_spatial:
+    if not peak.layer.has_maps:
         return input_box(graph, peak.layer, 0, 0)
     values = maps[peak.layer.tensor][peak.unit]
     row, column = divmod(peak.place, values.shape[1])

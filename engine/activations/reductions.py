@@ -53,7 +53,7 @@ class _Planes:
 
     Args:
         graph: is changed.
-        layer: one of its tensors; rank 2 layers have one place.
+        layer: one of its tensors; rank 2 layers have one place, tokens those of their grid.
         opset: of the model: reductions take their axes as an input from 18 on.
     """
 
@@ -64,6 +64,10 @@ class _Planes:
         if axis not in (None, 1):
             order = [0, axis, *(a for a in range(1, rank) if a != axis)]
             source = self.add("Transpose", [source], "channels_first", perm=order)
+        if (grid := layer.tokens) is not None:
+            ends = [np.array([at]) for at in (grid.prefix, grid.prefix + grid.rows * grid.columns, 2)]
+            settings = [self.constant(f"grid_{n}", at) for n, at in zip(("starts", "ends", "axes"), ends, strict=True)]
+            source = self.add("Slice", [source, *settings], "grid")
         source = self.add("Cast", [source], "float", to=TensorProto.FLOAT)
         self.flat = self.add("Reshape", [source, self.constant("flat_shape", np.array([0, 0, -1]))], "flat")
 

@@ -59,7 +59,7 @@ def activations(
     Args:
         graph: the model.
         paths: pictures, as for `given.sources`: files, a folder, arrays, tensors, or a list of these.
-        layers: which, by name or index too; channels-last layers come channels-first.
+        layers: which, by name or index too; channels-last layers come channels-first, tokens as the maps of their grid.
         batch: images per pass.
         size: (height, width); default the graph's image size.
         device: "auto", "cpu" or "cuda[:n]".
@@ -76,7 +76,7 @@ def activations(
     files, _ = sources(paths, graph.channels)
     session = graph.session(list(dict.fromkeys(layer.tensor for layer in found)), device=device)
     for first, names, values in run_batches(session, graph, files, batch, size, workers, failed):
-        yield Batch(first, names, {la.name: np.asarray(la.channels_first(values[la.tensor])) for la in found})
+        yield Batch(first, names, {la.name: np.asarray(la.maps(values[la.tensor])) for la in found})
 
 
 def of_input(
@@ -94,7 +94,7 @@ def of_input(
         part = x[first : first + batch]
         filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)]) if len(part) < batch else part
         values = session.run(filled.astype(graph.inputs[0].dtype, copy=False))
-        found = {la.name: np.asarray(la.channels_first(values[la.tensor]))[: len(part)] for la in layers}
+        found = {la.name: np.asarray(la.maps(values[la.tensor]))[: len(part)] for la in layers}
         yield Batch(first, tuple(names[first : first + len(part)]), found)
 
 

@@ -20,7 +20,7 @@ Formula = Callable[..., Any]  # (activations, gradients, *, options) -> maps, to
 
 
 def capture(batch: Batch, targets: Sequence[Target], layer: Layer) -> tuple[Any, Any]:
-    """Activations and gradients of a layer, torch tensors (N, K, h, w).
+    """Activations and gradients of a layer, torch tensors (N, K, h, w); of tokens those of the grid.
 
     The forward session computes the layer and whatever bypasses it; only the part between the layer and the
     target runs in the twin, so no gradient is taken below the layer. That part runs once for all targets; of layers
@@ -39,7 +39,7 @@ def capture(batch: Batch, targets: Sequence[Target], layer: Layer) -> tuple[Any,
     activations = head.feeds[layer.tensor].detach()
     gradients = found[names.index(layer.tensor)]
     gradients = torch.zeros_like(activations) if gradients is None else gradients
-    return layer.channels_first(activations), layer.channels_first(gradients)
+    return layer.maps(activations), layer.maps(gradients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def maps_of(maps: Any) -> Maps:
 
 def require_spatial(layer: Layer) -> None:
     """Raises UsageError where a layer has no feature maps."""
-    if not layer.is_spatial:
+    if not layer.has_maps:
         raise UsageError(
             f"layer '{layer.name}' has shape {layer.shape}, no feature maps; choose a layer with height and width"
         )

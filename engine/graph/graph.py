@@ -22,6 +22,7 @@ from .heads import Head, find_head
 from .index import Index, reads
 from .layers import Layer, Shape, Source, TensorSpec
 from .preprocessing import Preprocessing
+from .tokens import last_tokens
 
 if TYPE_CHECKING:
     from ..executors.session import Session
@@ -237,11 +238,16 @@ class Graph:
     def last_spatial_layer(self) -> Layer:
         """The last feature map larger than 1 x 1 on the way to the logits: the default of the CAM family.
 
+        Of a vision transformer the last layer whose tokens of the grid reach the logits, see `last_tokens`.
+
         Raises:
             UsageError: the model has no such layer.
         """
+        tokens = last_tokens(self.index, self.layers, self.logits)
         for layer in reversed(self.layers):
             sizes = [s for a, s in enumerate(layer.shape) if a not in (0, layer.channel_axis)]
+            if layer is tokens:
+                return layer
             if layer.is_spatial and all(s is None or s > 1 for s in sizes) and self._leads_to_logits(layer):
                 return layer
         raise UsageError(f"{self.name} has no layer with spatial extent")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ...errors import UsageError
+
 Shape = tuple[int | None, ...]
 Intervals = tuple[tuple[tuple[int, int], ...], ...]  # by row, by column: first pixel, and the one after the last
 
@@ -50,6 +52,22 @@ def _at(intervals: Intervals, row: int, column: int) -> tuple[float, float]:
     return float(first), float(after)
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """How the tokens of a layer (N, T, C) or (N, C, T) lie over the picture.
+
+    Attributes:
+        rows, columns: of the grid, in the picture's order, row by row.
+        prefix: tokens before the grid that belong to no place: class and register tokens.
+        count: all tokens, T.
+    """
+
+    rows: int
+    columns: int
+    prefix: int
+    count: int
+
+
 @dataclass(frozen=True, repr=False)
 class Layer:
     """A named tap on one tensor of the graph.
@@ -66,6 +84,7 @@ class Layer:
         receptive_field: None where it is not defined (after a dense layer, or off the image's path).
         parameters: number of trained values that this layer's node holds.
         macs: multiply-adds for one image of the default size.
+        tokens: of a transformer's layer, the grid of its tokens; None for all others.
     """
 
     index: int
@@ -79,6 +98,7 @@ class Layer:
     receptive_field: ReceptiveField | None
     parameters: int
     macs: int
+    tokens: Tokens | None = None
 
     def __repr__(self) -> str:
         units = "no units" if self.channels is None else f"{self.channels} units"
@@ -101,10 +121,34 @@ class Layer:
         order = [0, self.channel_axis, *(a for a in range(1, values.ndim) if a != self.channel_axis)]
         return values.transpose(order) if type(values).__module__ == "numpy" else values.permute(order)
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether `maps` has rows and columns: of a feature map, or of tokens with a grid."""
+        return self.is_spatial or self.tokens is not None
+
+    def maps(self, values: Any) -> Any:
+        """As `channels_first`, and tokens as the feature maps (N, C, rows, columns) of their grid alone.
+
+        Raises:
+            UsageError: the tokens are not those of the graph's own image size.
+        """
+        found, grid = self.channels_first(values), self.tokens
+        if grid is None:
+            return found
+        if found.shape[2] != grid.count:
+            raise UsageError(
+                f"layer '{self.name}' has {found.shape[2]} tokens here, and a grid is known for {grid.count}; "
+                "take the model's own size"
+            )
+        places = found[:, :, grid.prefix : grid.prefix + grid.rows * grid.columns]
+        return places.reshape(*places.shape[:2], grid.rows, grid.columns)
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict, as in ``convscope info --json``."""
         seen = self.receptive_field
-        rest = {f.name: getattr(self, f.name) for f in fields(self)}
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tokens"}
+        if self.tokens is not None:
+            rest["tokens"] = {f.name: getattr(self.tokens, f.name) for f in fields(self.tokens)}
         return {**rest, "receptive_field": None if seen is None else seen.to_json()}
 
 

@@ -29,6 +29,8 @@ def _shown(graph: Graph, size: tuple[int, int]) -> tuple[float, float, float, fl
 
 def plane(layer: Layer) -> tuple[int, int]:
     """(rows, columns) of a layer's feature maps at the graph's image size; (1, 1) where it has none."""
+    if layer.tokens is not None:
+        return layer.tokens.rows, layer.tokens.columns
     if not layer.is_spatial:
         return 1, 1
     rows, columns = (s or 1 for a, s in enumerate(layer.shape) if a not in (0, layer.channel_axis))

@@ -149,7 +149,7 @@ def chosen_layers(graph: Graph, patterns: str | Sequence[str] | None, on_event: 
     if not maps:
         raise UsageError(f"{graph.name} has no feature maps; name layers with --layer")
     if len(maps) > DEFAULT_LAYERS:
-        count = sum(la.is_spatial for la in graph.layers)
+        count = sum(la.has_maps for la in graph.layers)
         on_event(Note(f"{DEFAULT_LAYERS} of {count} feature maps, evenly spaced; --layer '*' takes all"))
         maps = [maps[round(i * (len(maps) - 1) / (DEFAULT_LAYERS - 1))] for i in range(DEFAULT_LAYERS)]
     return maps
@@ -171,7 +171,7 @@ def _finished_maps(graph: Graph) -> list[Layer]:
     for node in graph.model.graph.node:
         for name in node.input:
             readers.setdefault(name, set()).add(node.op_type)
-    maps = [la for la in graph.layers if la.is_spatial and la.op not in ("Pad", "Transpose", "Sigmoid")]
+    maps = [la for la in graph.layers if la.has_maps and la.op not in ("Pad", "Transpose", "Sigmoid")]
     return [la for la in maps if not readers.get(la.tensor) or not readers[la.tensor] <= _HALF]
 
 

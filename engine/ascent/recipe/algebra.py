@@ -97,7 +97,7 @@ class Taps(Mapping[str, Tensor]):
 
     def __getitem__(self, key: Place) -> Tensor:
         found = place(self._graph, key)
-        return found.channels_first(self._read(found.tensor))
+        return found.maps(self._read(found.tensor))
 
     def __iter__(self) -> Iterator[str]:
         return iter(layer.name for layer in self._graph.layers)

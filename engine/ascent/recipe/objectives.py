@@ -120,7 +120,7 @@ def layer(layer: Place, units: Sequence[int] | None = None) -> Objective:
 
     def on(found: Layer) -> Objective:
         def value(values: Tensors) -> Tensor:
-            maps = found.channels_first(values[found.tensor])
+            maps = found.maps(values[found.tensor])
             chosen = maps if units is None else maps[:, checked_units(found, units)]
             return 0.5 * chosen.square().flatten(1).mean(1)
 
@@ -259,13 +259,13 @@ def likeness(layer: Layer, target: Tensor, gain: float = 1.0) -> Objective:
 
 def _maps(layer: Layer, values: Tensors) -> Tensor:
     """(N, channels, positions); a dense layer has one position."""
-    found = layer.channels_first(values[layer.tensor])
+    found = layer.maps(values[layer.tensor])
     return found.flatten(2) if found.dim() > 2 else found.unsqueeze(2)
 
 
 def _pick(layer: Layer, values: Tensor, units: int | Sequence[int]) -> Tensor:
     """Each row's unit: (N, positions...)."""
-    return _rows(layer.channels_first(values), units, f"unit of layer '{layer.name}'")
+    return _rows(layer.maps(values), units, f"unit of layer '{layer.name}'")
 
 
 def _rows(values: Tensor, chosen: int | Sequence[int], what: str) -> Tensor:

@@ -39,7 +39,7 @@ def shapley_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
             gradients, activations, activations.detach(), retain_graph=True, allow_unused=True
         )
     weights = gradients.detach() if bent is None else gradients.detach() - 0.5 * bent
-    return maps_of(weighted(layer.channels_first(activations.detach()), layer.channels_first(weights).mean(dim=(2, 3))))
+    return maps_of(weighted(layer.maps(activations.detach()), layer.maps(weights).mean(dim=(2, 3))))
 
 
 @method("smoothgradcam++", "Smooth Grad-CAM++", "cam")

@@ -23,7 +23,7 @@ def activation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Map
     """Eigen-CAM, see `cam.eigen_cam`: the same map for every target."""
     require_spatial(layer)
     (values,) = batch.values([layer.tensor])
-    return maps_of(eigen_cam(layer.channels_first(batch.executors.tensor(values))))
+    return maps_of(eigen_cam(layer.maps(batch.executors.tensor(values))))
 
 
 @method("cam", "CAM", "cam")

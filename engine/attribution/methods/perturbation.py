@@ -13,6 +13,7 @@ from ....errors import RefusedInput, UsageError
 from ...graph.layers import Layer
 from ...outputs.target import Target, tensors_of
 from ..batch import Batch, Executors, passes
+from ..capture import require_spatial
 from ..maps import Maps, resized, unit_range
 from ..registry import method
 from .gradient import reference_input
@@ -123,8 +124,9 @@ def score_cam(
     """
     if not 0 < coarse <= 1:
         raise UsageError(f"scorecam: coarse {coarse} is no scale; use more than 0 and at most 1")
+    require_spatial(layer)
     (raw,) = batch.values([layer.tensor])
-    activations = layer.channels_first(raw)
+    activations = layer.maps(raw)
     values = np.empty((len(batch.x), *activations.shape[2:]), dtype=np.float32)
     for index, maps in enumerate(activations):
         distinct, places = _distinct(maps)
@@ -146,16 +148,17 @@ def ablation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     activations pytorch-grad-cam ablates to a large negative value, which is not in the paper; zero is used
     here. A negative S flips the paper's quotient, so it is divided by |S|.
     """
+    require_spatial(layer)
     executors, wanted = batch.executors, tensors_of(targets)
     names = (layer.tensor, *executors.sides(layer, wanted))
     feeds = batch.values(names)
     whole = batch.scores(targets)
     axis = layer.channel_axis or 1
-    maps = layer.channels_first(feeds[0])
+    maps, whole_channels = layer.maps(feeds[0]), layer.channels_first(feeds[0])
     weights = np.zeros(maps.shape[:2])
     session = executors.session(wanted, names)
     for index in range(len(batch.x)):
-        alive = np.flatnonzero(maps[index].any(axis=(1, 2)))
+        alive = np.flatnonzero(whole_channels[index].reshape(maps.shape[1], -1).any(axis=1))
         for _, channels in passes(alive, executors.batch):
             rows = _rows(batch, names, index, len(channels))
             for row, channel in enumerate(channels):

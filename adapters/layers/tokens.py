@@ -1,0 +1,171 @@
+"""Which axis of each tensor holds tokens, and where the picture's own grid lies among them.
+
+A feature map whose rows and columns become one axis makes tokens of its positions; class and register tokens are joined
+to them, and what only moves, splits or picks values takes them along. In attention the result has the queries' tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import onnx
+
+from ...engine.graph.index import attributes
+from ...engine.graph.layers import Tokens
+from ...engine.graph.operators import operator
+from ..normalize.draft import Draft
+from .channels import ChannelAxes
+from .seen import UnknownPlaces, axis_groups
+
+
+@dataclass(frozen=True)
+class _Found:
+    axis: int
+    tokens: Tokens
+
+
+class TokenTracker:
+    """Visit the nodes in order, each after ``axes`` has; `tokens` then knows every tensor that depends on the image.
+
+    Args:
+        draft: with shapes at the default image size.
+        axes: of the channels.
+        shape: a tensor's shape for one picture, None where it is not known.
+    """
+
+    def __init__(self, draft: Draft, axes: ChannelAxes, shape: Callable[[str], Sequence[int] | None]) -> None:
+        self._draft, self._axes, self._shape = draft, axes, shape
+        self._found: dict[str, _Found] = {}
+
+    def tokens(self, tensor: str) -> Tokens | None:
+        """Of a tensor of tokens and channels, (N, T, C) or (N, C, T); None for all others."""
+        found, channels = self._found.get(tensor), self._axes.axis(tensor)
+        if found is None or self._rank(tensor) != 3 or channels not in (1, 2) or found.axis != 3 - channels:
+            return None
+        length = self._draft.shapes[tensor][found.axis]
+        return found.tokens if length == found.tokens.count else None
+
+    def visit(self, node: onnx.NodeProto) -> None:
+        """Takes in the next node; nodes come in order of execution."""
+        for name in node.output:
+            if name and (found := self._of(node, name)) is not None:
+                self._found[name] = found
+
+    def _rank(self, name: str) -> int:
+        return len(self._draft.shapes.get(name, ()))
+
+    def _of(self, node: onnx.NodeProto, result: str) -> _Found | None:
+        sources = [name for name in node.input if name in self._found]
+        if node.op_type in ("Reshape", "Flatten") and not sources:
+            return self._first(node.input[0], result)
+        if not sources:
+            return None
+        found, rank = self._found[sources[0]], self._rank(result)
+        before, options = self._rank(sources[0]), attributes(node)
+        if node.op_type == "MatMul":
+            return self._product(node, rank)
+        if node.op_type == "Concat":
+            return self._joined(node, found, int(options.get("axis", 0)) % max(rank, 1))
+        if node.op_type == "Transpose":
+            order = [int(p) for p in options.get("perm", range(rank - 1, -1, -1))]
+            return replace(found, axis=order.index(found.axis))
+        if node.op_type in ("Squeeze", "Unsqueeze", "Reshape", "Flatten"):
+            return self._moved(sources[0], result, found)
+        if node.op_type in ("Gather", "Slice"):
+            return self._picked(node, found, before, rank)
+        if node.op_type == "Split":
+            return None if int(options.get("axis", 0)) % before == found.axis else found
+        kept = operator(node).elementwise or node.op_type in ("LayerNormalization", "RMSNormalization", "Softmax")
+        same = all(self._found[n] == found for n in sources if self._rank(n) == rank)
+        return found if kept and before == rank and same else None
+
+    def _first(self, source: str, result: str) -> _Found | None:
+        """Tokens of a feature map (N, C, h, w) or (N, h, w, C) whose two axes of positions become one."""
+        channels = self._axes.axis(source)
+        before, after = self._shape(source), self._shape(result)
+        if channels is None or before is None or after is None or len(before) != 4 or len(after) != 3:
+            return None
+        places = [a for a in (1, 2, 3) if a != channels]
+        if min(before[a] for a in places) < 2:
+            return None
+        for old, new in self._groups(before, after):
+            if old == places and len(new) == 1:
+                return (
+                    None
+                    if self._axes.axis(result) is None
+                    else _Found(
+                        new[0], Tokens(before[places[0]], before[places[1]], 0, prod(before[a] for a in places))
+                    )
+                )
+        return None
+
+    def _groups(self, before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+        try:
+            return axis_groups(before, after)
+        except UnknownPlaces:
+            return []
+
+    def _product(self, node: onnx.NodeProto, rank: int) -> _Found | None:
+        """A dense layer on each token; of two tensors of tokens what the left one's are."""
+        left, right = (self._found.get(name) for name in node.input[:2])
+        if left is not None and left.axis < self._rank(node.input[0]) - 1 and self._rank(node.input[0]) == rank:
+            return left
+        return None if left is not None or right is None or right.axis != rank - 1 else right
+
+    def _joined(self, node: onnx.NodeProto, found: _Found, axis: int) -> _Found | None:
+        """The tokens with those that are joined to them, before and behind."""
+        grids = [name for name in node.input if name in self._found]
+        if axis != found.axis:
+            return found if all(self._found.get(name) == found for name in node.input) else None
+        lengths = [self._length(name, axis) for name in node.input]
+        if len(grids) > 1 or None in lengths:
+            return None
+        known = [length or 0 for length in lengths]
+        prefix = found.tokens.prefix + sum(known[: list(node.input).index(grids[0])])
+        return _Found(axis, replace(found.tokens, prefix=prefix, count=sum(known)))
+
+    def _length(self, name: str, axis: int) -> int | None:
+        shape = self._draft.shapes.get(name, ())
+        if axis < len(shape):
+            return shape[axis]
+        constant = self._draft.constant(name)
+        return constant.shape[axis] if constant is not None and axis < constant.ndim else None
+
+    def _moved(self, source: str, result: str, found: _Found) -> _Found | None:
+        """Where the axis of tokens is after a change of shape that leaves it whole."""
+        before, after = self._draft.shapes.get(source, ()), self._draft.shapes.get(result, ())
+        count = found.tokens.count
+        exact = self._shape(source), self._shape(result)
+        if exact[0] is not None and exact[1] is not None:
+            for old, new in self._groups(exact[0], exact[1]):
+                if [a for a in old if exact[0][a] > 1] == [found.axis]:
+                    kept = [a for a in new if exact[1][a] > 1]
+                    return replace(found, axis=kept[0]) if len(kept) == 1 else None
+            return None
+        places = [axis for axis, length in enumerate(after) if length == count]
+        alone = sum(length == count for length in before) == 1
+        return replace(found, axis=places[0]) if len(places) == 1 and alone else None
+
+    def _picked(self, node: onnx.NodeProto, found: _Found, before: int, rank: int) -> _Found | None:
+        """Other axes lose positions; of the tokens the whole grid stays, or there are none any more."""
+        if node.op_type == "Gather":
+            axis = int(attributes(node).get("axis", 0)) % before
+            if axis == found.axis or rank < before - 1:
+                return None
+            return replace(found, axis=found.axis + (rank - before if axis < found.axis else 0))
+        settings = [self._draft.constant(name) if name else None for name in node.input[1:]]
+        starts, ends = settings[:2]
+        if starts is None or ends is None:
+            return None
+        axes = settings[2].tolist() if len(settings) > 2 and settings[2] is not None else list(range(starts.size))
+        steps = settings[3].tolist() if len(settings) > 3 and settings[3] is not None else [1] * starts.size
+        tokens = found.tokens
+        for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps, strict=True):
+            if int(axis) % before == found.axis:
+                first, last, _ = slice(start, end).indices(tokens.count)
+                if step != 1 or first > tokens.prefix or last < tokens.prefix + tokens.rows * tokens.columns:
+                    return None
+                tokens = replace(tokens, prefix=tokens.prefix - first, count=last - first)
+        return replace(found, tokens=tokens)
