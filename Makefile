@@ -9,10 +9,15 @@ SOURCES := adapters benchmarks cli engine models tests errors.py face.py __init_
 BENCHMARKS := ascent explain activations
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint demo bench clean
+QUICK := tests/golden tests/docs tests/cli/test_architecture.py tests/engine/compare/test_causes.py \
+	tests/engine/compare/test_permutation.py tests/engine/ascent tests/engine/attribution/test_maths.py \
+	tests/engine/test_images.py tests/adapters/test_table.py tests/adapters/test_normalize.py
+
+.PHONY: help test quick lint demo bench clean
 
 help:
 	@echo "make test    lint, types and tests"
+	@echo "make quick   ruff and the tests that say most in little time"
 	@echo "make lint    ruff and mypy alone"
 	@echo "make demo    classes, filters, a dream and an atlas of EfficientNet-Lite0; prints the page to open"
 	@echo "make bench   the benchmarks against the neighbouring tools (long)"
@@ -33,6 +38,12 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/pytest
+
+# The lane for between two edits: no types, and the tests that say most in little time.
+quick: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest -m 'not slow' $(QUICK)
 
 demo: $(READY)
 	$(BIN)/python -P -m convscope.cli.demo
