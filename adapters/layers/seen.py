@@ -18,6 +18,7 @@ from ...engine.graph.layers import Intervals, ReceptiveField
 
 NOTHING = 2**40  # both ends of what sees no pixel: the union with anything else is the other
 MOST = 2**20  # values of one tensor for which ends are held one by one
+_LONGEST = 2**16  # rows or columns of a feature map; a table of more takes seconds, and no picture makes them
 
 
 class UnknownPlaces(Exception):
@@ -109,6 +110,8 @@ def _with_table(
 ) -> ReceptiveField:
     """The field with its intervals one by one, unless the line says the same inside the picture."""
     assert line.size is not None
+    if max(plane) > _LONGEST:
+        return ReceptiveField(None, line.stride, line.offset)
     tables = []
     same = True
     for direction, (low, high) in enumerate(ends):
