@@ -40,7 +40,7 @@ class Look:
             with zipfile.ZipFile(self.path) as archive:
                 return frozenset(archive.namelist())
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise RefusedInput(f"{self.path} is a broken zip archive: {error}") from None
+            raise RefusedInput(f"{self.path} is a broken zip archive: {str(error)[:120]}") from None
 
     @cached_property
     def tails(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ what networks are made of, not of what is known to be bad), and weights that the
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Iterator
@@ -66,12 +67,14 @@ def inspect_h5(path: Path, *, trust: bool = False) -> KerasFile:
         UnsafeFile: links to other files, virtual or external data, sizes that the file does not hold, code.
         RefusedInput: damaged.
     """
-    with _open(path, path) as file:
+    with _opened(path, path) as file:
         stored = _walk(file, path)
         text = file.attrs.get("model_config")
         keras2 = "layer_names" in file.attrs or "model_weights" in file
     if text is None:
         return KerasFile(None, stored, "h5" if keras2 else "weights")
+    if not isinstance(text, (str, bytes)):
+        raise RefusedInput(f"{path}: its model_config is a {type(text).__name__}, not a text")
     if len(text) > MAX_TEXT:
         raise UnsafeFile(f"{path}: its model_config has {len(text):,} characters")
     config = _parse(text, path)
@@ -149,16 +152,19 @@ def _archived_weights(archive: Archive) -> int:
     size = archive.members[_WEIGHTS]
     if size > _PACKING * archive.path.stat().st_size + 2**20:
         raise UnsafeFile(f"{archive.path}: its weights unpack to {size:,} bytes (a zip bomb)")
-    with _open(io.BytesIO(archive.read(_WEIGHTS, _MAX_WEIGHTS)), archive.path) as file:
+    with _opened(io.BytesIO(archive.read(_WEIGHTS, _MAX_WEIGHTS)), archive.path) as file:
         return _walk(file, archive.path)
 
 
-def _open(source: Any, path: Path) -> Any:
+@contextlib.contextmanager
+def _opened(source: Any, path: Path) -> Iterator[Any]:
+    """An HDF5 file; whatever h5py cannot read of it, then or while it is open, is damage."""
     import h5py
 
     try:
-        return h5py.File(source, "r")
-    except (OSError, RuntimeError, ValueError) as error:
+        with h5py.File(source, "r") as file:
+            yield file
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise RefusedInput(f"{path} is a damaged HDF5 file: {str(error)[:120]}") from None
 
 
