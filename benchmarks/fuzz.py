@@ -2,9 +2,9 @@
 
     python -m benchmarks.fuzz [TARGET...] [--seconds 300] [--folder FOLDER]
 
-Each target starts from the seeds in tests/seeds and from small files made here. A finding is an error that is not one of
-the tool's own, a process that dies, more than 5 s of processor time, more than 1 GiB of memory. Findings are told apart by
-kind and place, written to FOLDER/findings, and do not end the run. Needs ``pip install atheris``.
+Each target starts from the seeds in tests/seeds and from small files made here. A finding is an error that is not one
+of the tool's own, a process that dies, more than 5 s of processor time, more than 1 GiB of memory. Findings are told
+apart by kind and place, written to FOLDER/findings, and do not end the run. Needs ``pip install atheris``.
 """
 
 from __future__ import annotations

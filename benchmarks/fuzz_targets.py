@@ -63,9 +63,9 @@ def _some_models() -> list[bytes]:
 
     found = _tiny_models()
     with tempfile.TemporaryDirectory() as folder:
-        for number, (_, harmless) in enumerate(PAIRS.values()):
+        for number, pair in enumerate(PAIRS.values()):
             (Path(folder) / str(number)).mkdir()
-            found.append(harmless(Path(folder) / str(number)).read_bytes())
+            found.append(pair.harmless(Path(folder) / str(number)).read_bytes())
     return [data for data in dict.fromkeys(found) if len(data) < 32_768]
 
 

@@ -20,6 +20,8 @@ from ...errors import RefusedInput, UnsafeFile
 from ..archives import MAX_TEXT, Archive, inspect_zip
 
 MAX_OBJECTS = 200_000  # in an HDF5 file or a config
+MAX_CALLS = 200_000  # of layers, initializers and the like: some ten for each layer of a network
+MAX_NAME = 10_000  # characters of a layer's name
 MAX_PIXELS = 2**26  # of one input (8192 x 8192)
 _WEIGHTS = "model.weights.h5"
 _MAX_WEIGHTS = 2**33
@@ -88,23 +90,31 @@ def check_config(config: Any, path: Path, *, trust: bool = False) -> None:
     Raises:
         UnsafeFile: with the name of what is refused.
     """
-    count = 0
-    stack: list[Any] = [config]
+    count = calls = 0
+    stack: list[tuple[Any, int]] = [(config, 1)]  # each value with how often the models around it are called
     while stack:
-        value = stack.pop()
+        value, times = stack.pop()
         count += 1
         if count > 50 * MAX_OBJECTS:
             raise UnsafeFile(f"{path}: its config has more than {50 * MAX_OBJECTS:,} entries")
         if isinstance(value, list):
-            stack.extend(value)
+            stack.extend((inner, times) for inner in value)
         elif isinstance(value, dict):
             _check_class(value, path, trust)
             _check_shape(value, path)
-            stack.extend(value.values())
+            if isinstance(value.get("inbound_nodes"), list):
+                times *= max(1, len(value["inbound_nodes"]))
+            calls += times if "class_name" in value else 0
+            if calls > MAX_CALLS:
+                raise UnsafeFile(f"{path}: its models call layers more than {MAX_CALLS:,} times, one inside the other")
+            stack.extend((inner, times) for inner in value.values())
 
 
 def _check_class(value: dict[str, Any], path: Path, trust: bool) -> None:
     name, module = value.get("class_name"), value.get("module")
+    own = value.get("name")
+    if isinstance(own, str) and len(own) > MAX_NAME:
+        raise UnsafeFile(f"{path}: a name in its config has {len(own):,} characters")
     if not isinstance(name, str) or trust:
         return
     shown = name[:60]

@@ -30,6 +30,8 @@ def check_signatures(nodes: Iterable[onnx.NodeProto], opset: int, own: set[tuple
     """
     schemas: dict[str, _Schema | None] = {}
     for node in nodes:
+        if not isinstance(node.op_type, str):  # protobuf hands over as bytes what is no UTF-8
+            raise RefusedInput(f"{where}: an operator's name is no text")
         if node.domain not in ("", "ai.onnx") or ("", node.op_type) in own:
             continue
         if node.op_type not in schemas:
@@ -60,12 +62,12 @@ def _check_attributes(node: onnx.NodeProto, declared: Mapping[str, _Schema.Attri
         known = declared.get(entry.name)
         if known is None or entry.ref_attr_name:
             continue
-        if entry.type != int(known.type.value):
+        if entry.type != AttributeProto.AttributeType.Value(str(known.type).rpartition(".")[2]):
             kinds = AttributeProto.AttributeType
             is_named = entry.type in kinds.values()
             raise RefusedInput(
                 f"{where}: attribute '{entry.name}' of node {_shown(node)} is "
-                f"{kinds.Name(entry.type) if is_named else 'unknown'} instead of {known.type.name}"
+                f"{kinds.Name(entry.type) if is_named else 'unknown'} instead of {str(known.type).rpartition('.')[2]}"
             )
     missing = [
         name for name, known in declared.items() if known.required and not any(e.name == name for e in node.attribute)
