@@ -94,7 +94,7 @@ def test_a_named_tensor_is_the_layers_own_output(model: Any, pixels: np.ndarray)
     exported.model.graph.output.extend(helper.make_empty_tensor_value_info(t) for t in wanted.values())
     session = Session(exported.model, device="cpu")
     found = session.run({session.input_names[0]: pixels})
-    for tensor, value in zip(wanted.values(), every(pixels, training=False), strict=True):
+    for tensor, value in zip(wanted.values(), every([pixels], training=False), strict=True):
         np.testing.assert_allclose(found[tensor], value.detach().numpy(), atol=1e-5)
 
 
