@@ -96,7 +96,7 @@ def test_best_photographs_are_those_of_a_search_through_all(graph: Graph, photos
         peaks = values[planned.layer.tensor][: len(paths)].reshape(len(paths), planned.units, -1).max(axis=2)
         figures = numbers.layer(planned.layer)
         for unit in range(planned.units):
-            order = sorted(range(len(paths)), key=lambda i: (-peaks[i, unit], paths[i].name))[: plan.k]  # noqa: B023
+            order = sorted(range(len(paths)), key=lambda i: (-peaks[i, unit], paths[i].name))[: plan.k]
             assert [name for name, _, _ in best_shown(figures, unit)] == [paths[i].name for i in order]
 
 
