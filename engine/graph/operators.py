@@ -23,7 +23,7 @@ class Operator:
         family: "convolution", "dense", "pool" (a sliding window), "global pool", "activation", "function" (other
             elementwise functions of one tensor), "arithmetic" (of several tensors), "logic" (results that are no
             numbers to explain), "softmax", "normalization", "reduction", "movement", "sampling", "quantization",
-            "scan" (running sums), "recurrent", "size", "constant", "selection" (indices, order statistics).
+            "scan" (running sums), "recurrent", "size", "constant", "selection" (indices, order statistics), "chance".
         positions: what one row and column of the result reads of the first input: "kept" the same row and column,
             "window" a window about it, "moved" others that its attributes tell, "all" the whole picture.
         batch: "separate" where a picture's result does not depend on the other pictures of its batch, "by axis"
@@ -44,6 +44,8 @@ class Operator:
             alike everywhere, and for what was measured to be so.
         numbers: the places of inputs that are read as numbers (sizes, axes, positions).
         folds: how large a result of constants can be: "bounded" by the inputs, or "growing" with a number in them.
+        unguided: the places of inputs that no gradient passes, while it passes others.
+        chance: its result is drawn by chance; of Dropout in training mode, the only form without a converter.
     """
 
     family: str | None = None
@@ -64,6 +66,8 @@ class Operator:
     exact: bool | None = None
     numbers: tuple[int, ...] | None = None
     folds: str | None = None
+    unguided: tuple[int, ...] | None = None
+    chance: bool | None = None
 
 
 UNKNOWN = Operator()
@@ -211,10 +215,17 @@ _rows("size", "Shape Size", positions="all", batch="separate", gradient=False, e
 _rows("constant", "Constant ConstantOfShape Range EyeLike", batch="separate", gradient=False, exact=True)
 _rows("selection", "ArgMax ArgMin", positions="moved", batch="by axis", gradient=False, exact=True)
 _rows("selection", "TopK", positions="moved", batch="by axis", exact=True, numbers=(1,))
-_rows("selection", "NonZero Compress", positions="all", batch="mixed", exact=True)
+_rows("selection", "NonZero", positions="all", batch="mixed", gradient=False, exact=True)
+_rows("selection", "Compress", positions="all", batch="mixed", exact=True)
 _rows("selection", "OneHot", positions="all", batch="by axis", gradient=False, exact=True)
 
+# Known to ONNX and not to the twin.
+_rows("chance", "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial", chance=True)
+
 # Traits that cut across the families.
+_also("Dropout", chance=True)
+_also("Gather GatherElements GatherND ScatterElements ScatterND Scatter Compress", unguided=(1,))
+_also("Where", unguided=(0,))
 _also("Relu Clip ThresholdedRelu", gate=True)
 _also("Relu Clip", rectifier=True)  # Clip is how ReLU6 is written
 _also("Sigmoid", head="sigmoid", range=(0.0, 1.0))
