@@ -72,7 +72,8 @@ class Executors:
         """The differentiable twin between ``inputs`` and ``outputs``.
 
         Args:
-            outputs, inputs: as for `Graph.twin`.
+            outputs: tensor names.
+            inputs: as for `Graph.twin`.
             cut: those of the inputs that a gradient is asked of; default the image.
 
         Raises:

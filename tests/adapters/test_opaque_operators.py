@@ -122,7 +122,7 @@ def test_cut_first_then_ask_what_does_not_pass_the_operator_has_its_gradient(pla
 @pytest.mark.parametrize("place", ["end", "middle", "side"])
 def test_what_passes_the_operator_is_refused_in_a_line_that_names_it(place: str) -> None:
     graph = convscope.load(net(place, UNKNOWN))
-    with pytest.raises(UnsupportedOperator, match="operator FastGelu .*node of the unknown.*rise") as refused:
+    with pytest.raises(UnsupportedOperator, match=r"operator FastGelu .*node of the unknown.*rise") as refused:
         convscope.explain(graph, PICTURE, "saliency", 1)
     assert "\n" not in str(refused.value)
     if place == "middle":
@@ -139,7 +139,7 @@ def test_the_default_method_runs_forward_where_no_gradient_leads_back() -> None:
 def test_an_operator_that_the_twin_computes_without_a_gradient_is_named_too(place: str) -> None:
     graph = convscope.load(net(place, FLAT))
     assert convscope.verify(graph).ok
-    with pytest.raises(UnsupportedOperator, match="operator Round .*node without slope.*has no gradient"):
+    with pytest.raises(UnsupportedOperator, match=r"operator Round .*node without slope.*has no gradient"):
         convscope.explain(graph, PICTURE, "saliency", 1)
     assert convscope.explain(graph, PICTURE, "saliency", "unit:r1:0").heatmap.max() == 1
     assert convscope.explain(graph, PICTURE, "rise", 1, masks=20).values.shape == (16, 16)
@@ -152,5 +152,5 @@ def test_beside_the_way_an_operator_without_gradient_stops_nothing() -> None:
 
 def test_an_operator_of_chance_is_refused() -> None:
     noise = helper.make_node("RandomNormalLike", ["in"], ["odd"], "dice")
-    with pytest.raises(UnsupportedOperator, match="operator RandomNormalLike .*dice"):
+    with pytest.raises(UnsupportedOperator, match=r"operator RandomNormalLike .*dice"):
         convscope.load(net("middle", noise))
