@@ -61,7 +61,8 @@ def verdict(
     """Status and reason.
 
     Args:
-        start, end: activation of the start and of the final picture.
+        start: activation of the start.
+        end: activation of the final picture.
         reference: what photographs reach.
         gated: whether a ReLU or clip makes the tap.
         highest: for a silent unit, the highest pre-activation (mean, or in the middle) that any try reached.

@@ -61,8 +61,7 @@ class Attribution:
     def overlay(
         self, picture: np.ndarray | None = None, *, colormap: str = "jet", alpha: float = 0.4, style: str = "blend"
     ) -> np.ndarray:
-        """The heatmap laid over the picture that the model saw, or over ``picture`` if that shows the same; see
-        `render.overlay.overlay`.
+        """The heatmap laid over the picture that the model saw, or over ``picture`` if that shows the same.
 
         Raises:
             UsageError: no picture is known; an unknown colormap or style.

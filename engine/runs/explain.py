@@ -68,7 +68,7 @@ class Options:
     metrics: bool = False
     boxes: Sequence[Box] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    style: Style = Style()
+    style: Style = field(default_factory=Style)
     top: int = 3
     batch: int = 16
     device: str = "auto"

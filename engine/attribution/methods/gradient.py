@@ -98,7 +98,8 @@ def integrated_gradients(
     S(x) - S(x'); the figure ``completeness_gap`` says how far they are off, in logits.
 
     Args:
-        batch, targets: as everywhere.
+        batch: the pictures and the executors.
+        targets: one score for each picture.
         steps: gradient evaluations for one image.
         baseline: "black", "gray" or "white" picture, "zero" of the model's input space, or an array (C, H, W).
     """
