@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ made(network(), Path(sys.argv[1]), folder, **words)
 def main() -> None:
     """Runs one of them."""
     what, *rest = sys.argv[1:] or ["same"]
-    {"cost": cost, "kills": kills, "same": same, "workers": workers}[what](*rest)
+    modes: dict[str, Callable[..., None]] = {"cost": cost, "kills": kills, "same": same, "workers": workers}
+    modes[what](*rest)
 
 
 def cost(model: str, count: str = "4", stage: str = "coarse") -> None:
@@ -76,18 +78,14 @@ def cost(model: str, count: str = "4", stage: str = "coarse") -> None:
         each = (time.process_time() - began) / len(drawn)
         macs = sum(by_layer[: layer.index + 1])
         share = made.chosen.size[0] * made.chosen.size[1] / (graph.image_size[0] * graph.image_size[1])
-        work += 6 * macs * share * made.chosen.steps * channels  # two a multiply-add, forward and twice that backward
+        work += 4 * macs * share * made.chosen.steps * channels  # two a multiply-add, forward and back to the picture
         total += each * channels
         units += channels
         silent = sum(one.status != "ok" or one.rescue != "" for one in found)
-        print(
-            f"{layer.name[:27]:<28}{channels:>6}{made.chosen.preset.name:>11}{made.chosen.size[0]:>6}"
-            f"{made.chosen.steps:>7}{each:>10.3f}{each * channels:>10.0f}{silent:>5}/{len(drawn)}",
-            flush=True,
-        )
-    print(
-        f"{units} units, {total / 3600:.2f} hours of one core by these samples; {work / 1e15:.2f} PFLOP by multiply-adds"
-    )
+        cells = (channels, made.chosen.preset.name, made.chosen.size[0], made.chosen.steps)
+        row = (*cells, f"{each:.3f}", f"{each * channels:.0f}", f"{silent}/{len(drawn)}")
+        print(f"{layer.name[:27]:<28}" + "".join(f"{cell:>11}" for cell in row), flush=True)
+    print(f"{units} units: {total / 3600:.2f} hours of one core by these samples, {work / 1e15:.2f} PFLOP")
 
 
 def kills(times: str = "10", seed: str = "0") -> None:
