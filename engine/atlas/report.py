@@ -10,8 +10,10 @@ from ...errors import UsageError
 from . import units
 from .compile import MANIFEST, compile_atlas
 from .files import Files
+from .leases import leased
 from .numbers import chunk_name
 from .plan import COARSE, FINE, Plan, unit_id
+from .progress import SCRIPT, running
 from .rendering import failures
 
 
@@ -39,6 +41,13 @@ def status(files: Files) -> dict[str, Any]:
                 "missing": planned.units - sum(either),
             }
         )
+    variants = [
+        {
+            **variant,
+            "units": sum(unit_id(p.recipes[stage], u) in there for p in plan.layers for u in range(p.units)),
+        }
+        for stage, variant in plan.variants.items()
+    ]
     measured = sum(len(chunk) for chunk in plan.chunks() if files.has(chunk_name(plan, chunk)))
     totals = {key: sum(row[key] for row in rows) for key in ("units", "fine", "coarse", "missing")}
     return {
@@ -46,8 +55,11 @@ def status(files: Files) -> dict[str, Any]:
         "graph_sha256": plan.model["sha256"],
         "photographs": {"all": len(plan.photographs), "measured": measured},
         **totals,
+        "variants": variants,
         "layers": rows,
         "failed": failures(files),
+        "at_work": leased(files),
+        "runs": running(files),
         "page": files.has("index.html"),
     }
 
@@ -84,7 +96,7 @@ def verified(files: Files) -> dict[str, Any]:
         "bytes": sum(size for size, _ in wanted.values()),
         "missing": missing,
         "changed": changed,
-        "unlisted": sorted(ours - set(wanted)),
+        "unlisted": sorted(ours - set(wanted) - {SCRIPT}),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..ascent.results import DEAD, OK, WEAK, UnitResult, tile
 from ..graph.graph import Graph
 from ..render.artifacts import png_bytes, to_json
 from .files import Files
-from .plan import FINE, Plan, Recipe, unit_id
+from .plan import COARSE, FINE, Plan, Recipe, unit_id
 
 FOLDER = "store/units"
 _BROKEN = (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, RecursionError)  # what reading one raises
@@ -31,11 +31,6 @@ def name_of(identity: str) -> str:
 def kept(files: Files) -> set[str]:
     """The ids of all finished units."""
     return {name.rpartition("/")[2].removesuffix(".png") for name in files.names(FOLDER)}
-
-
-def missing(recipe: Recipe, units: Iterable[int], there: set[str]) -> list[int]:
-    """Those of a layer's units that are not finished."""
-    return [unit for unit in units if unit_id(recipe, unit) not in there]
 
 
 def put(files: Files, graph: Graph, layer: str, recipe: Recipe, result: UnitResult) -> None:
@@ -76,13 +71,14 @@ def take_over(files: Files, graph: Graph, plan: Plan, folders: Sequence[Path]) -
     there, taken = kept(files), 0
     for folder in folders:
         identity = _identity_of_album(folder)
-        planned = next((p for p in plan.layers if p.recipes[FINE].identity == identity), None)
-        if planned is None:
+        recipes = [(p, r) for p in plan.layers for stage, r in p.recipes.items() if stage != COARSE]
+        planned, recipe = next(((p, r) for p, r in recipes if r.identity == identity), (None, None))
+        if planned is None or recipe is None:
             raise UsageError(
                 f"the pictures in {folder} were made with another model, layer or settings than the atlas; "
                 "leave the folder out, or give the same --preset, --size and --seed"
             )
-        found, recipe = Album(folder, identity, {}), planned.recipes[FINE]
+        found = Album(folder, identity, {})
         for unit, record in found.records.items():
             if unit < planned.units and unit_id(recipe, unit) not in there:
                 numbers = {key: value for key, value in record.items() if key not in ("file", "strip")}
@@ -96,7 +92,7 @@ def best_available(plan: Plan, there: set[str]) -> Iterator[tuple[int, int, str,
     """(layer index, unit, stage, id) of every unit that is finished, the fine picture where there is one."""
     for planned in plan.layers:
         for unit in range(planned.units):
-            for stage in (FINE, "coarse"):
+            for stage in (FINE, COARSE):
                 identity = unit_id(planned.recipes[stage], unit)
                 if identity in there:
                     yield planned.layer.index, unit, stage, identity

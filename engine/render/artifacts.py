@@ -84,7 +84,7 @@ def sweep(folder: str | os.PathLike[str]) -> None:
     for path in Path(folder).rglob(".*.part"):
         here, _, rest = path.name[1:].partition("-")
         process = rest.partition("-")[0]
-        if here == _here() and process.isdecimal() and not _is_alive(int(process)):
+        if here == _here() and process.isdecimal() and not is_alive(int(process)):
             _remove(path)
 
 
@@ -94,7 +94,8 @@ def _here() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of that number runs on this machine."""
     if os.name == "nt":  # a signal of 0 would interrupt it there
         return True
     try:
@@ -136,6 +137,26 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, durable: bool = False
     with atomic(path, durable) as temporary:
         temporary.write_bytes(data)
     return Path(path)
+
+
+def create_bytes(path: str | os.PathLike[str], data: bytes) -> bool:
+    """Writes a file that nobody else has written; False where one of that name is there, maybe not whole yet.
+
+    Raises:
+        PartlyDone, ConvscopeError: as `atomic`.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    except OSError as exc:
+        if exc.errno in _FULL:
+            _remove(path)
+        raise _translated(exc, path, path) from exc
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -238,6 +259,7 @@ def png_bytes(image: np.ndarray, metadata: Mapping[str, str] | None = None, alph
         image: as for `to_pillow`.
         metadata: keyword (1 to 79 Latin-1 characters) -> text, kept inside the file as iTXt chunks, so that
             the picture says which model, layer, unit, preset and seed made it.
+        alpha: (height, width) opacity in [0, 1]; one that is narrower repeats to the picture's width.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -265,9 +287,9 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], dur
     """Writes named arrays as an uncompressed .npz (no pickles), the same bytes for the same arrays.
 
     Not by np.savez: it takes names as keyword arguments, so a layer called "file" would break it, and it
-    stamps the time into the file.
+    stamps the time into the file. ``durable`` as for `atomic`.
     """
-    with atomic(path) as temporary:
+    with atomic(path, durable) as temporary:
         _write_npz(temporary, arrays)
     return Path(path)
 
