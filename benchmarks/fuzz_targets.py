@@ -86,7 +86,7 @@ def _sniffed() -> list[bytes]:
     ]
 
 
-def _precheck(data: bytes, path: Path) -> object:
+def _precheck(data: bytes, _: Path) -> object:
     from convscope.adapters.onnx.messages import check_messages
     from convscope.adapters.onnx.precheck import precheck
     from convscope.adapters.onnx.read import parse

@@ -77,11 +77,12 @@ def run(
             graph, device=options.device, batch=options.batch, decoder=options.decoder, output=options.output
         )
         reading = executors.reading
-        on_event(Note(f"outputs: {reading.reason}"))
         like = None if options.like is None else vector_of(executors, options.like)
         on_event(Progress("predicting", 0, len(pictures), "images"))
         size = 1 if None in reading.axes.values() else options.batch
-        for part in batches(graph, pictures, size, failures, on_event):
+        for number, part in enumerate(batches(graph, pictures, size, failures, on_event)):
+            if number == 0:  # not before a picture has been read: a refusal is one line
+                on_event(Note(f"outputs: {reading.reason}"))
             batch = Batch(executors, np.concatenate([x for _, x in part]))
             for (picture, _), values in zip(part, batch.rows(reading), strict=True):
                 answer = reading.answer(values, top=options.top)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import hostile_archives as a
-from .hostile_onnx import Build
+from .hostile_onnx import Build, raw
 from .hostile_pairs import Pair, Pairs, family
 
 Config = dict[str, Any]
@@ -663,3 +663,7 @@ HDF5: Pairs = {
         (0, b"\x89"),
     ),
 }
+
+# Found by fuzzing: HDF5's library goes round in it for ever. Looking into it ends after some seconds.
+CIRCLE = Path(__file__).parents[1] / "seeds" / "keras-h5" / "circle"
+HDF5["an HDF5 that goes in circles"] = Pair(raw(CIRCLE.read_bytes(), "model.h5"), a.shipped("lenet.h5"), is_long=True)
