@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import locks
-from ..render.artifacts import check_folder
+from ..render.artifacts import check_folder, sweep
 
 SECONDS_BETWEEN_SAVES = 20.0
 
 
 @contextmanager
 def locked(folder: Path | None) -> Iterator[None]:
-    """Holds a folder for one run, see `locks.locked`; without a folder it is nothing.
+    """Holds a folder for one run, see `locks.locked`, without what a killed one left; without a folder it is nothing.
 
     Raises:
         UsageError: another process is writing there. ConvscopeError: the folder cannot be written.
@@ -25,6 +25,7 @@ def locked(folder: Path | None) -> Iterator[None]:
         return
     check_folder(folder)
     with locks.locked(folder):
+        sweep(folder, everywhere=False)  # of a run that was killed here
         yield
 
 
