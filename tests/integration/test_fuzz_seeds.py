@@ -26,13 +26,3 @@ def test_a_seed_ends_in_an_error_of_our_own_or_in_none(name: str, tmp_path: Path
         assert cause is None or isinstance(cause, ConvscopeError), f"an error that nobody foresaw: {cause!r}"
         assert len(str(error)) < 1000
         assert str(error).isprintable()
-
-
-@pytest.mark.parametrize("name", TARGETS)
-def test_the_seeds_that_are_made_are_small_and_pass_their_target(name: str, tmp_path: Path) -> None:
-    target = TARGETS[name]
-    target.prepare()
-    seeds = target.seeds()
-    assert seeds
-    assert max(map(len, seeds)) <= 65_536
-    target.run(seeds[0], tmp_path / f"input{target.suffix}")
