@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .adapters.verify import Verification
     from .engine.ascent.recipe.objectives import Objective, Place, Taps
     from .engine.ascent.recipe.presets import Noise, Preset
     from .engine.ascent.results import AscentResult
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from .engine.runs.result import Result
     from .engine.runs.stats import Measured
     from .engine.runs.top import TopResult
+    from .engine.runs.verify import Verification
     from .engine.runs.weights import Weights
 
 Folder = str | os.PathLike[str] | None
@@ -299,7 +299,7 @@ def dream(
     units: str | int | Sequence[int] = "all",
     *,
     preset: str | Preset = "dream",
-    size: int = 384,
+    size: int | tuple[int, int] = 384,
     steps: int | None = None,
     seed: int = 0,
     tuning: Mapping[str, float] | None = None,
@@ -573,7 +573,13 @@ def info(graph: Any) -> dict[str, Any]:
 
 
 def verify(
-    graph: Any, *, size: int | tuple[int, int] | None = None, batch: int = 2, seed: int = 0, on_event: OnEvent = _silent
+    graph: Any,
+    *,
+    size: int | tuple[int, int] | None = None,
+    batch: int = 2,
+    seed: int = 0,
+    folder: Folder = None,
+    on_event: OnEvent = _silent,
 ) -> Verification:
     """Whether the graph computes what the model file computes: every tensor of both executors, gradient and source.
 
@@ -582,15 +588,21 @@ def verify(
         size: side of the random images, or (height, width).
         batch: random images at once.
         seed: of the random images.
+        folder: writes ``result.json``.
         on_event: told of every stage.
-    """
-    from .adapters.verify import verify as run
-    from .engine.runs.events import Note
 
-    pair = (size, size) if isinstance(size, int) else size
-    return run(
-        _graph(graph), size=pair, batch=batch, seed=seed, progress=lambda stage: on_event(Note(f"comparing: {stage}"))
-    )
+    Returns:
+        What was compared and how far apart it was; ``ok`` where every bound holds.
+
+    Raises:
+        UsageError: a size or batch that is none. RefusedInput: the weights hold NaN.
+    """
+    from .adapters.verify import verify as prove
+    from .engine.runs import verify as run
+
+    result = run.run(_graph(graph), prove, run.Options(size, batch, seed), _folder(folder), on_event=on_event)
+    assert result.verification is not None
+    return result.verification
 
 
 def weights(

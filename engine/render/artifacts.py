@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ConvscopeError, PartlyDone
+from ...errors import ConvscopeError, PartlyDone, UsageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can tell
@@ -112,14 +112,15 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     Permissions alone do not tell: root has them all, also where a file system takes no files.
 
     Raises:
-        PartlyDone, ConvscopeError: as `atomic`.
+        UsageError: it is a file, or inside one. PartlyDone, ConvscopeError: as `atomic`.
     """
     folder = Path(folder)
     missing = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+    there = next((one for one in (folder, *folder.parents) if one not in missing), folder)
+    if there.is_file():
+        raise UsageError(f"cannot write {folder}: {there} is a file; choose another folder with -o")
     probe = folder / f".{secrets.token_hex(6)}.part"
     try:
-        if missing[:1] != [folder] and not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch(exist_ok=False)
     except OSError as exc:

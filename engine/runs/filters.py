@@ -97,14 +97,9 @@ def _one(
     record: Record,
     on_event: OnEvent,
 ) -> AscentResult:
-    more = {
-        "top": units.top,
-        "start": options.start,
-        "noise": options.noise,
-        "neuron": options.neuron,
-    }
+    keywords = options.keywords("start", "noise", "neuron")
     wall = Wall(layer.name, units.indices, options, folder, record, "units", on_event)
-    return wall.make(partial(filters, graph, layer, units.indices, **{**options.of_ascent(), **more}))
+    return wall.make(partial(filters, graph, layer, units.indices, top=units.top, **keywords))
 
 
 def _layers(graph: Graph, layer: Any) -> list[Layer]:

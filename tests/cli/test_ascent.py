@@ -186,10 +186,11 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "taken").write_text("")
-    monkeypatch.setattr(f"convscope.cli.{command}.open_model", _never)
+    monkeypatch.setattr("convscope.cli.calling.open_model", _never)
     subject = ["--class", "1"] if command == "maximize" else ["--layer", "conv2"]
     photos = [photo] if command in ("dream", "invert") else []
-    assert run([command, model, *photos, *subject, *FAST, "-o", str(tmp_path / place)]) == 1
+    code = 1 if place.startswith("/") else 2  # a file in the way is wrong use
+    assert run([command, model, *photos, *subject, *FAST, "-o", str(tmp_path / place)]) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: cannot write {tmp_path / place}: ") and line.endswith("another folder with -o")
 

@@ -221,12 +221,12 @@ def test_doctor_s_json_is_one_object_on_stdout_and_plain_text_has_no_escapes() -
 def test_doctor_says_what_is_missing_and_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from convscope.cli import doctor
+    from convscope.engine import installation
 
-    installed = doctor._version
+    installed = installation._version
     missing = ("scipy", "zarr")
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name in missing else installed(name))
-    report = doctor.examine()
+    monkeypatch.setattr(installation, "_version", lambda name: None if name in missing else installed(name))
+    report = installation.examine()
     assert not report["ok"]
     assert any(p.startswith("scipy is not installed") and "pip install scipy" in p for p in report["problems"])
     assert not any("zarr" in p for p in report["problems"])  # optional: listed, no problem

@@ -40,7 +40,7 @@ COMMANDS = {
     "stats": f"stats lenet {PHOTOS} --layer conv1",
     "compare": "compare lenet models/lenet/lenet.onnx --match --pictures 1 --steps 2 --size 28",
 }
-_WITHOUT_FOLDER = ("info", "verify", "predict")
+_WITHOUT_FOLDER = ("info", "predict")
 _WITHOUT_DEVICE = ("info", "verify", "weights")
 _VOLATILE = {"command", "versions", "convscope", "torch", "sha256", "graph_sha256"}
 _LONGEST = 24  # entries of a list; of a longer one the first stand for all
