@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PartlyDone, UsageError
+from . import completion
 from .calling import Call, takes
-from .options import LAYERS, SEED, SIZE, STEPS, Group, option, parse_shard, preset
+from .options import LAYERS, SEED, SIZE, STEPS, Group, option, parse_shard
 from .output import clean, emit, emit_json, say
 from .progress import drawn
 
@@ -30,7 +31,14 @@ PlacesArgument = Annotated[
 ]
 OPTIONS: Group = {
     "layer": LAYERS,
-    "preset": preset("convscope"),
+    "preset": option(
+        list[str], ["convscope"], "--preset -p",
+        "As for filters; repeated, each further one makes one more picture of every unit.", metavar="PRESET",
+        autocompletion=completion.presets,
+    ),
+    "negative": option(
+        bool, False, "--negative", "Make a picture of what inhibits every unit as well, by the first preset."
+    ),
     "size": SIZE,
     "steps": STEPS,
     "seed": SEED,
@@ -73,16 +81,16 @@ def command(what: WhatArgument, places: PlacesArgument = None, **words: Any) -> 
     if what in _VERBS:
         _verb(what, places or [], call.as_json, words["browser"])
         return
-    from ..engine.ascent.recipe.presets import preset as find_preset
-    from ..engine.atlas.build import STAGES, Manner, atlas
+    from ..engine.atlas.build import COARSE_STAGES, STAGES, Manner, atlas, wished
 
-    find_preset(words["preset"])
+    wishes = {name: words[name] for name in ("preset", "negative", "size", "steps", "seed")}
+    wished(**wishes)  # refused before the model is opened
+    wishes["layers"] = words["layer"]
     part = parse_shard(words["shard"])
     workers = _workers(words["workers"], words["device"])
     manner = Manner(words["device"], workers, part, _seconds(words["budget"]), words["executor"], words["address"])
     graph = call.open(what)
     photos: list[str | Path] = list(places or [])
-    wishes = {"layers": words["layer"], **{name: words[name] for name in ("preset", "size", "steps", "seed")}}
     if words["dry_run"]:
         _estimate(graph, photos, manner, wishes, call)
         return
@@ -94,7 +102,7 @@ def command(what: WhatArgument, places: PlacesArgument = None, **words: Any) -> 
             photos or None,
             call.place or f"{graph.name}-atlas",
             k=words["k"],
-            stages=STAGES[:-1] if words["coarse"] else STAGES,
+            stages=COARSE_STAGES if words["coarse"] else STAGES,
             albums=words["album"] or (),
             manner=manner,
             certify=lambda: _certificate(graph),
@@ -188,6 +196,8 @@ def _status(place: str, as_json: bool) -> None:
     for row in found["layers"]:
         emit(f"{clean(row['name'])}: {row['units']} units, {row['coarse']} coarse, {row['fine']} fine")
     emit(f"{found['units']} units: {found['coarse']} coarse, {found['fine']} fine, {found['missing']} not made")
+    for row in found["variants"]:
+        emit(f"{clean(_variant(row))}: {row['units']} units")
     for row in found["failed"]:
         emit(f"failed: {len(row['units'])} units of {row['name']} ({row['stage']}): {row['reason']}")
 
@@ -205,7 +215,13 @@ def _estimate(graph: Any, photos: Sequence[str | Path], manner: Manner, wishes: 
     emit(f"{found['units']} units of {len(found['layers'])} layers, {found['photographs']} photographs")
     for stage in ("coarse", "fine"):
         emit(f"{stage}: about {_long(found['seconds'][stage])} with {manner.workers} processes")
+    for row in found["variants"]:
+        emit(f"{clean(_variant(row))}: about {_long(row['seconds'])}")
     emit(f"disk: about {found['bytes'] / 1e6:.0f} MB")
+
+
+def _variant(row: Mapping[str, Any]) -> str:
+    return f"variant {row['preset']}{', negative' if row['negative'] else ''}"
 
 
 def _certificate(graph: Any) -> dict[str, Any]:
@@ -225,8 +241,6 @@ def _command(
     """The command line that makes the same atlas, without where and how it was run."""
     words = ["convscope", "atlas", what, *map(str, photos)]
     flags = {"--layer": wishes["layers"], "--size": wishes["size"], "--steps": wishes["steps"]}
-    if wishes["preset"] != "convscope":
-        flags["--preset"] = wishes["preset"]
     if wishes["seed"]:
         flags["--seed"] = wishes["seed"]
     if k != 9:
@@ -237,6 +251,8 @@ def _command(
     for flag, value in flags.items():
         if value is not None:
             words += [flag, str(value)]
+    words += [word for one in wishes["preset"] if wishes["preset"] != ["convscope"] for word in ("--preset", one)]
+    words += ["--negative"] if wishes["negative"] else []
     words += [*(["--trust"] if options.get("trust") else []), *(["--coarse"] if coarse else [])]
     return shlex.join(words)
 

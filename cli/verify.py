@@ -49,6 +49,8 @@ def _show(found: Verification) -> None:
         emit(f"                     {found.reason}")
     if found.rounded:
         emit(f"rounding             {found.rounded} tensors part by their last bits alone")
+    for said in found.opaque:
+        emit(f"forward alone        {said}")
     none = "none: the picture is whole numbers, or the logits do not depend on it beyond rounding"
     slope = none if found.gradient_rel is None else f"{found.gradient_rel:.2g} (float64 against central differences)"
     emit(f"gradient             {slope}")

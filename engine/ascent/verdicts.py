@@ -78,7 +78,7 @@ def verdict(
         return DEAD, "no input changes it"
     if end >= reference:
         return OK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
-    return WEAK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
+    return WEAK, f"reaches {end:.3g}, photographs reach {reference:.3g}: the best of them excites it more than this"
 
 
 def _same(one: float, other: float) -> bool:

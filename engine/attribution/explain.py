@@ -180,7 +180,8 @@ def explain_batch(
     reading = None if known is not None else batch.executors.reading
     tensors = tensors_of(known) if known is not None else reading_tensors(reading)
     axes = batch_axes(known) if known is not None else dict(reading.axes if reading else {})
-    if None in axes.values() and len(batch.x) > 1:  # the file holds one picture's boxes
+    # the file holds one picture's boxes, or runs one picture at a time
+    if (None in axes.values() or batch.graph.mixes_batch is not None) and len(batch.x) > 1:
         parts = [Batch(batch.executors, batch.x[i : i + 1]) for i in range(len(batch.x))]
         return [explain_batch(part, methods, target, layer, options)[0] for part in parts]
     layers: list[Layer] = []

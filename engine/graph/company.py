@@ -49,7 +49,7 @@ class _Walk:
     def _mixes(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
         row, options = operator(node), attributes(node)
         if row.batch != "by axis":
-            return row.batch == "mixed"  # what has no row has no converter either, and is refused
+            return row.batch != "separate"  # of what is not known the careful thing is believed
         if node.op_type == "BatchNormalization":
             return bool(options.get("training_mode"))
         if node.op_type == "MatMul":  # (N, K) times (K, N), both of the pictures

@@ -34,6 +34,7 @@ class Verification:
         images: which images were run.
         rounded: how many tensors lie further apart than the bound, by no more than rounding explains.
         reason: where the executors part beyond that, who is off by float64.
+        opaque: operators that the session alone computes, and why; what they give is compared with the source alone.
         heatmap_rel: of a file that `convscope.export` wrote: its map against the twin's; None for other files.
     """
 
@@ -50,6 +51,7 @@ class Verification:
     heatmap_rel: float | None = None
     rounded: int = 0
     reason: str | None = None
+    opaque: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""

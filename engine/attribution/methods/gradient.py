@@ -145,6 +145,12 @@ def deep_lift(batch: Batch, targets: Sequence[Target], *, baseline: str | np.nda
     """
     import torch
 
+    if (mixed := batch.graph.mixes_batch) is not None:
+        node = batch.graph.index.producer[mixed]
+        raise UsageError(
+            f"deeplift runs a picture and its baseline in one batch, which {batch.graph.name} mixes ('{mixed[:80]}', "
+            f"{node.op_type}); take integratedgradients"
+        )
     reference = reference_input(batch, baseline)
     twin = batch.executors.twin(tensors_of(targets))
     values = np.empty_like(batch.x)
