@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import UsageError
 from .loading import LOADING, open_model
 from .options import DEVICE, JSON, OUT, QUIET, Group, parse_settings
-from .output import clean, command_line, emit_json, finish, partly_done
+from .output import clean, command_line, emit_json, finish, partly_done, understand
 from .progress import drawn
 
 if TYPE_CHECKING:
@@ -49,16 +49,25 @@ def takes(*groups: Group, ending: Group = ENDING) -> Callable[[Callable[..., Non
             for name, (kind, default) in declared.items()
         ]
 
+        parameters = [*own, *added]
+
         @functools.wraps(command)
         def wrapped(*args: Any, **kwargs: Any) -> None:
+            understand({p.name: flags for p in parameters if (flags := _flags(p))})
             command(*args, **kwargs)
 
-        parameters = [*own, *added]
         wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapped
 
     return decorate
+
+
+def _flags(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """The flags that were declared for a parameter; none for an argument."""
+    declared = parameter.annotation.__metadata__[0]
+    words = (declared.default, *(declared.param_decls or ()))  # in an Annotated the first flag stands for the default
+    return tuple(word for word in words if isinstance(word, str) and word.startswith("-"))
 
 
 class Call:

@@ -157,10 +157,10 @@ def _with_flags(graph: Graph, chosen: dict[str, Any], size: tuple[int, int] | No
 
 
 def _say_what_was_assumed(graph: Graph, quiet: bool) -> None:
-    from .output import say
+    from .output import in_flags, say
 
     for note in graph.source.notes:
-        say(f"note: {note}", quiet)
+        say(f"note: {in_flags(note)}", quiet)
     if graph.preprocessing.found == "assumed":
         from ..engine.graph.summary import preprocessing_in_words
 

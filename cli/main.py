@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConvscopeError
-from .output import clean, fail, running
+from .output import clean, fail, in_flags, running
 
 _LOOK, _SEE, _WHY, _COMPARE, _SETUP = "Look", "See", "Explain", "Compare", "Set up"
 
@@ -98,9 +98,13 @@ def run(arguments: Sequence[str]) -> int:
     rest = [a for a in arguments[:cut] if a != "--debug"] + list(arguments[cut:])
     if not debug:
         warnings.simplefilter("ignore")
+    with running(arguments):
+        return _ended(rest, debug)
+
+
+def _ended(arguments: Sequence[str], debug: bool) -> int:
     try:
-        with running(arguments):
-            code = _application()(rest, prog_name="convscope", standalone_mode=False)
+        code = _application()(arguments, prog_name="convscope", standalone_mode=False)
         code = code if isinstance(code, int) else 0
         if code == 130:
             fail("interrupted")
@@ -126,7 +130,7 @@ def _explain(exc: BaseException) -> int:
     if isinstance(exc, SystemExit):
         return exc.code if isinstance(exc.code, int) else 1
     if isinstance(exc, ConvscopeError):
-        fail(f"error: {exc}")
+        fail(f"error: {in_flags(str(exc))}")
         return exc.exit_code
     if isinstance(exc, typer.TyperException):
         context = getattr(exc, "ctx", None)

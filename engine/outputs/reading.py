@@ -111,5 +111,5 @@ class Reading:
                 takes = ", ".join(f"--{n}" for n in sorted(self.accepts)) or "no such option"
                 raise UsageError(
                     f"--{name} means nothing for {self.graph.name}, which is read as {self.reason}; "
-                    f"it takes {takes} (--decoder overrules)"
+                    f"it takes {takes} (decoder= overrules)"
                 )

@@ -89,7 +89,7 @@ class EmbeddingReading(Reading):
             like = np.asarray(question.like, np.float32).reshape(-1)
             if like.size != vector.size:
                 raise UsageError(
-                    f"--like has {like.size} numbers, but the embedding of {self.graph.name} has {vector.size}"
+                    f"like= has {like.size} numbers, but the embedding of {self.graph.name} has {vector.size}"
                 )
             return [Target(Cosine(self.tensor, like), "similarity")]
         if question.target is not None:
@@ -227,7 +227,7 @@ def numbers(facts: Facts, _forced: bool = False) -> ValueReading | None:
     name, count = found
     reason = (
         f"{count} numbers: no softmax, no class names, no telling name; shown as they are "
-        "(--decoder softmax if they are class logits)"
+        "(decoder=softmax if they are class logits)"
     )
     return ValueReading(facts.graph, "unknown", "values", reason, (name,), (name,), tensor=name)
 

@@ -88,9 +88,9 @@ def run(
 def check(layer: Any, unit: Any, wanted: Any) -> None:
     """Raises UsageError where neither one unit nor one class is named."""
     if wanted is not None and (layer is not None or unit is not None):
-        raise UsageError("--class and --layer exclude each other; name a class, or a layer and one of its units")
+        raise UsageError("wanted= and layer= exclude each other; name a class, or a layer and one of its units")
     if wanted is None and (layer is None or unit is None):
-        raise UsageError("accent needs --class 'tabby', or --layer and --units with one unit, for instance --units 17")
+        raise UsageError("accent needs wanted='tabby', or layer= and units= with one unit, for instance units=17")
 
 
 def _one(unit: str | int | None, channels: int) -> int:
@@ -98,5 +98,5 @@ def _one(unit: str | int | None, channels: int) -> int:
         return int(unit or 0)
     chosen = parse_units(unit, channels).indices
     if len(chosen) != 1:
-        raise UsageError(f"accent shows one unit, not {len(chosen)}; name it, for instance --units 17")
+        raise UsageError(f"accent shows one unit, not {len(chosen)}; name it, for instance units=17")
     return chosen[0]

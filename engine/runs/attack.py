@@ -49,7 +49,7 @@ class Options:
     def check(self) -> None:
         """Raises UsageError for an unknown method."""
         if self.method not in METHODS:
-            raise UsageError(f"--method '{self.method}' is unknown; choose one of {', '.join(METHODS)}")
+            raise UsageError(f"method='{self.method}' is unknown; choose one of {', '.join(METHODS)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,4 +77,4 @@ def run(
 def check_units(units: str | Sequence[int]) -> None:
     """Raises UsageError where the strongest units are asked for: a dream is one picture of all its units."""
     if isinstance(units, str) and units.strip().startswith("top:"):
-        raise UsageError(f"--units '{units}': a dream is one picture of all its units; write all, or like 0-63,70")
+        raise UsageError(f"units='{units}': a dream is one picture of all its units; write all, or like 0-63,70")

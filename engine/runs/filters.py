@@ -129,7 +129,7 @@ def _units(layer: Layer, units: str | Sequence[int]) -> Units:
 def _folders(folder: Path, layers: Sequence[Layer]) -> list[Path | None]:
     """A folder of its own for each layer."""
     if (folder / "units.jsonl").exists():
-        raise UsageError(f"{folder} holds the pictures of one layer; choose another folder with -o")
+        raise UsageError(f"{folder} holds the pictures of one layer; choose another folder")
     return [folder / f"{la.index:03d}-{unique(la.name, set())}" for la in layers]
 
 

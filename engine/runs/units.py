@@ -236,5 +236,5 @@ def _listed(numbers: Sequence[int]) -> str:
 def _check_album(folder: Path) -> None:
     if (folder / FILE).exists() and not (folder / MANIFEST).exists():
         raise UsageError(
-            f"{folder} holds the result of another command; choose another folder with -o, or --force to write into it"
+            f"{folder} holds the result of another command; choose another folder, or force=True to write into it"
         )

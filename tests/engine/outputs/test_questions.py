@@ -202,7 +202,7 @@ def test_an_embedding_is_explained_by_its_norm_or_by_another_picture(picture: np
     alike = explain(graph, picture, "inputxgradient", Question(like=np.asarray([0.0, 0, 1])))
     mean = picture.mean((0, 1))
     assert alike.score == pytest.approx(mean[2] / np.linalg.norm(mean), abs=1e-5)
-    with pytest.raises(UsageError, match="--like has 2 numbers"):
+    with pytest.raises(UsageError, match="like= has 2 numbers"):
         explain(graph, picture, "saliency", Question(like=np.zeros(2)))
 
 
