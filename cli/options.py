@@ -136,8 +136,8 @@ def colormap(default: str) -> tuple[Any, Any]:
 def preset(default: str) -> tuple[Any, Any]:
     """``--preset`` of gradient ascent."""
     names = (
-        "convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, yosinski-a to -d "
-        "or dream; see docs/presets.md."
+        "convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, yosinski-a to "
+        "-d, vital or dream; see docs/presets.md."
     )
     return option(str, default, "--preset -p", names, metavar="PRESET", autocompletion=completion.presets)
 
@@ -179,6 +179,11 @@ UNIT_PICTURES: Group = {
     ),
     "animate": option(
         bool, False, "--animate", "Also write an animation of each ascent, unit-0000.webp and so on."
+    ),
+    "photos": option(
+        list[Path] | None, None, "--photos",
+        "Photographs to judge by instead of the shipped ones, and for vital to draw after; may be repeated.",
+        metavar="DIR|IMAGE",
     ),
     "precision": option(
         str, "auto", "--precision",

@@ -97,7 +97,7 @@ def _one(
     record: Record,
     on_event: OnEvent,
 ) -> AscentResult:
-    keywords = options.keywords("start", "noise", "neuron")
+    keywords = options.of_ascent(graph, "start", "noise", "neuron")
     wall = Wall(layer.name, units.indices, options, folder, record, "units", on_event)
     return wall.make(partial(filters, graph, layer, units.indices, top=units.top, **keywords))
 

@@ -16,7 +16,9 @@ from ..ascent.making import Kept
 from ..ascent.many import Progress as Steps
 from ..ascent.recipe.presets import Noise
 from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
+from ..graph.graph import Graph
 from ..pages.gallery import filters_page
+from ..pictures.given import photographs
 from ..record import FILE, Record, write
 from ..render.animation import webp_bytes
 from ..render.artifacts import save_png, write_bytes, write_text
@@ -35,6 +37,8 @@ class Options(AscentOptions):
 
     Attributes:
         start, noise, neuron, negative, alpha, batch, precision: as for `ascent.filters`.
+        photos: photographs to judge by instead of the shipped ones, and for `vital` to draw after: what `given.sources`
+            takes, at most ``given.MOST`` of them.
         animate: write an animation of each unit's ascent beside its picture, ``unit-0000.webp``, of at least
             ``FRAMES`` pictures on the way.
         columns, margin: pictures per row of the grid (default the smallest square), pixels between them.
@@ -49,6 +53,7 @@ class Options(AscentOptions):
     alpha: bool = False
     batch: int | str = "auto"
     precision: str = "auto"
+    photos: Any = None
     animate: bool = False
     columns: int | None = None
     margin: int = 2
@@ -63,10 +68,16 @@ class Options(AscentOptions):
                 f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
             )
 
-    def keywords(self, *more: str) -> dict[str, Any]:
-        """The keywords of `ascent.filters` and `ascent.maximize` alike, and further ones by name."""
+    def of_ascent(self, graph: Graph, *more: str) -> dict[str, Any]:
+        """The keywords of `ascent.filters` and `ascent.maximize` alike, for this model; and further ones by name.
+
+        Raises:
+            UsageError: photographs that are none, or too many. RefusedInput: one cannot be read.
+        """
+        photos = None if self.photos is None else photographs(graph, self.photos)
         strip = max(self.strip, FRAMES) if self.animate else self.strip
-        return {**super().keywords("negative", "alpha", "batch", "precision", "force", *more), "strip": strip}
+        found = self.keywords("negative", "alpha", "batch", "precision", "force", *more)
+        return {**found, "strip": strip, "photos": photos}
 
 
 class Wall:
