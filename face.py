@@ -652,9 +652,8 @@ def attack(
     pixels: int = 1,
     target: str | int | None = None,
     epsilon: float = 8 / 255,
-    steps: int = 10,
+    steps: int | None = None,
     population: int = 400,
-    iterations: int = 100,
     top: int = 3,
     batch: int = 64,
     seed: int = 0,
@@ -671,9 +670,8 @@ def attack(
         pixels: how many may change.
         target: the class to be seen; default any other.
         epsilon: largest change of a value by the gradient attacks, of the range [0, 1].
-        steps: of the gradient attacks.
-        population: of the search for pixels.
-        iterations: of the search for pixels, at most.
+        steps: of pgd, default 10; generations of the search for pixels, at most, default 100.
+        population: candidates of a generation of that search.
         top: predictions to report.
         batch: pictures per pass.
         seed: of the search.
@@ -683,7 +681,7 @@ def attack(
     """
     from .engine.runs import attack as run
 
-    options = run.Options(method, pixels, target, epsilon, steps, population, iterations, top, batch, seed, device)
+    options = run.Options(method, pixels, target, epsilon, steps, population, top, batch, seed, device)
     return run.run(_graph(graph), image, options, _folder(folder), on_event=on_event)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ import typer
 from ..errors import ConvscopeError
 from .output import clean, fail, in_flags, running
 
+_NARROW = 76  # characters
 _LOOK, _SEE, _WHY, _COMPARE, _SETUP = "Look", "See", "Explain", "Compare", "Set up"
 
 # name: (panel of the help, example). The order is that of the help.
@@ -64,7 +66,12 @@ def build() -> typer.Typer:
 
 def _application() -> Any:
     application = typer.main.get_command(build())
-    _take_literally(application)
+    is_narrow = shutil.get_terminal_size().columns < _NARROW
+    for name, command in application.commands.items():  # type: ignore[attr-defined]
+        if is_narrow and not hasattr(command, "commands"):  # help in columns would cut the flags' names
+            command.rich_markup_mode, command.epilog = None, f"Example:  {_COMMANDS[name][1]}"
+        else:
+            _take_literally(command)
     return application
 
 

@@ -232,3 +232,14 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(
     assert not any("zarr" in p for p in report["problems"])  # optional: listed, no problem
     assert main.run(["doctor"]) == 1
     assert "pip install 'convscope[index]'" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", [[], *([name] for name in COMMANDS)])
+def test_help_is_whole_at_sixty_columns(
+    name: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main.run([*name, "--help"]) == 0
+    out = capsys.readouterr().out
+    cut = [line for line in out.splitlines() if "…" in line and "--install-completi" not in line]  # typer's own
+    assert not cut and max(len(line) for line in out.splitlines()) <= 60

@@ -33,7 +33,7 @@ COMMANDS = {
     "explain": f"explain lenet {CAT} {COFFEE} --method gradcam,saliency --class top:2 --layer conv2",
     "explain-metrics": f"explain lenet {CAT} --method gradcam,layercam --metrics --box 2,2,20,20",
     "predict": f"predict lenet {PHOTOS}",
-    "attack": f"attack lenet {CAT} --pixels 2 --population 8 --iterations 3",
+    "attack": f"attack lenet {CAT} --pixels 2 --population 8 --steps 3",
     "attack-fgsm": f"attack lenet {CAT} --method fgsm --epsilon 0.05",
     "activations": f"activations lenet {CAT} {COFFEE} --layer conv1,dense2 --units 0-2 --save npz",
     "top": f"top lenet {PHOTOS} --layer conv1,dense2 --units 0-2 -k 2",

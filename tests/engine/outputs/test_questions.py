@@ -104,9 +104,9 @@ def test_a_side_of_a_box_another_class_and_a_wrong_number(squares: Graph, pictur
     assert contrast.score == pytest.approx(6 - 0.6 * -6, abs=1e-3)
     assert explain(squares, picture, "saliency", "blue").target.name == "box 2: blue"
     for question, message in [
-        (Question(box=3), "--box 3 is not there: 2 boxes found"),
-        (Question(of="middle"), "--of middle is unknown"),
-        (Question(like=np.zeros(3)), "--like means nothing"),
+        (Question(box=3), "box=3 is not there: 2 boxes found"),
+        (Question(of="middle"), "of=middle is unknown"),
+        (Question(like=np.zeros(3)), "like= means nothing"),
         (Question("green"), "not among the 2 class names"),
     ]:
         with pytest.raises(UsageError, match=message):
