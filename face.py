@@ -283,6 +283,9 @@ def maximize(
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of steps, classes and verdicts (`engine.runs.events`).
 
+    Returns:
+        The pictures of the classes with their verdicts.
+
     Raises:
         UsageError: an unknown class, or a model without classes. RefusedInput: the model gives NaN.
     """
@@ -331,6 +334,9 @@ def dream(
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every step (`engine.runs.events`).
 
+    Returns:
+        One picture with its history; its start is the photograph.
+
     Raises:
         UsageError: wrong use. RefusedInput: the picture cannot be read.
     """
@@ -375,6 +381,9 @@ def invert(
         folder: writes ``inverted.png``, ``before.png``, ``result.json`` and ``index.html``.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every step (`engine.runs.events`).
+
+    Returns:
+        One picture with its history; its activation is minus the relative square distance, 0 for a perfect match.
 
     Raises:
         UsageError: wrong use. RefusedInput: the picture cannot be read.
@@ -470,6 +479,9 @@ def top(
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every batch, and of pictures left out.
 
+    Returns:
+        ``content["layers"]`` holds, for every unit, the pictures that excite it most, where in them, and how much.
+
     Raises:
         UsageError: wrong use. RefusedInput: no picture could be read.
     """
@@ -501,6 +513,9 @@ def stats(
         folder: keeps the state, so that the same call goes on, and gets numbers and a page.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every batch, and of pictures left out.
+
+    Returns:
+        ``content["layers"]`` holds the numbers of every unit: mean, spread, largest, share of zeros, dead, always on.
 
     Raises:
         UsageError: wrong use. RefusedInput: no picture could be read.
@@ -550,6 +565,9 @@ def accent(
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every step (`engine.runs.events`).
 
+    Returns:
+        One picture with its history; its start is the photograph.
+
     Raises:
         UsageError: wrong use. RefusedInput: the picture cannot be read.
     """
@@ -572,6 +590,12 @@ def info(graph: Any) -> dict[str, Any]:
 
     Args:
         graph: from `load`, or what `load` takes.
+
+    Returns:
+        Plain values; docs/results.md has every field.
+
+    Raises:
+        UsageError, RefusedInput: as `load`.
     """
     from .engine.graph.summary import summary
 
@@ -633,6 +657,13 @@ def weights(
         save: also write the arrays into ``folder``.
         folder: writes the sheets, ``result.json`` and ``index.html``.
         on_event: told of every layer.
+
+    Returns:
+        ``kernels`` maps layer names to arrays (out, in / groups, kh, kw), float32; ``content["layers"]`` has the
+        numbers.
+
+    Raises:
+        UsageError: an unknown layer, or one without a convolution.
     """
     from .engine.runs import weights as run
 
@@ -678,6 +709,12 @@ def attack(
         folder: writes the attacked picture, the two side by side, the values and the numbers.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every step.
+
+    Returns:
+        The attacked picture, what the model saw before and sees now, and whether it errs.
+
+    Raises:
+        UsageError: wrong use, or a model that is no classifier. RefusedInput: the picture cannot be read.
     """
     from .engine.runs import attack as run
 
@@ -713,6 +750,10 @@ def predict(
         folder: writes ``result.json``, and boxes, masks and points drawn on the pictures.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every picture, and of pictures left out.
+
+    Returns:
+        One row of ``content["images"]`` for each picture; ``content["outputs"]`` says how the outputs were read, and
+        why.
 
     Raises:
         UsageError: wrong use. RefusedInput: no picture could be read.
@@ -762,6 +803,12 @@ def compare(
         folder: writes ``result.json`` and ``index.html``.
         device: "cpu", "auto" or "cuda[:n]".
         on_event: told of every stage.
+
+    Returns:
+        The verdict, the first difference with its causes, the paired layers and their agreement.
+
+    Raises:
+        UsageError: no layer of one stands for a layer of the other. RefusedInput: no picture could be read.
     """
     from .engine.runs import compare as run
 

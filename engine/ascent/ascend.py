@@ -44,6 +44,20 @@ def ascend(
     takes the tapped tensors by layer, (N, C, ...), and gives a number for each picture. All pictures run to the end
     together, since an objective may compare them.
 
+    Args:
+        graph: from `convscope.load`.
+        objective: what the pictures maximize.
+        count: how many pictures.
+        preset: a name, or a `Preset`.
+        size: side in pixels, or (height, width); default what suits the deepest tapped layer.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same pictures.
+        device: "auto", "cpu" or "cuda[:n]".
+        progress: called after every step.
+
+    Returns:
+        The pictures.
+
     Raises:
         UsageError: no objective, an unknown layer or unit, a bad size, or an objective that fails.
 
