@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from .engine.ascent.recipe.canvases import Noise
     from .engine.ascent.recipe.objectives import Objective, Place, Taps
-    from .engine.ascent.recipe.presets import Noise, Preset
+    from .engine.ascent.recipe.presets import Preset
     from .engine.ascent.results import AscentResult
     from .engine.compare.result import Comparison
     from .engine.runs.activations import Activated

@@ -9,7 +9,7 @@ from .calling import Call, needed_layer, takes
 from .options import LAYERS, UNIT_PICTURES, UNITS, Group, ModelArgument, option
 
 if TYPE_CHECKING:
-    from ..engine.ascent.recipe.presets import Noise
+    from ..engine.ascent.recipe.canvases import Noise
 
 OPTIONS: Group = {
     "layer": LAYERS,
@@ -52,7 +52,7 @@ def command(model: ModelArgument, **words: Any) -> None:
 
 
 def _noise(kind: str | None, mean: float | None, std: float | None) -> Noise | None:
-    from ..engine.ascent.recipe.presets import Noise
+    from ..engine.ascent.recipe.canvases import Noise
 
     if kind is not None:
         return Noise(kind, 127 if mean is None else mean, 10 if std is None else std)

@@ -20,7 +20,7 @@ from .network import Network, check_finite
 from .recipe.objectives import Objective, Taps
 from .recipe.objectives import objective as as_objective
 from .recipe.presets import AUTO, Preset
-from .recipe.show import shown
+from .recipe.show import Clip, shown
 from .results import DEAD, OK, WEAK, AscentResult, UnitResult
 from .settings import Settings, settings
 from .verdicts import activations
@@ -130,7 +130,7 @@ def single(
     unit = UnitResult(
         unit=0,
         image=shown(outcome.pixels, chosen.preset.show, origin),
-        start=shown(outcome.start, "clip", origin),
+        start=shown(outcome.start, Clip(), origin),
         history=tuple(outcome.history),
         activation_start=start,
         activation_end=end,

@@ -14,7 +14,7 @@ from ...errors import UsageError
 from ..ascent.album import MANIFEST
 from ..ascent.making import Kept
 from ..ascent.many import Progress as Steps
-from ..ascent.recipe.presets import Noise
+from ..ascent.recipe.canvases import Noise
 from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
 from ..graph.graph import Graph
 from ..pages.gallery import filters_page

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ....errors import UsageError
-from .presets import PIXELS, Preset
+from .presets import Preset
 from .regularizers import ClipSmallContribution, ClipSmallNorm, Decay, GaussianBlur, Regularizer, TotalVariation
 from .steps import Adam, Normalized, Progress
 from .transforms import Plain, Robust, Roll
@@ -46,7 +46,7 @@ def _learning_rate(recipe: Preset, value: float) -> Preset:
 
 
 def _decay(recipe: Preset, value: float) -> Preset:
-    if recipe.picture == "maco":
+    if not recipe.picture.decays:
         raise UsageError(f"tuning['decay']: {recipe.name} changes phases alone, which do not decay; use another preset")
     return _regularized(recipe, Decay, Decay(value) if value else None)
 
@@ -88,7 +88,7 @@ def _jitter(recipe: Preset, value: float) -> Preset:
 
 
 def _of_pixels(recipe: Preset, name: str, kind: type, wanted: Regularizer | None) -> Preset:
-    if recipe.picture not in PIXELS:
+    if not recipe.picture.of_pixels:
         raise UsageError(
             f"tuning['{name}']: {recipe.name} does not change pixels but the spectrum; use total_variation, "
             "or a preset of pixels like chollet or yosinski-a"
