@@ -117,6 +117,7 @@ class Plan:
         variants: stage -> {"preset", "negative"} of the further pictures, see `Wishes.stages`.
         device: "cpu" or "cuda".
         k: best photographs per unit.
+        field: "map" or "gradient": where a crop shows the reason.
         photographs: (name, sha256) of each, by name.
         shipped: they are the package's own, since the user gave none.
         drawing: the whole graph, as from `drawing.drawn_graph`.
@@ -133,6 +134,7 @@ class Plan:
     variants: Mapping[str, Mapping[str, Any]]
     device: str
     k: int
+    field: str
     photographs: tuple[tuple[str, str], ...]
     shipped: bool
     drawing: Mapping[str, Any]
@@ -167,6 +169,7 @@ class Plan:
             "variants": {stage: dict(variant) for stage, variant in self.variants.items()},
             "device": self.device,
             "k": self.k,
+            "field": self.field,
             "photographs": [list(pair) for pair in self.photographs],
             "shipped": self.shipped,
             "drawing": dict(self.drawing),
@@ -193,6 +196,7 @@ class Plan:
                 {str(stage): dict(variant) for stage, variant in found["variants"].items()},
                 found["device"],
                 found["k"],
+                found["field"],
                 tuple((str(name), str(digest)) for name, digest in found["photographs"]),
                 found["shipped"],
                 found["drawing"],
@@ -249,6 +253,7 @@ def make_plan(
     layers: str | Sequence[str] | None,
     wishes: Wishes,
     k: int,
+    field: str,
     device: str,
     command: str,
     earlier: Plan | None = None,
@@ -277,6 +282,7 @@ def make_plan(
         variants={stage: variant.to_json() for stage, variant in wishes.stages().items()},
         device=_kind(device),
         k=k,
+        field=field,
         photographs=tuple((name, _sha256(path)) for name, path in photos.items()),
         shipped=shipped,
         drawing=drawn_graph(graph),
