@@ -22,7 +22,7 @@ from ..ascent.many import Studio
 from ..ascent.recipe.presets import PRESETS, Preset
 from ..ascent.settings import Settings, settings
 from ..graph.graph import Graph
-from ..graph.layers import Layer, ReceptiveField
+from ..graph.layers import Layer, ReceptiveField, Tokens
 from ..pictures.photographs import photographs
 from ..pictures.read import image_paths
 from ..render.artifacts import to_json
@@ -354,7 +354,9 @@ def _planned(row: Mapping[str, Any]) -> PlannedLayer:
     if field is not None:
         pair = tuple(field["size"]) if field["size"] is not None else None
         seen = ReceptiveField(pair, tuple(field["stride"]), tuple(field["offset"]))
-    return PlannedLayer(Layer(**{**row, "shape": tuple(row["shape"])}, receptive_field=seen), recipes)
+    grid = row.pop("tokens", None)
+    tokens = None if grid is None else Tokens(**grid)
+    return PlannedLayer(Layer(**{**row, "shape": tuple(row["shape"])}, receptive_field=seen, tokens=tokens), recipes)
 
 
 def _digest_of(graph: Graph, wishes: Wishes, device: str) -> str:
