@@ -213,7 +213,8 @@ def save_states(path: Path, identity: str, done: Sequence[str], states: Sequence
     arrays = {"identity": np.array(identity), "done": np.array(sorted(done), dtype=np.str_)}
     for i, state in enumerate(states):
         arrays[f"{i}/images"] = np.array(state.images)
-        arrays[f"{i}/exact"] = state.sums.astype(np.str_)  # Python integers may be too long for any other type
+        # Python integers may be too long for any other type; their digits as bytes are a quarter of them as text
+        arrays[f"{i}/exact"] = state.sums.astype(np.str_).astype(np.bytes_)
         arrays |= {f"{i}/{name}": getattr(state, name) for name in _ARRAYS}
         if state.images == len(state.recent):
             del arrays[f"{i}/cross"]  # nothing is in it yet

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from ..render.artifacts import plain, to_json, to_pillow
+from ..render.artifacts import plain, to_pillow
 
 TEMPLATES = Path(__file__).parent / "templates"
 KIT = Path(__file__).parent / "kit"  # the script and the style that all pages share, the atlas's too
@@ -82,6 +83,11 @@ def kit(name: str) -> Markup:
     return Markup((KIT / name).read_text(encoding="utf-8"))
 
 
+def _compact(obj: Any) -> str:
+    """JSON without spaces: on a page of all units they would be a fifth of it."""
+    return json.dumps(plain(obj), separators=(",", ":"), allow_nan=False)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -92,7 +98,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_function"] = lambda obj, **_: to_json(obj, indent=None)
+    environment.policies["json.dumps_function"] = lambda obj, **_: _compact(obj)
     environment.globals["policy"] = _policy
     environment.globals["kit"] = kit
     return environment

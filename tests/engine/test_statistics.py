@@ -174,6 +174,21 @@ def test_a_layer_of_too_many_units_has_all_figures_but_correlations(tmp_path: Pa
     assert_equal_figures(result["units"][:1], brute_force(np.concatenate([maps, maps])[:, :1]))
 
 
+def test_the_state_of_few_images_is_small_and_that_of_many_goes_on(tmp_path: Path) -> None:
+    graph = passing_through(UNITS)
+    layer = graph.layer("y")
+    sizes = []
+    for count in (4, 200):
+        maps = random_maps(count)
+        half = measured(maps[: count // 2])
+        save_states(tmp_path / "s.npz", "id", ["a"], [half])
+        sizes.append("0/cross.npy" in np.load(tmp_path / "s.npz").zip.namelist())
+        _, (restored,) = restore_states(tmp_path / "s.npz", "id", [layer])
+        restored.merge(measured(maps[count // 2 :]))
+        np.testing.assert_allclose(restored.correlation(), measured(maps).correlation(), atol=1e-9)
+    assert sizes == [False, True]
+
+
 def test_saved_figures_come_back_and_go_on(tmp_path: Path) -> None:
     maps = random_maps()
     half = measured(maps[:5])
