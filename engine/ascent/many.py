@@ -13,6 +13,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .fitting import adapted, batch_size, reduced_precision
 from .loop import Batch, Job, OnStep, Outcome
+from .matched import Matching, matched_layers
 from .network import Network, before_activation, check_finite, feeds_gate, is_signed
 from .recipe import objectives
 from .recipe.presets import PIXELS, PRESETS, Noise, Preset, in_place
@@ -40,7 +41,7 @@ OnProgress = Callable[[Progress], None]
 Units = Sequence[int]
 
 
-_LEAST = 160  # steps for the tries of a silent unit, where its picture has fewer
+_LEAST = 160  # steps for the tries of a silent unit, where a recipe's own number of steps is lower
 
 
 @dataclass
@@ -110,6 +111,9 @@ class Studio:
         elif self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
         self._reduced = reduced_precision(graph, [self._tap], chosen.preset, device, precision)
+        matching = chosen.preset.objective == "matching"
+        if matching:
+            beside = [*beside, *(la.tensor for la in matched_layers(graph, layer))]
         self.network = Network(graph, [*beside, self._tap], device, self._reduced)
         if position is not None:
             chosen = replace(chosen, preset=in_place(chosen.preset))
@@ -121,6 +125,7 @@ class Studio:
             else checked_photographs(photos, graph.channels, chosen.size)
         )
         self._references: dict[int, tuple[float, int, float]] = {}  # unit -> see `verdicts.photographs`
+        self._matching = Matching(graph, layer, self.measure, self._tap, self._photos, device) if matching else None
         self.batch = batch_size(batch, graph, layer, chosen, self.network)
 
     def make(self, units: Units, progress: OnProgress | None = None) -> Iterator[UnitResult]:
@@ -154,6 +159,8 @@ class Studio:
 
     def goal(self, units: Units) -> objectives.Objective:
         """The objective for the units of a batch."""
+        if self._matching is not None:
+            return self._matching.goal(units, [self.refer([u])[u] for u in units])
         return self.measure(units) if self.chosen.preset.rectify else self._goal(units, None)
 
     def measure(self, units: Units) -> objectives.Objective:
@@ -199,11 +206,18 @@ class Studio:
 
         A unit that speaks after so few is made again with all steps.
         """
-        return max(self.chosen.steps, _LEAST) // len(PLAN)
+        return max(self.chosen.steps, round(_LEAST * self._share), len(PLAN)) // len(PLAN)
+
+    @property
+    def _share(self) -> float:
+        """How much of the recipe's own number of steps is asked for, at most 1: tries take no more of theirs."""
+        return min(self.chosen.steps / self.chosen.preset.steps, 1.0)
 
     def _steps(self, how: Try) -> int:
         """Steps of a try that is made in full."""
-        return PRESETS["strongest"].steps if how.own else 2 * self.chosen.steps if how.loud else self.chosen.steps
+        if how.own:
+            return max(1, round(PRESETS["strongest"].steps * self._share))
+        return 2 * self.chosen.steps if how.loud else self.chosen.steps
 
     def _attempt(
         self, units: list[int], how: Try, on_step: OnStep | None = None, limit: int | None = None

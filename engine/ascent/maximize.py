@@ -10,6 +10,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
@@ -35,8 +37,10 @@ def logits_layer(graph: Graph) -> Layer:
 
 
 def class_settings(graph: Graph, **options: Any) -> Settings:
-    """Settings for classes: by default the model's own picture size and the recipe `objects`; options as for
-    `settings`."""
+    """Settings for classes, by default the model's own picture size and the recipe `objects`.
+
+    Options are those of `settings`.
+    """
     if options.get("size") is None:
         options["size"] = graph.image_size
     if options.get("preset_name", AUTO) == AUTO:
@@ -59,6 +63,7 @@ def maximize(
     alpha: bool = False,
     precision: str = "auto",
     top: int | None = None,
+    photos: np.ndarray | None = None,
     tuning: Mapping[str, float] | None = None,
     folder: str | os.PathLike[str] | None = None,
     force: bool = False,
@@ -70,9 +75,23 @@ def maximize(
     Args:
         graph: from `convscope.load`.
         classes: indices or names (as in ``graph.labels``).
-        preset, steps, seed, batch, device, strip, negative, alpha, precision, top, tuning, folder, force, progress,
-            on_unit:            as for `filters`.
+        preset: a name, or a `Preset`.
         size: side of the pictures, by default the model's own.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same picture.
+        batch: pictures at once, or "auto".
+        device: "auto", "cpu" or "cuda[:n]".
+        strip: how many pictures on the way to keep.
+        negative: what lowers the logits instead.
+        alpha: keep also how much each place mattered, as the picture's opacity.
+        precision: of gradients, "auto", "bfloat16" or "float32".
+        top: keep only so many, those with the highest logits first.
+        photos: photographs (N, C, H, W) in [0, 1] to judge by, and for `vital` to draw after.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        folder: keeps each picture there as soon as it is finished; those that it holds are not made again.
+        force: make them again.
+        progress: called after every step.
+        on_unit: called when a picture is finished, with the result so far.
 
     Raises:
         UsageError: an unknown class (close matches are named), or a model without classes.
@@ -91,9 +110,9 @@ def maximize(
         tuning=tuning,
     )
     layer = logits_layer(graph)
-    studio = Studio(graph, layer, chosen, device=device, batch=batch, precision=precision)
+    studio = Studio(graph, layer, chosen, device=device, batch=batch, photos=photos, precision=precision)
     text = png_text(graph, layer.name, studio.chosen)
-    album = None if folder is None else open_album(Path(folder), studio, {}, text, force)
+    album = None if folder is None else open_album(Path(folder), studio, {"photos": photos}, text, force)
 
     def result(units: Sequence[UnitResult]) -> AscentResult:
         return gathered(graph, layer.name, studio.chosen, units, studio.precision)

@@ -17,7 +17,9 @@ from ..ascent.many import Progress as Steps
 from ..ascent.recipe.presets import Noise, Preset, preset
 from ..ascent.recipe.tuning import tuned
 from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
+from ..graph.graph import Graph
 from ..pages.gallery import filters_page
+from ..pictures.given import photographs
 from ..record import FILE, Record, write
 from ..render.animation import webp_bytes
 from ..render.artifacts import save_png, write_bytes, write_text
@@ -36,6 +38,8 @@ class Options:
     Attributes:
         preset, size, steps, seed, start, noise, neuron, strip, negative, alpha, batch, precision, device, tuning: as
             for `ascent.filters`.
+        photos: photographs to judge by instead of the shipped ones, and for `vital` to draw after: what `given.sources`
+            takes, at most ``given.MOST`` of them.
         animate: write an animation of each unit's ascent beside its picture, ``unit-0000.webp``, of at least
             ``FRAMES`` pictures on the way.
         columns, margin: pictures per row of the grid (default the smallest square), pixels between them.
@@ -57,6 +61,7 @@ class Options:
     precision: str = "auto"
     device: str = "auto"
     tuning: Mapping[str, float] = field(default_factory=dict)
+    photos: Any = None
     animate: bool = False
     columns: int | None = None
     margin: int = 2
@@ -71,8 +76,13 @@ class Options:
                 f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
             )
 
-    def of_ascent(self) -> dict[str, Any]:
-        """The keywords of `ascent.filters` and `ascent.maximize` alike."""
+    def of_ascent(self, graph: Graph) -> dict[str, Any]:
+        """The keywords of `ascent.filters` and `ascent.maximize` alike, for this model.
+
+        Raises:
+            UsageError: photographs that are none, or too many. RefusedInput: one cannot be read.
+        """
+        photos = None if self.photos is None else photographs(graph, self.photos)
         names = (
             "preset",
             "size",
@@ -88,7 +98,7 @@ class Options:
             "force",
         )
         strip = max(self.strip, FRAMES) if self.animate else self.strip
-        return {**{name: getattr(self, name) for name in names}, "strip": strip}
+        return {**{name: getattr(self, name) for name in names}, "strip": strip, "photos": photos}
 
 
 class Wall:
@@ -188,9 +198,10 @@ class Wall:
         if not len(result) and self._units:
             what = f"all {len(self._units)} {self._kind} of {self._layer} are dead"
             self._note(f"{what}; without top: they are shown, crossed out")
-        verdicts = summary(result.to_json()["units"], self._kind)
-        if verdicts:
-            self._note(f"{self._layer}: {verdicts}")
+        rows = result.to_json()["units"]
+        for words in (summary(rows, self._kind), started(rows, self._kind)):
+            if words:
+                self._note(f"{self._layer}: {words}")
 
     def _write(self, result: AscentResult, folder: Path) -> None:
         if len(result):
@@ -234,9 +245,24 @@ def summary(rows: Sequence[Mapping[str, Any]], kind: str = "units") -> str:
         found = [row["unit"] for row in rows if row["status"] == status]
         if found:
             of = f" of {len(rows)} {kind}" if not parts else ""
-            listed = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")
-            parts.append(f"{len(found)}{of} {status}: {listed}")
+            parts.append(f"{len(found)}{of} {status}: {_listed(found)}")
     return "; ".join(parts)
+
+
+def started(rows: Sequence[Mapping[str, Any]], kind: str = "units") -> str:
+    """Which pictures were begun from a photograph, and may still show it; nothing where none was."""
+    found = [row["unit"] for row in rows if "photograph" in row["rescue"]]
+    if not found:
+        return ""
+    steps = min(row["steps"] for row in rows if "photograph" in row["rescue"])
+    return (
+        f"{len(found)} of {len(rows)} {kind} were begun from a photograph, since noise led to less, and may still show "
+        f"it after {steps} steps: {_listed(found)}"
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
 
 
 def _check_album(folder: Path) -> None:

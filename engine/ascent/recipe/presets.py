@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -66,7 +66,8 @@ class Preset:
         penalties: taken off the objective, functions of the picture.
         stages: sizes on the way.
         redirect: number of first steps with redirected ReLU gradients.
-        objective: "channel" (mean over positions) or "neuron" (the middle of the map).
+        objective: "channel" (mean over positions), "neuron" (the middle of the map) or "matching" (the mean, and
+            features distributed as in photographs, `matching`).
         show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1), "stretch" (symmetric
             around the start's zero, as Yosinski's toolbox) or "percentile" (the 1st black, the 99th white, as Horama).
         noise: the start of pixel recipes.
@@ -87,7 +88,7 @@ class Preset:
     size: int = 128
     decay: float = 1.0
     contrast: float = 0.25
-    transform: Transform = Plain()
+    transform: Transform = field(default_factory=Plain)
     regularizers: tuple[Regularizer, ...] = ()
     before: tuple[Regularizer, ...] = ()
     penalties: tuple[Penalty, ...] = ()
@@ -107,7 +108,8 @@ class Preset:
         """The map from parameters to pictures.
 
         Args:
-            channels, size: of the picture.
+            channels: of the picture.
+            size: (height, width) of the picture.
             origin: the picture value (0..255) of the model's mean, one per channel.
         """
         if self.picture == "fourier":
@@ -213,6 +215,16 @@ _ALL = (
         transform=Crops(),
         redirect=16,
         show="percentile",
+    ),
+    replace(
+        _STRONGEST,
+        name="vital",
+        source="Gorgun et al. 2025, arXiv:2503.22399 (sort matching), with our own picture, steps and views",
+        decay=1.5,
+        transform=Roll(30),
+        objective="matching",
+        patience=0,
+        insist=False,
     ),
     Preset(
         name="chollet",
