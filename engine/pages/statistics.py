@@ -26,7 +26,8 @@ def statistics_page(
 
     Args:
         title: heads the page.
-        states, entries: per layer, and what `UnitStatistics.to_json` gives of it.
+        states: per layer.
+        entries: what `UnitStatistics.to_json` gives of each.
         alike: correlation from which two units say the same.
         command: the command line that made it.
     """
