@@ -32,19 +32,22 @@ def source_axes(graph: Graph) -> tuple[int, ...] | None:
     return None if axes is None or list(axes) == sorted(axes) else axes
 
 
-def as_fed(graph: Graph, x: np.ndarray) -> np.ndarray:
-    """Canonical model input (N, C, H, W) as the exported file takes it."""
-    axes = source_axes(graph)
+def as_fed(graph: Graph, model: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Canonical model input (N, C, H, W) as the exported file ``model`` takes it."""
+    name, axes = graph.inputs[0].name, source_axes(graph)
     value = x if axes is None else x.transpose(np.argsort(axes))
-    return np.ascontiguousarray(value.astype(graph.inputs[0].dtype))
+    kind = next(i.type.tensor_type.elem_type for i in model.graph.input if i.name == name)
+    return {name: np.ascontiguousarray(value.astype(helper.tensor_dtype_to_np_dtype(kind)))}
 
 
 def as_canonical(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The exported file's outputs with the canonical order of axes."""
-    return {
-        name: value.transpose(axes) if (axes := graph.permuted.get(name)) and len(axes) == value.ndim else value
-        for name, value in outputs.items()
-    }
+    """The exported file's outputs with the canonical order of axes, floating ones in float32."""
+    found = {}
+    for name, value in outputs.items():
+        axes = graph.permuted.get(name)
+        value = value.transpose(axes) if axes and len(axes) == value.ndim else value
+        found[name] = value.astype(np.float32) if value.dtype.kind == "f" else value
+    return found
 
 
 def _transposed_input(model: onnx.ModelProto, name: str, axes: Sequence[int]) -> None:

@@ -111,7 +111,7 @@ class MapReading(Reading):
     def targets(self, rows: Rows, question: Question) -> list[Target]:
         self.check(question)
         maps, size = _planes(rows[self.tensor]), self.graph.image_size
-        given = _given(question, maps.shape[1:], size)
+        given = region_weights(question, maps.shape[1:], size)
         if self.binary:
             return [self._one_map(maps[0], question.target, given)]
         regions = self.regions(rows)
@@ -301,7 +301,7 @@ def _planes(row: Any) -> np.ndarray:
     return maps[None] if maps.ndim == 2 else maps
 
 
-def _given(question: Question, shape: tuple[int, ...], size: tuple[int, int]) -> np.ndarray | None:
+def region_weights(question: Question, shape: tuple[int, ...], size: tuple[int, int]) -> np.ndarray | None:
     """The region or mask of the question at the output's own size, or None."""
     from ..attribution.maps import resized
 
