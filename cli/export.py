@@ -135,6 +135,8 @@ def command(
         progress=lambda stage: say(stage, quiet),
     )
     say(_in_words(done), quiet)
+    if done.constants:
+        say(f"inputs beside the picture are constants of the file: {', '.join(done.constants)}", quiet)
     if done.preprocessing_difference is not None:
         say(f"preprocessing inside: {done.preprocessing_difference:.2g} grey levels from Python's at most", quiet)
     pages = _pages(graph, done, web, single_file, quiet)

@@ -39,6 +39,7 @@ class Exported:
         layer: name of the layer where the map is (several with commas), None for methods that attribute to the picture.
         target: the target's name, None where the file's inputs or the picture say what is explained.
         inputs: of the file that ask: ``class``, ``box``, ``character``.
+        constants: the source's inputs beside the picture, whose values the file holds.
         reading: what the outputs were taken for, None where that was not asked.
         nodes: of the plain model.
         added: nodes that were added.
@@ -52,6 +53,7 @@ class Exported:
     layer: str | None
     target: str | None
     inputs: tuple[str, ...]
+    constants: tuple[str, ...]
     reading: str | None
     nodes: int
     added: int
@@ -67,6 +69,7 @@ class Exported:
             "layer": self.layer,
             "target": self.target,
             "inputs": list(self.inputs),
+            "constants": list(self.constants),
             "outputs_read_as": self.reading,
             "nodes": self.nodes,
             "added_nodes": self.added,
@@ -179,6 +182,7 @@ def export(
         layer=", ".join(found.name for found in layers) or None,
         target=score.name,
         inputs=score.inputs,
+        constants=tuple(graph.given),
         reading=score.reading.reason if score.reading else None,
         nodes=len(graph.model.graph.node),
         added=built.added,

@@ -13,13 +13,14 @@ import onnx
 
 from ..attribution.batch import Batch, Executors
 from ..attribution.maps import heatmaps, resized
+from ..attribution.places import cut_together
 from ..attribution.registry import METHODS
 from ..executors.session import Session
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..outputs.target import Target
 from ..pictures.photographs import photographs
-from .interface import as_canonical, as_fed
+from .interface import as_canonical, as_fed, own_type
 from .scores.base import Sample, Score
 
 PICTURES = 8
@@ -93,7 +94,7 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
         pictures: how many.
     """
     score = question.score
-    images = sample_images(graph, pictures)
+    images = _as_held(graph, sample_images(graph, pictures))
     executors = Executors(graph, device="cpu", batch=PICTURES)
     session = Session(model, "cpu")
     inputs = {i.name for i in model.graph.input}
@@ -101,7 +102,7 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
     near, jumping = [0.0], list[float]()
     worst_output, most = 0.0, 1
     for start in range(0, len(images), 4):
-        batch = Batch(executors, images[start : start + 4])
+        batch = Batch(executors, images[start : start + 4], cut_together(graph, question.layers))
         own = plain.run(batch.x)
         samples = score.samples(batch, seed=start)
         most = max(most, len(samples))
@@ -114,7 +115,7 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
                 )
                 (jumping if explained else near).append(difference)
             for name, value in own.items():
-                worst_output = max(worst_output, _relative(found[name], value))
+                worst_output = max(worst_output, _relative(found[name], value, own_type(graph, name)))
     ratio = _time_ratio(session, plain, graph, model, images[:1], score)
     return Verification(
         difference=max(near),
@@ -147,7 +148,8 @@ def _rounding(executors: Executors, image: np.ndarray, target: Target, question:
     rng = np.random.default_rng(0)
     noise = 1 + _LAST_BIT * rng.normal(size=(PICTURES, *image.shape))
     noisy = np.concatenate([image[None], (image * noise).astype(np.float32)])
-    maps = expected(Batch(executors, noisy), [target] * len(noisy), question)
+    batch = Batch(executors, noisy, cut_together(executors.graph, question.layers))
+    maps = expected(batch, [target] * len(noisy), question)
     moved = _map_differences(
         np.maximum(maps[1:], 0), np.repeat(maps[:1], PICTURES, axis=0), replace(question, resize=False)
     )
@@ -181,11 +183,23 @@ def _map_differences(found: np.ndarray, signed: np.ndarray, question: Question) 
     return [float(np.abs(a - b).max() / max(np.abs(s).max(), 1e-30)) for a, b, s in pairs]
 
 
-def _relative(found: np.ndarray, expected: np.ndarray) -> float:
+def _as_held(graph: Graph, images: np.ndarray) -> np.ndarray:
+    """The images with the values that the source's own data type holds."""
+    kind = own_type(graph, graph.inputs[0].name)
+    return images if kind is None else images.astype(kind).astype(np.float32)
+
+
+def _relative(found: np.ndarray, expected: np.ndarray, kind: np.dtype[Any] | None) -> float:
+    """The largest difference by the largest value; of a narrow data type beyond its own last bit."""
     if found.shape != expected.shape:
         return float("inf")
     a, b = found.astype(np.float64), expected.astype(np.float64)
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) if b.size else 0.0
+    if not b.size:
+        return 0.0
+    differences = np.abs(a - b)
+    if kind == np.float16:
+        differences = np.maximum(differences - np.abs(b) * 2.0**-10 - 2.0**-24, 0)
+    return float(differences.max() / max(np.abs(b).max(), 1e-30))
 
 
 def _time_ratio(

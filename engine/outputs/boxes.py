@@ -151,6 +151,7 @@ class DetectionReading(Reading):
             found); None for files whose last operators choose the boxes, and that keep no tensor from before.
         table: where the coordinates lie, or None where they cannot be asked about.
         scores: where the scores lie, or None where they are no one table.
+        grid: (A, 2) cells and (A, 1) strides, where coordinates are offsets in cells and logarithms of sizes.
         anywhere: class -> the read of the class's evidence wherever it may be, or None.
         thin: whether overlapping boxes are still to be thinned out.
         classes: number of classes, or None where unknown.
@@ -160,6 +161,7 @@ class DetectionReading(Reading):
     score: Callable[[Rows, int, int], Read] | None = field(kw_only=True, default=None)
     table: BoxTable | None = field(kw_only=True, default=None)
     scores: ScoreTable | None = field(kw_only=True, default=None)
+    grid: tuple[np.ndarray, np.ndarray] | None = field(kw_only=True, default=None)
     anywhere: Callable[[int], Read] | None = field(kw_only=True, default=None)
     thin: bool = field(kw_only=True, default=True)
     classes: int | None = field(kw_only=True, default=None)

@@ -124,7 +124,7 @@ def _reading(
     return DetectionReading(
         facts.graph, "detection", decoder, f"{title} by its shape {_shown(facts, name)}: {many}, boxes in {how}",
         (name, *more, *(n for n in movers(facts.graph, name) if probability and n in _logits(facts, name))), (name,),
-        decode=decode, score=score, table=sides, classes=max(classes, 1),
+        decode=decode, score=score, table=sides, grid=grid, classes=max(classes, 1),
         scores=ScoreTable(
             name, axis == 2, first if classes else objectness or 0, max(classes, 1), objectness if classes else None,
             probability, log_odds=reads(spot(0, first if classes else objectness or 0)).log_odds,
