@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from convscope.engine.outputs import DECODERS, Question, read_outputs
 from convscope.engine.outputs.boxes import iou, suppressed
 from convscope.engine.outputs.target import row_of
+from convscope.engine.runs import explain
 from convscope.errors import UsageError
 
 from .planted import SIZE, planted
@@ -210,7 +213,20 @@ def test_regions_of_text_are_islands_of_a_map() -> None:
     logits[0, 0, 40:48, 10:50] = 5
     reading, found = answer(planted({"maps": logits}, heads={"maps": "Sigmoid"}))
     assert reading.decoder == "db"
-    assert [r.box for r in found.regions] == [(6, 4, 30, 12), (10, 40, 50, 48)]
+    # the map shows text shrunk: 24 x 8 grows by 24 * 8 * 1.5 / 64 = 4.5 at each side, 40 x 8 by 5
+    assert [r.box for r in found.regions] == [(1.5, 0, 34.5, 16.5), (5, 35, 55, 53)]
+
+
+def test_each_region_of_text_has_files_of_its_own(tmp_path: Path) -> None:
+    logits = np.full((1, 1, SIZE, SIZE), -5, np.float32)
+    logits[0, 0, 4:12, 6:30] = logits[0, 0, 40:48, 10:50] = 5
+    graph = planted({"maps": logits}, heads={"maps": "Sigmoid"})
+    options = explain.Options(method="saliency")
+    Image.new("RGB", (SIZE, SIZE)).save(tmp_path / "page.png")
+    result = explain.run(graph, [tmp_path / "page.png"], options, tmp_path / "out")
+    files = [entry["heatmap"] for entry in result.content["images"][0]["maps"]]
+    assert files == ["page/saliency-text-2.npy", "page/saliency-text-1.npy"]
+    assert all((tmp_path / "out" / name).is_file() for name in files)
 
 
 def test_embeddings_values_landmarks_and_pictures() -> None:
