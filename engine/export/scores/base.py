@@ -62,7 +62,8 @@ class Score:
         """The gradient of the score for each of its tensors, in the tensor's shape.
 
         Args:
-            w, trace: as everywhere.
+            w: writes the nodes.
+            trace: of the model that holds the tensors.
             at: tensor -> the name that stands for it.
             choices: from `choices`, for as many pictures as those tensors have.
         """

@@ -40,7 +40,8 @@ def score_of(graph: Graph, target: Any = None, decoder: str | None = None, outpu
         graph: the model.
         target: as for `explain`: a class, ``unit:...``, ``output:...``, a `Target` or a `Question`; None for what the
             file's own inputs ask for.
-        decoder, output: as for `read_outputs`.
+        decoder: how the outputs are read, as for `read_outputs`.
+        output: that is read alone.
 
     Raises:
         UsageError: the question is about one picture alone, or does not fit the outputs.

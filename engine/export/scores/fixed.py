@@ -15,8 +15,10 @@ from .reads import target_gradients
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FixedScore(Score):
-    """Attributes:
-    target: of every picture.
+    """A target that is the same for every picture.
+
+    Attributes:
+        target: the target.
     """
 
     target: Target
