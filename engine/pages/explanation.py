@@ -177,9 +177,14 @@ def _meaning(graph: Graph, entry: Mapping[str, Any]) -> str:
 
 
 def _word(graph: Graph, target: Target) -> str:
-    """A file name's part for a target: a class's index, or the place of a unit or output."""
+    """A file name's part for a target: a class's index, or the name of a unit, an output, a box or a region."""
     name = target.name
-    if target.sign == 1 and isinstance(target.read, (Channel, Masked)) and target.tensors[0] == graph.logits:
+    if (
+        target.sign == 1
+        and target.box is None
+        and isinstance(target.read, (Channel, Masked))
+        and target.tensors[0] == graph.logits
+    ):
         name = str(target.index)
     if target.against:
         name = f"{name}-against-{'-'.join(str(other.index) for other in target.against)}"
