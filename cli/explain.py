@@ -12,6 +12,7 @@ from ..errors import UsageError
 from . import completion
 from .loading import loading_options, open_model
 from .options import (
+    AgainstOption,
     BatchOption,
     ColormapOption,
     DecoderOption,
@@ -20,12 +21,17 @@ from .options import (
     JsonOption,
     LayerOption,
     LikeOption,
+    MaskOption,
     ModelArgument,
+    OfOption,
     OutOption,
     OutputOption,
     QuietOption,
+    RegionOption,
     SetOption,
+    ToOption,
     TopOption,
+    parse_box,
     parse_settings,
 )
 from .output import command_line, emit, emit_json, partly_done, say
@@ -56,20 +62,6 @@ ClassOption = Annotated[
         help="Name, index, top:3, all:0.5, unit:LAYER:UNIT[@ROW,COLUMN] or output:NAME:INDEX; default what the model "
         "says: its class, best three boxes, masks, characters, value.",
     ),
-]
-OfOption = Annotated[
-    str, typer.Option("--of", metavar="NUMBER", help="Of a box: score, left, top, right, bottom or iou.")
-]
-RegionOption = Annotated[
-    str | None,
-    typer.Option("--region", metavar="T,L,B,R", help="Ask about this part of a map; pixels of the model's input."),
-]
-MaskOption = Annotated[
-    Path | None, typer.Option("--mask", metavar="FILE", help="Ask about the bright part of this picture (or .npy).")
-]
-ToOption = Annotated[float | None, typer.Option("--to", metavar="VALUE", help="What speaks for this value.")]
-AgainstOption = Annotated[
-    str | None, typer.Option("--against", metavar="CLASS", help="Why the target and not this: a class, or top:3.")
 ]
 MetricsOption = Annotated[bool, typer.Option("--metrics", help="Rank the methods by how faithful they are here.")]
 AlphaOption = Annotated[float, typer.Option("--alpha", min=0.0, max=1.0, help="Weight of the colours.")]
@@ -144,7 +136,7 @@ def command(
         target=target,
         box=number,
         of=of,
-        region=None if region is None else _box("--region", region),
+        region=None if region is None else parse_box("--region", region),
         mask=mask,
         like=like,
         to=to,
@@ -192,15 +184,5 @@ def _boxes(texts: Sequence[str]) -> tuple[int | None, list[Box]]:
     numbers = [int(text) for text in texts if text.isascii() and text.isdigit()]
     if len(numbers) > 1:
         raise UsageError("--box takes one number; --class top:5 explains several")
-    places = [_box("--box", text) for text in texts if not (text.isascii() and text.isdigit())]
+    places = [parse_box("--box", text) for text in texts if not (text.isascii() and text.isdigit())]
     return (numbers[0] if numbers else None), places
-
-
-def _box(option: str, text: str) -> Box:
-    parts = text.split(",")
-    if len(parts) != 4 or not all(p.strip().isascii() and p.strip().isdigit() for p in parts):
-        raise UsageError(f"{option} '{text}' is not understood; write top,left,bottom,right in pixels")
-    top, left, bottom, right = (int(p) for p in parts)
-    if top >= bottom or left >= right:
-        raise UsageError(f"{option} '{text}' is empty; write top,left,bottom,right in pixels")
-    return top, left, bottom, right

@@ -222,17 +222,8 @@ def _say_what_was_assumed(graph: Graph, quiet: bool) -> None:
 
 
 def describe(preprocessing: Preprocessing) -> str:
-    """The preprocessing in words: ``range 0..255, minus 103.9,116.8,123.7, BGR (preset caffe, embedded)``."""
-    p = preprocessing
-    parts = [f"range {p.low:g}..{p.high:g}"]
-    if any(p.mean):
-        parts.append("minus " + ",".join(f"{m:.4g}" for m in p.mean))
-    if any(s != 1 for s in p.std):
-        parts.append("divided by " + ",".join(f"{s:.4g}" for s in p.std))
-    parts.append(p.order)
-    if p.size is not None:
-        parts.append(f"{p.size[0]}x{p.size[1]} {p.resize}")
-    return ", ".join(parts) + f" (preset {p.preset}, {p.found})"
+    """The preprocessing in words."""
+    return preprocessing.in_words()
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:

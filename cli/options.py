@@ -63,6 +63,20 @@ DecoderOption = Annotated[
     typer.Option("--decoder", metavar="NAME", help="How to read the outputs: yolov8, softmax, ...; docs/outputs.md."),
 ]
 OutputOption = Annotated[str | None, typer.Option("--output", metavar="NAME", help="Read this output alone.")]
+OfOption = Annotated[
+    str, typer.Option("--of", metavar="NUMBER", help="Of a box: score, left, top, right, bottom or iou.")
+]
+RegionOption = Annotated[
+    str | None,
+    typer.Option("--region", metavar="T,L,B,R", help="Ask about this part of a map; pixels of the model's input."),
+]
+MaskOption = Annotated[
+    Path | None, typer.Option("--mask", metavar="FILE", help="Ask about the bright part of this picture (or .npy).")
+]
+ToOption = Annotated[float | None, typer.Option("--to", metavar="VALUE", help="What speaks for this value.")]
+AgainstOption = Annotated[
+    str | None, typer.Option("--against", metavar="CLASS", help="Why the target and not this: a class, or top:3.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
 LARGEST_SIZE = 65536  # pixels; a side that no memory holds, and few enough for the arithmetic of sizes
@@ -188,3 +202,18 @@ def _number(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def parse_box(option: str, text: str) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) out of ``40,60,90,120``.
+
+    Raises:
+        UsageError: not of that form, or empty.
+    """
+    parts = text.split(",")
+    if len(parts) != 4 or not all(p.strip().isascii() and p.strip().isdigit() for p in parts):
+        raise UsageError(f"{option} '{text}' is not understood; write top,left,bottom,right in pixels")
+    top, left, bottom, right = (int(p) for p in parts)
+    if top >= bottom or left >= right:
+        raise UsageError(f"{option} '{text}' is empty; write top,left,bottom,right in pixels")
+    return top, left, bottom, right

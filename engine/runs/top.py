@@ -18,6 +18,7 @@ from ..activations.topk import NEEDED, TopImages, shard_of
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import parse_units
+from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
@@ -216,6 +217,7 @@ class _Run:
             title = f"{self.graph.name} · what excites each unit"
             html = render_page("top.html", title=title, facts=facts, command=record.command or "", data=data)
             page = write_text(self.folder / "index.html", html)
+            connect(self.graph, self.folder)
         return TopResult(content, page, (), len(pictures))
 
     def _shown(self, layer: Layer, state: TopImages) -> list[int]:
