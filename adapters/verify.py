@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.export.build import fixed_target
+from ..engine.export.build import layers_for
 from ..engine.export.metadata import read_record
+from ..engine.export.scores import score_of
 from ..engine.export.verification import BOUND, Question
 from ..engine.export.verification import verify as verify_map
 from ..engine.graph.cut import extract
@@ -264,9 +265,11 @@ def heatmap_difference(graph: Graph) -> float | None:
     part = extract(file, [image], outputs)
     part.metadata_props.extend(file.metadata_props)
     plain = build_graph(Exported(part), "onnx", None, graph.preprocessing, graph.labels)
-    target = fixed_target(plain, record.target or None)
-    layer = plain.layer(record.layer) if record.layer else None
-    question = Question(record.method, layer, target, record.target, record.resize, record.normalize, record.steps)
+    asked = record.asked
+    score = score_of(plain, asked.question, asked.decoder, asked.output)
+    layers = [plain.layer(name) for name in record.layers]
+    places = layers_for(plain, record.method, layers or None, score)
+    question = Question(score, record.method, places, record.resize, record.normalize, record.steps)
     return verify_map(plain, core, question, pictures=8 if record.steps is None else 2).difference
 
 

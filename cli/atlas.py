@@ -12,7 +12,7 @@ import typer
 from ..errors import PartlyDone, UsageError
 from . import completion
 from .calling import Call, takes
-from .options import LAYERS, SEED, SIZE, STEPS, Group, option, parse_shard
+from .options import FIELD, LAYERS, SEED, SIZE, STEPS, Group, option, parse_shard
 from .output import clean, emit, emit_json, say
 from .progress import drawn
 
@@ -43,6 +43,7 @@ OPTIONS: Group = {
     "steps": STEPS,
     "seed": SEED,
     "k": option(int, 9, "-k", "Best photographs per unit.", min=1, max=100, metavar="K"),
+    "field": FIELD,
     "budget": option(
         str | None, None, "--budget", "For pictures: 90s, 30m or 8h; what is left is said.", metavar="TIME"
     ),
@@ -91,6 +92,7 @@ def command(what: WhatArgument, places: PlacesArgument = None, **words: Any) -> 
     manner = Manner(words["device"], workers, part, _seconds(words["budget"]), words["executor"], words["address"])
     graph = call.open(what)
     photos: list[str | Path] = list(places or [])
+    others = {"-k": (words["k"], 9), "--field": (words["field"], "map")}
     if words["dry_run"]:
         _estimate(graph, photos, manner, wishes, call)
         return
@@ -102,11 +104,12 @@ def command(what: WhatArgument, places: PlacesArgument = None, **words: Any) -> 
             photos or None,
             call.place or f"{graph.name}-atlas",
             k=words["k"],
+            field=words["field"],
             stages=COARSE_STAGES if words["coarse"] else STAGES,
             albums=words["album"] or (),
             manner=manner,
             certify=lambda: _certificate(graph),
-            command=_command(what, photos, words["k"], wishes, call.loading, words["coarse"]),
+            command=_command(what, photos, others, wishes, call.loading, words["coarse"]),
             on_event=draw,
             **wishes,
         )
@@ -239,7 +242,7 @@ def _certificate(graph: Any) -> dict[str, Any]:
 def _command(
     what: str,
     photos: Sequence[str | Path],
-    k: int,
+    others: Mapping[str, tuple[Any, Any]],
     wishes: Mapping[str, Any],
     options: Mapping[str, Any],
     coarse: bool,
@@ -249,8 +252,7 @@ def _command(
     flags = {"--layer": wishes["layers"], "--size": wishes["size"], "--steps": wishes["steps"]}
     if wishes["seed"]:
         flags["--seed"] = wishes["seed"]
-    if k != 9:
-        flags["-k"] = k
+    flags |= {flag: value for flag, (value, default) in others.items() if value != default}
     for name, value in options.items():
         if value is not None and not isinstance(value, bool):
             flags["--" + name.replace("_", "-")] = value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,7 +10,7 @@ import typer
 from ..errors import UsageError
 from . import completion
 from .calling import Call, pictures, takes
-from .options import LAYER, READING, TOP, Group, ImagesArgument, ModelArgument, batch, colormap, option
+from .options import LAYER, QUESTION, TOP, Group, ImagesArgument, ModelArgument, batch, colormap, option, parse_box
 from .output import emit, say
 from .tables import show_methods, show_ranking
 
@@ -42,20 +41,7 @@ OPTIONS: Group = {
         list[str] | None, None, "--box",
         "N: ask about that box, mask or character. T,L,B,R: where the object is, for --metrics.", metavar="N|T,L,B,R",
     ),
-    "of": option(
-        str, "score", "--of", "Of a box: score, left, top, right, bottom or iou.", metavar="NUMBER"
-    ),
-    "region": option(
-        str | None, None, "--region", "Ask about this part of a map; pixels of the model's input.", metavar="T,L,B,R"
-    ),
-    "mask": option(
-        Path | None, None, "--mask", "Ask about the bright part of this picture (or .npy).", metavar="FILE"
-    ),
-    "to": option(float | None, None, "--to", "What speaks for this value.", metavar="VALUE"),
-    "against": option(
-        str | None, None, "--against", "Why the target and not this: a class, or top:3.", metavar="CLASS"
-    ),
-    **READING,
+    **QUESTION,
     "layer": LAYER,
     "metrics": option(bool, False, "--metrics", "Rank the methods by how faithful they are here."),
     "settings": option(
@@ -87,7 +73,7 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     del words["help_options"]  # its callback has answered and left
     words["style"] = Style(words.pop("colormap"), words.pop("alpha"), words["style"])
     words["box"], words["boxes"] = _boxes(words["box"] or ())
-    words["region"] = None if words["region"] is None else _box("--region", words["region"])
+    words["region"] = None if words["region"] is None else parse_box("--region", words["region"])
     options = explain.Options(**call.options)
     options.check()
     paths = pictures(images)
@@ -113,15 +99,5 @@ def _boxes(texts: Sequence[str]) -> tuple[int | None, list[Box]]:
     numbers = [int(text) for text in texts if text.isascii() and text.isdigit()]
     if len(numbers) > 1:
         raise UsageError("--box takes one number; --class top:5 explains several")
-    places = [_box("--box", text) for text in texts if not (text.isascii() and text.isdigit())]
+    places = [parse_box("--box", text) for text in texts if not (text.isascii() and text.isdigit())]
     return (numbers[0] if numbers else None), places
-
-
-def _box(flag: str, text: str) -> Box:
-    parts = text.split(",")
-    if len(parts) != 4 or not all(p.strip().isascii() and p.strip().isdigit() for p in parts):
-        raise UsageError(f"{flag} '{text}' is not understood; write top,left,bottom,right in pixels")
-    top, left, bottom, right = (int(p) for p in parts)
-    if top >= bottom or left >= right:
-        raise UsageError(f"{flag} '{text}' is empty; write top,left,bottom,right in pixels")
-    return top, left, bottom, right

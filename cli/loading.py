@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,38 +53,13 @@ LOADING: Group = {
 }  # fmt: skip
 
 
-def loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command every model-loading option in place of its ``**options``.
-
-    Example:
-        >>> @loading_options
-        ... def command(model: ModelArgument, quiet: QuietOption = False, **options: Any) -> None:
-        ...     graph = open_model(model, quiet=quiet, **options)
-    """
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in LOADING.items()
-    ]
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return command(*args, **kwargs)
-
-    parameters = [*own, *added]
-    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
-    return wrapped
-
-
 def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
     """The graph of MODEL, with what was assumed about it said on stderr.
 
     Args:
         model: a path, or a name of the catalog.
         quiet: say nothing.
-        **options: the model-loading options, see `loading_options`; any may be left out.
+        **options: the model-loading options, see `LOADING`; any may be left out.
 
     Raises:
         UsageError: a flag that is not understood or does not fit the model.
@@ -162,10 +135,8 @@ def _say_what_was_assumed(graph: Graph, quiet: bool) -> None:
     for note in graph.source.notes:
         say(f"note: {in_flags(note)}", quiet)
     if graph.preprocessing.found == "assumed":
-        from ..engine.graph.summary import preprocessing_in_words
-
         say(
-            f"assumed: {preprocessing_in_words(graph.preprocessing)}; if that is wrong, so is every picture: "
+            f"assumed: {graph.preprocessing.in_words()}; if that is wrong, so is every picture: "
             "give --preprocessing, or --mean --std --range --order",
             quiet,
         )

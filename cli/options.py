@@ -53,6 +53,21 @@ def parse_settings(texts: Sequence[str] | None) -> dict[str, Any]:
     return found
 
 
+def parse_box(flag: str, text: str) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) out of ``40,60,90,120``.
+
+    Raises:
+        UsageError: not of that form, or empty.
+    """
+    parts = text.split(",")
+    if len(parts) != 4 or not all(p.strip().isascii() and p.strip().isdigit() for p in parts):
+        raise UsageError(f"{flag} '{text}' is not understood; write top,left,bottom,right in pixels")
+    top, left, bottom, right = (int(p) for p in parts)
+    if top >= bottom or left >= right:
+        raise UsageError(f"{flag} '{text}' is empty; write top,left,bottom,right in pixels")
+    return top, left, bottom, right
+
+
 def parse_shard(text: str | None) -> tuple[int, int] | None:
     """(I, N) out of ``I/N``.
 
@@ -111,6 +126,11 @@ SIZE = option(  # an int, (height, width) or None
 FORCE = option(bool, False, "--force", "Start again instead of resuming.")
 TOP = option(int, 3, "--top", "How many classes to report of each picture.", min=1)
 STEPS = option(int | None, None, "--steps", "Default the preset's own number.", metavar="N", max=1_000_000)
+FIELD = option(
+    str, "map", "--field",
+    "Where crops show the reason: by the unit's map, or by the gradient (a pass back per unit and picture).",
+    metavar="map|gradient",
+)  # fmt: skip
 SHARD = option(
     str | None, None, "--shard", "Only every N-th picture, from the I-th on; a run without merges.", metavar="I/N"
 )
@@ -151,6 +171,20 @@ READING: Group = {
         str | None, None, "--decoder", "How to read the outputs: yolov8, softmax, ...; docs/outputs.md.", metavar="NAME"
     ),
     "output": option(str | None, None, "--output", "Read this output alone.", metavar="NAME"),
+}
+
+# What is asked of an answer, of explain and export.
+QUESTION: Group = {
+    "of": option(str, "score", "--of", "Of a box: score, left, top, right, bottom or iou.", metavar="NUMBER"),
+    "region": option(
+        str | None, None, "--region", "Ask about this part of a map; pixels of the model's input.", metavar="T,L,B,R"
+    ),
+    "mask": option(Path | None, None, "--mask", "Ask about the bright part of this picture (or .npy).", metavar="FILE"),
+    "to": option(float | None, None, "--to", "What speaks for this value.", metavar="VALUE"),
+    "against": option(
+        str | None, None, "--against", "Why the target and not this: a class, or top:3.", metavar="CLASS"
+    ),
+    **READING,
 }
 
 # What every ascent may be asked for beside its preset.

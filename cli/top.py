@@ -8,7 +8,7 @@ import typer
 
 from . import completion
 from .calling import Call, pictures, takes
-from .options import FORCE, SHARD, UNITS, Group, ImagesArgument, ModelArgument, batch, option, parse_shard
+from .options import FIELD, FORCE, SHARD, UNITS, Group, ImagesArgument, ModelArgument, batch, option, parse_shard
 from .output import emit
 
 NeededLayersOption = Annotated[
@@ -21,6 +21,7 @@ NeededLayersOption = Annotated[
 OPTIONS: Group = {
     "units": UNITS,
     "k": option(int, 9, "-k", "Pictures per unit.", min=1, max=100, metavar="K"),
+    "field": FIELD,
     "shard": SHARD,
     "batch": batch(8),
     "force": FORCE,

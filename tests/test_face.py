@@ -26,7 +26,7 @@ OTHERWISE: dict[str, set[str]] = {
         "settings", "colormap", "alpha", "style", "top", "folder"},
     "filters": {"noise_mean", "noise_std", "start"},
     "compare": {"preprocessing_b", "arch_b"},
-    "export": {"folder", "web", "single_file"},
+    "export": {"folder", "web", "single_file", "of", "region", "mask", "like", "to", "against"},
     "atlas": {
         "what", "places", "layer", "budget", "coarse", "workers", "shard", "album", "dry_run", "executor", "address",
         "browser", "folder", "device", "preset",

@@ -7,7 +7,6 @@ from typing import Any
 
 from .graph import Graph
 from .layers import Layer, ReceptiveField, TensorSpec
-from .preprocessing import Preprocessing
 
 COLUMNS = ("#", "layer", "op", "output shape", "sees", "stride", "parameters", "multiply-adds")
 
@@ -51,7 +50,7 @@ def facts_in_words(graph: Graph) -> list[tuple[str, str]]:
     facts = [
         ("inputs", "; ".join(_spec(spec) for spec in graph.inputs)),
         ("outputs", "; ".join(_spec(spec) for spec in graph.outputs)),
-        ("preprocessing", preprocessing_in_words(graph.preprocessing)),
+        ("preprocessing", graph.preprocessing.in_words()),
         ("size", f"{len(graph.layers)} layers, {parameters:,} parameters, {in_si(macs)} multiply-adds"),
         ("source", f"{source.path or 'live object'}: {source.format} by {source.producer}, opset {source.opset}"),
         ("sha256", f"{source.sha256} (graph {graph.sha256[:16]})"),
@@ -61,19 +60,6 @@ def facts_in_words(graph: Graph) -> list[tuple[str, str]]:
     if graph.labels is not None:
         facts.insert(-3, ("classes", f"{len(graph.labels)}: {', '.join(graph.labels[:3])}, ..."))
     return facts
-
-
-def preprocessing_in_words(p: Preprocessing) -> str:
-    """As ``range 0..255, minus 103.9,116.8,123.7, BGR (preset caffe, embedded)``."""
-    parts = [f"range {p.low:g}..{p.high:g}"]
-    if any(p.mean):
-        parts.append("minus " + ",".join(f"{m:.4g}" for m in p.mean))
-    if any(s != 1 for s in p.std):
-        parts.append("divided by " + ",".join(f"{s:.4g}" for s in p.std))
-    parts.append(p.order)
-    if p.size is not None:
-        parts.append(f"{p.size[0]}x{p.size[1]} {p.resize}")
-    return ", ".join(parts) + f" (preset {p.preset}, {p.found})"
 
 
 def shape_in_words(shape: tuple[int | None, ...]) -> str:

@@ -270,6 +270,7 @@ class _Run:
             command=record.command or "",
             total=len(self.images),
             outputs=self.executors.reading.reason,
+            colormap=self.options.style.colormap,
         )
         if len(self.images) > explanation.PAGE_IMAGES:
             shown = f"the page shows the first {explanation.PAGE_IMAGES} images"

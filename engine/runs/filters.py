@@ -17,6 +17,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import Units, parse_units
 from ..pages.gallery import Item, pictures_page
+from ..pages.siblings import connect
 from ..record import Record, write
 from ..render.artifacts import write_text
 from .events import OnEvent, ignore
@@ -80,12 +81,16 @@ def run(
         ]
         if len(layers) == 1:
             whole = content(results[0])
+            if folder is not None:
+                connect(graph, folder)
             return Filtered(whole, None if folder is None else folder / "index.html", results)
         whole = record.to_json({"layers": [_row(r, into) for r, into in zip(results, folders, strict=True)]})
         if folder is None:
             return Filtered(whole, None, results)
         write(folder, whole)
-        return Filtered(whole, _index(graph, results, folders, folder, options, record), results)
+        page = _index(graph, results, folders, folder, options, record)
+        connect(graph, folder)
+        return Filtered(whole, page, results)
 
 
 def _one(

@@ -33,8 +33,8 @@ moved.items.add(new File([bytes], "digit.png", { type: "image/png" }));
 window.dispatchEvent(new DragEvent("drop", { dataTransfer: moved, bubbles: true }));
 """
 _READ = """
-const { index, map, input } = window.explanation;
-return JSON.stringify({ index, map: Array.from(map.data), input: Array.from(input) });
+const { asked, map, input } = window.explanation;
+return JSON.stringify({ index: asked.class, map: Array.from(map.data), input: Array.from(input) });
 """
 
 

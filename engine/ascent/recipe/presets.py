@@ -171,8 +171,9 @@ _OURS = (
     replace(
         _STRONGEST,
         name="objects",
-        picture=FourierCanvas(1.5, 1 / 8),
-        stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.3), Stage(1.0, 0.4)),
+        picture=FourierCanvas(1.75, 1 / 8),
+        rule=Adam(0.2, beta1=0.8, beta2=0.98, anneal=0.05, hold=0.7),
+        stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.4), Stage(1.0, 0.3)),
         transform=Zoom(0.6, 1.2),
     ),
     replace(
