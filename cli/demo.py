@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MODEL = "efficientnet-lite0"
 OUT = Path("demo")
 CAT = FOLDER / "cat.jpg"
-CLASSES = "ladybug,goldfish,strawberry,castle,school bus,umbrella,espresso,daisy"
+CLASSES = "beacon,goldfish,strawberry,red fox,balloon,pirate,snail,monarch"
 _WIDTH, _MARGIN = 960, 6  # of the montage, pixels
 _COLUMNS = 4  # of its walls
 
@@ -52,8 +52,8 @@ def _filters(folder: str, title: str, layer: str, caption: str) -> Step:
 STEPS = (
     Step(
         "Eight classes",
-        "What the network takes for a ladybug, a goldfish, a strawberry, a castle, a school bus, an umbrella, an "
-        "espresso and a daisy most.",
+        "What the network takes for a lighthouse, a goldfish, a strawberry, a red fox, a balloon, a pirate ship, a "
+        "snail and a monarch butterfly most.",
         "classes",
         "grid.png",
         ("maximize", MODEL, "--class", CLASSES, "--columns", "4"),

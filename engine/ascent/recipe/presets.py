@@ -180,9 +180,10 @@ _OURS = (
     replace(
         _STRONGEST,
         name="objects",
-        decay=1.5,
+        decay=1.75,
         contrast=1 / 8,
-        stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.3), Stage(1.0, 0.4)),
+        rule=Adam(0.2, beta1=0.8, beta2=0.98, anneal=0.05, hold=0.7),
+        stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.4), Stage(1.0, 0.3)),
         transform=Zoom(0.6, 1.2),
     ),
     replace(
