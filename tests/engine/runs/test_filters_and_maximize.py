@@ -101,7 +101,7 @@ def test_progress_counts_finished_units_and_steps_apart(lenet: Graph) -> None:
     assert (progress[0].done, progress[-1].done, progress[-1].total) == (0, 4, 4)
     assert {e.detail for e in progress if e.done == 0} >= {"step 1/2", "step 2/2"}
     drawn = [e.draw() for e in events if isinstance(e, Preview)]
-    assert drawn[-1].shape == (226, 226, 1)
+    assert drawn[-1].shape == (226 + 2 * CAPTION, 226, 1)
     assert not [e for e in events if isinstance(e, Note) and "unit 0 is" in e.text]
 
 
