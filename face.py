@@ -448,6 +448,7 @@ def top(
     units: str = "all",
     *,
     k: int = 9,
+    field: str = "map",
     shard: tuple[int, int] | None = None,
     batch: int = 8,
     force: bool = False,
@@ -463,6 +464,8 @@ def top(
         layer: one or several, by name, glob or number.
         units: those that are shown.
         k: pictures per unit.
+        field: what crops show: "map", where the unit's own map is above half of its maximum, or "gradient", where the
+            gradient of its value is; that takes a pass back per unit and picture.
         shard: (i, n): every n-th picture from the i-th on, counted from 1; a run without one merges them.
         batch: pictures per pass.
         force: see all pictures again.
@@ -475,7 +478,7 @@ def top(
     """
     from .engine.runs import top as run
 
-    options = run.Options(k=k, units=units, shard=shard, batch=batch, device=device, force=force)
+    options = run.Options(k=k, units=units, field=field, shard=shard, batch=batch, device=device, force=force)
     return run.run(_graph(graph), images, _names(layer), options, _folder(folder), on_event=on_event)
 
 

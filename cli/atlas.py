@@ -14,6 +14,7 @@ from . import completion
 from .loading import loading_options, open_model
 from .options import (
     DeviceOption,
+    FieldOption,
     JsonOption,
     LayersOption,
     QuietOption,
@@ -89,6 +90,7 @@ def command(
     steps: StepsOption = None,
     seed: SeedOption = 0,
     k: CountOption = 9,
+    field: FieldOption = "map",
     budget: BudgetOption = None,
     coarse: CoarseOption = False,
     workers: WorkersOption = "auto",
@@ -135,11 +137,12 @@ def command(
             photos or None,
             folder,
             k=k,
+            field=field,
             stages=COARSE_STAGES if coarse else STAGES,
             albums=album or (),
             manner=manner,
             certify=lambda: _certificate(graph),
-            command=_command(what, photos, k, wishes, options, coarse),
+            command=_command(what, photos, {"-k": (k, 9), "--field": (field, "map")}, wishes, options, coarse),
             on_event=draw,
             **wishes,
         )
@@ -274,7 +277,7 @@ def _certificate(graph: Any) -> dict[str, Any]:
 def _command(
     what: str,
     photos: Sequence[str | Path],
-    k: int,
+    others: Mapping[str, tuple[Any, Any]],
     wishes: Mapping[str, Any],
     options: Mapping[str, Any],
     coarse: bool,
@@ -284,8 +287,7 @@ def _command(
     flags = {"--layer": wishes["layers"], "--size": wishes["size"], "--steps": wishes["steps"]}
     if wishes["seed"]:
         flags["--seed"] = wishes["seed"]
-    if k != 9:
-        flags["-k"] = k
+    flags |= {flag: value for flag, (value, default) in others.items() if value != default}
     for name, value in options.items():
         if value is not None and not isinstance(value, bool):
             flags["--" + name.replace("_", "-")] = value

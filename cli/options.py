@@ -147,6 +147,14 @@ AlphaOption = Annotated[
 AnimateOption = Annotated[
     bool, typer.Option("--animate", help="Also write an animation of each ascent, unit-0000.webp and so on.")
 ]
+FieldOption = Annotated[
+    str,
+    typer.Option(
+        "--field",
+        metavar="map|gradient",
+        help="Where crops show the reason: by the unit's map, or by the gradient (a pass back per unit and picture).",
+    ),
+]
 NegativeOption = Annotated[
     bool, typer.Option("--negative", help="Show what inhibits the units instead, or speaks against the classes.")
 ]

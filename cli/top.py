@@ -13,6 +13,7 @@ from .loading import loading_options, open_model
 from .options import (
     BatchOption,
     DeviceOption,
+    FieldOption,
     ForceOption,
     ImagesArgument,
     JsonOption,
@@ -49,6 +50,7 @@ def command(
     layer: NeededLayersOption,
     units: UnitsOption = "all",
     k: CountOption = 9,
+    field: FieldOption = "map",
     shard: ShardOption = None,
     batch: BatchOption = 8,
     out: OutOption = None,
@@ -67,7 +69,7 @@ def command(
     from ..engine.pictures.read import image_paths
     from ..engine.runs import top
 
-    options = top.Options(k, units, None if shard is None else _shard(shard), batch, device, force)
+    options = top.Options(k, units, field, None if shard is None else _shard(shard), batch, device, force)
     image_paths(images)  # refused before the model is opened
     graph = open_model(model, quiet=quiet, **loading)
     folder = out or Path(f"{graph.name}-top")

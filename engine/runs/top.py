@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DamagedState, UsageError
+from ..activations.fields import FIELDS
 from ..activations.folder_pass import identity
 from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
@@ -39,6 +40,8 @@ class Options:
     Attributes:
         k: pictures per unit.
         units: those that are shown: ``all``, ``0-63,70``, or ``top:N`` for the N that are excited most.
+        field: what crops show: "map", where the unit's own map is above half of its maximum, or "gradient", where the
+            gradient of its value is, which takes a pass back per unit and picture.
         shard: (i, n): only every n-th picture, from the i-th on, counted from 1; such a run keeps its state and merges
             nothing.
         batch: pictures per pass.
@@ -48,6 +51,7 @@ class Options:
 
     k: int = 9
     units: str = "all"
+    field: str = "map"
     shard: tuple[int, int] | None = None
     batch: int = 8
     device: str = "auto"
@@ -95,6 +99,8 @@ def run(
         RefusedInput: no picture could be read.
     """
     options = options or Options()
+    if options.field not in FIELDS:
+        raise UsageError(f"field '{options.field}' is unknown; choose {' or '.join(FIELDS)}")
     layers = with_units(graph, layer)
     for la in layers:
         parse_units(options.units, la.channels or 0)
@@ -192,19 +198,21 @@ class _Run:
         cards: list[dict[str, Any]] = []
         room = PAGE_UNITS
         found = [(la, rows(self.graph, la, s, self._shown(la, s))) for la, s in zip(self.layers, states, strict=True)]
-        add_fields(self.graph, found, pictures, self.options.device)
+        add_fields(self.graph, found, pictures, self.options.device, self.options.field)
         for (layer, units), state in zip(found, states, strict=True):
             if self.folder is not None:
                 cards.append({"layer": layer.name, "units": self._strips(layer, units, pictures, room, record)})
                 room -= len(cards[-1]["units"])
             entries.append({"layer": layer.name, "images": len(state.done), "units": units})
         seen = len(states[0].done)
-        content = record.to_json({"k": self.options.k, "images": seen, "layers": entries}, self.failures.rows)
+        content = record.to_json(
+            {"k": self.options.k, "field": self.options.field, "images": seen, "layers": entries}, self.failures.rows
+        )
         page = None
         if self.folder is not None:
             write(self.folder, content)
             self._parquet(entries)
-            data = {"layers": cards, "total": sum(len(e["units"]) for e in entries)}
+            data = {"layers": cards, "total": sum(len(e["units"]) for e in entries), "field": self.options.field}
             facts = {"images": seen, "per unit": self.options.k}
             title = f"{self.graph.name} · what excites each unit"
             html = render_page("top.html", title=title, facts=facts, command=record.command or "", data=data)
