@@ -62,7 +62,8 @@ class Regions(Answer):
         if not self.regions:
             return "no text found" if self.key == "regions" else "an empty mask"
         if self.key == "regions":
-            return f"{len(self.regions)} regions of text: " + "; ".join(
+            count = len(self.regions)
+            return f"{count} region{'s' * (count != 1)} of text: " + "; ".join(
                 ",".join(f"{s:.0f}" for s in r.box or ()) for r in self.regions[:8]
             )
         return ", ".join(f"{r.name} {r.share:.1%}" for r in self.regions)

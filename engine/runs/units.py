@@ -22,7 +22,7 @@ from ..pictures.given import photographs
 from ..record import FILE, Record, write
 from ..render.animation import webp_bytes
 from ..render.artifacts import save_png, write_bytes, write_text
-from ..render.grid import grid
+from ..render.grid import captioned, grid
 from .ascent import AscentOptions
 from .events import Note, OnEvent, Preview, Progress
 
@@ -211,10 +211,13 @@ def content(result: AscentResult) -> dict[str, Any]:
 
 
 def wall_grid(result: AscentResult, options: Options) -> np.ndarray:
-    """All pictures of a result stitched, as the options say; small ones enlarged."""
+    """All pictures of a result stitched, as the options say, each over its number; small ones enlarged."""
     units = result.units
     tiles = [units.album.picture(u) for u in units.units] if isinstance(units, Kept) else [tile(u) for u in units]
-    return grid([enlarged(one) for one in tiles], options.columns, options.margin)
+    rows = result.to_json()["units"]
+    names = [f"{row['unit']} {row.get('name') or ''}".strip() for row in rows]
+    shown = [captioned(enlarged(one), name) for one, name in zip(tiles, names, strict=True)]
+    return grid(shown, options.columns, options.margin)
 
 
 def summary(rows: Sequence[Mapping[str, Any]], kind: str = "units") -> str:

@@ -15,6 +15,7 @@ from onnx import helper
 from PIL import Image
 
 from convscope.cli.main import run
+from convscope.engine.render.grid import CAPTION
 
 from ..tiny import model as tiny_model
 from ..tiny import small_cnn
@@ -47,7 +48,7 @@ def test_filters_writes_a_png_per_unit_the_grid_the_numbers_and_the_page(
         with Image.open(out / unit["file"]) as picture:
             assert picture.size == (16, 16) and picture.info["layer"] == "conv2"
     with Image.open(out / "grid.png") as grid:
-        assert grid.size == (258, 258)  # each enlarged eight times
+        assert grid.size == (258, 258 + 2 * CAPTION)  # each enlarged eight times, above its number
     assert "default-src 'none'" in (out / "index.html").read_text()
 
 
@@ -274,7 +275,7 @@ def test_pictures_of_inputs_that_are_no_colours_show_every_channel(channels: int
     with Image.open(out / "grid.png") as picture:
         assert (picture.mode, picture.size) == (
             "L",
-            (2 * 16 * channels * (8 // channels) + 2, 2 * 16 * (8 // channels) + 2),
+            (2 * 16 * channels * (8 // channels) + 2, 2 * (16 * (8 // channels) + CAPTION) + 2),
         )
 
 
