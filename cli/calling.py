@@ -94,6 +94,7 @@ class Call:
         for name in {"tuning", "settings"} & words.keys():
             words[name] = parse_settings(words[name])
         self.options = words
+        _refuse_early(words)
 
     def open(self, model: str, **instead: Any) -> Graph:
         """The graph of MODEL; ``instead`` of what the loading options say. The folder is tried first.
@@ -144,6 +145,18 @@ class Call:
             emit_json(result.to_json())
         else:
             otherwise()
+
+
+def _refuse_early(words: dict[str, Any]) -> None:
+    """Raises UsageError for units and decoders that no model can have: before the model is opened."""
+    from ..engine.graph.units import check_units
+
+    if words.get("units") is not None:
+        check_units(words["units"])
+    if words.get("decoder") is not None:
+        from ..engine.outputs.registry import find_decoder
+
+        find_decoder(words["decoder"])
 
 
 def needed_layer(graph: Graph, layer: str | None, command: str) -> str:

@@ -57,7 +57,7 @@ def command(model: ModelArgument, **words: Any) -> None:
     --preprocessing inside (or PRESET,inside) it takes pictures as they are, uint8 (N, height, width, 3).
     """
     from ..engine.attribution.batch import Executors
-    from ..engine.export import export, score_of
+    from ..engine.export import check_method, export, score_of
     from ..engine.runs.reading import Asked
 
     out, web, single_file = (words.pop(name) for name in ("out", "web", "single_file"))
@@ -67,6 +67,7 @@ def command(model: ModelArgument, **words: Any) -> None:
     if inside and (web or single_file):
         raise UsageError("--preprocessing inside is not for pages; they do their own, leave it out")
     target, method, layer, region = (words.pop(name) for name in ("target", "method", "layer", "region"))
+    check_method(method)
     corners = None if region is None else parse_box("--region", region)
     asked = Asked(target, box=None, region=corners, **{name: words.pop(name) for name in _ASKED})
     graph = call.open(model, preprocessing=",".join(word for word in how if word != "inside") or None)

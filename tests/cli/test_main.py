@@ -19,6 +19,7 @@ from convscope.cli import main
 
 from ..tiny import small_cnn
 
+CAT = str(Path(__file__).resolve().parents[2] / "engine/pictures/photos/cat.jpg")
 COMMANDS = sorted(main._COMMANDS)
 HEAVY = ("numpy", "torch", "onnx", "onnxruntime", "onnx2torch", "PIL", "scipy", "jinja2", "keras", "h5py", "pyarrow")
 
@@ -243,3 +244,37 @@ def test_help_is_whole_at_sixty_columns(
     out = capsys.readouterr().out
     cut = [line for line in out.splitlines() if "…" in line and "--install-completi" not in line]  # typer's own
     assert not cut and max(len(line) for line in out.splitlines()) <= 60
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["filters", "--layer", "conv1", "--units", "3-1"],
+        ["filters", "--layer", "conv1", "--preset", "lucit"],
+        ["filters", "--layer", "conv1", "--set", "bur=1"],
+        ["maximize", "--class", "0", "--preset", "lucit"],
+        ["weights", "--units", "x"],
+        ["compare", "lenet", "--preset", "lucit"],
+        ["export", "--method", "eigencam"],
+        ["verify", "--size", "0"],
+        ["activations", CAT, "--units", "top:0"],
+        ["dream", CAT, "--layer", "conv1", "--preset", "lucit"],
+        ["top", CAT, "--layer", "conv1", "--units", "1,,2"],
+        ["predict", CAT, "--decoder", "yolo9000"],
+        ["explain", CAT, "--decoder", "yolo9000"],
+        ["explain", CAT, "--method", "gradcum"],
+        ["attack", CAT, "--method", "pigs"],
+        ["atlas", CAT, "--preset", "lucit"],
+    ],
+    ids=" ".join,
+)
+def test_what_no_model_can_have_is_refused_before_one_is_opened(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the model was opened")
+
+    monkeypatch.setattr("convscope.cli.calling.open_model", never)
+    assert main.run([arguments[0], "lenet", *arguments[1:]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
