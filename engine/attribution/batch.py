@@ -137,7 +137,9 @@ class Executors:
         session = self.session(names, inputs)
         rows = targets if len(targets) == len(x) else [targets[0]] * len(x)
         found = []
-        for start, part in passes(x, 1 if None in batch_axes(targets).values() else self.batch):
+        # a session that runs pictures one at a time lays them one behind the other, wherever the output counts them
+        alone = None in batch_axes(targets).values() or self.graph.mixes_batch is not None
+        for start, part in passes(x, 1 if alone else self.batch):
             chosen = rows[start : start + len(part)]
             outputs = session.run(part)
             found.append(self.read(outputs, chosen, len(chosen), probability=probability))

@@ -148,7 +148,7 @@ def export(
     check_folder(Path(path).absolute().parent)
     score = score_of(graph, target, decoder, output)
     if class_input and not score.inputs:
-        raise UsageError("the target is always the same here, so the file takes no class; leave --class-input out")
+        raise UsageError("the target is always the same here, so the file takes no class; leave class_input= out")
     method = method or _default_method(score)
     layers = layers_for(graph, method, layer, score)
     count = (steps or DEFAULT_STEPS) if method == INTEGRATED else None

@@ -36,7 +36,7 @@ def parse_units(text: str, channels: int) -> Units:
     if text.startswith("top:"):
         top = _count(text[4:], text)
         if top < 1:
-            raise UsageError(f"--units '{text}': the number after top: must be at least 1")
+            raise UsageError(f"units='{text}': the number after top: must be at least 1")
         return Units(tuple(range(channels)), min(top, channels))
     found: set[int] = set()
     for part in text.split(","):
@@ -44,10 +44,10 @@ def parse_units(text: str, channels: int) -> Units:
         low = _count(low_text, text)
         high = _count(high_text, text) if dash else low
         if low > high:
-            raise UsageError(f"--units '{text}': the range {low}-{high} runs backwards; write {high}-{low}")
+            raise UsageError(f"units='{text}': the range {low}-{high} runs backwards; write {high}-{low}")
         if high >= channels:
             raise UsageError(
-                f"--units '{text}': unit {high} is out of range, the layer has {channels} units (0-{channels - 1})"
+                f"units='{text}': unit {high} is out of range, the layer has {channels} units (0-{channels - 1})"
             )
         found.update(range(low, high + 1))
     return Units(tuple(sorted(found)))
@@ -56,5 +56,5 @@ def parse_units(text: str, channels: int) -> Units:
 def _count(text: str, whole: str) -> int:
     text = text.strip()
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise UsageError(f"--units '{whole}' is not understood; write all, top:36, or like 0-63,70")
+        raise UsageError(f"units='{whole}' is not understood; write all, top:36, or like 0-63,70")
     return int(text)

@@ -221,14 +221,25 @@ def test_doctor_s_json_is_one_object_on_stdout_and_plain_text_has_no_escapes() -
 def test_doctor_says_what_is_missing_and_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from convscope.cli import doctor
+    from convscope.engine import installation
 
-    installed = doctor._version
+    installed = installation._version
     missing = ("scipy", "zarr")
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name in missing else installed(name))
-    report = doctor.examine()
+    monkeypatch.setattr(installation, "_version", lambda name: None if name in missing else installed(name))
+    report = installation.examine()
     assert not report["ok"]
     assert any(p.startswith("scipy is not installed") and "pip install scipy" in p for p in report["problems"])
     assert not any("zarr" in p for p in report["problems"])  # optional: listed, no problem
     assert main.run(["doctor"]) == 1
     assert "pip install 'convscope[index]'" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", [[], *([name] for name in COMMANDS)])
+def test_help_is_whole_at_sixty_columns(
+    name: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main.run([*name, "--help"]) == 0
+    out = capsys.readouterr().out
+    cut = [line for line in out.splitlines() if "…" in line and "--install-completi" not in line]  # typer's own
+    assert not cut and max(len(line) for line in out.splitlines()) <= 60
