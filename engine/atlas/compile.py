@@ -1,9 +1,9 @@
 """The page's files, made from the store alone: nothing is rendered, measured or asked of the model here.
 
-``index.html``, ``app.js``, ``app.css`` and the kit of all pages are the page; ``d/`` holds what it shows, as scripts that
-call one function, since a page from ``file://`` can load nothing else; ``s/`` sheets of 16 x 16 units, ``u/`` single
-units, ``p/`` the photographs. ``manifest.json`` lists every file with its sum. What is unchanged is not written again;
-the page's own files come last.
+``index.html``, ``app.js``, ``app.css`` and the kit of all pages are the page; ``d/`` holds what it shows, as scripts
+that call one function, since a page from ``file://`` can load nothing else; ``s/`` sheets of 16 x 16 units, ``u/``
+single units, ``p/`` the photographs. ``manifest.json`` lists every file with its sum. What is unchanged is not written
+again; the page's own files come last.
 """
 
 from __future__ import annotations
