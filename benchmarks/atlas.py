@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-STEPS, SIZE = 96, 48  # of a picture: long enough to be killed in
+STEPS, SIZE = 32, 32  # of a picture: a run is then mostly starting, and making, in about equal parts
 
 DRIVER = """
 import sys, json
