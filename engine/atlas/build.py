@@ -423,7 +423,7 @@ def _earlier(files: Files, graph: Graph) -> Plan | None:
     if found.model["sha256"] != graph.sha256:
         raise UsageError(
             f"{files.place} holds the atlas of another model ({found.model['name']}, {found.model['sha256'][:12]}); "
-            "choose another folder with -o"
+            "choose another folder"
         )
     return found
 

@@ -183,9 +183,7 @@ class Plan:
         try:
             found = json.loads(files.read(FILE))
             if found["schema"] != SCHEMA:
-                raise UsageError(
-                    f"{files.place} was made by another version of convscope; choose another folder with -o"
-                )
+                raise UsageError(f"{files.place} was made by another version of convscope; choose another folder")
             return cls(
                 found["model"],
                 tuple(_planned(row) for row in found["layers"]),
@@ -204,9 +202,7 @@ class Plan:
                 found["command"],
             )
         except FileNotFoundError:
-            raise UsageError(
-                f"{files.place} holds no atlas; make one: convscope atlas MODEL PHOTOS -o {files.place}"
-            ) from None
+            raise UsageError(f"{files.place} holds no atlas; make one with convscope atlas") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UsageError(
                 f"{files.place}/{FILE} is damaged; make it again with the command that made the atlas"

@@ -120,7 +120,7 @@ class MapReading(Reading):
         top, least = top_count(question.target), least_probability(question.target)
         if question.box is not None:
             if not 1 <= question.box <= len(regions):
-                raise UsageError(f"--box {question.box} is not there: {len(regions)} masks found")
+                raise UsageError(f"box={question.box} is not there: {len(regions)} masks found")
             chosen = [regions[question.box - 1].index]
         elif question.target is None or top is not None or least is not None:
             many = 1 if given is not None and top is None else top or (len(regions) if least else question.count)
@@ -201,7 +201,7 @@ class TextMapReading(MapReading):
             return [self._one_map(_planes(rows[self.tensor])[0], None, None)]
         if question.box is not None:
             if not 1 <= question.box <= len(regions):
-                raise UsageError(f"--box {question.box} is not there: {len(regions)} regions of text found")
+                raise UsageError(f"box={question.box} is not there: {len(regions)} regions of text found")
             regions = [regions[question.box - 1]]
         top = top_count(question.target) or question.count
         return [

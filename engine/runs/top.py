@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,19 @@ def run(
         raise UsageError("a shard keeps its state in a folder; name one")
     pictures = named_pictures(graph, images)
     job = _Run(graph, layers, options, folder, on_event)
-    with nullcontext() if options.shard else locked(folder):
+    with _held(folder, options.shard):
         return job.run(pictures, Record.of(graph, command))
+
+
+@contextmanager
+def _held(folder: Path | None, shard: tuple[int, int] | None) -> Iterator[None]:
+    """The folder for one run alone, or together with other shards, each of which runs once at a time."""
+    if folder is None or shard is None:
+        with locked(folder):
+            yield
+        return
+    with locked(folder, shared=True), locked(folder / "state" / "shard-{}-of-{}".format(*shard)):
+        yield
 
 
 class _Run:
@@ -180,7 +191,8 @@ class _Run:
                     continue
                 if (earlier.identity, earlier.k) != (found.identity, found.k):
                     raise UsageError(
-                        f"'{file}' was made with another model, preprocessing, size or k; choose another -o, or --force"
+                        f"'{file}' was made with another model, preprocessing, size or k; choose another folder, "
+                        "or force=True"
                     )
                 found.merge(earlier)
         return found
@@ -188,7 +200,7 @@ class _Run:
     def _shard_done(self, states: Sequence[TopImages], asked: int, record: Record) -> TopResult:
         # none for an empty shard
         files = [file for la in self.layers if (file := self._state(la)) is not None and file.is_file()]
-        self.on_event(Note("shard done; when all are, run the same command without --shard"))
+        self.on_event(Note("shard done; when all are, run the same without shard="))
         shard = list(self.options.shard or ())
         content = {"shard": shard, "images": len(states[0].done), "states": [str(file) for file in files]}
         return TopResult(record.to_json(content, self.failures.rows), None, files, asked)
