@@ -3,144 +3,96 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from .loading import loading_options, open_model
-from .options import (
-    AgainstOption,
-    DecoderOption,
-    JsonOption,
-    LayerOption,
-    LikeOption,
-    MaskOption,
-    ModelArgument,
-    OfOption,
-    OutputOption,
-    QuietOption,
-    RegionOption,
-    ToOption,
-    parse_box,
-)
+from ..errors import UsageError
+from .calling import Call, takes
+from .options import JSON, LAYER, QUESTION, QUIET, Group, ModelArgument, option, parse_box
 from .output import emit, emit_json, say
 
 if TYPE_CHECKING:
     from ..engine.export import Exported
     from ..engine.graph.graph import Graph
 
-FileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", metavar="FILE", help="The new file; default MODEL-METHOD.onnx or MODEL-explained.onnx."
+OPTIONS: Group = {
+    "out": option(
+        Path | None, None, "--out -o", "The new file; default MODEL-METHOD.onnx or MODEL-explained.onnx.",
+        metavar="FILE",
     ),
-]
-MethodOption = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        "-m",
-        metavar="NAME",
-        help="gradcam, gradcam++, hirescam, odam, xgradcam, layercam, cam, saliency, inputxgradient or "
-        "integratedgradients; default gradcam, of detectors odam, of text hirescam.",
-        show_default=False,
+    "method": option(
+        str | None, None, "--method -m",
+        "gradcam, gradcam++, hirescam, odam, xgradcam, layercam, cam, saliency, inputxgradient or integratedgradients; "
+        "default gradcam, of detectors odam, of text hirescam.", metavar="NAME", show_default=False,
     ),
-]
-TargetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--target",
-        "-t",
+    "layer": LAYER,
+    "target": option(
+        str | None, None, "--target -t",
+        "Always this: a class, unit:LAYER:UNIT[@ROW,COLUMN] or output:NAME:INDEX; default what it is asked for.",
         metavar="TARGET",
-        help="Always this: a class, unit:LAYER:UNIT[@ROW,COLUMN] or output:NAME:INDEX; default what it is asked for.",
     ),
-]
-ClassInputOption = Annotated[
-    bool,
-    typer.Option("--class-input", help="What asks (class, box) has to be given: for runtimes without optional inputs."),
-]
-ResizeOption = Annotated[str | None, typer.Option("--resize", metavar="input", help="The map in the picture's size.")]
-StepsOption = Annotated[
-    int | None, typer.Option("--steps", min=1, help="Of integratedgradients; default 20.", show_default=False)
-]
-WebOption = Annotated[
-    Path | None, typer.Option("--web", metavar="DIR", help="A folder with a page that runs the model in a browser.")
-]
-SingleFileOption = Annotated[
-    Path | None, typer.Option("--single-file", metavar="PAGE.html", help="The page as one file, to open from disk.")
-]
-NormalizeOption = Annotated[bool, typer.Option("--normalize", help="Divide each map by its largest value.")]
+    **QUESTION,
+    "class_input": option(
+        bool, False, "--class-input", "What asks (class, box) has to be given: for runtimes without optional inputs."
+    ),
+    "resize": option(str | None, None, "--resize", "The map in the picture's size.", metavar="input"),
+    "normalize": option(bool, False, "--normalize", "Divide each map by its largest value."),
+    "steps": option(
+        int | None, None, "--steps", "Of integratedgradients; default 20.", min=1, show_default=False
+    ),
+    "web": option(
+        Path | None, None, "--web", "A folder with a page that runs the model in a browser.", metavar="DIR"
+    ),
+    "single_file": option(
+        Path | None, None, "--single-file", "The page as one file, to open from disk.", metavar="PAGE.html"
+    ),
+}  # fmt: skip
+_ASKED = ("of", "mask", "like", "to", "against")
 
 
-@loading_options
-def command(
-    model: ModelArgument,
-    out: FileOption = None,
-    method: MethodOption = None,
-    layer: LayerOption = None,
-    target: TargetOption = None,
-    of: OfOption = "score",
-    region: RegionOption = None,
-    mask: MaskOption = None,
-    like: LikeOption = None,
-    to: ToOption = None,
-    against: AgainstOption = None,
-    decoder: DecoderOption = None,
-    output: OutputOption = None,
-    class_input: ClassInputOption = False,
-    resize: ResizeOption = None,
-    normalize: NormalizeOption = False,
-    steps: StepsOption = None,
-    web: WebOption = None,
-    single_file: SingleFileOption = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    **options: Any,
-) -> None:
+@takes(OPTIONS, ending={"as_json": JSON, "quiet": QUIET})
+def command(model: ModelArgument, **words: Any) -> None:
     """Write the model with its own explanation inside: an ONNX file that returns its heatmap.
 
     The file is compared with the twin on eight pictures and three classes each before it is written. With
     --preprocessing inside (or PRESET,inside) it takes pictures as they are, uint8 (N, height, width, 3).
     """
     from ..engine.attribution.batch import Executors
-    from ..engine.export import export, score_of
+    from ..engine.export import check_method, export, score_of
     from ..engine.runs.reading import Asked
-    from ..errors import UsageError
 
-    words = [word for word in (options.get("preprocessing") or "").split(",") if word]
-    inside = "inside" in words
-    options["preprocessing"] = ",".join(word for word in words if word != "inside") or None
+    out, web, single_file = (words.pop(name) for name in ("out", "web", "single_file"))
+    call = Call(words)
+    how = [word for word in (call.loading["preprocessing"] or "").split(",") if word]
+    inside = "inside" in how
     if inside and (web or single_file):
         raise UsageError("--preprocessing inside is not for pages; they do their own, leave it out")
-
+    target, method, layer, region = (words.pop(name) for name in ("target", "method", "layer", "region"))
+    check_method(method)
     corners = None if region is None else parse_box("--region", region)
-    asked = Asked(target, None, of, corners, mask, like, to, against)
-    graph = open_model(model, quiet=quiet, **options)
-    question = asked.question(Executors(graph, decoder=decoder, output=output))
-    named = (method or "explained").replace("+", "p")
-    asks = bool(web or single_file) and bool(score_of(graph, question, decoder, output).inputs)
+    asked = Asked(target, box=None, region=corners, **{name: words.pop(name) for name in _ASKED})
+    graph = call.open(model, preprocessing=",".join(word for word in how if word != "inside") or None)
+    read = {name: words[name] for name in ("decoder", "output")}
+    question = asked.question(Executors(graph, **read))
+    asks = bool(web or single_file) and bool(score_of(graph, question, **read).inputs)
+    words["class_input"] = words["class_input"] or asks
     done = export(
         graph,
-        out or Path(f"{graph.name}-{named}.onnx"),
+        out or Path(f"{graph.name}-{(method or 'explained').replace('+', 'p')}.onnx"),
         method,
         layer,
         target=question,
-        class_input=class_input or asks,
-        resize=resize,
-        normalize=normalize,
-        steps=steps,
         preprocessing="inside" if inside else None,
-        decoder=decoder,
-        output=output,
-        progress=lambda stage: say(stage, quiet),
+        progress=lambda stage: say(stage, call.quiet),
+        **words,
     )
-    say(_in_words(done), quiet)
+    say(_in_words(done), call.quiet)
     if done.constants:
-        say(f"inputs beside the picture are constants of the file: {', '.join(done.constants)}", quiet)
+        say(f"inputs beside the picture are constants of the file: {', '.join(done.constants)}", call.quiet)
     if done.preprocessing_difference is not None:
-        say(f"preprocessing inside: {done.preprocessing_difference:.2g} grey levels from Python's at most", quiet)
-    pages = _pages(graph, done, web, single_file, quiet)
-    if as_json:
+        far = f"{done.preprocessing_difference:.2g} grey levels from Python's at most"
+        say(f"preprocessing inside: {far}", call.quiet)
+    pages = _pages(graph, done, web, single_file, call.quiet)
+    if call.as_json:
         emit_json({**done.to_json(), "pages": [str(page) for page in pages]})
     else:
         for path in (done.path, *pages):

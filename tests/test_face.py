@@ -37,9 +37,9 @@ VERBS = [name for name in main._COMMANDS if name not in SET_UP]
 
 def _command(name: str) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(importlib.import_module(f"convscope.cli.{name}").command).parameters
-    from convscope.cli.loading import _LOADING
+    from convscope.cli.loading import LOADING
 
-    left = {SAME.get(n, n): p for n, p in parameters.items() if n not in _LOADING}
+    left = {SAME.get(n, n): p for n, p in parameters.items() if n not in LOADING}
     return {n: p for n, p in left.items() if n not in TERMINAL and n not in OTHERWISE.get(name, ())}
 
 

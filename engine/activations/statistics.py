@@ -237,7 +237,7 @@ def restore_states(path: Path, identity: str, layers: Sequence[Layer]) -> tuple[
         raise DamagedState(f"'{path}' holds no state of convscope stats; remove it") from None
     if found != identity:
         raise UsageError(
-            f"'{path}' was made with another model, preprocessing, size or layers; choose another -o, or --force"
+            f"'{path}' was made with another model, preprocessing, size or layers; choose another folder, or force=True"
         )
     states = []
     for i, layer in enumerate(layers):

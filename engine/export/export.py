@@ -84,6 +84,12 @@ class Exported:
         }
 
 
+def check_method(method: str | None) -> None:
+    """Raises UsageError for a method whose map cannot be written into a file."""
+    if method is not None and method not in METHODS:
+        raise UsageError(f"method '{method}' cannot be exported; choose one of {', '.join(METHODS)}")
+
+
 def export(
     graph: Graph,
     path: str | os.PathLike[str],
@@ -137,8 +143,7 @@ def export(
         name. RefusedInput: the model has those names already, or is too large for one file. ConvscopeError: the file's
         map is not the twin's; nothing is written.
     """
-    if method is not None and method not in METHODS:
-        raise UsageError(f"method '{method}' cannot be exported; choose one of {', '.join(METHODS)}")
+    check_method(method)
     if resize not in (None, "input"):
         raise UsageError(f"resize '{resize}' is unknown; use input, or leave it out for the layer's own size")
     if preprocessing not in (None, "inside"):
@@ -148,7 +153,7 @@ def export(
     check_folder(Path(path).absolute().parent)
     score = score_of(graph, target, decoder, output)
     if class_input and not score.inputs:
-        raise UsageError("the target is always the same here, so the file takes no class; leave --class-input out")
+        raise UsageError("the target is always the same here, so the file takes no class; leave class_input= out")
     method = method or _default_method(score)
     layers = layers_for(graph, method, layer, score)
     count = (steps or DEFAULT_STEPS) if method == INTEGRATED else None

@@ -13,7 +13,6 @@ import onnx
 
 from ..attribution.batch import Batch, Executors
 from ..attribution.maps import heatmaps, resized
-from ..attribution.places import cut_together
 from ..attribution.registry import METHODS
 from ..executors.session import Session
 from ..graph.graph import Graph
@@ -102,7 +101,7 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
     near, jumping = [0.0], list[float]()
     worst_output, most = 0.0, 1
     for start in range(0, len(images), 4):
-        batch = Batch(executors, images[start : start + 4], cut_together(graph, question.layers))
+        batch = Batch(executors, images[start : start + 4], executors.cut_together(question.layers))
         own = plain.run(batch.x)
         samples = score.samples(batch, seed=start)
         most = max(most, len(samples))
@@ -148,7 +147,7 @@ def _rounding(executors: Executors, image: np.ndarray, target: Target, question:
     rng = np.random.default_rng(0)
     noise = 1 + _LAST_BIT * rng.normal(size=(PICTURES, *image.shape))
     noisy = np.concatenate([image[None], (image * noise).astype(np.float32)])
-    batch = Batch(executors, noisy, cut_together(executors.graph, question.layers))
+    batch = Batch(executors, noisy, executors.cut_together(question.layers))
     maps = expected(batch, [target] * len(noisy), question)
     moved = _map_differences(
         np.maximum(maps[1:], 0), np.repeat(maps[:1], PICTURES, axis=0), replace(question, resize=False)

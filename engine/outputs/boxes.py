@@ -195,7 +195,7 @@ class DetectionReading(Reading):
     def targets(self, rows: Rows, question: Question) -> list[Target]:
         self.check(question)
         if question.of not in OF:
-            raise UsageError(f"--of {question.of} is unknown; choose one of {', '.join(OF)}")
+            raise UsageError(f"of={question.of} is unknown; choose one of {', '.join(OF)}")
         chosen = self._chosen(rows, question)
         if isinstance(chosen, Target):
             return [chosen]
@@ -208,7 +208,7 @@ class DetectionReading(Reading):
         if question.box is not None:
             if not 1 <= question.box <= len(found):
                 raise UsageError(
-                    f"--box {question.box} is not there: {len(found)} "
+                    f"box={question.box} is not there: {len(found)} "
                     f"box{'es' if len(found) > 1 else ''} found (convscope predict lists them)"
                 )
             return [found[question.box - 1]]
@@ -239,7 +239,7 @@ class DetectionReading(Reading):
             )  # fmt: skip
         if self.table is None:
             raise UsageError(
-                f"--of {question.of}: the coordinates of {self.graph.name} pass no gradient on; use --of score"
+                f"of={question.of}: the coordinates of {self.graph.name} pass no gradient on; use of=score"
             )
         read = Box(
             self.table.tensor,
@@ -268,7 +268,7 @@ class DetectionReading(Reading):
         if question.against is None:
             return ()
         if self.score is None or self.classes is None or self.classes < 2:
-            raise UsageError(f"--against: {self.graph.name} gives one score a box, so there is no class to contrast")
+            raise UsageError(f"against=: {self.graph.name} gives one score a box, so there is no class to contrast")
         top = top_count(question.against)
         if top is None:
             others = [class_index(self.graph, question.against, self.classes)]

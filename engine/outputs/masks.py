@@ -62,7 +62,8 @@ class Regions(Answer):
         if not self.regions:
             return "no text found" if self.key == "regions" else "an empty mask"
         if self.key == "regions":
-            return f"{len(self.regions)} regions of text: " + "; ".join(
+            count = len(self.regions)
+            return f"{count} region{'s' * (count != 1)} of text: " + "; ".join(
                 ",".join(f"{s:.0f}" for s in r.box or ()) for r in self.regions[:8]
             )
         return ", ".join(f"{r.name} {r.share:.1%}" for r in self.regions)
@@ -119,7 +120,7 @@ class MapReading(Reading):
         top, least = top_count(question.target), least_probability(question.target)
         if question.box is not None:
             if not 1 <= question.box <= len(regions):
-                raise UsageError(f"--box {question.box} is not there: {len(regions)} masks found")
+                raise UsageError(f"box={question.box} is not there: {len(regions)} masks found")
             chosen = [regions[question.box - 1].index]
         elif question.target is None or top is not None or least is not None:
             many = 1 if given is not None and top is None else top or (len(regions) if least else question.count)
@@ -200,7 +201,7 @@ class TextMapReading(MapReading):
             return [self._one_map(_planes(rows[self.tensor])[0], None, None)]
         if question.box is not None:
             if not 1 <= question.box <= len(regions):
-                raise UsageError(f"--box {question.box} is not there: {len(regions)} regions of text found")
+                raise UsageError(f"box={question.box} is not there: {len(regions)} regions of text found")
             regions = [regions[question.box - 1]]
         top = top_count(question.target) or question.count
         return [

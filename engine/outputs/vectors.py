@@ -91,7 +91,7 @@ class EmbeddingReading(Reading):
             like = np.asarray(question.like, np.float32).reshape(-1)
             if like.size != vector.size:
                 raise UsageError(
-                    f"--like has {like.size} numbers, but the embedding of {self.graph.name} has {vector.size}"
+                    f"like= has {like.size} numbers, but the embedding of {self.graph.name} has {vector.size}"
                 )
             return [Target(Cosine(self.tensor, like), "similarity")]
         if question.target is not None:
@@ -138,7 +138,7 @@ class ValueReading(Reading):
         self.check(question)
         row = rows[self.tensor]
         if question.box is not None and self.kind != "point":
-            raise UsageError(f"--box is a point's number; {self.graph.name} gives values, name one with --class")
+            raise UsageError(f"box= is a point's number; {self.graph.name} gives values, name one with target=")
         chosen = self._points(row, question) if self.kind == "point" else _chosen(self, row, question.target)
         names = [self._name(i, np.size(row)) for i in chosen]
         if question.to is None:
@@ -246,7 +246,7 @@ def numbers(facts: Facts, _forced: bool = False) -> ValueReading | None:
     name, count = found
     reason = (
         f"{count} numbers: no softmax, no class names, no telling name; shown as they are "
-        "(--decoder softmax if they are class logits)"
+        "(decoder=softmax if they are class logits)"
     )
     return ValueReading(facts.graph, "unknown", "values", reason, (name,), (name,), tensor=name)
 

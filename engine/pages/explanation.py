@@ -25,6 +25,12 @@ from .template import data_uri, render_page
 
 PAGE_IMAGES = 100  # a page holds its pictures inside; more would be slow to open
 _PAGE_PIXELS = 360
+_SCORES = {
+    "masked": "its output, summed over the region",
+    "step": "its lead over the best other symbol",
+    "cosine": "the cosine to the other picture's vector",
+    "logsumexp": "the largest of its outputs, smoothed",
+}
 
 
 @dataclass(frozen=True)
@@ -170,10 +176,15 @@ def _frame(graph: Graph, size: tuple[int, int]) -> str:
 
 
 def _meaning(graph: Graph, entry: Mapping[str, Any]) -> str:
-    """What the number of a target is, where it is a class's."""
-    if "target" in entry or entry.get("tensor") != graph.logits:
-        return ""
-    return "the class's output before softmax" if graph.logits != graph.outputs[0].name else "the class's output"
+    """What the number of a target is, in a few words; "" where the target's name says it."""
+    stored = entry.get("target")
+    if stored is None:
+        return "the class's logit, before softmax" if entry.get("tensor") == graph.logits else ""
+    if stored.get("against"):
+        return "its lead over the other"
+    if stored.get("read") == "entry" and stored.get("box"):
+        return "the class's output for this box"
+    return _SCORES.get(str(stored.get("read")), "")
 
 
 def _word(graph: Graph, target: Target) -> str:

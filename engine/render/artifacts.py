@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ConvscopeError, PartlyDone
+from ...errors import ConvscopeError, PartlyDone, UsageError
 
 _PLAIN = {str, int, bool}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -114,14 +114,15 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     Permissions alone do not tell: root has them all, also where a file system takes no files.
 
     Raises:
-        PartlyDone, ConvscopeError: as `atomic`.
+        UsageError: it is a file, or inside one. PartlyDone, ConvscopeError: as `atomic`.
     """
     folder = Path(folder)
     missing = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+    there = next((one for one in (folder, *folder.parents) if one not in missing), folder)
+    if there.is_file():
+        raise UsageError(f"cannot write {folder}: {there} is a file; choose another folder")
     probe = folder / f".{secrets.token_hex(6)}.part"
     try:
-        if missing[:1] != [folder] and not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch(exist_ok=False)
     except OSError as exc:
@@ -338,12 +339,12 @@ def _translated(exc: OSError, path: Path, temporary: Path) -> Exception:
     if exc.errno in _FULL:
         return PartlyDone(
             f"cannot write {path}: the disk is full; files finished before are kept: free some space or "
-            "choose another folder with -o"
+            "choose another folder"
         )
     ours = (str(temporary), str(path), str(path.parent))
     if exc.filename is not None and str(exc.filename) not in ours and not _is_above(exc.filename, path):
         return exc
-    return ConvscopeError(f"cannot write {path}: {exc.strerror or exc}; choose another folder with -o")
+    return ConvscopeError(f"cannot write {path}: {exc.strerror or exc}; choose another folder")
 
 
 def _is_above(name: Any, path: Path) -> bool:

@@ -148,10 +148,10 @@ def chosen_layers(graph: Graph, patterns: str | Sequence[str] | None, on_event: 
         return with_units(graph, patterns)
     maps = _finished_maps(graph)
     if not maps:
-        raise UsageError(f"{graph.name} has no feature maps; name layers with --layer")
+        raise UsageError(f"{graph.name} has no feature maps; name layers with layer=")
     if len(maps) > DEFAULT_LAYERS:
         count = sum(la.has_maps for la in graph.layers)
-        on_event(Note(f"{DEFAULT_LAYERS} of {count} feature maps, evenly spaced; --layer '*' takes all"))
+        on_event(Note(f"{DEFAULT_LAYERS} of {count} feature maps, evenly spaced; layer='*' takes all"))
         maps = [maps[round(i * (len(maps) - 1) / (DEFAULT_LAYERS - 1))] for i in range(DEFAULT_LAYERS)]
     return maps
 

@@ -102,14 +102,9 @@ def _one(
     record: Record,
     on_event: OnEvent,
 ) -> AscentResult:
-    more = {
-        "top": units.top,
-        "start": options.start,
-        "noise": options.noise,
-        "neuron": options.neuron,
-    }
+    keywords = options.of_ascent(graph, "start", "noise", "neuron")
     wall = Wall(layer.name, units.indices, options, folder, record, "units", on_event)
-    return wall.make(partial(filters, graph, layer, units.indices, **{**options.of_ascent(graph), **more}))
+    return wall.make(partial(filters, graph, layer, units.indices, top=units.top, **keywords))
 
 
 def _layers(graph: Graph, layer: Any) -> list[Layer]:
@@ -139,7 +134,7 @@ def _units(layer: Layer, units: str | Sequence[int]) -> Units:
 def _folders(folder: Path, layers: Sequence[Layer]) -> list[Path | None]:
     """A folder of its own for each layer."""
     if (folder / "units.jsonl").exists():
-        raise UsageError(f"{folder} holds the pictures of one layer; choose another folder with -o")
+        raise UsageError(f"{folder} holds the pictures of one layer; choose another folder")
     return [folder / f"{la.index:03d}-{unique(la.name, set())}" for la in layers]
 
 

@@ -170,7 +170,7 @@ def _layers(graph: Graph, patterns: str | None) -> list[Layer]:
     if patterns is None:
         found = [la for la in graph.layers if la.is_spatial]
         if not found:
-            raise UsageError(f"{graph.name} has no feature maps; name layers with --layer")
+            raise UsageError(f"{graph.name} has no feature maps; name layers with layer=")
         return found
     found = [la for la in graph.match(patterns) if la.channels]
     if not found:

@@ -57,7 +57,7 @@ def score_of(graph: Graph, target: Any = None, decoder: str | None = None, outpu
     for name, spec in (("target", question.target), *((("box", question.box),) if question.box is not None else ())):
         several = name == "target" and (top_count(spec) is not None or least_probability(spec) is not None)
         if several or name == "box":
-            said = f"--box {spec} is a box of one picture" if name == "box" else f"target '{spec}' is not one number"
+            said = f"box={spec} is a box of one picture" if name == "box" else f"target '{spec}' is not one number"
             raise UsageError(f"{said}; the exported file is told which one when it runs")
     reading = read_outputs(graph, decoder, output)
     reading.check(question)
@@ -90,7 +90,7 @@ def _class(reading: ClassReading, question: Question) -> Score:
     tensor = reading.tensor
     if reading.kind == "sigmoid":
         if question.against is not None:
-            raise UsageError(f"--against: {reading.graph.name} has one class, there is none to contrast with")
+            raise UsageError(f"against=: {reading.graph.name} has one class, there is none to contrast with")
         named = _stored(reading, question).target if question.target is not None else None
         return SideScore(
             tensors=(tensor,), head=reading.head, reading=reading, asks="sides",
@@ -107,7 +107,7 @@ def _classes(
     index = None if question.target is None else class_index(graph, question.target, count)
     others = _others(graph, question, count)
     if index is not None and not isinstance(others, int) and index in others:
-        raise UsageError(f"--against names class {index} itself; name another, or top:3")
+        raise UsageError(f"against= names class {index} itself; name another, or top:3")
     return ClassScore(
         tensors=(tensor,), head=reading.head, reading=reading, asks="classes",
         inputs=(CLASS_INPUT,) if index is None else (), question=replace(question, target=None), count=count,
@@ -121,7 +121,7 @@ def _others(graph: Graph, question: Question, count: int) -> tuple[int, ...] | i
         return ()
     top = top_count(question.against)
     if count < 2:
-        raise UsageError(f"--against: {graph.name} has one class, there is none to contrast with")
+        raise UsageError(f"against=: {graph.name} has one class, there is none to contrast with")
     return top if top is not None else (class_index(graph, question.against, count),)
 
 
@@ -158,14 +158,14 @@ def _values(reading: ValueReading, question: Question) -> Score:
     if count > 1 and question.to is None:
         return _classes(reading, question, reading.tensor, count)
     if count > 1 and question.target is None:
-        raise UsageError(f"--to: {reading.graph.name} gives {count} values; name one with --target")
+        raise UsageError(f"to=: {reading.graph.name} gives {count} values; name one with target=")
     return _stored(reading, question)
 
 
 def _boxes(reading: DetectionReading, question: Question) -> Score:
     table = reading.scores
     if question.region is not None or question.mask is not None:
-        raise UsageError("--region and --mask mean nothing for the boxes of an exported file")
+        raise UsageError("region= and mask= mean nothing for the boxes of an exported file")
     if table is None or reading.score is None:
         raise UsageError(
             f"{reading.graph.name} is read as {reading.reason}: its scores are no one table that passes a gradient on, "
@@ -173,7 +173,7 @@ def _boxes(reading: DetectionReading, question: Question) -> Score:
         )
     of = "score" if question.of == "class" else question.of
     if of != "score" and (of not in SIDES or reading.table is None):
-        raise UsageError(f"--of {question.of} cannot be written into a file; it takes score, {', '.join(SIDES)}")
+        raise UsageError(f"of={question.of} cannot be written into a file; it takes score, {', '.join(SIDES)}")
     sides = reading.table if of != "score" else None
     index = None if question.target is None else class_index(reading.graph, question.target, table.classes)
     several = table.classes > 1 and index is None

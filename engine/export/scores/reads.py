@@ -142,7 +142,7 @@ def side_weights(form: str, of: str, scale: tuple[float, float]) -> list[float]:
 
 def _box(read: Box, t: Mapping[str, Tensor]) -> dict[str, Value]:
     if read.of not in SIDES:
-        raise UsageError(f"--of {read.of} compares with a box of one picture; a file takes score, {', '.join(SIDES)}")
+        raise UsageError(f"of={read.of} compares with a box of one picture; a file takes score, {', '.join(SIDES)}")
     tensor = t[read.tensor]
     weights = side_weights(read.form, read.of, read.scale)
     marks = [tensor.entry(p) * weight for p, weight in zip(read.places, weights, strict=True) if weight]

@@ -103,7 +103,7 @@ def test_a_read_that_is_a_python_function_or_compares_with_one_box_is_refused() 
     with pytest.raises(convscope.UsageError, match="a function cannot be written into a file"):
         written(Target(Function(("y",), lambda rows: rows["y"].sum()), ""), value)
     iou = Box("y", ((0, 4), (1, 4), (2, 4), (3, 4)), "cxcywh", "iou", reference=(0, 0, 1, 1))
-    with pytest.raises(convscope.UsageError, match="--of iou compares with a box of one picture"):
+    with pytest.raises(convscope.UsageError, match="of=iou compares with a box of one picture"):
         written(Target(iou, ""), value)
 
 

@@ -289,7 +289,7 @@ def test_what_nobody_knows_is_said_and_never_softmaxed() -> None:
 def test_a_decoder_is_overruled_by_name_and_refused_where_it_cannot_read() -> None:
     graph = planted({"y": np.asarray([[1.0, 3.0, 2.0]])})
     assert read_outputs(graph, "softmax").form == "classification"
-    with pytest.raises(UsageError, match=r"--decoder yolov8 reads .*'y' \(1, 3\)"):
+    with pytest.raises(UsageError, match=r"decoder=yolov8 reads .*'y' \(1, 3\)"):
         read_outputs(graph, "yolov8")
     with pytest.raises(UsageError, match="closest: yolov8"):
         read_outputs(graph, "yolo8")
