@@ -167,7 +167,7 @@ class _Crew:
         path = os.pathsep.join(entry for entry in sys.path if entry)
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()", device],
+            _command(device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -196,6 +196,10 @@ class _Crew:
             process.kill()
             process.wait()
         self._processes.discard(process)
+
+
+def _command(device: str) -> list[str]:
+    return [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()", device]
 
 
 def _asked(process: subprocess.Popen[bytes], block: Block) -> dict[str, Any] | None:
