@@ -20,8 +20,7 @@ def suited(graph: Graph, layer: Layer, size: tuple[int, int] | None = None) -> P
     """The recipe for the layer's units.
 
     * ``objects`` for classes and whatever else has no map;
-    * ``parts`` where a position sees at least twice the picture's side, and that is not small: half of 64 pixels shows a
-      VGG16 too little to begin with;
+    * ``parts`` where a position sees at least twice the picture's side, and half of it is not too small to begin with;
     * ``tile`` where the user names no size and ``FIELDS`` receptive fields are at most half the side;
     * ``strongest`` in between.
 
