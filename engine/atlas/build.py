@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
+from ..activations.fields import FIELDS
 from ..ascent.recipe.presets import AUTO, Preset
 from ..ascent.recipe.presets import preset as find_preset
 from ..graph.graph import Graph
@@ -23,7 +24,7 @@ from .leases import Leases, rest, together
 from .plan import COARSE, FILE, FINE, Plan, Variant, Wishes, make_plan, photograph_files, unit_id
 from .progress import Pulse, tidy
 from .rendering import BLOCK, Block, Renderer, blocks, failures, run_here
-from .workers import run_in_processes
+from .workers import Work, run_in_processes
 
 VARIANTS = "variants"
 STAGES = ("numbers", COARSE, "relations", FINE, VARIANTS)
@@ -98,6 +99,7 @@ def atlas(
     steps: int | None = None,
     seed: int = 0,
     k: int = 9,
+    field: str = "map",
     stages: Sequence[str] = STAGES,
     albums: Sequence[Path] = (),
     manner: Manner | None = None,
@@ -123,6 +125,7 @@ def atlas(
         steps: of the fine pictures; default the preset's.
         seed: the same seed gives the same pictures.
         k: best photographs per unit.
+        field: where a crop shows the reason: "map" or "gradient", see `activations.fields`.
         stages: of `STAGES`, those to do; what others need must have been done before.
         albums: folders of ``convscope filters`` whose pictures are taken over.
         manner: how; default one process without an end of time.
@@ -140,12 +143,14 @@ def atlas(
     """
     manner = manner or Manner()
     _check(stages, manner)
+    if field not in FIELDS:
+        raise UsageError(f"field '{field}' is unknown; choose {' or '.join(FIELDS)}")
     files = opened(folder)
     wishes = wished(preset, negative, size, steps, seed)
     pictures, shipped = photograph_files(photos)
     earlier = _earlier(files, graph)
     plan = make_plan(
-        graph, pictures, shipped=shipped, layers=layers, wishes=wishes, k=k,
+        graph, pictures, shipped=shipped, layers=layers, wishes=wishes, k=k, field=field,
         device=manner.device, command=command, earlier=earlier,
     )  # fmt: skip
     text = (to_json(plan.to_json(), indent=None) + "\n").encode()
@@ -292,35 +297,16 @@ class _Run:
 
     def _done(self, work: list[Block], count: Callable[[int], None]) -> dict[str, str]:
         m = self.manner
+        others = Work(
+            self.files, self.graph, self.plan, self.wishes, m.device, m.workers, work, self._is_late, count,
+            self.leases.owner,
+        )  # fmt: skip
         if m.executor == "ray":
             from .on_ray import run_on_ray
 
-            return run_on_ray(
-                self.files,
-                self.graph,
-                self.plan,
-                self.wishes,
-                m.device,
-                m.workers,
-                work,
-                self._is_late,
-                count,
-                self.leases.owner,
-                address=m.address,
-            )
+            return run_on_ray(others, address=m.address)
         if m.workers > 1 and len(work) > 1:
-            return run_in_processes(
-                self.files,
-                self.graph,
-                self.plan,
-                self.wishes,
-                m.device,
-                m.workers,
-                work,
-                self._is_late,
-                count,
-                self.leases.owner,
-            )
+            return run_in_processes(others)
         renderer = Renderer(self.files, self.graph, self.plan, self.wishes, m.device, self.leases)
         return run_here(renderer, work, self._is_late, count)
 
@@ -418,7 +404,7 @@ def _earlier(files: Files, graph: Graph) -> Plan | None:
     if found.model["sha256"] != graph.sha256:
         raise UsageError(
             f"{files.place} holds the atlas of another model ({found.model['name']}, {found.model['sha256'][:12]}); "
-            "choose another folder with -o"
+            "choose another folder"
         )
     return found
 

@@ -14,8 +14,10 @@ SECONDS_BETWEEN_SAVES = 20.0
 
 
 @contextmanager
-def locked(folder: Path | None) -> Iterator[None]:
-    """Holds a folder for one run, see `locks.locked`, without what a killed one left; without a folder it is nothing.
+def locked(folder: Path | None, shared: bool = False) -> Iterator[None]:
+    """Holds a folder for one run, or a ``shared`` one with others, see `locks.locked`; without a folder it is nothing.
+
+    What a killed run left in it half written is removed.
 
     Raises:
         UsageError: another process is writing there. ConvscopeError: the folder cannot be written.
@@ -24,8 +26,8 @@ def locked(folder: Path | None) -> Iterator[None]:
         yield
         return
     check_folder(folder)
-    with locks.locked(folder):
-        sweep(folder, everywhere=False)  # of a run that was killed here
+    with locks.locked(folder, shared):
+        sweep(folder, everywhere=False)
         yield
 
 
