@@ -97,7 +97,7 @@ def find_size(build: Callable[[Size | None], Graph], reads_text: bool, tries: in
     listed = ", ".join(f"{h}x{w}" for h, w in tried[:6])
     raise RefusedInput(
         f"the file leaves the picture's size open, and the network runs at none of those tried ({listed}): {first}; "
-        "give --image-size HEIGHTxWIDTH"
+        "give load(size=(HEIGHT, WIDTH))"
     ) from first
 
 
@@ -131,6 +131,6 @@ def _said(graph: Graph, size: Size, tried: list[Size]) -> Graph:
     failed = ", ".join(f"{h}x{w}" for h, w in tried[:-1][:6])
     why = f"the first usual size that it runs at, after {failed}" if failed else "it runs there"
     taken = f"the file leaves the picture's size open; {size[0]}x{size[1]} is taken: {why}"
-    note = f"{taken}. Another: --image-size HEIGHTxWIDTH"
+    note = f"{taken}. Another: load(size=(HEIGHT, WIDTH))"
     source = replace(graph.source, notes=(*graph.source.notes, note))
     return replace(graph, preprocessing=replace(graph.preprocessing, size=size), source=source)

@@ -35,7 +35,7 @@ class Album:
 
     Args:
         folder: made on the first write.
-        identity: as from `identity`.
+        identity: as from `picture_identity`.
         labels: text kept in every PNG, keyword -> text.
         force: begin anew: with the first unit that is finished, what an album wrote there before is removed.
 
@@ -114,8 +114,8 @@ class Album:
         head = _parsed(lines[0])
         if head is None or head.get("identity") != self.identity:
             raise UsageError(
-                f"{self.folder} holds pictures made with other settings; choose another folder with -o, "
-                "or --force to replace them"
+                f"{self.folder} holds pictures made with other settings; choose another folder, "
+                "or force=True to replace them"
             )
         for record in map(_parsed, lines[1:]):
             if record is not None and self._is_whole(record):
@@ -174,7 +174,7 @@ class Album:
         _remove(folder / "strips", lambda name: _of_strip(name) in names)
 
 
-def identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping[str, Any] | None = None) -> str:
+def picture_identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping[str, Any] | None = None) -> str:
     """What a unit's picture is a function of, as a hash."""
     start = None if chosen.start is None else hashlib.sha256(chosen.start.tobytes()).hexdigest()
     parts = {

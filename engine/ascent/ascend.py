@@ -14,13 +14,13 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .filters import gathered
 from .fitting import adapted, reduced_precision
-from .loop import Batch, Goal, Job, Outcome
-from .many import OnProgress, Progress
+from .loop import Ascent, AscentBatch, Goal, Outcome
+from .many import AscentProgress, OnProgress
 from .network import Network, check_finite
 from .recipe.objectives import Objective, Taps
 from .recipe.objectives import objective as as_objective
 from .recipe.presets import AUTO, Preset
-from .recipe.show import shown
+from .recipe.show import Clip, shown
 from .results import DEAD, OK, WEAK, AscentResult, UnitResult
 from .settings import Settings, settings
 from .verdicts import activations
@@ -43,6 +43,20 @@ def ascend(
     For objectives of the algebra (joint units, interpolations, directions, diversity), and for a Python callable that
     takes the tapped tensors by layer, (N, C, ...), and gives a number for each picture. All pictures run to the end
     together, since an objective may compare them.
+
+    Args:
+        graph: from `convscope.load`.
+        objective: what the pictures maximize.
+        count: how many pictures.
+        preset: a name, or a `Preset`.
+        size: side in pixels, or (height, width); default what suits the deepest tapped layer.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same pictures.
+        device: "auto", "cpu" or "cuda[:n]".
+        progress: called after every step.
+
+    Returns:
+        The pictures.
 
     Raises:
         UsageError: no objective, an unknown layer or unit, a bad size, or an objective that fails.
@@ -116,7 +130,7 @@ def single(
     unit = UnitResult(
         unit=0,
         image=shown(outcome.pixels, chosen.preset.show, origin),
-        start=shown(outcome.start, "clip", origin),
+        start=shown(outcome.start, Clip(), origin),
         history=tuple(outcome.history),
         activation_start=start,
         activation_end=end,
@@ -129,11 +143,13 @@ def single(
 
 
 def _run(network: Network, goal: Goal, chosen: Settings, count: int, progress: OnProgress | None) -> list[Outcome]:
-    jobs = [Job((chosen.preset.name, chosen.size, chosen.seed, i), i, chosen.start) for i in range(count)]
-    batch = Batch(network, goal, chosen.preset, jobs, chosen.size, chosen.steps, strip=chosen.strip, companion=False)
+    ascents = [Ascent((chosen.preset.name, chosen.size, chosen.seed, i), i, chosen.start) for i in range(count)]
+    batch = AscentBatch(
+        network, goal, chosen.preset, ascents, chosen.size, chosen.steps, strip=chosen.strip, companion=False
+    )
 
     def on_step(step: int, steps: int) -> None:
         if progress is not None:
-            progress(Progress(0, count, step, steps, count))
+            progress(AscentProgress(0, count, step, steps, count))
 
     return batch.run(on_step)

@@ -17,8 +17,9 @@ from .making import made, open_album
 from .many import OnProgress, Studio
 from .network import unit_layer
 from .recipe.algebra import is_objective
+from .recipe.canvases import Noise
 from .recipe.objectives import Objective, Place, Taps
-from .recipe.presets import AUTO, Noise, Preset
+from .recipe.presets import AUTO, Preset
 from .results import AscentResult, UnitResult
 from .settings import Settings, checked_units, provenance, settings
 
@@ -77,7 +78,8 @@ def filters(
         alpha: keep also how much each place mattered to the ascent, as the picture's opacity (`UnitResult.alpha`).
         position: maximize the unit at this (row, column) of its map only, as for `Studio`.
         neuron: maximize one position (True) or the mean (False); default as the preset says.
-        photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
+        photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones, and for the preset `vital`
+            to draw after.
         precision: "auto", "bfloat16" or "float32", as for `Studio`.
         tuning: changes to the preset by name, for instance ``{"decay": 0.1}``; see `recipe.tuning.SETTINGS`.
         folder: keeps each unit there as soon as it is finished; those that it holds are not made again.

@@ -12,11 +12,13 @@ from ..executors.memory import out_of_memory
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .fitting import adapted, batch_size, reduced_precision
-from .loop import Batch, Job, OnStep, Outcome
+from .loop import Ascent, AscentBatch, OnStep, Outcome
+from .matched import Matching, matched_layers
 from .network import Network, before_activation, check_finite, feeds_gate, is_signed
 from .recipe import objectives
-from .recipe.presets import PIXELS, PRESETS, Noise, Preset, in_place
-from .recipe.show import shown
+from .recipe.canvases import Noise, PixelCanvas
+from .recipe.presets import PRESETS, Preset, in_place
+from .recipe.show import Clip, shown
 from .recipe.spectrum import reference_pictures
 from .results import DEAD, UnitResult
 from .settings import Settings, checked_photographs
@@ -26,7 +28,7 @@ from .verdicts import activations, is_silent, photographs, verdict
 
 
 @dataclass(frozen=True)
-class Progress:
+class AscentProgress:
     """How far the work is: units finished of ``total``, and steps done of the ``batch`` units in hand."""
 
     done: int
@@ -36,7 +38,7 @@ class Progress:
     batch: int
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[AscentProgress], None]
 Units = Sequence[int]
 
 
@@ -98,7 +100,7 @@ class Studio:
         beside: Sequence[str] = (),
     ) -> None:
         self.graph, self.layer = graph, layer
-        wants_neuron = chosen.preset.objective == "neuron" if neuron is None else neuron
+        wants_neuron = chosen.preset.objective.neuron if neuron is None else neuron
         self._neuron = (wants_neuron or position is not None) and layer.is_spatial
         self._position, self._device = position, device
         self.gate = before_activation(graph, layer)
@@ -110,6 +112,9 @@ class Studio:
         elif self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
         self._reduced = reduced_precision(graph, [self._tap], chosen.preset, device, precision)
+        matching = chosen.preset.objective.matching
+        if matching:
+            beside = [*beside, *(la.tensor for la in matched_layers(graph, layer))]
         self.network = Network(graph, [*beside, self._tap], device, self._reduced)
         if position is not None:
             chosen = replace(chosen, preset=in_place(chosen.preset))
@@ -121,6 +126,7 @@ class Studio:
             else checked_photographs(photos, graph.channels, chosen.size)
         )
         self._references: dict[int, tuple[float, int, float]] = {}  # unit -> see `verdicts.photographs`
+        self._matching = Matching(graph, layer, self.measure, self._tap, self._photos, device) if matching else None
         self.batch = batch_size(batch, graph, layer, chosen, self.network)
 
     def make(self, units: Units, progress: OnProgress | None = None) -> Iterator[UnitResult]:
@@ -132,7 +138,7 @@ class Studio:
 
             def on_step(step: int, steps: int, done: int = done, count: int = len(part)) -> None:
                 if progress is not None:
-                    progress(Progress(done, total, step, steps, count))
+                    progress(AscentProgress(done, total, step, steps, count))
 
             try:
                 results = self._finished(part, on_step)
@@ -154,6 +160,8 @@ class Studio:
 
     def goal(self, units: Units) -> objectives.Objective:
         """The objective for the units of a batch."""
+        if self._matching is not None:
+            return self._matching.goal(units, [self.refer([u])[u] for u in units])
         return self.measure(units) if self.chosen.preset.rectify else self._goal(units, None)
 
     def measure(self, units: Units) -> objectives.Objective:
@@ -226,9 +234,11 @@ class Studio:
         if how.centre:
             goal = self._goal_centre
         key = (recipe.name, c.size, c.seed, how.number)
-        jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
+        ascents = [Ascent((*key, unit), unit, self._start(unit, how)) for unit in units]
         steps = self._steps(how) if limit is None else min(self._steps(how), limit)
-        batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0, alpha=c.alpha)
+        batch = AscentBatch(
+            network, goal, recipe, ascents, c.size, steps, strip=c.strip, redirect=how.number > 0, alpha=c.alpha
+        )
         outcomes = batch.run(on_step)
         heights = activations(network, goal, units, np.stack([o.pixels for o in outcomes])) if how.before else None
         return {
@@ -261,7 +271,7 @@ class Studio:
     def _noise_picture(self, unit: int, noise: Noise) -> np.ndarray:
         """(C, H, W) in [0, 1], of the unit's own stream."""
         c = self.chosen
-        recipe = replace(c.preset, picture=PIXELS[0], noise=noise)
+        recipe = replace(c.preset, picture=PixelCanvas(), noise=noise)
         pixels = recipe.parameterization(self.network.channels, c.size, self.network.origin())
         drawn = pixels.noise(stream(c.preset.name, c.size, c.seed, "noise", unit))
         return pixels.image(drawn[None])[0].clamp(0, 1).numpy()
@@ -278,7 +288,7 @@ class Studio:
         return UnitResult(
             unit=made.unit,
             image=shown(made.outcome.pixels, style, origin),
-            start=shown(made.outcome.start, "clip", origin),
+            start=shown(made.outcome.start, Clip(), origin),
             history=tuple(made.outcome.history),
             activation_start=made.start,
             activation_end=made.end,

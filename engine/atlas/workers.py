@@ -14,37 +14,77 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ...errors import ConvscopeError, PartlyDone
 from ..graph.graph import Graph
 from .files import Files
+from .leases import Leases
 from .plan import Plan, Wishes
 from .rendering import Block, Renderer, forget_failure, note_failure
 
 _DEATHS = 3  # of processes over one block, before it is left out
 
 
-def run_in_processes(
-    files: Files,
-    graph: Graph,
-    plan: Plan,
-    wishes: Wishes,
-    device: str,
-    count: int,
-    work: Sequence[Block],
-    is_late: Callable[[], bool],
-    advance: Callable[[int], None],
-) -> dict[str, str]:
-    """Makes blocks in ``count`` processes, one thread each; arguments and result as for `rendering.run_here`."""
-    waiting: queue.SimpleQueue[tuple[Block, int]] = queue.SimpleQueue()
-    for block in work:
-        waiting.put((block, 0))
-    payload = pickle.dumps((files.place, graph, plan, wishes), protocol=pickle.HIGHEST_PROTOCOL)
-    crew = _Crew(files, plan, payload, waiting, is_late, advance)
-    devices = _devices(device, count)
-    threads = [threading.Thread(target=crew.lead, args=(d,), daemon=True) for d in devices[: max(len(work), 1)]]
+@dataclass(eq=False)
+class Work:
+    """Blocks that others make, processes or actors, and what is heard of them.
+
+    Attributes:
+        files: the atlas's folder.
+        graph: the model.
+        plan: what the atlas holds.
+        wishes: what the plan was made from.
+        device: "auto", "cpu" or "cuda[:n]".
+        count: of processes or actors.
+        blocks: that are still to be made.
+        is_late: whether no further block may begin.
+        advance: called with the number of units that came to an end.
+        owner: of the run's leases.
+        failed: block -> why it could not be made.
+    """
+
+    files: Files
+    graph: Graph
+    plan: Plan
+    wishes: Wishes
+    device: str
+    count: int
+    blocks: Sequence[Block]
+    is_late: Callable[[], bool]
+    advance: Callable[[int], None]
+    owner: str
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def payload(self) -> bytes:
+        """What `renderer_of` reads."""
+        parts = (self.files.place, self.graph, self.plan, self.wishes, self.owner)
+        return pickle.dumps(parts, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def heard(self, block: Block, answer: Mapping[str, Any]) -> None:
+        """Takes in what came of a block, see `answer_to`.
+
+        Raises:
+            PartlyDone: the disk is full. RuntimeError: a bug of ours.
+        """
+        if "bug" in answer:
+            raise RuntimeError(answer["bug"])
+        if "full" in answer:
+            raise PartlyDone(answer["full"])
+        if "error" in answer:
+            self.failed[block.name] = note_failure(self.files, self.plan, block, str(answer["error"]))
+        else:
+            forget_failure(self.files, block)
+        self.advance(len(block.units) - int(answer.get("others", 0)))
+
+
+def run_in_processes(work: Work) -> dict[str, str]:
+    """Makes blocks in processes, one thread each; result as for `rendering.run_here`."""
+    crew = _Crew(work)
+    devices = _devices(work.device, work.count)[: max(len(work.blocks), 1)]
+    threads = [threading.Thread(target=crew.lead, args=(d,), daemon=True) for d in devices]
     for thread in threads:
         thread.start()
     try:
@@ -55,7 +95,7 @@ def run_in_processes(
         raise
     if crew.broken:
         raise crew.broken[0]
-    return crew.failed
+    return work.failed
 
 
 def _devices(device: str, count: int) -> list[str]:
@@ -73,18 +113,11 @@ def _devices(device: str, count: int) -> list[str]:
 class _Crew:
     """The processes' leaders: threads that hand out blocks and hear of their end."""
 
-    def __init__(
-        self,
-        files: Files,
-        plan: Plan,
-        payload: bytes,
-        waiting: queue.SimpleQueue[tuple[Block, int]],
-        is_late: Callable[[], bool],
-        advance: Callable[[int], None],
-    ) -> None:
-        self.files, self.plan, self.payload, self.waiting = files, plan, payload, waiting
-        self.is_late, self.advance = is_late, advance
-        self.failed: dict[str, str] = {}
+    def __init__(self, work: Work) -> None:
+        self.work, self._payload = work, work.payload()
+        self._waiting: queue.SimpleQueue[tuple[Block, int]] = queue.SimpleQueue()
+        for block in work.blocks:
+            self._waiting.put((block, 0))
         self.broken: list[BaseException] = []
         self._stopped = False
         self._processes: set[subprocess.Popen[bytes]] = set()
@@ -94,9 +127,9 @@ class _Crew:
         """Hands blocks to one process after the other until none is left."""
         process: subprocess.Popen[bytes] | None = None
         try:
-            while not (self._stopped or self.broken or self.is_late()):
+            while not (self._stopped or self.broken or self.work.is_late()):
                 try:
-                    block, deaths = self.waiting.get_nowait()
+                    block, deaths = self._waiting.get_nowait()
                 except queue.Empty:
                     break
                 if process is None:
@@ -107,7 +140,8 @@ class _Crew:
                     process = None
                     self._again(block, deaths + 1)
                     continue
-                self._heard(block, answer or {})
+                with self._lock:
+                    self.work.heard(block, answer or {})
         except BaseException as exc:  # the main thread must hear of it
             self.broken.append(exc)
         finally:
@@ -122,31 +156,18 @@ class _Crew:
 
     def _again(self, block: Block, deaths: int) -> None:
         if deaths < _DEATHS:
-            self.waiting.put((block, deaths))
+            self._waiting.put((block, deaths))
             return
         reason = f"{deaths} processes ended while making them; is there enough memory?"
         with self._lock:
-            self.failed[block.name] = note_failure(self.files, self.plan, block, reason)
-            self.advance(len(block.units))
-
-    def _heard(self, block: Block, answer: dict[str, Any]) -> None:
-        with self._lock:
-            if "bug" in answer:
-                raise RuntimeError(answer["bug"])
-            if "full" in answer:
-                raise PartlyDone(answer["full"])
-            if "error" in answer:
-                self.failed[block.name] = note_failure(self.files, self.plan, block, str(answer["error"]))
-            else:
-                forget_failure(self.files, block)
-            self.advance(len(block.units))
+            self.work.heard(block, {"error": reason})
 
     def _start(self, device: str) -> subprocess.Popen[bytes]:
         # the module path of this process, so that the child finds the same convscope
         path = os.pathsep.join(entry for entry in sys.path if entry)
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()", device],
+            _command(device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -156,7 +177,7 @@ class _Crew:
         self._processes.add(process)
         assert process.stdin is not None
         try:
-            process.stdin.write(len(self.payload).to_bytes(8, "little") + self.payload)
+            process.stdin.write(len(self._payload).to_bytes(8, "little") + self._payload)
             process.stdin.flush()
         except OSError:
             pass  # it died; the first question finds out
@@ -175,6 +196,10 @@ class _Crew:
             process.kill()
             process.wait()
         self._processes.discard(process)
+
+
+def _command(device: str) -> list[str]:
+    return [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()", device]
 
 
 def _asked(process: subprocess.Popen[bytes], block: Block) -> dict[str, Any] | None:
@@ -198,27 +223,31 @@ def serve() -> None:
     for line in source:
         answers.write(json.dumps(answer_to(renderer, Block.of(json.loads(line)))).encode() + b"\n")
         answers.flush()
+    os._exit(0)  # all is written, and taking the interpreter down takes half a second
 
 
 def renderer_of(payload: bytes, device: str) -> Renderer:
-    """The renderer of a pickled (place, graph, plan, wishes), as this program's own other process made it."""
+    """The renderer of a pickled (place, graph, plan, wishes, owner), as this program's own other process made it."""
     from .files import opened
 
-    place, graph, plan, wishes = pickle.loads(payload)
-    return Renderer(opened(place), graph, plan, wishes, device)
+    place, graph, plan, wishes, owner = pickle.loads(payload)
+    files = opened(place)
+    return Renderer(files, graph, plan, wishes, device, Leases(files, owner))
 
 
-def answer_to(renderer: Renderer, block: Block) -> dict[str, str]:
-    """Makes a block; {} or what went wrong: "full" is the disk, "error" the user's to read, "bug" ours."""
+def answer_to(renderer: Renderer, block: Block) -> dict[str, Any]:
+    """Makes a block; how many of its units "others" are at, or what went wrong.
+
+    "full" is the disk, "error" the user's to read, "bug" ours.
+    """
     try:
-        renderer.render(block)
+        return {"others": renderer.render(block)}
     except PartlyDone as error:
         return {"full": str(error)}
     except ConvscopeError as error:
         return {"error": str(error)}
     except Exception as error:  # the leader must say it
         return {"bug": f"{type(error).__name__}: {error}"}
-    return {}
 
 
 def _watch_parent() -> None:

@@ -16,7 +16,7 @@ from convscope.engine.ascent.recipe.regularizers import (
     GaussianBlur,
     TotalVariation,
 )
-from convscope.engine.ascent.recipe.steps import Adam, Normalized, Progress
+from convscope.engine.ascent.recipe.steps import Adam, Forecast, Normalized
 
 ZERO = torch.zeros(1)
 
@@ -41,12 +41,21 @@ def test_adam_takes_torchs_steps(nesterov: bool) -> None:
     torch.testing.assert_close(ours, theirs.detach(), atol=1e-6, rtol=1e-5)
 
 
+def test_the_rate_is_held_and_then_falls_along_half_a_cosine() -> None:
+    rule = Adam(0.2, beta1=0.0, beta2=0.0, anneal=0.1, hold=0.5).over(8)  # without moments a step is the rate itself
+    state, moved = rule.start(ZERO), []
+    for step in range(8):
+        moved.append(float(rule(ZERO, ZERO + 1, state, step)))
+    cosine = [0.02 + 0.18 * 0.5 * (1 + np.cos(np.pi * k / 4)) for k in range(4)]
+    assert moved == pytest.approx([0.2] * 4 + cosine, rel=1e-5)
+
+
 def test_progress_raises_the_linear_forecast_by_what_is_desired() -> None:
     gradient = _noise(2, 3, 4, 4)
-    moved = Progress(1e8, 2.0)(torch.zeros_like(gradient), gradient, {}, 0)
+    moved = Forecast(1e8, 2.0)(torch.zeros_like(gradient), gradient, {}, 0)
     forecast = (moved * gradient).flatten(1).sum(1)
     torch.testing.assert_close(forecast, torch.full((2,), 2.0))
-    limited = Progress(1e-3, 2.0)(torch.zeros_like(gradient), gradient, {}, 0)
+    limited = Forecast(1e-3, 2.0)(torch.zeros_like(gradient), gradient, {}, 0)
     torch.testing.assert_close(limited, 1e-3 * gradient)
 
 
@@ -54,7 +63,7 @@ def test_a_pictures_step_does_not_depend_on_its_neighbour() -> None:
     gradient = _noise(2, 3, 4, 4)
     loud = gradient.clone()
     loud[1] *= 1000
-    for rule in (Normalized(), Normalized(1.5, "mean"), Progress(100, 2), Adam()):
+    for rule in (Normalized(), Normalized(1.5, "mean"), Forecast(100, 2), Adam()):
         zero = torch.zeros_like(gradient)
         one, other = (rule(zero, g, rule.start(zero), 0)[0] for g in (gradient, loud))
         assert torch.equal(one, other)
