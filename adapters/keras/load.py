@@ -29,6 +29,7 @@ from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first
 from ..torch.marks import Marker
 from ..wall.limits import at_a_glance
 from .arguments import plain_arguments
+from .definition import as_tensorflow
 from .family import family
 from .files import MAX_PIXELS, inspect_h5, inspect_keras
 from .safe_load import load_model, weights_into
@@ -66,7 +67,8 @@ def load_keras_file(
     else:
         model = load_model(keras, path, found, trust)
         notes = []
-    exported = export_keras(model, size=size)
+    with as_tensorflow(found.version):
+        exported = export_keras(model, size=size)
     known = companion(path) or exported.preprocessing
     return replace(exported, preprocessing=known, notes=(*notes, *exported.notes))
 

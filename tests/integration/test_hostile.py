@@ -19,6 +19,7 @@ from .hostile_cases import CORPUS, HARMLESS
 from .hostile_pairs import Pair
 from .hostile_runner import listing
 
+pytestmark = pytest.mark.filterwarnings("default")  # libraries warn of the files that are made here, rightly
 EVERY = {f"{group}: {name}": pair for group, pairs in CORPUS.items() for name, pair in pairs.items()}
 SHARE = 4  # the tests take one in so many of the long families; the benchmark takes all
 _ODD = {case.build for case in HARMLESS.values()}

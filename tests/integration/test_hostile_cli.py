@@ -11,6 +11,7 @@ import pytest
 from .hostile_cases import CONTROLS, CORPUS, HARMLESS, NAMES
 from .hostile_runner import convscope_pair, info
 
+pytestmark = pytest.mark.filterwarnings("default")  # libraries warn of the files that are made here, rightly
 SECONDS = 10  # of processor time: by the clock a busy machine would fail
 PEAK_BYTES = 2**30
 CHOSEN = {
