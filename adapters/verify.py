@@ -20,7 +20,7 @@ from ..engine.export.verification import verify as verify_map
 from ..engine.graph.cut import extract
 from ..engine.graph.graph import Graph
 from ..engine.pictures.photographs import photographs
-from .check import Rounding, compare_executors, random_inputs, refuse_nan_weights, relative_difference
+from .check import Rounding, compare_executors, least_scale, random_inputs, refuse_nan_weights, relative_difference
 from .referee import culprit
 
 MAX_REL = 1e-3  # forward, float32, hundreds of layers
@@ -220,7 +220,7 @@ def batch_difference(graph: Graph, size: tuple[int, int], seed: int) -> float:
             twin_alone = {k: v.numpy() for k, v in twin({k: torch.from_numpy(v) for k, v in one.items()}).items()}
         for name in names:
             for three, single in ((together[name], alone[name]), (twin_together[name], twin_alone[name])):
-                worst = max(worst, relative_difference(_share(three, single, i), single))
+                worst = max(worst, relative_difference(_share(three, single, i), single, least_scale(graph, name)))
     return worst
 
 
@@ -299,7 +299,7 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tup
         value = value.transpose(axes) if axes is not None and value.ndim == len(axes) else value
         if batch > 1 and value.ndim and value.shape[0] == batch:
             value = value[:1]
-        worst = max(worst, relative_difference(found[name], value))
+        worst = max(worst, relative_difference(found[name], value, least_scale(graph, name)))
     return worst, len(ours)
 
 
@@ -355,7 +355,7 @@ def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tu
     for name, expected in zip(found, values, strict=True):
         axes = graph.permuted.get(name)
         expected = expected.transpose(axes) if axes is not None and expected.ndim == len(axes) else expected
-        worst = max(worst, relative_difference(found[name], expected))
+        worst = max(worst, relative_difference(found[name], expected, least_scale(graph, name)))
     return worst, len(found)
 
 

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="only write docs/coverage.md")
     arguments = parser.parse_args()
     if arguments.report:
-        _prepare(SOURCES)
+        prepare(SOURCES)
         write_report(read_results(arguments.results))
     else:
         sweep(arguments)
@@ -53,7 +53,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     """Measures every case that has no result yet."""
     deadline = time.monotonic() + arguments.until
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    _prepare(arguments.sources)
+    prepare(arguments.sources)
     done = read_results(arguments.results)
     for case in cases(arguments.sources):
         known = done.get((case.source, case.name))
@@ -68,7 +68,7 @@ def sweep(arguments: argparse.Namespace) -> None:
         print(f"{case.source} {case.name}: {result['status']} {result.get('why', '')}", file=sys.stderr, flush=True)
 
 
-def _prepare(sources: Iterable[str]) -> None:
+def prepare(sources: Iterable[str]) -> None:
     """Imports once what every measurement needs; they are forked from here."""
     os.environ["KERAS_BACKEND"] = "torch"
     warnings.simplefilter("ignore")
@@ -152,24 +152,28 @@ def _tables(results: list[dict[str, Any]]) -> str:
     ]
     planned = Counter(case.group for case in cases(SOURCES))
     for group, number in planned.items():
-        lines.append(_summary(group, number, [r for r in results if r["group"] == group]))
+        lines.append(summary_of(group, number, [r for r in results if r["group"] == group]))
     exporters = Counter(r["exporter"] for r in results if r.get("exporter") and r["source"] != "light")
     lines += ["", "Exporter used: " + ", ".join(f"{k} {n}" for k, n in exporters.most_common()) + "."]
-    lines += ["", "### What is not equal, and why", "", "| network | status | why |", "|---|---|---|"]
-    bad = [r for r in results if r["status"] != "equal"]
-    lines += [f"| {r['source']} {r['name']} | {r['status']} | {_cell(r.get('why', ''))} |" for r in bad] or [
-        "| none | | |"
-    ]
+    lines += ["", "### What is not equal, and why", "", *unequal(results)]
     lines += _rounded(results)
     for group in planned:
-        rows = [_row(r) for r in results if r["group"] == group and "nodes" in r]
+        rows = [row_of(r) for r in results if r["group"] == group and "nodes" in r]
         if rows:
             lines += ["", f"### {group}", "", "| network | size | nodes | output | tensors | gradient | import, s |"]
             lines += ["|---|---|---|---|---|---|---|", *rows]
     return "\n".join(lines)
 
 
-def _summary(group: str, planned: int, results: list[dict[str, Any]]) -> str:
+def unequal(results: list[dict[str, Any]]) -> list[str]:
+    """The table of what is not equal, and why."""
+    bad = [r for r in results if r["status"] != "equal"]
+    rows = [f"| {r['source']} {r['name']} | {r['status']} | {_cell(r.get('why', ''))} |" for r in bad]
+    return ["| network | status | why |", "|---|---|---|", *(rows or ["| none | | |"])]
+
+
+def summary_of(group: str, planned: int, results: list[dict[str, Any]]) -> str:
+    """One group's line of the summary."""
     count = Counter(r["status"] for r in results)
     cells: list[Any] = [planned, len(results), *(count[k] for k in ("equal", "different", "no twin", "failed"))]
     for key in ("output", "tensors", "gradient"):
@@ -194,7 +198,8 @@ def _rounded(results: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _row(result: dict[str, Any]) -> str:
+def row_of(result: dict[str, Any]) -> str:
+    """One network's line."""
     numbers = [f"{result[k]:.1e}" if result.get(k) is not None else "" for k in ("output", "tensors", "gradient")]
     cells = [result["name"], result.get("size", ""), result["nodes"], *numbers, result.get("import_seconds", "")]
     return "| " + " | ".join(map(str, cells)) + " |"

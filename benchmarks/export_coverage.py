@@ -49,7 +49,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     """Measures every case that has no result yet."""
     deadline = time.monotonic() + arguments.until
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    coverage._prepare(arguments.sources)
+    coverage.prepare(arguments.sources)
     import convscope.engine.export.export  # noqa: F401  (once, for all the forked processes)
 
     done = coverage.read_results(arguments.results)
