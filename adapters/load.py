@@ -21,6 +21,7 @@ from ..engine.graph.preprocessing import Preprocessing, preset, whole_numbers
 from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
 from .evidence import from_weights
+from .derived import derived_size
 from .exported import Exported
 from .formats import Asked, format_of
 from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check, refuse_hidden
@@ -135,6 +136,7 @@ def load_here(
         metadata = {p.key: p.value for p in exported.model.metadata_props}
         size = size or chosen.size or stated_size(metadata)
         tries = max(2, min(_NODES_TRIED // len(exported.model.graph.node), _BYTES_TRIED // (_bytes(path) + 1)))
+        derived = derived_size(exported.model) if size is None else None
         waiting = [exported]
         del exported  # its weights, while the check needs room for two executors
 
@@ -147,7 +149,7 @@ def load_here(
                 made = _from_object(source, example_input, side)[1]
             return build_graph(made, kind, path, chosen, labels, size=side, layout=layout, given=inputs)
 
-        graph = find_size(build, READS_TEXT in metadata, tries) if size is None else _sized(build(size), size)
+        graph = find_size(build, READS_TEXT in metadata, tries, derived) if size is None else _sized(build(size), size)
         if preprocessing is None:
             graph = _weighed(graph)
         if check:
