@@ -241,7 +241,8 @@ def relative_difference(found: np.ndarray, expected: np.ndarray, least: float = 
     """max |found - expected| / max |expected|; infinite where shapes or the places of NaN differ.
 
     Args:
-        found, expected: of one shape.
+        found: of one of them.
+        expected: of the other, in the same shape; its largest value is the scale.
         least: the divisor is at least that, see `least_scale`.
     """
     if found.shape != expected.shape:
