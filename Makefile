@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 PINS := pyproject.toml constraints.txt requirements-reference.txt
 # Keyed on the contents, so that a checkout that only touches the files installs nothing again.
 READY := $(VENV)/ready-$(shell cat $(PINS) | cksum | tr ' ' '-')
@@ -36,8 +37,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
 
+# One file of tests stays in one process, since its tests share what they load; one thread each, else they fight for the cores.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 # The lane for between two edits: no types, and the tests that say most in little time.
 quick: $(READY)

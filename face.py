@@ -173,7 +173,8 @@ def filters(
         units: ``all``, ``0-63,70``, ``top:36`` for the strongest 36, or numbers.
         preset: a name, or a `Preset`; the default suits the layer.
         size: side of the pictures in pixels, or (height, width).
-        steps, seed: of the ascent.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same pictures.
         tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
         start: a picture to start from; see `given.sources`.
         noise: pixel noise to start from.
@@ -185,7 +186,8 @@ def filters(
         animate: in ``folder``, an animation of each unit's ascent beside its picture.
         diversity: so many pictures of one unit, each of which excites it in another way.
         precision: of gradients, "auto", "bfloat16" or "float32".
-        columns, margin: of the grid in ``folder``.
+        columns: of the grid in ``folder``; default a square.
+        margin: pixels between the tiles of the grid.
         live: keep the page up to date while it is filled.
         force: begin anew in a folder that holds something else.
         folder: one PNG per unit, ``grid.png``, ``result.json`` and ``index.html``; the same call goes on where an
@@ -255,8 +257,25 @@ def maximize(
     Args:
         graph: from `load`, or what `load` takes.
         classes: names or numbers, one or several; ``all``, or ``top:16``.
-        preset, size, steps, seed, tuning, batch, strip, negative, alpha, animate, precision, columns, margin, live,
-            force, folder, device, on_event: as for `filters`.
+        preset: a name, or a `Preset`.
+        size: side of the pictures in pixels, or (height, width); default the model's own.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same picture.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        batch: pictures at once, or "auto".
+        strip: how many pictures on the way to keep.
+        negative: what lowers the logits instead.
+        alpha: with transparency: what the ascent did not care for is left out.
+        animate: in ``folder``, an animation of each class's ascent beside its picture.
+        precision: of gradients, "auto", "bfloat16" or "float32".
+        columns: of the grid in ``folder``; default a square.
+        margin: pixels between the tiles of the grid.
+        live: keep the page up to date while it is filled.
+        force: begin anew in a folder that holds something else.
+        folder: one PNG per class, ``grid.png``, ``result.json`` and ``index.html``; the same call goes on where an
+            earlier one stopped.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of steps, classes and verdicts (`engine.runs.events`).
 
     Raises:
         UsageError: an unknown class, or a model without classes. RefusedInput: the model gives NaN.
@@ -294,10 +313,17 @@ def dream(
     Args:
         graph: from `load`, or what `load` takes.
         image: one picture, as for `given.sources`.
-        layer, units: whose activations grow.
-        preset, steps, seed, tuning, strip, device, on_event: as for `filters`.
+        layer: whose activations grow.
+        units: only these; default all.
+        preset: a name, or a `Preset`.
         size: the longer side of the dream, pixels.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same picture.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        strip: how many pictures on the way to keep.
         folder: writes ``dream.png``, ``before.png``, ``result.json`` and ``index.html``.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of every step (`engine.runs.events`).
 
     Raises:
         UsageError: wrong use. RefusedInput: the picture cannot be read.
@@ -335,8 +361,14 @@ def invert(
         image: one picture, as for `given.sources`.
         layer: whose values are matched.
         gain: above 1 the values are asked for so many times larger: a caricature.
-        size, steps, seed, tuning, strip, device, on_event: as for `filters`.
+        size: side of the picture in pixels; default the model's own.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same picture.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        strip: how many pictures on the way to keep.
         folder: writes ``inverted.png``, ``before.png``, ``result.json`` and ``index.html``.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of every step (`engine.runs.events`).
 
     Raises:
         UsageError: wrong use. RefusedInput: the picture cannot be read.
@@ -373,7 +405,9 @@ def activations(
         images: pictures, as for `given.sources`; with ``preprocessed`` an array or tensor (N, C, H, W) in model space.
         layer: one or several, by name, glob or number; default feature maps from the first to the last.
         units: ``all``, ``0-63,70``, or ``top:N`` in each picture.
-        scale, colormap, per_row: of the grids.
+        scale: of the grids: "lecture" (each channel 64 standard deviations about 128), "minmax" or "shared".
+        colormap: of the grids.
+        per_row: tiles in a row of the grids.
         save: "npz" or "zarr" writes the arrays into ``folder``.
         grids: draw the grids into ``folder``.
         batch: pictures per pass.
@@ -456,7 +490,11 @@ def stats(
         graph: from `load`, or what `load` takes.
         images: pictures, as for `given.sources`; best one folder.
         layer: one or several; default every feature map.
-        batch, force, folder, device, on_event: as for `top`.
+        batch: pictures per pass.
+        force: see all pictures again.
+        folder: keeps the state, so that the same call goes on, and gets numbers and a page.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of every batch, and of pictures left out.
 
     Raises:
         UsageError: wrong use. RefusedInput: no picture could be read.
@@ -491,10 +529,20 @@ def accent(
     Args:
         graph: from `load`, or what `load` takes.
         image: one picture, as for `given.sources`.
-        layer, units: the unit; or neither, and ``wanted`` is a class by name or number.
-        keep, weight: the layer in which the photograph is kept, and how much that counts.
-        preset, size, steps, seed, tuning, strip, device, on_event: as for `filters`.
+        layer: of the unit; or none, and ``wanted`` is a class.
+        units: the unit's number.
+        wanted: a class by name or number.
+        keep: the hidden layer in which the photograph is kept.
+        weight: how much that counts: 0 lets the photograph go.
+        preset: a name, or a `Preset`.
+        size: side of the picture in pixels; default the model's own.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same picture.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        strip: how many pictures on the way to keep.
         folder: writes ``accent.png``, ``before.png``, ``result.json`` and ``index.html``.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of every step (`engine.runs.events`).
 
     Raises:
         UsageError: wrong use. RefusedInput: the picture cannot be read.
@@ -604,11 +652,16 @@ def attack(
         method: "pixels" (Su et al. 2017, arXiv:1710.08864), "fgsm" or "pgd".
         pixels: how many may change.
         target: the class to be seen; default any other.
-        epsilon, steps: of the gradient attacks.
-        population, iterations: of the search for pixels.
+        epsilon: largest change of a value by the gradient attacks, of the range [0, 1].
+        steps: of the gradient attacks.
+        population: of the search for pixels.
+        iterations: of the search for pixels, at most.
         top: predictions to report.
-        batch, seed, device, on_event: as everywhere.
+        batch: pictures per pass.
+        seed: of the search.
         folder: writes the attacked picture, the two side by side, the values and the numbers.
+        device: "auto", "cpu" or "cuda[:n]".
+        on_event: told of every step.
     """
     from .engine.runs import attack as run
 
@@ -678,13 +731,18 @@ def compare(
     """Whether two models are the same network, where and why they part, and which units correspond.
 
     Args:
-        a, b: graphs, files, catalog names, live modules.
+        a: a graph, a file, a catalog name or a live module.
+        b: what it is compared with.
         max_rel: largest difference, relative to a layer's largest value, that counts as equal.
         images: files or folders that both look at; default the shipped photographs.
         layer: of A; the table is confined to these.
         similarity: also SVCCA, PWCCA, Procrustes and the matrix of CKA between all layers.
         match: list every unit's counterpart; in ``folder``, matched units side by side.
-        pictures, preset, size, steps, seed: of the matched units' pictures.
+        pictures: how many matched units are drawn, for each layer.
+        preset: of their pictures.
+        size: of their pictures, in pixels.
+        steps: of their ascent; default the preset's.
+        seed: of their ascent.
         folder: writes ``result.json`` and ``index.html``.
         device: "cpu", "auto" or "cuda[:n]".
         on_event: told of every stage.

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from ..engine.executors.session import first_line
 from ..engine.graph.graph import Graph
 from ..engine.graph.operators import operator
-from ..errors import ParityError, RefusedInput
+from ..errors import ParityError, RefusedInput, UnsupportedOperator
 from .referee import culprit, last_bits, weights_that_are_nan
 from .rounding import HALF_STEP, NOISE, rounding_bound
 
@@ -45,14 +46,14 @@ def check_parity(
             input may differ further, see `adapters.rounding`.
 
     Returns:
-        One entry per compared tensor, in order of execution.
+        One entry per compared tensor, in order of execution; what opaque operators compute is not compared.
 
     Raises:
         ParityError: the first wrong tensor, by name, with the operator that computes it and who is off by float64.
         RefusedInput: a weight holds NaN.
     """
     refuse_nan_weights(graph)
-    x = random_inputs(graph, size or graph.image_size, batch, seed)
+    x = random_inputs(graph, size or graph.image_size, 1 if graph.opaque else batch, seed)
     differences: list[TensorDifference] = []
     rounding = Rounding(graph, x)
     for difference in compare_executors(graph, x):
@@ -83,13 +84,22 @@ def refuse_nan_weights(graph: Graph) -> None:
 def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[TensorDifference]:
     """The relative difference of every tensor, in order of execution.
 
+    Where an operator is opaque the twin goes on with what the session computed there, so that all else is compared.
+
+    Args:
+        graph: the model.
+        x: model input by name; of one picture where the graph has opaque operators.
+
     Raises:
+        UnsupportedOperator: an opaque operator may run without end, or gives something else each time.
         RefusedInput: an executor cannot run the image (a fixed head refuses another size, say).
     """
-    names = _tensors(graph)
-    graph.twin(names, fold=False)  # before the session: what has no converter, a Loop of 2^40 rounds say, is never run
+    refuse_unbounded(graph)  # before the session: a Loop of 2^40 rounds, say, is never run
     feeds = {k: v for k, v in x.items() if k in {i.name for i in graph.model.graph.input}}
-    expected = graph.session(names, device="cpu").run(feeds)
+    expected = graph.session(_tensors(graph), device="cpu").run(feeds)
+    held = {name: expected.pop(name) for name in opaque_outputs(graph)}
+    names = list(expected)
+    feeds.update(held)
     found, failure = _twin_values(graph, names, feeds)
     compared = names[: len(found)]
     for name in compared:
@@ -100,6 +110,25 @@ def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[Tensor
         raise RefusedInput(
             f"{graph.name}: the twin cannot run this image: {first_line(failure)} (at tensor '{where}')"
         ) from failure
+
+
+def refuse_unbounded(graph: Graph) -> None:
+    """Raises UnsupportedOperator for what can neither be converted nor be left to the session."""
+    for first, reason in graph.opaque.items():
+        node = graph.index.producer[first]
+        if operator(node).chance or loops(node):
+            raise UnsupportedOperator(reason)
+
+
+def loops(node: onnx.NodeProto) -> bool:
+    """Whether a node repeats a subgraph, or holds one that does: nothing says how often."""
+    inner = [g for a in node.attribute for g in (a.g, *a.graphs) if g.node]
+    return bool(inner) and (node.op_type != "If" or any(loops(n) for g in inner for n in g.node))
+
+
+def opaque_outputs(graph: Graph) -> list[str]:
+    """The tensors that opaque operators compute, in order of execution."""
+    return [name for first in graph.opaque for name in graph.index.producer[first].output if name]
 
 
 _TORCH_ERRORS = (RuntimeError, IndexError, ValueError, TypeError)
@@ -127,9 +156,11 @@ def _twin_values(
 def _run_twin(
     graph: Graph, names: list[str], feeds: dict[str, np.ndarray], rules: Mapping[str, Rule] | None = None
 ) -> dict[str, np.ndarray]:
+    """Tensors of the twin; ``feeds`` holds what opaque operators gave, beside the image."""
     import torch
 
-    twin = graph.twin(names, fold=False)
+    twin = graph.twin(names, list(feeds), fold=False)
+    twin.alone = twin.alone and not graph.opaque  # one picture, and what opaque operators gave for it
     with torch.no_grad():
         found = twin({k: torch.from_numpy(v) for k, v in feeds.items()}, rules)
     return {name: value.cpu().numpy() for name, value in found.items()}
@@ -163,11 +194,14 @@ class Rounding:
 
     def _by_last_bits(self) -> dict[str, float]:
         """How far tensors move with the last bits of bounded operators' ranges (see `adapters.referee`)."""
-        names, rules = _tensors(self._graph), last_bits(self._graph)
+        rules, feeds = last_bits(self._graph), dict(self._x)
         if not rules:
             return {"": 0.0}
+        if held := opaque_outputs(self._graph):
+            feeds.update(self._graph.session(held, device="cpu").run(self._x))
+        names = [name for name in _tensors(self._graph) if name not in held]
         try:
-            plain, moved = (_run_twin(self._graph, names, self._x, by) for by in (None, rules))
+            plain, moved = (_run_twin(self._graph, names, feeds, by) for by in (None, rules))
         except RuntimeError:  # a twin that does not even run to its end: nothing is excused
             return {"": 0.0}
         return {name: relative_difference(moved.pop(name), plain.pop(name)) for name in names}
@@ -207,7 +241,8 @@ def relative_difference(found: np.ndarray, expected: np.ndarray, least: float = 
     """max |found - expected| / max |expected|; infinite where shapes or the places of NaN differ.
 
     Args:
-        found, expected: of one shape.
+        found: of one of them.
+        expected: of the other, in the same shape; its largest value is the scale.
         least: the divisor is at least that, see `least_scale`.
     """
     if found.shape != expected.shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from onnx import helper
 
 from ..engine.graph.graph import DEFAULT_SIZE, Graph
 from ..engine.graph.layers import Layer, Source, TensorSpec
+from ..engine.graph.operators import operator
 from ..engine.graph.preprocessing import Preprocessing, preset, whole_numbers
 from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
@@ -38,6 +39,7 @@ from .wall.limits import allow
 
 if TYPE_CHECKING:
     from ..engine.executors.twin import Twin
+    from .twin.build import TwinFactory
 
 __all__ = ["load"]
 
@@ -154,6 +156,7 @@ def load_here(
             graph = _weighed(graph)
         if check:
             _self_check(graph)
+            graph = _with_opaque_noted(graph)
     return graph if path is not None else replace(graph, modules=_modules(source))
 
 
@@ -247,9 +250,19 @@ def build_graph(
 def _alone(graph: Graph) -> Source:
     """The source with a note that pictures are run one at a time."""
     tensor = graph.mixes_batch or ""
-    operator = graph.index.producer[tensor].op_type
-    note = f"'{tensor[:80]}' ({operator}) depends on all pictures of a batch: pictures are run one at a time"
+    node = graph.index.producer[tensor]
+    how = "may depend" if operator(node).batch is None else "depends"
+    note = f"'{tensor[:80]}' ({node.op_type}) {how} on all pictures of a batch: pictures are run one at a time"
     return replace(graph.source, notes=(*graph.source.notes, note))
+
+
+def _with_opaque_noted(graph: Graph) -> Graph:
+    """The graph with a note on each operator that no gradient passes."""
+    reasons = list(graph.opaque.values())[:3]
+    notes = tuple(f"{reason}: it is computed forward alone, and no gradient passes it" for reason in reasons)
+    more = len(graph.opaque) - len(notes)
+    notes = (*notes, f"so are {more} more nodes") if more > 0 else notes
+    return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, *notes))) if notes else graph
 
 
 class _LazyTwins:
@@ -259,13 +272,18 @@ class _LazyTwins:
         self._model = model
 
     @cached_property
-    def _factory(self) -> Callable[..., Twin]:
+    def _factory(self) -> TwinFactory:
         from .twin.build import TwinFactory
 
         return TwinFactory(self._model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Twin:
         return self._factory(*args, **kwargs)
+
+    def opaque(self) -> dict[str, str]:
+        """See `Graph.opaque`."""
+        found: dict[str, str] = self._factory.opaque()
+        return found
 
     def of(self, model: onnx.ModelProto) -> _LazyTwins:
         """The factory for another model."""

@@ -32,12 +32,17 @@ def culprit(graph: Graph, tensor: str, feeds: dict[str, np.ndarray], difference:
     """
     import torch
 
-    twin = graph.twin([tensor], fold=False)
-    exact = graph.twin([tensor], fold=False, dtype=torch.float64)
+    theirs = graph.session([tensor], device="cpu").run(feeds)[tensor]
+    if graph.opaque:  # one picture, and what opaque operators gave for it
+        held = [name for first in graph.opaque for name in graph.index.producer[first].output if name]
+        feeds = {**feeds, **graph.session(held, device="cpu").run(feeds)}
+    twin = graph.twin([tensor], list(feeds), fold=False)
+    exact = graph.twin([tensor], list(feeds), fold=False, dtype=torch.float64)
+    for executor in (twin, exact):
+        executor.alone = executor.alone and not graph.opaque
     with torch.no_grad():
         ours = twin({k: torch.from_numpy(v) for k, v in feeds.items()})[tensor].cpu().numpy()
         truth = exact({k: _double(v) for k, v in feeds.items()})[tensor].cpu().numpy()
-    theirs = graph.session([tensor], device="cpu").run(feeds)[tensor]
     twin_off, runtime_off = difference(ours, truth), difference(theirs, truth)
     node = graph.index.producer[tensor]
     where = f"at '{tensor[:80]}' ({node.op_type})"

@@ -19,6 +19,7 @@ from ..engine.export.verification import BOUND, Question
 from ..engine.export.verification import verify as verify_map
 from ..engine.graph.cut import extract
 from ..engine.graph.graph import Graph
+from ..engine.graph.index import reads
 from ..engine.pictures.photographs import photographs
 from .check import Rounding, compare_executors, least_scale, random_inputs, refuse_nan_weights, relative_difference
 from .referee import culprit
@@ -45,6 +46,7 @@ class Verification:
         images: which images were run.
         rounded: how many tensors lie further apart than the bound, by no more than rounding explains.
         reason: where the executors part beyond that, who is off by float64.
+        opaque: operators that the session alone computes, and why; what they give is compared with the source alone.
         heatmap_rel: of a file that `convscope.export` wrote: its map against the twin's; None for other files.
     """
 
@@ -61,6 +63,7 @@ class Verification:
     heatmap_rel: float | None = None
     rounded: int = 0
     reason: str | None = None
+    opaque: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""
@@ -85,7 +88,7 @@ def verify(
         progress: called with the name of each stage as it starts.
     """
     refuse_nan_weights(graph)
-    batch = batch if graph.mixes_batch is None else 1
+    batch = batch if graph.mixes_batch is None and not graph.opaque else 1
     chosen = size or graph.image_size
     feeds = random_inputs(graph, chosen, batch, seed)
     progress("executors on random images")
@@ -120,6 +123,7 @@ def verify(
         worst={"tensor": worst, "rel": rel},
         rounded=len(verdicts.rounded),
         reason=reason,
+        opaque=tuple(graph.opaque.values()),
         gradient_rel=gradient,
         batch_rel=batches,
         source_rel=source,
@@ -162,6 +166,8 @@ class _Verdicts:
         if self.parted:
             tensor, (rel, feeds) = next(iter(self.parted.items()))
             return tensor, rel, culprit(self._graph, tensor, feeds, relative_difference)
+        if not self.differences:  # an opaque operator makes every tensor
+            return self._graph.outputs[0].name, 0.0, None
         tensor = max(self.differences, key=lambda name: self.differences[name])
         return tensor, self.differences[tensor], None
 
@@ -172,20 +178,29 @@ def gradient_difference(graph: Graph, feeds: dict[str, np.ndarray], seed: int = 
     f is a random weighting of the logits. The best of several step widths counts, since wide steps cross
     kinks of ReLU and narrow ones drown in rounding. None where every step drowns in it: the logits do not
     depend on the image, as in an untrained network whose signal dies out on the way. None too where the image
-    consists of whole numbers (uint8 pictures).
+    consists of whole numbers (uint8 pictures). Where an opaque operator lies before the logits, what it reads takes
+    their place.
     """
     import torch
 
-    if np.dtype(graph.inputs[0].dtype).kind != "f":
+    ends = _gradient_ends(graph)
+    if np.dtype(graph.inputs[0].dtype).kind != "f" or not ends:
         return None
-    twin = graph.twin([graph.logits], dtype=torch.float64, fold=False)
+    twin = graph.twin(ends, dtype=torch.float64, fold=False)
     name = graph.inputs[0].name
     fixed = {k: _double(v[:1]) for k, v in feeds.items()}
     generator = torch.Generator().manual_seed(seed)
     x = fixed.pop(name).requires_grad_(True)
-    logits = twin({**fixed, name: x})[graph.logits]
-    weights = torch.randn(logits.shape, generator=generator, dtype=torch.float64)
-    (gradient,) = torch.autograd.grad((logits * weights).sum(), x)
+    first = twin({**fixed, name: x})
+    kept = [end for end in ends if first[end].requires_grad]
+    if not kept:
+        return None
+    weights = [torch.randn(first[end].shape, generator=generator, dtype=torch.float64) for end in kept]
+
+    def weighted(found: dict[str, Any]) -> Any:
+        return sum((found[end] * weight).sum() for end, weight in zip(kept, weights, strict=True))
+
+    (gradient,) = torch.autograd.grad(weighted(first), x)
     # along the gradient itself the derivative is largest, a random part makes the test see every pixel
     direction = gradient / gradient.norm().clamp_min(1e-300) + 0.5 * _unit(x.shape, generator)
     slope = float((gradient * direction).sum())
@@ -193,7 +208,7 @@ def gradient_difference(graph: Graph, feeds: dict[str, np.ndarray], seed: int = 
     with torch.no_grad():
         for exponent in range(2, 8):
             step = 10.0**-exponent * direction
-            ahead, behind = (float((twin({**fixed, name: x + s})[graph.logits] * weights).sum()) for s in (step, -step))
+            ahead, behind = (float(weighted(twin({**fixed, name: x + s}))) for s in (step, -step))
             central = (ahead - behind) / (2 * 10.0**-exponent)
             larger = max(abs(slope), abs(central))
             if larger > _ROUNDING * max(abs(ahead), abs(behind)) / 10.0**-exponent:
@@ -207,21 +222,38 @@ def batch_difference(graph: Graph, size: tuple[int, int], seed: int) -> float:
 
     names = list(dict.fromkeys([*(o.name for o in graph.outputs), graph.logits]))
     feeds = random_inputs(graph, size, 3, seed)
+    singles = [{k: v[i : i + 1] for k, v in feeds.items()} for i in range(3)]
     session = graph.session(names, device="cpu")
-    twin = graph.twin(names)
+    runs: list[Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]] = [session.run]
+    if twinned := [name for name in names if name not in graph.beyond_opaque]:
+        twin = graph.twin(twinned)
+
+        def run_twin(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            with torch.no_grad():
+                found = twin({k: torch.from_numpy(v) for k, v in given.items()})
+            return {k: v.numpy() for k, v in found.items()}
+
+        runs.append(run_twin)
     worst = 0.0
-    together = session.run(feeds)
-    with torch.no_grad():
-        twin_together = {k: v.numpy() for k, v in twin({k: torch.from_numpy(v) for k, v in feeds.items()}).items()}
-    for i in range(3):
-        one = {k: v[i : i + 1] for k, v in feeds.items()}
-        alone = session.run(one)
-        with torch.no_grad():
-            twin_alone = {k: v.numpy() for k, v in twin({k: torch.from_numpy(v) for k, v in one.items()}).items()}
-        for name in names:
-            for three, single in ((together[name], alone[name]), (twin_together[name], twin_alone[name])):
-                worst = max(worst, relative_difference(_share(three, single, i), single, least_scale(graph, name)))
+    for run in runs:
+        together, alone = run(feeds), [run(single) for single in singles]
+        for name, three in together.items():
+            ends = np.cumsum([0, *(len(np.atleast_1d(row[name])) for row in alone)])
+            for i, row in enumerate(alone):
+                # of pictures that are run one at a time the results follow one another, however many each has
+                share = _share(three, row[name], i) if graph.mixes_batch is None else three[ends[i] : ends[i + 1]]
+                single = np.atleast_1d(row[name]) if share.ndim else row[name]
+                worst = max(worst, relative_difference(share, single, least_scale(graph, name)))
     return worst
+
+
+def _gradient_ends(graph: Graph) -> list[str]:
+    """The logits, or floating tensors that opaque operators before them read and that the twin can compute."""
+    if graph.logits not in graph.beyond_opaque:
+        return [graph.logits]
+    floats = {layer.tensor for layer in graph.layers} - graph.beyond_opaque
+    read = [name for first in graph.opaque for name in reads(graph.index.producer[first])]
+    return [name for name in dict.fromkeys(read) if name in floats]
 
 
 def _share(together: np.ndarray, alone: np.ndarray, i: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from importlib import import_module
 
@@ -65,7 +66,7 @@ def spectrum(picture: np.ndarray) -> np.ndarray:
     rows, columns = np.fft.fftfreq(height)[:, None] * height, np.fft.fftfreq(width)[None] * width
     radius = np.sqrt(rows**2 + columns**2)
     edges = _edges()
-    return np.array([power[(radius >= a) & (radius < b)].mean() for a, b in zip(edges, edges[1:], strict=False)])
+    return np.array([power[(radius >= a) & (radius < b)].mean() for a, b in itertools.pairwise(edges)])
 
 
 def _edges() -> np.ndarray:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PartlyDone, UsageError
+from . import completion
 from .loading import loading_options, open_model
 from .options import (
     DeviceOption,
     JsonOption,
     LayersOption,
-    PresetOption,
     QuietOption,
     SeedOption,
     SizeOption,
@@ -62,6 +62,19 @@ ExecutorOption = Annotated[str, typer.Option("--executor", metavar="local|ray", 
 AddressOption = Annotated[
     str | None, typer.Option("--address", metavar="ADDRESS", help="A running Ray; else one is started on this machine.")
 ]
+PresetsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--preset",
+        "-p",
+        metavar="PRESET",
+        help="As for filters; repeated, each further one makes one more picture of every unit.",
+        autocompletion=completion.presets,
+    ),
+]
+NegativeOption = Annotated[
+    bool, typer.Option("--negative", help="Make a picture of what inhibits every unit as well, by the first preset.")
+]
 BrowserOption = Annotated[bool, typer.Option("--browser", help="With open: open it in the browser as well.")]
 
 
@@ -70,7 +83,8 @@ def command(
     what: WhatArgument,
     places: PlacesArgument = None,
     layer: LayersOption = None,
-    preset: PresetOption = "convscope",
+    preset: PresetsOption = ["convscope"],  # noqa: B006  # typer copies it
+    negative: NegativeOption = False,
     size: SizeOption = None,
     steps: StepsOption = None,
     seed: SeedOption = 0,
@@ -99,16 +113,15 @@ def command(
     if what in _VERBS:
         _verb(what, places or [], as_json, browser)
         return
-    from ..engine.ascent.recipe.presets import preset as find_preset
-    from ..engine.atlas.build import STAGES, Manner, atlas
+    from ..engine.atlas.build import COARSE_STAGES, STAGES, Manner, atlas, wished
 
-    find_preset(preset)
+    wished(preset, negative, size, steps, seed)  # refused before the model is opened
     part = None if shard is None else _shard(shard)
     manner = Manner(device, _workers(workers, device), part, _seconds(budget), executor, address)
     graph = open_model(what, quiet=quiet, **options)
     photos: list[str | Path] = list(places or [])
     wishes: dict[str, Any] = {
-        "layers": layer, "preset": preset, "size": size, "steps": steps, "seed": seed,
+        "layers": layer, "preset": preset, "negative": negative, "size": size, "steps": steps, "seed": seed,
     }  # fmt: skip
     if dry_run:
         _estimate(graph, photos, manner, wishes, as_json, quiet)
@@ -122,7 +135,7 @@ def command(
             photos or None,
             folder,
             k=k,
-            stages=STAGES[:-1] if coarse else STAGES,
+            stages=COARSE_STAGES if coarse else STAGES,
             albums=album or (),
             manner=manner,
             certify=lambda: _certificate(graph),
@@ -216,6 +229,8 @@ def _status(place: str, as_json: bool) -> None:
     for row in found["layers"]:
         emit(f"{clean(row['name'])}: {row['units']} units, {row['coarse']} coarse, {row['fine']} fine")
     emit(f"{found['units']} units: {found['coarse']} coarse, {found['fine']} fine, {found['missing']} not made")
+    for row in found["variants"]:
+        emit(f"{clean(_variant(row))}: {row['units']} units")
     for row in found["failed"]:
         emit(f"failed: {len(row['units'])} units of {row['name']} ({row['stage']}): {row['reason']}")
 
@@ -235,7 +250,13 @@ def _estimate(
     emit(f"{found['units']} units of {len(found['layers'])} layers, {found['photographs']} photographs")
     for stage in ("coarse", "fine"):
         emit(f"{stage}: about {_long(found['seconds'][stage])} with {manner.workers} processes")
+    for row in found["variants"]:
+        emit(f"{clean(_variant(row))}: about {_long(row['seconds'])}")
     emit(f"disk: about {found['bytes'] / 1e6:.0f} MB")
+
+
+def _variant(row: Mapping[str, Any]) -> str:
+    return f"variant {row['preset']}{', negative' if row['negative'] else ''}"
 
 
 def _certificate(graph: Any) -> dict[str, Any]:
@@ -255,8 +276,6 @@ def _command(
     """The command line that makes the same atlas, without where and how it was run."""
     words = ["convscope", "atlas", what, *map(str, photos)]
     flags = {"--layer": wishes["layers"], "--size": wishes["size"], "--steps": wishes["steps"]}
-    if wishes["preset"] != "convscope":
-        flags["--preset"] = wishes["preset"]
     if wishes["seed"]:
         flags["--seed"] = wishes["seed"]
     if k != 9:
@@ -267,6 +286,8 @@ def _command(
     for flag, value in flags.items():
         if value is not None:
             words += [flag, str(value)]
+    words += [word for one in wishes["preset"] if wishes["preset"] != ["convscope"] for word in ("--preset", one)]
+    words += ["--negative"] if wishes["negative"] else []
     words += [*(["--trust"] if options.get("trust") else []), *(["--coarse"] if coarse else [])]
     return shlex.join(words)
 

@@ -126,7 +126,7 @@ def command(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    help_options: HelpOptionsOption = False,
+    help_options: HelpOptionsOption = False,  # noqa: ARG001 - its callback has answered and left
     **loading: Any,
 ) -> None:
     """Show where in a picture the evidence for an answer lies: a class, a box, a mask, a character, a value.

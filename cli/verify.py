@@ -51,6 +51,8 @@ def command(
             emit(f"                     {result.reason}")
         if result.rounded:
             emit(f"rounding             {result.rounded} tensors part by their last bits alone")
+        for said in result.opaque:
+            emit(f"forward alone        {said}")
         emit(f"gradient             {_gradient(result.gradient_rel)}")
         emit(f"batch 3 against 1    {result.batch_rel:.2g}")
         if result.heatmap_rel is not None:

@@ -291,6 +291,7 @@ def _slope(graph: Graph, model: _Classifier, picture: np.ndarray, label: int) ->
 
     from .executors.devices import torch_device
 
+    graph.require_gradient([graph.logits])
     twin = graph.twin([graph.logits], device=model.device)
     x = torch.from_numpy(np.ascontiguousarray(picture[None])).to(torch_device(model.device)).requires_grad_()
     logits = twin(graph.preprocessing.normalize(x))[graph.logits]

@@ -95,6 +95,7 @@ def write_companion(target: Path) -> None:
 
 
 def main() -> None:
+    """Trains LeNet-5 on digits, writes its model files and prints the accuracy on the digits held out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mnist", type=Path, help="an .npz of MNIST images and labels")
     parser.add_argument("-o", "--out", type=Path, default=TARGET)

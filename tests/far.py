@@ -81,7 +81,7 @@ def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     far = any(isinstance(t, FarTensor) for t in tensors)
     if any(t.is_meta and not isinstance(t, FarTensor) for t in tensors):
         raise RuntimeError(f"{func}: a tensor without values; the stand-in does not know how it was made")
-    if far and func.name() in _READS or tensors and kwargs.get("device") is not None:
+    if (far and func.name() in _READS) or (tensors and kwargs.get("device") is not None):
         _crossings.append(func.name())
     if kwargs.get("device") is not None:
         far, kwargs = _is_far(kwargs["device"]), {**kwargs, "device": torch.device("cpu")}

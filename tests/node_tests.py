@@ -46,7 +46,9 @@ FAMILIES: dict[str, str] = {
     "ConstantOfShape Range DepthToSpace SpaceToDepth Trilu EyeLike CenterCropPad Col2Im Compress",
     "indexing": "Gather GatherElements GatherND Scatter ScatterElements ScatterND OneHot NonMaxSuppression",
     "sampling": "Resize Upsample Pad GridSample AffineGrid",
-    "recurrence": "LSTM GRU RNN",
+    "recurrence": "LSTM GRU RNN ReverseSequence",
+    "attention": "Attention RotaryEmbedding",
+    "signal": "DFT STFT MelWeightMatrix HannWindow HammingWindow BlackmanWindow",
     "quantization": "QuantizeLinear DequantizeLinear DynamicQuantizeLinear",
 }
 OPERATORS = {op: family for family, ops in FAMILIES.items() for op in ops.split()}

@@ -29,7 +29,7 @@ OTHERWISE: dict[str, set[str]] = {
     "export": {"folder", "web", "single_file"},
     "atlas": {
         "what", "places", "layer", "budget", "coarse", "workers", "shard", "album", "dry_run", "executor", "address",
-        "browser", "folder", "device",
+        "browser", "folder", "device", "preset",
     },
 }  # fmt: skip
 VERBS = [name for name in main._COMMANDS if name not in SET_UP]

@@ -106,10 +106,12 @@ def together(shape: Shape, met: Sequence[Seen]) -> Seen:
 
 
 def shifted(plane: tuple[int, int] | None, by: int) -> tuple[int, int] | None:
+    """The two axes of the picture where ``by`` more stand before them."""
     return None if plane is None else (plane[0] + by, plane[1] + by)
 
 
 def union_of_lines(lines: Sequence[ReceptiveField]) -> ReceptiveField:
+    """The smallest line that holds all of them, with the widest strides."""
     if len(lines) == 1:
         return lines[0]
     stride = (max(f.stride[0] for f in lines), max(f.stride[1] for f in lines))

@@ -42,10 +42,12 @@ def _contracted(call: Call, before: Seen, after: Seen) -> Seen:
 
 
 def global_pool(call: Call) -> Seen:
+    """A pool over the whole map: every value sees what all of its channel see."""
     return reduced(call, list(range(2, len(call.first.shape))))
 
 
 def arg(call: Call) -> Seen:
+    """ArgMax and ArgMin: an index depends on every value along its axis."""
     return reduced(call, [int(call.options.get("axis", 0)) % len(call.first.shape)])
 
 
@@ -74,6 +76,7 @@ def normalized(call: Call) -> Seen:
 
 
 def accumulated(call: Call) -> Seen:
+    """CumSum: a value sees all before it along its axis, or all behind it in reverse."""
     source, axes = call.first, call.constant(1)
     if axes is None:
         raise UnknownPlaces
@@ -124,6 +127,7 @@ def dense(call: Call) -> Seen:
 
 
 def einsum(call: Call) -> Seen:
+    """Einsum: labels that both sides have move, labels that the result lacks are summed over."""
     left, right = str(call.options["equation"]).replace(" ", "").split("->")
     terms = left.split(",")
     if "." in left or any(len(set(term)) != len(term) for term in terms):

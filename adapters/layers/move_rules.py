@@ -19,6 +19,7 @@ from .seen import (
 
 
 def sliced(call: Call) -> Seen:
+    """Slice with constant starts and ends: a choice of places along each axis."""
     source, shape = call.first, call.shape()
     starts, ends_at = call.constant(1, "starts"), call.constant(2, "ends")
     steps = call.constant(4)
@@ -49,7 +50,7 @@ def picked(call: Call) -> Seen:
     draft = call.draft
     places = draft.constant(call.node.input[1])
     if places is None:
-        if axis == 0 or len(call.sources) > 1 and call.sources[1] is not None:
+        if axis == 0 or (len(call.sources) > 1 and call.sources[1] is not None):
             raise UnknownPlaces
         rank = len(draft.shapes.get(call.node.input[1], ()))
         places = np.zeros([1] * rank, np.int64)
@@ -96,6 +97,7 @@ def joined(call: Call, first: int = 0, step: int = 1) -> Seen:
 
 
 def split(call: Call) -> list[Seen]:
+    """Split: a slice for each output, one behind the other."""
     source = call.first
     axis = int(call.options.get("axis", 0)) % len(source.shape)
     found, at = [], 0
@@ -110,6 +112,7 @@ def split(call: Call) -> list[Seen]:
 
 
 def turned(call: Call) -> Seen:
+    """Transpose: the axes in another order; the picture is lost where its rows come behind its columns."""
     source = call.first
     rank = len(source.shape)
     order = [int(p) for p in call.options.get("perm", range(rank - 1, -1, -1))]
@@ -121,6 +124,7 @@ def turned(call: Call) -> Seen:
 
 
 def in_another_shape(call: Call) -> Seen:
+    """Reshape, Flatten and their like: the same values in the same order; rows and columns last stay so."""
     source = call.first
     shape = call.draft.shapes.get(call.node.output[0])
     if shape is None or any(s is None for s in shape[1:]):
@@ -137,6 +141,7 @@ def in_another_shape(call: Call) -> Seen:
 
 
 def repeated(call: Call) -> Seen:
+    """Expand: values repeat along axes of length one and along new axes in front."""
     source, shape = call.first, call.shape()
     more = len(shape) - len(source.shape)
     plane = shifted(source.plane, more)
@@ -144,6 +149,7 @@ def repeated(call: Call) -> Seen:
 
 
 def tiled(call: Call) -> Seen:
+    """Tile: whole copies one behind the other; along rows or columns the picture is no picture any more."""
     source, shape = call.first, call.shape()
 
     def change(ends: np.ndarray) -> np.ndarray:

@@ -86,11 +86,11 @@ class Seen:
         if any((end[0] >= NOTHING).all() for end in ends):
             return ReceptiveField(None, self.line.stride, self.line.offset)
         plane = self.shape[axes[0]], self.shape[axes[1]]
-        line = self.line if axes == self.plane else _straight(ends, plane, self.line)
+        line = self.line if axes == self.plane else _straight(ends, self.line)
         return _with_table(line, ends, plane, size)
 
 
-def _straight(ends: Sequence[np.ndarray], plane: tuple[int, int], line: ReceptiveField) -> ReceptiveField:
+def _straight(ends: Sequence[np.ndarray], line: ReceptiveField) -> ReceptiveField:
     """Size, stride and offset that describe intervals of another form best: the largest, the mean, the first."""
     sizes, strides, offsets = [], [], []
     for direction, (low, high) in enumerate(ends):

@@ -22,7 +22,7 @@ from .seen import (
 )
 
 
-def _channels(call: Call, ends: np.ndarray, groups: int, count: int) -> np.ndarray:
+def _channels(ends: np.ndarray, groups: int, count: int) -> np.ndarray:
     """Each output channel sees what its group's input channels see."""
     if ends.shape[2] == 1:
         return ends
@@ -44,7 +44,7 @@ def window(call: Call, weight: int | None = None) -> Seen:
     groups = int(call.get("group", 1)) if weight else 0  # type: ignore[call-overload]
 
     def change(ends: np.ndarray) -> np.ndarray:
-        ends = _channels(call, ends, groups, shape[1]) if weight else ends
+        ends = _channels(ends, groups, shape[1]) if weight else ends
         for a in range(rank):
             size, count = source.shape[a + 2], shape[a + 2]
             places = windows(size, count, window.kernel[a], window.strides[a], window.dilations[a], begins[a])
@@ -69,7 +69,7 @@ def transposed(call: Call) -> Seen:
     begins, _ = window.transposed_pads(source.shape[2:], call.options)
 
     def change(ends: np.ndarray) -> np.ndarray:
-        ends = _channels(call, ends, int(call.options.get("group", 1)), shape[1])
+        ends = _channels(ends, int(call.options.get("group", 1)), shape[1])
         for a in range(rank):
             size, count, step = source.shape[a + 2], shape[a + 2], window.strides[a]
             places = transposed_windows(size, count, window.kernel[a], step, window.dilations[a], begins[a])
@@ -85,6 +85,7 @@ def transposed(call: Call) -> Seen:
 
 
 def resized(call: Call) -> Seen:
+    """Resize and Upsample: a value sees the places that its interpolation reads."""
     source, shape = call.first, call.shape()
     node, opset = call.node, call.draft.opset
     rule, rank = resize_rule(node.op_type, opset, call.options), len(shape)
@@ -132,6 +133,7 @@ def _between(source: Seen, places: dict[int, np.ndarray]) -> ReceptiveField:
 
 
 def padded(call: Call) -> Seen:
+    """Pad with constant widths: places move, and a border of constants sees nothing."""
     source, shape = call.first, call.shape()
     pads = call.constant(1, "pads" if "pads" in call.options else "paddings")
     if pads is None:
@@ -143,6 +145,7 @@ def padded(call: Call) -> Seen:
 
 
 def center_crop_padded(call: Call) -> Seen:
+    """CenterCropPad: a pad or a crop that is the same on both sides."""
     source, shape = call.first, call.shape()
     pairs = {a: centred(s, t) for a, (s, t) in enumerate(zip(source.shape, shape, strict=True)) if s != t and a}
     return _moved_by_padding(source, shape, pairs, "constant")

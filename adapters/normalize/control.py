@@ -238,7 +238,10 @@ def _inlined(
     Tensors keep their names where those are free; in a loop each round's have its number.
 
     Args:
+        draft: takes the constants, and gives fresh names.
+        graph: the subgraph.
         names: the subgraph's inputs -> tensors of the outer graph.
+        round_: of a loop, counted from 0; None outside loops.
     """
     taken = draft.tensors.keys() | {o for n in draft.nodes for o in n.output} | {i.name for i in draft.inputs}
     renamed = dict(names)

@@ -26,6 +26,7 @@ class Draft:
         permuted: tensor -> axes by which it is transposed against the source file's tensor of that name.
         shapes: tensor -> shape at the default image size, None where unknown; filled by `infer`.
         symbols: tensor -> shape inference's name for its first axis where its size is open ("N" is the batch).
+        told: tensor -> what ONNX Runtime says of it, of operators that ONNX's own inference does not know.
         settled: tensor -> its value at the default image size, of what the model computes from sizes.
         whole: the type of whole numbers that the image input took in the file, or None.
         notes: what was changed that a user should know.
@@ -48,6 +49,7 @@ class Draft:
     shapes: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     symbols: dict[str, str] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
+    told: dict[str, onnx.ValueInfoProto] = field(default_factory=dict)
     settled: dict[str, np.ndarray] = field(default_factory=dict)
     whole: str | None = None
     notes: list[str] = field(default_factory=list)

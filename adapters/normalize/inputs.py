@@ -58,7 +58,7 @@ def settle_inputs(draft: Draft, given: Mapping[str, np.ndarray], size: tuple[int
     for info in [i for i in draft.inputs if i is not picture]:
         _bind(draft, info, picture, given.get(info.name), size)
     draft.inputs = [picture]
-    _as_picture(draft, picture, size)
+    _as_picture(draft, picture)
 
 
 def _drop_unread(draft: Draft) -> None:
@@ -74,10 +74,10 @@ def _picture(draft: Draft, given: Mapping[str, np.ndarray]) -> onnx.ValueInfoPro
     candidates = [i for i in draft.inputs if i.name not in given]
     if not candidates:
         raise UsageError("--input names every input of the model; leave out the one that takes the picture")
-    return max(candidates, key=lambda info: _likeness(draft, info))
+    return max(candidates, key=_likeness)
 
 
-def _likeness(draft: Draft, info: onnx.ValueInfoProto) -> tuple[int, ...]:
+def _likeness(info: onnx.ValueInfoProto) -> tuple[int, ...]:
     """By what an input is told from the others: rank 4 with channels of a picture, no state, open sizes, large."""
     shape = image_shape(info)
     if shape is None:
@@ -208,7 +208,7 @@ def _fitted(name: str, value: np.ndarray, shape: Axes, links: Mapping[int, int])
     return value
 
 
-def _as_picture(draft: Draft, info: onnx.ValueInfoProto, size: tuple[int, int]) -> None:
+def _as_picture(draft: Draft, info: onnx.ValueInfoProto) -> None:
     """An input of rank 2, 3 or 5 becomes the Reshape of a picture under a name of its own."""
     shape = image_shape(info)
     if shape is None or len(shape) == 4:

@@ -37,7 +37,7 @@ def float_image(draft: Draft) -> None:
     nodes = []
     for node in draft.nodes:
         read = [name for name in node.input if name in moved]
-        if not read or node.op_type == "Cast" and not node.domain and attributes(node).get("to") in _FLOATS:
+        if not read or (node.op_type == "Cast" and not node.domain and attributes(node).get("to") in _FLOATS):
             pass
         elif operator(node).family == "movement" and node.op_type != "Cast" and _moves_alone(node, moved):
             moved.update(node.output)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from ...engine.executors.session import import_runtime
 from ...errors import RefusedInput, UnsafeFile
 from .constants import fold_constants
 from .draft import Draft, attribute
@@ -30,8 +32,13 @@ def infer(draft: Draft, size: tuple[int, int]) -> None:
 
 
 def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> None:
+    told = _told(draft, size)
     hollow = _hollow(draft, size, rows)
     _hide_ranges(hollow.graph)
+    for output in hollow.graph.output:
+        if output.name in told:
+            output.CopyFrom(told.pop(output.name))
+    hollow.graph.value_info.extend(told.values())
     try:
         inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=_has_short_vectors(hollow.graph))
     except Exception:
@@ -53,6 +60,51 @@ def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> N
     for name, tensor_proto in draft.tensors.items():
         draft.types[name] = tensor_proto.data_type
         draft.shapes[name] = tuple(tensor_proto.dims)
+
+
+def _told(draft: Draft, size: tuple[int, int]) -> dict[str, onnx.ValueInfoProto]:
+    """Type and shape of what operators make that ONNX's inference does not know: ONNX Runtime has its own for them."""
+    foreign = [
+        name
+        for node in draft.nodes
+        if node.domain and not onnx.defs.has(node.op_type, draft.opsets.get(node.domain, 1), node.domain)
+        for name in node.output
+        if name
+    ]
+    if any(name not in draft.told for name in foreign):
+        _ask_runtime(draft, size, foreign)
+    return {name: draft.told[name] for name in foreign if name in draft.told}
+
+
+def _ask_runtime(draft: Draft, size: tuple[int, int], unknown: Sequence[str]) -> None:
+    """Fills ``draft.told``. ONNX Runtime prepares the model without the weights' values and runs nothing.
+
+    What it refuses stays unknown.
+    """
+    hollow = _hollow(draft, size, "N")
+    _hide_ranges(hollow.graph)
+    del hollow.graph.output[:]
+    hollow.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in unknown)
+    ort = import_runtime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        found = ort.InferenceSession(hollow.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception:  # ONNX Runtime raises many unrelated types
+        return
+    for info in found.get_outputs():
+        kind = _RUNTIME_TYPES.get(info.type)
+        if kind is not None:
+            draft.told[info.name] = helper.make_tensor_value_info(info.name, kind, info.shape)
+
+
+_RUNTIME_TYPES = {
+    "tensor(float)": onnx.TensorProto.FLOAT, "tensor(float16)": onnx.TensorProto.FLOAT16,
+    "tensor(double)": onnx.TensorProto.DOUBLE, "tensor(int64)": onnx.TensorProto.INT64,
+    "tensor(int32)": onnx.TensorProto.INT32, "tensor(uint8)": onnx.TensorProto.UINT8,
+    "tensor(int8)": onnx.TensorProto.INT8, "tensor(bool)": onnx.TensorProto.BOOL,
+}  # fmt: skip
 
 
 def _hide_ranges(graph: onnx.GraphProto) -> None:
@@ -141,6 +193,7 @@ def _settled(draft: Draft, size: tuple[int, int], rows: int) -> Draft:
         ir_version=draft.ir_version,
         graph_name=draft.graph_name,
         tensors=dict(draft.tensors),
+        told=dict(draft.told),
     )
     _infer_once(copy, size, rows)
     while True:

@@ -47,7 +47,7 @@ def _operator() -> Callable[[Tensor, str], Tensor]:
     library = torch.library.Library(MARK_DOMAIN, "FRAGMENT")
     library.define("mark(Tensor x, str name) -> Tensor")
     for key in ("CompositeExplicitAutograd", "Autograd"):
-        library.impl("mark", lambda x, name: x.clone(), key)  # noqa: ARG005
+        library.impl("mark", lambda x, name: x.clone(), key)
     _kept.append(library)
     torch.onnx.register_custom_op_symbolic(f"{MARK_DOMAIN}::mark", _symbolic, 9)
     return cast("Callable[[Tensor, str], Tensor]", torch.ops.convscope.mark)

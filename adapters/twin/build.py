@@ -27,6 +27,12 @@ from .converters.base import Converted, Node
 from .folding import fold_into, is_foldable
 from .placement import Wiring
 
+# what is left where a node has no converter
+_INSTEAD = (
+    "no gradient passes it: take a method that runs forward alone (rise, occlusion, sobol), or look only below it or "
+    "only above"
+)
+
 
 class TwinFactory:
     """Builds twins of one canonical model.
@@ -63,11 +69,24 @@ class TwinFactory:
             if node.output[0] in folded.values():
                 continue  # a batch-norm that its convolution has taken in
             norm = folded.get(node.output[0])
-            converted = self._module(node, norm, wiring.place(node), kind)
+            try:
+                converted = self._module(node, norm, wiring.place(node), kind)
+            except UnsupportedOperator as error:
+                raise UnsupportedOperator(f"{error}; {_INSTEAD}") from error
             wiring.add(node, converted, (norm,) if norm is not None else tuple(node.output))
         for name in outputs:
             wiring.require(name)
         return Twin(wiring.steps, wiring.modules, wiring.constants, wiring.kept, inputs, outputs)
+
+    def opaque(self) -> dict[str, str]:
+        """First output of each node that has no converter -> why; see `Graph.opaque`."""
+        found: dict[str, str] = {}
+        for node in self._index.nodes:
+            try:
+                self._module(node, None, torch.device("cpu"), torch.float32)
+            except UnsupportedOperator as error:
+                found[next(name for name in node.output if name)] = str(error)
+        return found
 
     def _foldable(self, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> dict[str, str]:
         """Convolution's output -> batch-norm's output, where nothing else reads what lies between."""

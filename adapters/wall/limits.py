@@ -51,7 +51,8 @@ def limits_for(size: int, is_onnx: bool, max_memory: float | None = None, max_se
     Args:
         size: of the file, bytes.
         is_onnx: whether it needs no exporter.
-        max_memory: in GiB, max_seconds: of processor time, where the user names them.
+        max_memory: GiB, where the user names it.
+        max_seconds: of processor time, where the user names them.
     """
     usual = (1 if is_onnx else 2) * GIB + PER_BYTE * size
     seconds = (_SECONDS if is_onnx else _SLOW_SECONDS) + 60 * size / GIB

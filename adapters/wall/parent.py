@@ -53,7 +53,8 @@ def load_behind(
         path: the file.
         options: of `adapters.load.load`, without the limits.
         make_factory: the twin factory of a canonical model.
-        max_memory: GiB, max_seconds: of processor time; by default as `limits_for` says.
+        max_memory: GiB; default as `limits_for` says.
+        max_seconds: of processor time; default as `limits_for` says.
 
     Raises:
         UnsafeFile: it takes more than the limits, or kills the process. ConvscopeError: as `load` in this process.

@@ -42,7 +42,8 @@ def effective_box(graph: Graph, layer: Layer, values: np.ndarray, row: int, colu
         graph: the model.
         layer: whose map it is; one without maps sees the whole picture.
         values: (rows, columns) the unit's map.
-        row, column: of its maximum.
+        row: of its maximum.
+        column: of its maximum.
     """
     from scipy.ndimage import find_objects, label
 
@@ -100,7 +101,7 @@ def effective_boxes(
         RefusedInput: a picture that was read before cannot be read any more.
     """
 
-    def refuse(path: Path, error: RefusedInput) -> None:
+    def refuse(_path: Path, error: RefusedInput) -> None:
         raise error
 
     names = [name for name in wanted if wanted[name]]

@@ -24,7 +24,7 @@ from ..pictures.read import Picture, model_input, stream
 Failure = Callable[[Path, RefusedInput], None]
 
 
-def _refuse(path: Path, error: RefusedInput) -> None:
+def _refuse(_path: Path, error: RefusedInput) -> None:
     raise error
 
 

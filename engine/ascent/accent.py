@@ -83,7 +83,12 @@ def accent(
         weight: how much they are: 0 lets the photograph go.
         preset: `accent`, or any other.
         size: side of the picture, or (height, width); default the model's own.
-        steps, seed, strip, device, tuning, progress: as for `filters`.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same picture.
+        strip: how many pictures on the way to keep.
+        device: "auto", "cpu" or "cuda[:n]".
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        progress: called after every step.
 
     Returns:
         One picture with its history; its start is the photograph.

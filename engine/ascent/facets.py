@@ -49,7 +49,14 @@ def facets(
         unit: channel.
         count: how many, from 2 to ``MOST``.
         weight: of being unlike each other; 0 gives ``count`` pictures from different starts.
-        preset, size, steps, seed, device, precision, tuning, progress: as for `filters`.
+        preset: a name, or a `Preset`.
+        size: side of the picture in pixels, or (height, width).
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same pictures.
+        device: "auto", "cpu" or "cuda[:n]".
+        precision: of gradients, "auto", "bfloat16" or "float32".
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        progress: called after every step.
 
     Returns:
         The pictures with their histories and verdicts, named "facet 1" and so on.

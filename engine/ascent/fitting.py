@@ -60,7 +60,8 @@ def reduced_precision(
     """Whether gradients may be computed in bfloat16.
 
     Args:
-        graph, tensors: the network up to the tensors that are tapped.
+        graph: the network.
+        tensors: that are tapped; the network up to them counts.
         recipe: an exact one computes in float32, as its source does.
         device: "auto", "cpu" or "cuda[:n]".
         precision: "auto" leaves it to the recipe and the network; "bfloat16" and "float32" overrule both.
@@ -76,8 +77,10 @@ def reduced_precision(
 
 
 def _is_grouped(graph: Graph, tensors: Sequence[str]) -> bool:
-    """Whether a grouped convolution is on the way: these gain nothing on a CPU, and EfficientNet-Lite0 took half as
-    long again in bfloat16."""
+    """Whether a grouped convolution is on the way.
+
+    These gain nothing on a CPU, and EfficientNet-Lite0 took half as long again in bfloat16.
+    """
     nodes = graph.index.between([i.name for i in graph.inputs], tensors)
     return any(a.name == "group" and a.i > 1 for n in nodes if n.op_type == "Conv" for a in n.attribute)
 

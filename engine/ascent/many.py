@@ -40,7 +40,7 @@ OnProgress = Callable[[Progress], None]
 Units = Sequence[int]
 
 
-_LEAST = 160  # steps for the tries of a silent unit, where its picture has fewer
+_LEAST = 160  # steps for the tries of a silent unit, where a recipe's own number of steps is lower
 
 
 @dataclass
@@ -199,11 +199,18 @@ class Studio:
 
         A unit that speaks after so few is made again with all steps.
         """
-        return max(self.chosen.steps, _LEAST) // len(PLAN)
+        return max(self.chosen.steps, round(_LEAST * self._share), len(PLAN)) // len(PLAN)
+
+    @property
+    def _share(self) -> float:
+        """How much of the recipe's own number of steps is asked for, at most 1: tries take no more of theirs."""
+        return min(self.chosen.steps / self.chosen.preset.steps, 1.0)
 
     def _steps(self, how: Try) -> int:
         """Steps of a try that is made in full."""
-        return PRESETS["strongest"].steps if how.own else 2 * self.chosen.steps if how.loud else self.chosen.steps
+        if how.own:
+            return max(1, round(PRESETS["strongest"].steps * self._share))
+        return 2 * self.chosen.steps if how.loud else self.chosen.steps
 
     def _attempt(
         self, units: list[int], how: Try, on_step: OnStep | None = None, limit: int | None = None

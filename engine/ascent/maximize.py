@@ -35,8 +35,10 @@ def logits_layer(graph: Graph) -> Layer:
 
 
 def class_settings(graph: Graph, **options: Any) -> Settings:
-    """Settings for classes: by default the model's own picture size and the recipe `objects`; options as for
-    `settings`."""
+    """Settings for classes, by default the model's own picture size and the recipe `objects`.
+
+    Options are those of `settings`.
+    """
     if options.get("size") is None:
         options["size"] = graph.image_size
     if options.get("preset_name", AUTO) == AUTO:
@@ -70,9 +72,22 @@ def maximize(
     Args:
         graph: from `convscope.load`.
         classes: indices or names (as in ``graph.labels``).
-        preset, steps, seed, batch, device, strip, negative, alpha, precision, top, tuning, folder, force, progress,
-            on_unit:            as for `filters`.
+        preset: a name, or a `Preset`.
         size: side of the pictures, by default the model's own.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same picture.
+        batch: pictures at once, or "auto".
+        device: "auto", "cpu" or "cuda[:n]".
+        strip: how many pictures on the way to keep.
+        negative: what lowers the logits instead.
+        alpha: keep also how much each place mattered, as the picture's opacity.
+        precision: of gradients, "auto", "bfloat16" or "float32".
+        top: keep only so many, those with the highest logits first.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        folder: keeps each picture there as soon as it is finished; those that it holds are not made again.
+        force: make them again.
+        progress: called after every step.
+        on_unit: called when a picture is finished, with the result so far.
 
     Raises:
         UsageError: an unknown class (close matches are named), or a model without classes.

@@ -35,6 +35,7 @@ class Network:
     def __init__(self, graph: Graph, tensors: Sequence[str], device: str = "auto", reduced: bool = False) -> None:
         self.graph, self.tensors = graph, tuple(dict.fromkeys(tensors))
         self.device = torch_device(device)
+        graph.require_gradient(self.tensors)
         self.twin: Twin = graph.twin(self.tensors, device=str(self.device))
         for weight in (*self.twin.parameters(), *self.twin.buffers()):
             if weight.dim() == 4:  # `to` would refuse a network that has others

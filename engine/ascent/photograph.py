@@ -61,7 +61,11 @@ def dream(
         preset: by default DeepDream's octaves.
         size: the longer side of the dream, pixels, or (height, width).
         steps: in all octaves together; default the preset's.
-        seed, device, strip, tuning, progress: as for `filters`.
+        seed: of everything random; the same seed gives the same picture.
+        device: "auto", "cpu" or "cuda[:n]".
+        strip: how many pictures on the way to keep.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        progress: called after every step.
 
     Returns:
         One picture; its activations are half the mean square of the layer.
@@ -106,7 +110,12 @@ def invert(
         preset: by default Fourier coefficients under a total-variation penalty. Of any other, the random views and the
             smaller stages are left out: values are compared place by place.
         size: side of the picture, or (height, width); default the model's own size.
-        steps, seed, device, strip, tuning, progress: as for `filters`.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same picture.
+        device: "auto", "cpu" or "cuda[:n]".
+        strip: how many pictures on the way to keep.
+        tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
+        progress: called after every step.
 
     Returns:
         One picture; its activation is minus the relative square distance, 0 for a perfect match.

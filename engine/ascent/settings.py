@@ -68,9 +68,14 @@ def settings(
         graph: the model.
         layer: where the units are: the recipe that suits it, and its size, where none are named.
         preset_name: a name or a `Preset`.
-        size, steps, seed, strip, negative, alpha: as in `Settings`.
+        size: side of the pictures, or (height, width).
+        steps: how many; default the preset's.
+        seed: of the random streams.
         start: (H, W, C) or (H, W) in [0, 1]; resized to ``size``.
         noise: start from this pixel noise, whatever the preset's parameterization.
+        strip: pictures on the way to keep.
+        negative: minimize: what inhibits the unit.
+        alpha: keep how much each place mattered.
         tuning: changes to the preset, see `recipe.tuning`.
 
     Raises:

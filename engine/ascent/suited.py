@@ -25,7 +25,8 @@ def suited(graph: Graph, layer: Layer, size: tuple[int, int] | None = None) -> P
     * ``strongest`` in between.
 
     Args:
-        graph, layer: where the units are.
+        graph: the model.
+        layer: where the units are.
         size: (height, width) of the pictures, if the user names it.
     """
     field = _field(layer)

@@ -61,7 +61,8 @@ def verdict(
     """Status and reason.
 
     Args:
-        start, end: activation of the start and of the final picture.
+        start: activation of the start.
+        end: activation of the final picture.
         reference: what photographs reach.
         gated: whether a ReLU or clip makes the tap.
         highest: for a silent unit, the highest pre-activation (mean, or in the middle) that any try reached.
@@ -77,7 +78,7 @@ def verdict(
         return DEAD, "no input changes it"
     if end >= reference:
         return OK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
-    return WEAK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
+    return WEAK, f"reaches {end:.3g}, photographs reach {reference:.3g}: the best of them excites it more than this"
 
 
 def _same(one: float, other: float) -> bool:

@@ -18,11 +18,13 @@ from ..runs.events import OnEvent, Progress, ignore
 from . import crops, numbers, relations, units
 from .compile import CERTIFICATE, compile_atlas
 from .files import Files, opened
-from .plan import COARSE, FILE, FINE, Plan, Wishes, make_plan, photograph_files
+from .plan import COARSE, FILE, FINE, Plan, Variant, Wishes, make_plan, photograph_files
 from .rendering import BLOCK, Block, Renderer, blocks, failures, run_here
 from .workers import run_in_processes
 
-STAGES = ("numbers", COARSE, "relations", FINE)
+VARIANTS = "variants"
+STAGES = ("numbers", COARSE, "relations", FINE, VARIANTS)
+COARSE_STAGES = STAGES[:3]
 EXECUTORS = ("local", "ray")
 
 _TITLES = {
@@ -31,6 +33,7 @@ _TITLES = {
     COARSE: ("coarse pictures", "units"),
     "relations": ("relations and crops", "photographs"),
     FINE: ("fine pictures", "units"),
+    VARIANTS: ("variants", "pictures"),
     "page": ("writing the page", "units"),
 }
 
@@ -86,7 +89,8 @@ def atlas(
     folder: str | os.PathLike[str] | Files = "atlas",
     *,
     layers: str | Sequence[str] | None = None,
-    preset: str | Preset = AUTO,
+    preset: str | Preset | Sequence[str | Preset] = AUTO,
+    negative: bool = False,
     size: int | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -109,7 +113,9 @@ def atlas(
         photos: files and folders to measure units on; None takes the four that ship with convscope.
         folder: where, or an address with a scheme (extra ``[cloud]``).
         layers: names and globs; default every layer that makes units, shown behind its activation.
-        preset: a name of `presets.names`, or a `Preset`; default the recipe that suits each layer.
+        preset: a name of `presets.names`, or a `Preset`; default the recipe that suits each layer. Of several the
+            first makes the coarse and fine pictures, the others one more picture of every unit each.
+        negative: also a picture of what inhibits every unit, by the first preset.
         size: side of the fine pictures; default the preset's, behind a head the model's own.
         steps: of the fine pictures; default the preset's.
         seed: the same seed gives the same pictures.
@@ -132,8 +138,7 @@ def atlas(
     manner = manner or Manner()
     _check(stages, manner)
     files = opened(folder)
-    find_preset(preset)
-    wishes = Wishes(preset, size, steps, seed)
+    wishes = wished(preset, negative, size, steps, seed)
     pictures, shipped = photograph_files(photos)
     earlier = _earlier(files, graph)
     plan = make_plan(
@@ -158,12 +163,33 @@ def atlas(
             run.relate()
             counts = run.compile()
         elif stage in (COARSE, FINE):
-            run.draw(stage)
-    if manner.shard is None and (FINE in stages or not counts):
+            run.draw(stage, [stage])
+        elif stage == VARIANTS and wishes.variants:
+            run.draw(stage, list(wishes.stages()))
+    if manner.shard is None and ({FINE, VARIANTS} & {*stages} or not counts):
         counts = run.compile()
     if manner.shard is None:
         files.tidy()
     return Atlas(files.place, sum(p.units for p in plan.layers), counts, tuple(run.failed.values()), run.late)
+
+
+def wished(
+    preset: str | Preset | Sequence[str | Preset], negative: bool, size: int | None, steps: int | None, seed: int
+) -> Wishes:
+    """The wishes that a user's words mean; arguments as for `atlas`.
+
+    Raises:
+        UsageError: no such preset, or one that is named twice.
+    """
+    presets = [preset] if isinstance(preset, (str, Preset)) else list(preset)
+    if not presets:
+        raise UsageError("no preset is named; leave it out for the recipe that suits each layer")
+    for number, one in enumerate(presets):
+        find_preset(one)
+        if one in presets[:number]:
+            raise UsageError(f"preset '{one if isinstance(one, str) else one.name}' is named twice; name each once")
+    others = [Variant(presets[0], negative=True)] if negative else []
+    return Wishes(presets[0], size, steps, seed, (*others, *(Variant(one) for one in presets[1:])))
 
 
 class _Run:
@@ -206,12 +232,12 @@ class _Run:
         for chunk in left:
             numbers.measure(self.files, self.graph, self.plan, chunk, self.pictures, self.manner.device, count)
 
-    def draw(self, stage: str) -> None:
-        """The pictures of a stage that are not there yet, as far as the time goes."""
-        there = units.kept(self.files)
-        work = blocks(self.plan, stage, there, self._order(), self._end is not None or stage == FINE)
+    def draw(self, stage: str, recipes: Sequence[str]) -> None:
+        """The pictures of a stage's recipes that are not there yet, as far as the time goes."""
+        there, spread = units.kept(self.files), self._end is not None or stage != COARSE
+        work = [b for recipe in recipes for b in blocks(self.plan, recipe, there, self._order(), spread)]
         work = [block for block in work if self._is_mine(block.name)]
-        total = sum(planned.units for planned in self.plan.layers)
+        total = sum(planned.units for planned in self.plan.layers) * len(recipes)
         count = _Counter(self.on_event, stage, total, total - sum(len(block.units) for block in work))
         if work:
             self.failed |= self._done(work, count)

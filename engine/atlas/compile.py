@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,7 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
     there = units.kept(files)
     shown = _Photographs(plan, numbers.names)
     classes = numbers.classes()
+    variants: Counter[str] = Counter()
     rows, best, counts = [], [], dict.fromkeys(("units", "ok", "weak", "dead", "coarse", "missing"), 0)
     for place, planned in enumerate(plan.layers):
         made = _Made.read(files, planned, there, writer)
@@ -68,6 +70,9 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         tile = writer.sheets(planned.layer.index, made)
         writer.layer(planned.layer.index, columns)
         details = _details(plan, planned, made, figures, relations, boxes, shown)
+        for unit, varied in _variants(files, plan, planned, there, writer).items():
+            details[unit]["variants"] = varied
+            variants.update(row["stage"] for row in varied)
         writer.details(planned.layer.index, details)
         strongest = _strongest(made)
         best.append([made.pixels[unit] for unit in strongest])
@@ -81,13 +86,18 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         if files.has(source):
             writer.write(f"p/{index:05d}.webp", files.read(source))
     writer.photographs(shown.names)
-    writer.manifest_script(_manifest(files, plan, rows, counts, numbers))
+    writer.manifest_script(_manifest(files, plan, rows, counts, variants, numbers))
     writer.finish()
     return counts
 
 
 def _manifest(
-    files: Files, plan: Plan, rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int], numbers: Numbers
+    files: Files,
+    plan: Plan,
+    rows: Sequence[Mapping[str, Any]],
+    counts: Mapping[str, int],
+    variants: Mapping[str, int],
+    numbers: Numbers,
 ) -> dict[str, Any]:
     try:
         certificate = json.loads(files.read(CERTIFICATE))
@@ -107,6 +117,7 @@ def _manifest(
         },
         "edges": [None if math.isinf(edge) else round(float(edge), 6) for edge in EDGES],
         "counts": dict(counts),
+        "variants": [{"stage": s, **variant, "made": variants.get(s, 0)} for s, variant in plan.variants.items()],
         "fewest": FEWEST,
         "failed": [{"layer": row["name"], "units": row["units"], "reason": row["reason"]} for row in failures(files)],
         "layers": list(rows),
@@ -150,6 +161,28 @@ class _Made:
                 writer.note(units.name_of(identity), data)
                 break
         return made
+
+
+def _variants(
+    files: Files, plan: Plan, planned: PlannedLayer, there: set[str], writer: Writer
+) -> dict[int, list[dict[str, Any]]]:
+    """Writes a layer's variants; returns by unit what its view says of each, in the plan's order."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for unit in range(planned.units):
+        for stage in plan.variants:
+            recipe = planned.recipes[stage]
+            identity = unit_id(recipe, unit)
+            if identity not in there:
+                continue
+            pixels, record, data = units.get(files, identity)
+            writer.note(units.name_of(identity), data)
+            name = f"u/L{planned.layer.index:04d}/{unit:05d}-{stage}.webp"
+            writer.write(name, _webp(pixels, _LARGE_QUALITY))
+            row = {"stage": stage, "file": name, "id": identity, "preset": recipe.name, "size": record["size"]}
+            row |= {key: record[key] for key in ("status", "reason", "rescue", "steps")}
+            ends = {"start": _short(record["activation_start"]), "act": _short(record["activation_end"])}
+            found.setdefault(unit, []).append({**row, **ends})
+    return found
 
 
 def _columns(planned: PlannedLayer, made: _Made, figures: LayerNumbers, special: np.ndarray) -> dict[str, Any]:
@@ -197,6 +230,7 @@ def _details(
             "near": relations.get("near", [[]] * planned.units)[unit],
             "inputs": relations.get("inputs", [[]] * planned.units)[unit],
             "readers": relations.get("readers", [[]] * planned.units)[unit],
+            "variants": [],
         }
         if record is not None:
             one |= {

@@ -13,7 +13,7 @@ import numpy as np
 from ..ascent.recipe.presets import AUTO, Preset
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from .build import Manner
+from .build import Manner, wished
 from .plan import COARSE, FINE, Wishes, photograph_files, stage_settings, studio
 from .stations import Stations
 
@@ -26,7 +26,8 @@ def estimate(
     photos: Sequence[str | Path] | str | Path | None = None,
     *,
     layers: str | Sequence[str] | None = None,
-    preset: str | Preset = AUTO,
+    preset: str | Preset | Sequence[str | Preset] = AUTO,
+    negative: bool = False,
     size: int | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -40,11 +41,11 @@ def estimate(
     manner = manner or Manner()
     pictures, _ = photograph_files(photos)
     chosen = Stations(graph).chosen(layers)
-    wishes = Wishes(preset, size, steps, seed)
+    wishes = wished(preset, negative, size, steps, seed)
     work = np.cumsum([layer.macs for layer in graph.layers])
     share = manner.workers * (manner.shard[1] if manner.shard else 1)
     seconds = {}
-    for stage in (COARSE, FINE):
+    for stage in (COARSE, FINE, *wishes.stages()):
         ends = [
             (_per_unit(graph, la, stage, wishes, manner.device), float(work[la.index]))
             for la in (chosen[0], chosen[-1])
@@ -60,8 +61,9 @@ def estimate(
         "layers": [{"name": la.name, "units": la.channels} for la in chosen],
         "units": units,
         "photographs": len(pictures),
-        "seconds": seconds,
-        "bytes": units * (sum(_BYTES.values()) + 24 * len(pictures)),
+        "seconds": {stage: seconds[stage] for stage in (COARSE, FINE)},
+        "variants": [{**variant.to_json(), "seconds": seconds[stage]} for stage, variant in wishes.stages().items()],
+        "bytes": units * (_BYTES[COARSE] + _BYTES[FINE] * (1 + len(wishes.variants)) + 24 * len(pictures)),
     }
 
 

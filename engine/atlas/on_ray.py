@@ -36,7 +36,15 @@ def run_on_ray(
     """Makes blocks by ``count`` actors; result as for `rendering.run_here`.
 
     Args:
-        files, graph, plan, wishes, device, count, work, is_late, advance: as for `workers.run_in_processes`.
+        files: the atlas's folder.
+        graph: the model.
+        plan: what the atlas holds.
+        wishes: what the plan was made from.
+        device: "auto", "cpu" or "cuda[:n]", for every actor.
+        count: of actors.
+        work: blocks that are still to be made.
+        is_late: whether no further block may begin.
+        advance: called with the number of units that came to an end.
         address: of a running Ray; None starts one that only this machine reaches, and ends it.
 
     Raises:

@@ -41,13 +41,37 @@ CHUNK = 64  # photographs; at 24 bytes per unit and photograph a chunk's figures
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One more fine picture of every unit: by another preset, or of what inhibits the unit."""
+
+    preset: str | Preset
+    negative: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As the plan and the page have it."""
+        return {"preset": _name(self.preset), "negative": self.negative}
+
+
+@dataclass(frozen=True)
 class Wishes:
-    """What the user wants of the pictures: preset, size of the fine ones, steps, seed; None is the preset's own."""
+    """What the user wants of the pictures.
+
+    Attributes:
+        preset: of the coarse and fine pictures.
+        size: of the fine ones and the variants; None is the preset's own, as for ``steps``.
+        steps, seed: as for ``convscope filters``.
+        variants: further pictures of every unit.
+    """
 
     preset: str | Preset
     size: int | None = None
     steps: int | None = None
     seed: int = 0
+    variants: tuple[Variant, ...] = ()
+
+    def stages(self) -> dict[str, Variant]:
+        """The variants by the names of their recipes, ``variant1`` and so on."""
+        return {f"variant{i}": variant for i, variant in enumerate(self.variants, 1)}
 
 
 @dataclass(frozen=True)
@@ -71,7 +95,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """A layer of the atlas with its two recipes."""
+    """A layer of the atlas with its recipes by stage: coarse, fine, and those of the variants."""
 
     layer: Layer
     recipes: Mapping[str, Recipe]
@@ -90,6 +114,7 @@ class Plan:
         model: facts for the page; ``sha256`` is the graph's.
         layers: in the order of the layer table.
         preset, size, steps, seed: what was wished for, see `Wishes`.
+        variants: stage -> {"preset", "negative"} of the further pictures, see `Wishes.stages`.
         device: "cpu" or "cuda".
         k: best photographs per unit.
         photographs: (name, sha256) of each, by name.
@@ -105,6 +130,7 @@ class Plan:
     size: int | None
     steps: int | None
     seed: int
+    variants: Mapping[str, Mapping[str, Any]]
     device: str
     k: int
     photographs: tuple[tuple[str, str], ...]
@@ -138,6 +164,7 @@ class Plan:
             "size": self.size,
             "steps": self.steps,
             "seed": self.seed,
+            "variants": {stage: dict(variant) for stage, variant in self.variants.items()},
             "device": self.device,
             "k": self.k,
             "photographs": [list(pair) for pair in self.photographs],
@@ -163,6 +190,7 @@ class Plan:
                 found["size"],
                 found["steps"],
                 found["seed"],
+                {str(stage): dict(variant) for stage, variant in found["variants"].items()},
                 found["device"],
                 found["k"],
                 tuple((str(name), str(digest)) for name, digest in found["photographs"]),
@@ -242,10 +270,11 @@ def make_plan(
     return Plan(
         model={**_facts(graph), "wishes": wanted},
         layers=planned,
-        preset=wishes.preset if isinstance(wishes.preset, str) else wishes.preset.name,
+        preset=_name(wishes.preset),
         size=wishes.size,
         steps=wishes.steps,
         seed=wishes.seed,
+        variants={stage: variant.to_json() for stage, variant in wishes.stages().items()},
         device=_kind(device),
         k=k,
         photographs=tuple((name, _sha256(path)) for name, path in photos.items()),
@@ -258,6 +287,12 @@ def make_plan(
 
 def stage_settings(graph: Graph, layer: Layer, stage: str, wishes: Wishes) -> Settings:
     """The settings of a layer's pictures in a stage; coarse ones are never larger nor longer than fine ones."""
+    variant = wishes.stages().get(stage)
+    if variant is not None:
+        return settings(
+            graph, layer, preset_name=variant.preset, size=wishes.size, steps=wishes.steps, seed=wishes.seed,
+            negative=variant.negative,
+        )  # fmt: skip
     fine = settings(graph, layer, preset_name=wishes.preset, size=wishes.size, steps=wishes.steps, seed=wishes.seed)
     if stage == FINE:
         return fine
@@ -285,7 +320,7 @@ def identity_of(made: Studio) -> str:
 
 def _with_recipes(graph: Graph, layer: Layer, wishes: Wishes, device: str) -> PlannedLayer:
     recipes = {}
-    for stage in (COARSE, FINE):
+    for stage in (COARSE, FINE, *wishes.stages()):
         made = studio(graph, layer, stage_settings(graph, layer, stage, wishes), device)
         recipes[stage] = _recipe(made)
     return PlannedLayer(layer, recipes)
@@ -294,11 +329,6 @@ def _with_recipes(graph: Graph, layer: Layer, wishes: Wishes, device: str) -> Pl
 def _recipe(made: Studio) -> Recipe:
     chosen = made.chosen
     return Recipe(identity_of(made), chosen.preset.name, chosen.size, chosen.steps, made.precision)
-
-
-def _recipe_of(row: Mapping[str, Any]) -> Recipe:
-    height, width = (int(side) for side in row["size"])
-    return Recipe(str(row["identity"]), str(row["name"]), (height, width), int(row["steps"]), str(row["gradients"]))
 
 
 def _planned(row: Mapping[str, Any]) -> PlannedLayer:
@@ -325,6 +355,10 @@ def _digest_of(graph: Graph, wishes: Wishes, device: str) -> str:
     """What the recipes follow from, as a hash."""
     wish = [graph.sha256, graph.preprocessing.to_json(), repr(wishes), repr(PRESETS), _kind(device), _versions()]
     return digest(json.loads(to_json(wish)))
+
+
+def _name(preset: str | Preset) -> str:
+    return preset if isinstance(preset, str) else preset.name
 
 
 def _kind(device: str) -> str:

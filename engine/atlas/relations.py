@@ -195,7 +195,7 @@ def connection(graph: Graph, stations: Stations, node: onnx.NodeProto) -> Connec
     if places > 1:  # a flattened map: one kernel per channel, of the map's places
         weight = weight.reshape(len(weight), -1, places)
         way = Way(way.layers[::places], way.units[::places])
-        shape = _map_shape(graph, way, places)
+        shape = _map_shape(places)
     return Connection(way, weight, shape)
 
 
@@ -271,7 +271,7 @@ def _places(way: Way) -> int:
     return places if regular else 1
 
 
-def _map_shape(graph: Graph, way: Way, places: int) -> tuple[int, int]:
+def _map_shape(places: int) -> tuple[int, int]:
     """The rows and columns of a flattened map: square where its number of places is one."""
     side = round(places**0.5)
     return (side, side) if side * side == places else (1, places)

@@ -22,7 +22,7 @@ _FAILED = "store/failed"
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of work: some units of a layer in one stage."""
+    """A piece of work: some units of a layer by the recipe of one stage."""
 
     layer: int
     stage: str
@@ -92,7 +92,7 @@ def blocks(plan: Plan, stage: str, there: set[str], order: Mapping[int, Sequence
 
     Args:
         plan: what the atlas is of.
-        stage: "coarse" or "fine".
+        stage: "coarse", "fine" or a variant's.
         there: ids of finished units.
         order: layer index -> its units, the first to be made first.
         spread: take a block of each layer in turn, so that a run that ends early has shown something of all.

@@ -39,6 +39,13 @@ def status(files: Files) -> dict[str, Any]:
                 "missing": planned.units - sum(either),
             }
         )
+    variants = [
+        {
+            **variant,
+            "units": sum(unit_id(p.recipes[stage], u) in there for p in plan.layers for u in range(p.units)),
+        }
+        for stage, variant in plan.variants.items()
+    ]
     measured = sum(len(chunk) for chunk in plan.chunks() if files.has(chunk_name(plan, chunk)))
     totals = {key: sum(row[key] for row in rows) for key in ("units", "fine", "coarse", "missing")}
     return {
@@ -46,6 +53,7 @@ def status(files: Files) -> dict[str, Any]:
         "graph_sha256": plan.model["sha256"],
         "photographs": {"all": len(plan.photographs), "measured": measured},
         **totals,
+        "variants": variants,
         "layers": rows,
         "failed": failures(files),
         "page": files.has("index.html"),

@@ -16,7 +16,7 @@ from ..ascent.results import DEAD, OK, WEAK, UnitResult, tile
 from ..graph.graph import Graph
 from ..render.artifacts import png_bytes, to_json
 from .files import Files
-from .plan import FINE, Plan, Recipe, unit_id
+from .plan import COARSE, FINE, Plan, Recipe, unit_id
 
 FOLDER = "store/units"
 _BROKEN = (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, RecursionError)  # what reading one raises
@@ -76,13 +76,14 @@ def take_over(files: Files, graph: Graph, plan: Plan, folders: Sequence[Path]) -
     there, taken = kept(files), 0
     for folder in folders:
         identity = _identity_of_album(folder)
-        planned = next((p for p in plan.layers if p.recipes[FINE].identity == identity), None)
-        if planned is None:
+        recipes = [(p, r) for p in plan.layers for stage, r in p.recipes.items() if stage != COARSE]
+        planned, recipe = next(((p, r) for p, r in recipes if r.identity == identity), (None, None))
+        if planned is None or recipe is None:
             raise UsageError(
                 f"the pictures in {folder} were made with another model, layer or settings than the atlas; "
                 "leave the folder out, or give the same --preset, --size and --seed"
             )
-        found, recipe = Album(folder, identity, {}), planned.recipes[FINE]
+        found = Album(folder, identity, {})
         for unit, record in found.records.items():
             if unit < planned.units and unit_id(recipe, unit) not in there:
                 numbers = {key: value for key, value in record.items() if key not in ("file", "strip")}
@@ -96,7 +97,7 @@ def best_available(plan: Plan, there: set[str]) -> Iterator[tuple[int, int, str,
     """(layer index, unit, stage, id) of every unit that is finished, the fine picture where there is one."""
     for planned in plan.layers:
         for unit in range(planned.units):
-            for stage in (FINE, "coarse"):
+            for stage in (FINE, COARSE):
                 identity = unit_id(planned.recipes[stage], unit)
                 if identity in there:
                     yield planned.layer.index, unit, stage, identity

@@ -66,10 +66,22 @@ class Executors:
             self._sessions[key] = self.graph.session(outputs, inputs, device=self.device)
         return self._sessions[key]
 
-    def twin(self, outputs: Sequence[str], inputs: Sequence[str] | None = None) -> Any:
-        """The differentiable twin for this cut."""
+    def twin(
+        self, outputs: Sequence[str], inputs: Sequence[str] | None = None, cut: Sequence[str] | None = None
+    ) -> Any:
+        """The differentiable twin between ``inputs`` and ``outputs``.
+
+        Args:
+            outputs: tensor names.
+            inputs: as for `Graph.twin`.
+            cut: those of the inputs that a gradient is asked of; default the image.
+
+        Raises:
+            UnsupportedOperator: an operator on the way has no gradient.
+        """
         key = (tuple(outputs), tuple(inputs or ()))
         if key not in self._twins:
+            self.graph.require_gradient(outputs, cut)
             self._twins[key] = self.graph.twin(outputs, inputs, device=self.device)
         return self._twins[key]
 

@@ -68,7 +68,7 @@ def head_above(batch: Batch, targets: Sequence[Target], layer: Layer) -> Head:
         for name in cut:
             feeds[name].requires_grad_()
         computed = [name for name in wanted if name not in feeds]
-        outputs = executors.twin(computed, names)(feeds) if computed else {}
+        outputs = executors.twin(computed, names, cut)(feeds) if computed else {}
         known = {name: feeds[name] for name in wanted if name in feeds}
         batch.heads[cut, wanted] = Head(layers, feeds, {**known, **outputs})
     found: Head = batch.heads[cut, wanted]

@@ -61,8 +61,7 @@ class Attribution:
     def overlay(
         self, picture: np.ndarray | None = None, *, colormap: str = "jet", alpha: float = 0.4, style: str = "blend"
     ) -> np.ndarray:
-        """The heatmap laid over the picture that the model saw, or over ``picture`` if that shows the same; see
-        `render.overlay.overlay`.
+        """The heatmap laid over the picture that the model saw, or over ``picture`` if that shows the same.
 
         Raises:
             UsageError: no picture is known; an unknown colormap or style.
@@ -181,7 +180,8 @@ def explain_batch(
     reading = None if known is not None else batch.executors.reading
     tensors = tensors_of(known) if known is not None else reading_tensors(reading)
     axes = batch_axes(known) if known is not None else dict(reading.axes if reading else {})
-    if None in axes.values() and len(batch.x) > 1:  # the file holds one picture's boxes
+    # the file holds one picture's boxes, or runs one picture at a time
+    if (None in axes.values() or batch.graph.mixes_batch is not None) and len(batch.x) > 1:
         parts = [Batch(batch.executors, batch.x[i : i + 1]) for i in range(len(batch.x))]
         return [explain_batch(part, methods, target, layer, options)[0] for part in parts]
     layers: list[Layer] = []

@@ -9,10 +9,12 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeVar
 
-from ...errors import UsageError
+from ...errors import UnsupportedOperator, UsageError
 from ..outputs.reading import Question
+from ..outputs.target import tensors_of
 from .batch import Executors
 from .maps import Maps
+from .places import chosen_layers, cut_together
 from .targets import direct
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,9 +132,34 @@ def default_method(executors: Executors, question: Question) -> Method:
     """Grad-CAM; for a detector ODAM, and D-RISE where its file leaves no way back from the boxes.
 
     For lines and regions of text HiResCAM: Grad-CAM weighs a channel by its mean gradient, and would show every other
-    character that the same channels stand for.
+    character that the same channels stand for. RISE, or D-RISE, where an operator on the way has no gradient.
     """
-    form = executors.reading.form if direct(executors.graph, question) is None else ""
+    known = direct(executors.graph, question)
+    form = executors.reading.form if known is None else ""
+    tensors = tensors_of(known) if known is not None else executors.reading.head or executors.reading.tensors
     if form == "detection":
-        return METHODS["odam" if executors.reading.differentiable else "drise"]
+        has_way = executors.reading.differentiable and _has_gradient(executors, tensors)
+        return METHODS["odam" if has_way else "drise"]
+    if not _has_gradient(executors, tensors):
+        return METHODS["rise"]
     return METHODS["hirescam" if form in ("text", "text regions") else "gradcam"]
+
+
+def _has_gradient(executors: Executors, tensors: Sequence[str]) -> bool:
+    """Whether the part of the network that a class activation map differentiates can be differentiated."""
+    graph = executors.graph
+    try:
+        layers = chosen_layers(graph, None, tensors, executors.reading)
+    except UsageError:  # there is no feature map: the method says so
+        return True
+    for cut in [cut_together(graph, layers)] if len(layers) > 1 else [layers]:
+        names = [layer.tensor for layer in cut or layers]
+        computed = [name for name in tensors if name not in names]
+        try:
+            if computed:
+                executors.twin(computed, [*names, *executors.sides(cut or layers, tensors)], names)
+        except UnsupportedOperator:
+            return False
+        except UsageError:  # the target does not depend on the layer: the method says so
+            return True
+    return True

@@ -38,7 +38,8 @@ def causes(pair: Pair, skipped_a: Sequence[Step] = (), skipped_b: Sequence[Step]
 
     Args:
         pair: the steps.
-        skipped_a, skipped_b: steps without a partner right in front of the pair.
+        skipped_a: steps of A without a partner, right in front of the pair.
+        skipped_b: the same of B.
     """
     a, b = pair.a, pair.b
     found: list[Cause] = []

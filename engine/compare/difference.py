@@ -113,7 +113,8 @@ def relative_differences(
 
     Args:
         pairs: aligned layers.
-        left, right: the values of A and B, picture by picture.
+        left: the values of A, picture by picture.
+        right: the values of B, picture by picture.
         networks: A and B.
         order: B's tensor -> which of its channels stands for each channel of A.
         progress: called after every picture.

@@ -53,7 +53,8 @@ def written_gelu(
 
     Args:
         node: the Erf or Tanh.
-        producer, readers: of every tensor.
+        producer: tensor -> the node that makes it.
+        readers: tensor -> the nodes that read it.
         constant: a weight's values, or None.
     """
     if node.op_type not in ("Erf", "Tanh"):

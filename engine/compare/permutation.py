@@ -29,7 +29,8 @@ def recover(
     """B's tensor -> order: channel ``order[i]`` of B equals channel i of A; None where the networks are not equal.
 
     Args:
-        a, b: the models.
+        a: one model.
+        b: the other.
         pairs: all convolutions and dense layers must be paired.
         shapes: of every tensor of A and of B for one image, as far as known.
     """

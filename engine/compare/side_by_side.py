@@ -56,7 +56,8 @@ def rows(
     """The best agreeing ``count`` units of every measured convolution, sorted by agreement.
 
     Args:
-        a, b: the models.
+        a: one model.
+        b: the other.
         result: their comparison.
         count: units per layer.
         options: for `ascent.filters`: preset, size, steps, seed, device.

@@ -59,7 +59,8 @@ def measure(
     Args:
         bench: both models.
         pairs: aligned layers.
-        x_a, x_b: each model's own input of the same pictures.
+        x_a: model A's own input of the pictures.
+        x_b: model B's own input of the same pictures.
         full: also SVCCA, PWCCA, Procrustes and the matrix (minibatch CKA over whole pictures, needs 4 of them).
         progress: called after every picture.
     """

@@ -36,7 +36,8 @@ def stems(bench: Bench, pairs: tuple[Pair, ...], x_a: np.ndarray, x_b: np.ndarra
     Args:
         bench: both models.
         pairs: aligned layers.
-        x_a, x_b: each model's own input of the same pictures.
+        x_a: model A's own input of the pictures.
+        x_b: model B's own input of the same pictures.
     """
     first = next((p for p in pairs if p.a.kind == CONVOLUTION and p.a.weight is not None), None)
     if first is None or first.b.weight is None or first.a.weight is None:

@@ -49,7 +49,8 @@ def compare(
     """Whether two models compute the same, where and why they part, and which units correspond.
 
     Args:
-        a, b: from `convscope.load`, of any format and size.
+        a: from `convscope.load`, of any format and size.
+        b: what it is compared with, of any format and size.
         pictures: what both look at: image files or folders, or a function that gives the same pictures for
             either model, (N, C, H, W) in [0, 1] for a size; default the 16 shipped ones.
         max_rel: largest difference, relative to a layer's largest value, that counts as equal.

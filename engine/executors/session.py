@@ -76,7 +76,7 @@ class Session:
             self.check_one_input()
         feeds: Any = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
         names = list(outputs or self.output_names)
-        if self._alone and (count := batch_of(feeds)) > 1:
+        if self._alone and (count := len(feeds[self.input_names[0]])) > 1:
             rows = [self._run(names, row_of_batch(feeds, i, count)) for i in range(count)]
             return {name: np.concatenate([np.atleast_1d(row[name]) for row in rows]) for name in names}
         return self._run(names, feeds)
@@ -94,11 +94,6 @@ class Session:
             raise RefusedInput(
                 f"the model has {len(self.input_names)} inputs ({names[:160]}); a picture fills one alone"
             )
-
-
-def batch_of(feeds: Mapping[str, Any]) -> int:
-    """How many pictures several tensors hold, by their first axes."""
-    return max((len(value) for value in feeds.values() if value.ndim), default=1)
 
 
 def row_of_batch(feeds: Mapping[str, Any], index: int, count: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnsupportedOperator
-from .session import batch_of, row_of_batch
+from .session import row_of_batch
 
 # A rule replaces the computation of every node of one operator: it gets the node's module and its inputs
 # and returns its output(s). Guided backprop, redirected ReLU and DeepLIFT are rules.
@@ -78,7 +78,7 @@ class Twin(nn.Module):
             UnsupportedOperator: torch cannot compute a node on its data type.
         """
         feeds = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
-        if self.alone and (count := batch_of(feeds)) > 1:
+        if self.alone and (count := len(feeds[self.input_names[0]])) > 1:
             rows = [self._forward(row_of_batch(feeds, i, count), rules) for i in range(count)]
             return {name: torch.cat([torch.atleast_1d(row[name]) for row in rows]) for name in self.output_names}
         return self._forward(feeds, rules)

@@ -52,7 +52,7 @@ def class_activation_map(activations: Value, gradients: Value) -> Value:
     return _weighted(activations, gradients.sum(_SPACE))
 
 
-def saliency(image: Value, gradients: Value) -> Value:
+def saliency(_image: Value, gradients: Value) -> Value:
     """The largest absolute gradient of the channels."""
     return gradients.apply("Abs").reduce("ReduceMax", [1], keep=False)
 

@@ -110,12 +110,12 @@ def _split(r: _Rewriter, node: onnx.NodeProto) -> None:
         node.input.append(r.integers(node.output[0], list(sizes)))  # type: ignore[call-overload]
 
 
-def _split_count(r: _Rewriter, node: onnx.NodeProto) -> None:
+def _split_count(_: _Rewriter, node: onnx.NodeProto) -> None:
     if len(node.input) < 2:
         node.attribute.append(helper.make_attribute("num_outputs", len(node.output)))
 
 
-def _dropout(r: _Rewriter, node: onnx.NodeProto) -> None:
+def _dropout(_: _Rewriter, node: onnx.NodeProto) -> None:
     _taken_attribute(node, "ratio")
 
 
@@ -185,11 +185,11 @@ def _resize(r: _Rewriter, node: onnx.NodeProto) -> None:
     node.CopyFrom(new)
 
 
-def _scatter(r: _Rewriter, node: onnx.NodeProto) -> None:
+def _scatter(_: _Rewriter, node: onnx.NodeProto) -> None:
     node.op_type = "ScatterElements"
 
 
-def _roi_align(r: _Rewriter, node: onnx.NodeProto) -> None:
+def _roi_align(_: _Rewriter, node: onnx.NodeProto) -> None:
     node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
 
 

@@ -71,7 +71,8 @@ def unit_seed(w: Writer, target: Target, shape: tuple[int, ...], name: str | Non
     """For a unit, a neuron or an output's channel: the mean of a channel, or one position of it.
 
     Args:
-        w, target: as everywhere.
+        w: writes the nodes.
+        target: what is explained.
         shape: of the tensor.
         name: of a tensor that stands for the target's own.
     """

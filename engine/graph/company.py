@@ -49,7 +49,7 @@ class _Walk:
     def _mixes(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
         row, options = operator(node), attributes(node)
         if row.batch != "by axis":
-            return row.batch == "mixed"  # what has no row has no converter either, and is refused
+            return row.batch != "separate"  # of what is not known the careful thing is believed
         if node.op_type == "BatchNormalization":
             return bool(options.get("training_mode"))
         if node.op_type == "MatMul":  # (N, K) times (K, N), both of the pictures
@@ -97,7 +97,7 @@ class _Walk:
         if node.op_type == "Unsqueeze" and axes is not None:
             gained = _counted(axes, rank + len(axes))
             return [a for a in range(rank + len(axes)) if a not in gained][axis] if rank else None
-        dropped = node.op_type == "Squeeze" or operator(node).family == "reduction" and not options.get("keepdims", 1)
+        dropped = node.op_type == "Squeeze" or (operator(node).family == "reduction" and not options.get("keepdims", 1))
         if dropped:
             gone = _counted(axes, rank) if axes is not None else []
             return axis - sum(a < axis for a in gone) if axis not in gone else None

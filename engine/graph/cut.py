@@ -20,7 +20,8 @@ def extract(
 
     Args:
         model: the whole.
-        inputs, outputs: of the part.
+        inputs: names of the tensors that the part begins with.
+        outputs: names of the tensors that it ends with.
         index: of the model's graph, where it is at hand.
 
     Raises:

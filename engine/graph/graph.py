@@ -15,13 +15,14 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ...errors import UsageError
+from ...errors import UnsupportedOperator, UsageError
 from .company import mixing
 from .cut import extract
 from .heads import Head, find_head
 from .index import Index, reads
 from .layers import Layer, Shape, Source, TensorSpec
 from .preprocessing import Preprocessing
+from .slopes import stopper
 from .tokens import last_tokens
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class TwinFactory(Protocol):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Twin:
         """A twin; arguments as `Graph.twin` passes them."""
+
+    def opaque(self) -> dict[str, str]:
+        """See `Graph.opaque`."""
 
     def of(self, model: onnx.ModelProto) -> TwinFactory:
         """The factory for another model."""
@@ -117,6 +121,20 @@ class Graph:
         """
         ranks = {layer.tensor: len(layer.shape) for layer in self.layers}
         return mixing(self.index, self.inputs[0].name, {self.inputs[0].name: len(self.inputs[0].shape) or 4, **ranks})
+
+    @cached_property
+    def opaque(self) -> dict[str, str]:
+        """Operators that the session computes and the twin does not: first output of the node -> why.
+
+        Everything forward works with them. What lies below them, or between them and the outputs, has its twin too.
+        """
+        return self.twin_factory.opaque()
+
+    @cached_property
+    def beyond_opaque(self) -> frozenset[str]:
+        """The tensors that the twin cannot compute from the image: those of opaque operators and what follows."""
+        made = [name for first in self.opaque for name in self.index.producer[first].output if name]
+        return frozenset(self.index.descendants(made)) if made else frozenset()
 
     def head(self, output: str | None = None) -> Head:
         """How an output (the first, where none is named) is made of class logits; see `heads.find_head`."""
@@ -279,6 +297,21 @@ class Graph:
         )
         made.alone = self.mixes_batch is not None
         return made
+
+    def require_gradient(self, outputs: Sequence[str], sources: Sequence[str] | None = None) -> None:
+        """Makes sure that a gradient leads from ``outputs`` back to ``sources``, by default to the image.
+
+        Raises:
+            UnsupportedOperator: every way passes an operator without one; the first is named.
+        """
+        node = stopper(self.index, sources or [self.inputs[0].name], outputs)
+        if node is not None:
+            raise UnsupportedOperator(
+                f"operator {node.op_type} (node '{(node.name or node.output[0])[:80]}') has no gradient, and "
+                f"'{outputs[0][:80]}' depends on {'the picture' if sources is None else repr(sources[0][:80])} through "
+                "it alone; take a method that runs forward alone (rise, occlusion, sobol), or look only below it or "
+                "only above"
+            )
 
     def until(self, layer: Layer | str | int, *, device: str = "cpu", fold: bool = True) -> Twin:
         """The twin truncated at one layer."""

@@ -23,7 +23,8 @@ class Operator:
         family: "convolution", "dense", "pool" (a sliding window), "global pool", "activation", "function" (other
             elementwise functions of one tensor), "arithmetic" (of several tensors), "logic" (results that are no
             numbers to explain), "softmax", "normalization", "reduction", "movement", "sampling", "quantization",
-            "scan" (running sums), "recurrent", "size", "constant", "selection" (indices, order statistics).
+            "scan" (running sums), "recurrent", "size", "constant", "selection" (indices, order statistics),
+            "attention", "signal", "chance".
         positions: what one row and column of the result reads of the first input: "kept" the same row and column,
             "window" a window about it, "moved" others that its attributes tell, "all" the whole picture.
         batch: "separate" where a picture's result does not depend on the other pictures of its batch, "by axis"
@@ -44,6 +45,8 @@ class Operator:
             alike everywhere, and for what was measured to be so.
         numbers: the places of inputs that are read as numbers (sizes, axes, positions).
         folds: how large a result of constants can be: "bounded" by the inputs, or "growing" with a number in them.
+        unguided: the places of inputs that no gradient passes, while it passes others.
+        chance: its result is drawn by chance; of Dropout in training mode, the only form without a converter.
     """
 
     family: str | None = None
@@ -64,6 +67,8 @@ class Operator:
     exact: bool | None = None
     numbers: tuple[int, ...] | None = None
     folds: str | None = None
+    unguided: tuple[int, ...] | None = None
+    chance: bool | None = None
 
 
 UNKNOWN = Operator()
@@ -192,6 +197,7 @@ _rows("sampling", "Resize Upsample", positions="moved", batch="by axis", channel
       numbers=(1, 2, 3, 4))  # fmt: skip
 _rows("sampling", "GridSample", positions="all", batch="separate", channels="first", gradient=True)
 _rows("sampling", "AffineGrid", positions="all", batch="separate", gradient=True)
+_rows("sampling", "RoiAlign MaxRoiPool", positions="all", batch="mixed", channels="first", gradient=True)
 
 # Steps of a quantizer. Their scales stand for one axis at most, so that rows and columns stay.
 _STEPS: dict[str, Any] = {"positions": "kept", "batch": "separate", "channels": "kept"}
@@ -204,6 +210,14 @@ _rows("quantization", "DynamicQuantizeLinear", positions="all", batch="mixed", c
 
 # Sequences: each step knows those before it.
 _rows("recurrent", "LSTM GRU RNN", positions="all", batch="by axis", gradient=True)
+_rows("movement", "ReverseSequence", positions="all", batch="by axis", channels="kept", exact=True, gradient=True)
+
+# Tokens and signals.
+_rows("attention", "Attention", positions="all", batch="separate", gradient=True)
+_rows("attention", "RotaryEmbedding", positions="all", batch="separate", gradient=True)
+_rows("signal", "DFT", positions="all", batch="by axis", linear=True, gradient=True)
+_rows("signal", "STFT", positions="all", batch="separate", linear=True, gradient=True)
+_rows("constant", "MelWeightMatrix HannWindow HammingWindow BlackmanWindow", batch="separate", gradient=False)
 _rows("recurrent", "DynamicQuantizeLSTM", MICROSOFT, positions="all", batch="mixed")
 
 # What has no gradient to the picture.
@@ -211,10 +225,18 @@ _rows("size", "Shape Size", positions="all", batch="separate", gradient=False, e
 _rows("constant", "Constant ConstantOfShape Range EyeLike", batch="separate", gradient=False, exact=True)
 _rows("selection", "ArgMax ArgMin", positions="moved", batch="by axis", gradient=False, exact=True)
 _rows("selection", "TopK", positions="moved", batch="by axis", exact=True, numbers=(1,))
-_rows("selection", "NonZero Compress", positions="all", batch="mixed", exact=True)
+_rows("selection", "NonZero", positions="all", batch="mixed", gradient=False, exact=True)
+_rows("selection", "Compress", positions="all", batch="mixed", exact=True)
+_rows("selection", "NonMaxSuppression", positions="all", batch="separate", gradient=False, exact=True)
 _rows("selection", "OneHot", positions="all", batch="by axis", gradient=False, exact=True)
 
+# Known to ONNX and not to the twin.
+_rows("chance", "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial", chance=True)
+
 # Traits that cut across the families.
+_also("Dropout", chance=True)
+_also("Gather GatherElements GatherND ScatterElements ScatterND Scatter Compress", unguided=(1,))
+_also("Where", unguided=(0,))
 _also("Relu Clip ThresholdedRelu", gate=True)
 _also("Relu Clip", rectifier=True)  # Clip is how ReLU6 is written
 _also("Sigmoid", head="sigmoid", range=(0.0, 1.0))

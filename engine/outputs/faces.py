@@ -17,7 +17,7 @@ from .reads import Entry, Rows
 _STEP, _WINDOW = 2, 12  # of the proposal net, section III-A and its published weights
 
 
-def mtcnn(facts: Facts, forced: bool = False) -> DetectionReading | None:
+def mtcnn(facts: Facts, _forced: bool = False) -> DetectionReading | None:
     """Offsets of four sides and two probabilities (other, face), as maps or as vectors."""
     pair = _pair(facts)
     if pair is None:
@@ -44,7 +44,7 @@ def mtcnn(facts: Facts, forced: bool = False) -> DetectionReading | None:
         boxes = np.concatenate([corner + moves[:, :2] * side, corner + side + moves[:, 2:] * side], axis=1)
         return Candidates(boxes, sure[1][:, None])
 
-    def score(rows: Rows, candidate: int, index: int) -> Entry:
+    def score(rows: Rows, candidate: int, _index: int) -> Entry:
         if not is_map:
             return Entry(((logits, (1,)),))
         columns = np.asarray(rows[scores]).shape[2]

@@ -87,7 +87,7 @@ class Facts:
         return float(found.min()), float(found.max())
 
     def head(self, name: str) -> str | None:
-        """ "softmax", "log softmax" or "sigmoid" where the output ends in one, looking through moves of values."""
+        """The softmax, log softmax or sigmoid that the output ends in, looking through moves of values."""
         node = self.graph.index.producer.get(name)
         while node is not None:
             row = operator(node)

@@ -32,7 +32,7 @@ def maps_into_head(graph: Graph, tensors: Sequence[str]) -> list[Layer]:
     features, predictions = _frontier(graph, tensors, maps)
     levels: dict[tuple[int | None, ...], list[set[str]]] = {}
     for tensor in predictions:
-        for node in _convolutions(graph, tensor, maps):
+        for node in _convolutions(graph, tensor):
             place = maps.get(node.output[0])
             if place is None:
                 continue
@@ -85,7 +85,7 @@ def _frontier(graph: Graph, tensors: Sequence[str], maps: dict[str, Layer]) -> t
     return features - predictions, predictions
 
 
-def _convolutions(graph: Graph, tensor: str, maps: dict[str, Layer]) -> list[Any]:
+def _convolutions(graph: Graph, tensor: str) -> list[Any]:
     """The convolutions that made a prediction, looking back through joins, activations and resizing."""
     found, seen, stack = [], set[str](), [tensor]
     while stack:

@@ -173,7 +173,7 @@ class TextMapReading(MapReading):
         """Islands above the threshold with a high mean, from top to bottom and left to right."""
         plane = _planes(rows[self.tensor])[0]
         probability = 1 / (1 + np.exp(-np.clip(plane, -700, 700)))
-        islands, count = ndimage.label(probability > _TEXT_THRESHOLD)
+        islands, _ = ndimage.label(probability > _TEXT_THRESHOLD)
         height, width = self.graph.image_size
         scale = width / plane.shape[1], height / plane.shape[0]
         found = []
@@ -215,7 +215,7 @@ class TextMapReading(MapReading):
 
 def segmentation(facts: Facts, forced: bool = False) -> MapReading | None:
     """(N, K, h, w) class maps, K >= 2, or an ArgMax of them."""
-    found = _maps(facts, forced)
+    found = _maps(facts)
     if found is None:
         return None
     tensor, shape, name = found
@@ -256,7 +256,7 @@ def text_map(facts: Facts, forced: bool = False) -> TextMapReading | None:
     return TextMapReading(facts.graph, "text regions", "db", reason, (tensor,), (tensor,), tensor=tensor, binary=True)
 
 
-def _maps(facts: Facts, forced: bool) -> tuple[str, tuple[int, ...], str] | None:
+def _maps(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:
     """(tensor of the logits, shape, output) of the first output with height and width."""
     for name in facts.names:
         if not facts.is_float(name):
@@ -282,7 +282,7 @@ def _behind_argmax(facts: Facts, name: str) -> tuple[str, tuple[int, ...]] | Non
 
 
 def _one_map(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:
-    found = _maps(facts, False)
+    found = _maps(facts)
     return found if found is not None and found[1][1] == 1 else None
 
 

@@ -33,8 +33,10 @@ class PictureAnswer(Answer):
 
 @dataclass(frozen=True, eq=False)
 class PictureReading(MapReading):
-    """Attributes:
-    scale: largest value of a pixel, 1 or 255; 0 where the map's own range is drawn (depth).
+    """Maps that are pictures themselves: denoised, enlarged, restyled, a depth.
+
+    Attributes:
+        scale: largest value of a pixel, 1 or 255; 0 where the map's own range is drawn (depth).
     """
 
     scale: float = field(kw_only=True, default=1.0)

@@ -97,7 +97,7 @@ def _of_pair(facts: Facts, pair: _Pair, decoder: str, form: str, *, thin: bool) 
     def column(index: int) -> int:
         return index + 1 if background == 0 else index
 
-    def score(rows: Rows, candidate: int, index: int) -> Read:
+    def score(_rows: Rows, candidate: int, index: int) -> Read:
         place = (candidate, column(index)) if scores_first else (column(index), candidate)
         if kind == "sigmoids":
             return reads(place)

@@ -160,7 +160,7 @@ def ctc(facts: Facts, forced: bool = False) -> SequenceReading | None:
     if found is None:
         return None
     name, count, axis, batch = found
-    symbols, blank = _symbols(facts, name, count, axis)
+    symbols, blank = _symbols(facts, name, count)
     return _reading(facts, "ctc", name, count, axis, batch, symbols, blank)
 
 
@@ -212,12 +212,12 @@ def _sequence(facts: Facts, forced: bool) -> tuple[str, int, int, int] | None:
     return name, count, axis - (axis > batch), batch
 
 
-def _symbols(facts: Facts, name: str, count: int, axis: int) -> tuple[tuple[str, ...] | None, int]:
+def _symbols(facts: Facts, name: str, count: int) -> tuple[tuple[str, ...] | None, int]:
     """Names of the columns and the blank's column, from labels or the file's own list of characters."""
     known = facts.labels
     if known is None and "character" in facts.metadata:
         known = tuple(facts.metadata["character"].splitlines())
-    blank = _blank(facts, name, count, axis)
+    blank = _blank(facts, name, count)
     if known is None or count - len(known) not in (0, 1, 2):
         return None, blank
     if len(known) == count:  # the list holds the blank itself
@@ -226,7 +226,7 @@ def _symbols(facts: Facts, name: str, count: int, axis: int) -> tuple[tuple[str,
     return (("", *known, *more) if blank == 0 else (*known, *more, "")), blank
 
 
-def _blank(facts: Facts, name: str, count: int, axis: int) -> int:
+def _blank(facts: Facts, name: str, count: int) -> int:
     """The last where it wins most steps of the probe, which holds little to read; else the first."""
     found = facts.probe.get(name)
     if found is None:

@@ -68,8 +68,10 @@ class Embedding(Answer):
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingReading(Reading):
-    """Attributes:
-    tensor: the vector before a final normalization, whose direction is the output's.
+    """A vector that is compared with other pictures' vectors.
+
+    Attributes:
+        tensor: the vector before a final normalization, whose direction is the output's.
     """
 
     tensor: str = field(kw_only=True)
@@ -217,7 +219,7 @@ def regression(facts: Facts, forced: bool = False) -> ValueReading | None:
     return ValueReading(facts.graph, "regression", "regression", reason, (name,), (name,), tensor=name)
 
 
-def numbers(facts: Facts, forced: bool = False) -> ValueReading | None:
+def numbers(facts: Facts, _forced: bool = False) -> ValueReading | None:
     """(N, K) of which nothing tells whether they are classes: shown as they are."""
     found = _vector(facts)
     if found is None:

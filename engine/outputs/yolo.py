@@ -13,7 +13,7 @@ Sources: the exporters' own code (ultralytics ``head.py``, yolov5 ``models/yolo.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def yolov8(facts: Facts, forced: bool = False) -> DetectionReading | None:
     classes = features - 4 - kept
     if classes < 1:
         return None
-    masks = _masks(facts, prototypes, axis, 4 + classes) if prototypes else None
+    masks = _masks(facts, prototypes, 4 + classes) if prototypes else None
     title = "YOLOv8 with masks" if prototypes else "YOLOv8"
     return _reading(facts, "yolov8-seg" if prototypes else "yolov8", title, name, axis, 4, classes, None, masks,
                     (prototypes,) if prototypes else ())  # fmt: skip
@@ -99,7 +99,7 @@ def _reading(
     def spot(candidate: int, column: int) -> tuple[int, int]:
         return (candidate, column) if axis == 2 else (column, candidate)
 
-    def score(rows: Rows, candidate: int, index: int) -> Entry:
+    def score(_rows: Rows, candidate: int, index: int) -> Entry:
         columns = [first + index] if objectness is None else [objectness, first + index]
         if objectness is not None and classes == 0:
             columns = [objectness]
@@ -165,7 +165,7 @@ def _levels() -> Iterator[tuple[int, ...]]:
     yield from [(8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32)]
     for length in range(1, 6):
         for strides in combinations((2, *_STRIDES), length):
-            if all(b == 2 * a for a, b in zip(strides, strides[1:], strict=False)):
+            if all(b == 2 * a for a, b in pairwise(strides)):
                 yield strides
 
 
@@ -214,9 +214,7 @@ def _other_columns(facts: Facts) -> int:
     return 0
 
 
-def _masks(
-    facts: Facts, prototypes: str, axis: int, first: int
-) -> Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]]:
+def _masks(facts: Facts, prototypes: str, first: int) -> Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]]:
     """For a picture's outputs, the function from a candidate to its mask over the input, cut to its box."""
     from ..attribution.maps import resized
 

@@ -1,7 +1,7 @@
-"""HTML pages that stand alone: one file, no request to anywhere, safe with any name that a model holds.
+r"""HTML pages that stand alone: one file, no request to anywhere, safe with any name that a model holds.
 
 Three rules make hostile names harmless. Jinja escapes everything in the markup. Data for scripts goes in as
-JSON inside ``<script type="application/json">`` by ``|tojson``, which writes ``<`` as ``\\u003c``; scripts
+JSON inside ``<script type="application/json">`` by ``|tojson``, which writes ``<`` as ``\u003c``; scripts
 read it back and set ``textContent`` only. A content security policy allows the page's own scripts by their
 SHA-256 and nothing else, so that even a mistake in the first two would not run. A page is one template that
 extends ``base.html``; the value ``data`` is what its script sees.

@@ -283,10 +283,9 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
 
 def _placed(pixels: np.ndarray, frame: Frame, how: Preprocessing) -> np.ndarray:
     """The picture resized and cut or padded as its frame says."""
-    (rows, columns), (height, width) = frame.size, pixels.shape[:2]
+    rows, columns = frame.size
     if frame.resized[0] * frame.resized[1] > _LARGEST_ENLARGED:  # a strip: resized, thousands of times what is kept
         pixels, frame = _piece(pixels, frame)
-        height, width = pixels.shape[:2]
     scaled = resize(pixels, frame.resized, how.interpolation)
     if not frame.pads:
         return scaled[frame.top : frame.top + rows, frame.left : frame.left + columns]
@@ -373,7 +372,6 @@ def stream(
     A picture that is in memory already is only prepared; what stands for its path is its name. A broken or vanished
     picture yields its error instead of a result, so that one file does not end the job.
     """
-
     turn = threading.Lock()
 
     def one(path: Path | Picture) -> Any:

@@ -50,7 +50,10 @@ def dense_grid(values: np.ndarray, scale: str = "lecture", colormap: str = "viri
     """A layer without planes as one picture: a square per unit, all by one scale.
 
     Args:
-        values: (C,) or (C, L), drawn one row per unit; other arguments as `channel_tiles` and `channel_grid`.
+        values: (C,) or (C, L), drawn one row per unit.
+        scale: as for `channel_tiles`.
+        colormap: a name of `colormaps`.
+        per_row: squares in a row.
 
     Returns:
         (height, width, 3) float32 in [0, 1].

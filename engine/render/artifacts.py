@@ -238,6 +238,7 @@ def png_bytes(image: np.ndarray, metadata: Mapping[str, str] | None = None, alph
         image: as for `to_pillow`.
         metadata: keyword (1 to 79 Latin-1 characters) -> text, kept inside the file as iTXt chunks, so that
             the picture says which model, layer, unit, preset and seed made it.
+        alpha: (height, width) opacity in [0, 1]; one that is narrower repeats to the picture's width.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -265,9 +266,9 @@ def save_npz(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], dur
     """Writes named arrays as an uncompressed .npz (no pickles), the same bytes for the same arrays.
 
     Not by np.savez: it takes names as keyword arguments, so a layer called "file" would break it, and it
-    stamps the time into the file.
+    stamps the time into the file. ``durable`` as for `atomic`.
     """
-    with atomic(path) as temporary:
+    with atomic(path, durable) as temporary:
         _write_npz(temporary, arrays)
     return Path(path)
 

@@ -57,7 +57,8 @@ def run(
     Args:
         graph: from `convscope.load`.
         image: one picture, as for `given.sources`.
-        layer, unit: the unit; or neither.
+        layer: of the unit; None for a class.
+        unit: its number; None for a class.
         options: default the preset ``accent``.
         folder: writes ``accent.png``, ``before.png``, ``result.json`` and ``index.html`` there.
         wanted: a class, by name or number, instead of a unit.

@@ -73,7 +73,8 @@ def run(
     """The verdict on two models; in a folder also a page.
 
     Args:
-        a, b: from `convscope.load`, of any format.
+        a: from `convscope.load`, of any format.
+        b: what it is compared with.
         options: default the shipped photographs and a bound of 1e-4.
         folder: writes ``result.json`` and ``index.html`` there.
         command: what the record says made it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import UnsupportedOperator, UsageError
 from ..attribution import Attribution, Batch, Executors, Method, Question, explain_batch, find_methods
 from ..attribution.faithfulness.ranking import Ranked, average, rank
 from ..attribution.registry import default_method
@@ -68,7 +68,7 @@ class Options:
     metrics: bool = False
     boxes: Sequence[Box] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    style: Style = Style()
+    style: Style = field(default_factory=Style)
     top: int = 3
     batch: int = 16
     device: str = "auto"
@@ -174,6 +174,9 @@ class _Run:
         self.on_event(Note(f"outputs: {reading.reason}"))
         if not self.methods:
             self.methods = [default_method(self.executors, question)]
+            if self.methods[0].family == "perturbation":
+                why = "which runs forward alone: an operator on the way has no gradient"
+                self.on_event(Note(f"method: {self.methods[0].name}, {why}"))
             self.options.check_settings(self.methods)
         self._hint(reading, question)
         self.on_event(Progress("explaining", 0, len(pictures), "images"))
@@ -204,8 +207,9 @@ class _Run:
             own = {k: v for k, v in self.options.settings.items() if k in method.options}
             try:
                 found = explain_batch(batch, [method], question, self.options.layer, own)
-            except UsageError as error:
-                if not self.options.every or method.name not in ("cam", "refinecam"):
+            except (UsageError, UnsupportedOperator) as error:
+                is_known = isinstance(error, UnsupportedOperator) or method.name in ("cam", "refinecam", "deeplift")
+                if not self.options.every or not is_known:
                     raise
                 self.on_event(Note(f"left out: {error}"))
                 self.methods.remove(method)

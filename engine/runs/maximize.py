@@ -46,7 +46,10 @@ def run(
         classes: names or indices with commas, ``all``, or ``top:16`` for the classes that can be raised most; or a
             number, or a list of names and numbers.
         options: as for `filters`; ``start``, ``noise`` and ``neuron`` do not apply.
-        folder, command, on_event: as for `filters.run`.
+        folder: one PNG per class, ``grid.png``, ``result.json`` and ``index.html``; the same call goes on where an
+            earlier one stopped.
+        command: what the record says made them.
+        on_event: told of steps, classes and verdicts.
 
     Raises:
         UsageError: an unknown class or setting, or a folder that holds something else. RefusedInput: the model gives

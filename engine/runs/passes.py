@@ -75,13 +75,17 @@ def see(
     """One pass; however it ends, what was seen is saved.
 
     Args:
-        graph, layers: what is reduced.
+        graph: the model.
+        layers: what is reduced.
         todo: the pictures.
         add: takes the names and the reduced outputs of each batch.
         save: keeps what ``add`` has taken so far.
         stage: what progress is called.
-        batch, device, failures, statistics: as for `folder_pass.reduced_batches`.
+        batch: pictures per pass.
+        device: "auto", "cpu" or "cuda[:n]".
+        failures: takes the pictures that cannot be read.
         on_event: told of every batch.
+        statistics: of `reductions.STATISTICS`, those that are needed.
     """
     with kept(save) as tick:
         done = 0

@@ -88,7 +88,8 @@ def drawn(
         title: the picture's name.
         photo: what it was made from.
         asked: what else the picture is a function of.
-        folder, record: where it goes, and what made it.
+        folder: where it goes, or None.
+        record: what made it.
     """
     result = replace(result, record=record)
     name = f"{title}.png"

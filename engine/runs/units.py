@@ -188,9 +188,10 @@ class Wall:
         if not len(result) and self._units:
             what = f"all {len(self._units)} {self._kind} of {self._layer} are dead"
             self._note(f"{what}; without top: they are shown, crossed out")
-        verdicts = summary(result.to_json()["units"], self._kind)
-        if verdicts:
-            self._note(f"{self._layer}: {verdicts}")
+        rows = result.to_json()["units"]
+        for words in (summary(rows, self._kind), started(rows, self._kind)):
+            if words:
+                self._note(f"{self._layer}: {words}")
 
     def _write(self, result: AscentResult, folder: Path) -> None:
         if len(result):
@@ -234,9 +235,24 @@ def summary(rows: Sequence[Mapping[str, Any]], kind: str = "units") -> str:
         found = [row["unit"] for row in rows if row["status"] == status]
         if found:
             of = f" of {len(rows)} {kind}" if not parts else ""
-            listed = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")
-            parts.append(f"{len(found)}{of} {status}: {listed}")
+            parts.append(f"{len(found)}{of} {status}: {_listed(found)}")
     return "; ".join(parts)
+
+
+def started(rows: Sequence[Mapping[str, Any]], kind: str = "units") -> str:
+    """Which pictures were begun from a photograph, and may still show it; nothing where none was."""
+    found = [row["unit"] for row in rows if "photograph" in row["rescue"]]
+    if not found:
+        return ""
+    steps = min(row["steps"] for row in rows if "photograph" in row["rescue"])
+    return (
+        f"{len(found)} of {len(rows)} {kind} were begun from a photograph, since noise led to less, and may still show "
+        f"it after {steps} steps: {_listed(found)}"
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
 
 
 def _check_album(folder: Path) -> None:

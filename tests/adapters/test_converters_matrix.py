@@ -155,6 +155,8 @@ CASES = [
     plain("LpNormalization", axis=1, p=2),
     plain("MeanVarianceNormalization", first=9),
 ]
+BOXES = floats(0.5, 1.2, 7.3, 8.1, -1, -1, 12.2, 3.3).reshape(2, 4)
+POSITIONS = np.tile(np.arange(9), (2, 1))
 CASES += [
     *(
         plain(op)
@@ -200,6 +202,16 @@ CASES += [
     plain("DepthToSpace", blocksize=2),
     plain("SpaceToDepth", blocksize=2, shape=(2, 4, 6, 8)),
     plain("Sum", {"b": normal(4, 1, 1)}),
+]
+
+
+CASES += [
+    plain("RoiAlign", {"r": BOXES, "i": whole(0, 0)}, first=10, output_height=3, output_width=2, spatial_scale=0.5),
+    plain("RoiAlign", {"r": BOXES, "i": whole(0, 0)}, first=10, mode="max", sampling_ratio=2, label="maximum"),
+    plain("MaxRoiPool", {"r": np.insert(BOXES, 0, 0, axis=1)}, pooled_shape=[2, 3]),
+    plain("ReverseSequence", {"l": whole(3, 1)}, first=10, batch_axis=0, time_axis=1),
+    plain("Attention", {"k": normal(2, 2, 7, 10), "v": normal(2, 2, 7, 5)}, first=23, is_causal=1),
+    plain("RotaryEmbedding", {"c": normal(9, 5), "s": normal(9, 5, seed=1), "p": POSITIONS}, first=23),
 ]
 
 

@@ -66,7 +66,7 @@ def test_the_statistics_of_a_batch_norm_tell_with_which_preset_a_network_was_tra
     assert any("told from the weights" in note for note in graph.source.notes)
 
 
-@pytest.mark.parametrize("name, told", [("caffe", "caffe"), ("raw", "raw"), ("unit", "unit"), ("torch", "unit")])
+@pytest.mark.parametrize(("name", "told"), [("caffe", "caffe"), ("raw", "raw"), ("unit", "unit"), ("torch", "unit")])
 def test_a_folded_batch_norm_tells_the_range_and_whether_pixels_are_centred(name: str, told: str) -> None:
     """Of the small ranges it tells none: 0..1 stays assumed."""
     graph = load_here(trained(preset(name), folded=True), check=False)
@@ -127,7 +127,7 @@ def paddle(outputs: list[Any], strides: list[int]) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(
-    "outputs, strides, size, name, order",
+    ("outputs", "strides", "size", "name", "order"),
     [
         ([None, 2], [2, 1], (48, 192), "tf", "BGR"),  # PaddleOCR's cls_image_shape, and (x / 255 - 0.5) / 0.5
         ([None, 1, None, None], [1, 1], (640, 640), "torch", "BGR"),

@@ -46,7 +46,7 @@ def test_a_timm_config_gives_size_crop_and_interpolation() -> None:
 
 
 @pytest.mark.parametrize(
-    "config, expected",
+    ("config", "expected"),
     [
         ({"image_mean": MEAN, "image_std": STD, "size": {"height": 224, "width": 192}}, ((224, 192), "squash", 1.0)),
         ({"image_mean": MEAN, "image_std": STD, "size": {"shortest_edge": 256}, "crop_size": 224,

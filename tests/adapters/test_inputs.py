@@ -184,7 +184,7 @@ def test_an_open_size_is_found_by_trying_and_said() -> None:
 def test_a_size_at_which_nothing_runs_is_our_guess_and_the_message_says_so() -> None:
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "m"], ["y"])]
     made = model(nodes, {"x": ["N", 3, "h", "w"]}, {"m": normal(3 * 7 * 9, 2)})
-    with pytest.raises(RefusedInput, match="runs at none of those tried .*224x224.*give --image-size"):
+    with pytest.raises(RefusedInput, match=r"runs at none of those tried .*224x224.*give --image-size"):
         convscope.load(made)
     assert convscope.load(made, size=(7, 9)).image_size == (7, 9)
 

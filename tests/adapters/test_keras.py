@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ def test_a_named_tensor_is_the_layers_own_output(model: Any, pixels: np.ndarray)
     exported.model.graph.output.extend(helper.make_empty_tensor_value_info(t) for t in wanted.values())
     session = Session(exported.model, device="cpu")
     found = session.run({session.input_names[0]: pixels})
-    for tensor, value in zip(wanted.values(), every(pixels, training=False), strict=True):
+    for tensor, value in zip(wanted.values(), every([pixels], training=False), strict=True):
         np.testing.assert_allclose(found[tensor], value.detach().numpy(), atol=1e-5)
 
 
@@ -111,7 +110,7 @@ def test_loading_gives_channels_first_layers_with_keras_names(model: Any, tmp_pa
 
 def test_weights_alone_need_the_code_that_builds_the_network(model: Any, pixels: np.ndarray, tmp_path: Path) -> None:
     model.save_weights(tmp_path / "small.weights.h5")
-    with pytest.raises(UsageError, match="--arch keras.applications:VGG16"):
+    with pytest.raises(UsageError, match=r"--arch keras.applications:VGG16"):
         load_keras_file(tmp_path / "small.weights.h5")
     exported = load_keras_file(tmp_path / "small.weights.h5", arch=ARCH)
     np.testing.assert_allclose(outputs(exported, pixels), expected(model, pixels), atol=1e-5)
@@ -207,8 +206,8 @@ def test_tensorflow_is_never_imported() -> None:
 
 
 @pytest.fixture
-def known_layers() -> Iterator[dict[str, list[str]]]:
-    yield {
+def known_layers() -> dict[str, list[str]]:
+    return {
         "caffe": ["block1_conv1", "block3_conv3", "block5_conv3", "block5_pool", "my_head"],
         "tf": ["mixed0", "mixed4", "mixed10"],
         "torch": ["conv1_conv", "pool2_conv", "conv2_block1_0_bn", "conv5_block1_concat"],

@@ -26,13 +26,15 @@ ReduceSumSquare:9 Relu:1 Reshape:10 Resize:37 Round:1 Scatter:2 ScatterElements:
 Shrink:2 Sigmoid:2 Sign:1 Sin:2 Sinh:2 Size:2 Slice:8 Softmax:7 Softplus:2 Softsign:2 SpaceToDepth:4 Split:16
 Sqrt:2 Squeeze:2 Sub:6 Sum:3 Swish:1 Tan:2 Tanh:2 ThresholdedRelu:3 Tile:2 TopK:7 Transpose:7 Trilu:18
 Unsqueeze:7 Upsample:1 Where:2 Xor:8
+Attention:88 BlackmanWindow:2 DFT:10 HammingWindow:2 HannWindow:2 MelWeightMatrix:1 NonMaxSuppression:10
+ReverseSequence:2 RoiAlign:3 RotaryEmbedding:8 STFT:2
 """
 FLOOR = {op: int(count) for op, count in (entry.split(":") for entry in MEASURED.split())}
 
 # ONNX's tests take the unrounded size for align_corners; ONNX Runtime and torch take the whole one, and so do we
 CONTESTED = {"test_resize_downsample_scales_linear_align_corners", "test_resize_downsample_scales_cubic_align_corners"}
 # a graph without input, one of opset 1, and sizes that pixels would choose are no models to import
-NO_MODEL = {"Constant", "ConstantOfShape", "Not", "Range"}
+NO_MODEL = {"Constant", "ConstantOfShape", "Not", "Range", "HannWindow", "HammingWindow", "BlackmanWindow"}
 
 
 @pytest.fixture(scope="module", params=FORMS)

@@ -165,7 +165,7 @@ def test_an_exported_program_loads_with_its_module_paths(net: Net, image: Tensor
 
 def test_weights_without_arch_ask_for_it(net: Net, tmp_path: Path) -> None:
     torch.save(net.state_dict(), tmp_path / "weights.pt")
-    with pytest.raises(UsageError, match="weights alone .* --arch"):
+    with pytest.raises(UsageError, match=r"weights alone .* --arch"):
         load_torch_file(tmp_path / "weights.pt")
 
 
@@ -174,7 +174,7 @@ def test_missing_and_unexpected_weights_are_named_in_one_line(net: Net, tmp_path
     state["stem.0.bias"] = torch.zeros(6)
     del state["fc.weight"]
     torch.save(state, tmp_path / "weights.pt")
-    with pytest.raises(RefusedInput, match="missing 'fc.weight'; unexpected 'stem.0.bias'") as caught:
+    with pytest.raises(RefusedInput, match=r"missing 'fc.weight'; unexpected 'stem.0.bias'") as caught:
         load_torch_file(tmp_path / "weights.pt", arch=ARCH)
     assert "\n" not in str(caught.value)
 
@@ -192,7 +192,7 @@ def test_weights_of_absent_parts_are_left_out_with_a_note(net: Net, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "arch, message",
+    ("arch", "message"),
     [
         ("no_such_package:Net", "importing 'no_such_package' failed"),
         (f"{__file__}:nothing", "has no 'nothing'"),

@@ -51,7 +51,7 @@ def test_the_tracing_exporter_gives_the_same_names(opset: int, keep: bool) -> No
     assert names(onnx.load_model_from_string(buffer.getvalue())) == (LAYERS if keep else FOLDED)
 
 
-@pytest.mark.parametrize("opset, keep", [(18, False), (20, True)])
+@pytest.mark.parametrize(("opset", "keep"), [(18, False), (20, True)])
 def test_the_dynamo_exporter_gives_the_same_names(opset: int, keep: bool) -> None:
     batch = torch.export.Dim("batch")
     program = torch.onnx.export(

@@ -13,6 +13,7 @@ from convscope.engine.atlas.compile import ACROSS, GROUP, Writer
 from convscope.engine.atlas.files import Folder
 
 TILE = 112
+VARIANTS = {"variant1": True, "variant2": False}  # stage -> whether it is negative
 
 
 def write_atlas(folder: Path, units: int = 100_000, name: str = "conv", labels: list[str] | None = None) -> None:
@@ -38,6 +39,8 @@ def write_atlas(folder: Path, units: int = 100_000, name: str = "conv", labels: 
     writer.photographs([name])
     for unit in {*range(min(units, 60)), units - 1}:
         writer.write(f"u/L0000/{unit:05d}.webp", sheet)
+        for stage in VARIANTS:
+            writer.write(_variant_file(unit, stage), sheet)
     writer.write("p/00000.webp", sheet)
     writer.write("s/best-000.webp", sheet)
     writer.manifest_script(_manifest(units, name, labels or [], marks))
@@ -56,12 +59,21 @@ def _sheet() -> bytes:
     return buffer.getvalue()
 
 
+def _variant_file(unit: int, stage: str) -> str:
+    return f"u/L0000/{unit:05d}-{stage}.webp"
+
+
 def _unit(unit: int, units: int, name: str) -> dict[str, Any]:
     return {
         "top": [[0, 0.5, [40, 50, 90, 100], [0, 0, 224, 224]]], "hist": [40, [1, 2, 3]], "std": 0.1, "active": 0.5,
         "nan": 0, "near": [[(unit + 1) % units, 0.9]], "inputs": [[-2, 0, 0.5, 1.0, "f4GB", [1, 3]]],
         "readers": [[0, 3, 0.25, 1]], "id": "ab" * 32, "size": [128, 128], "steps": 256, "reason": name,
         "rescue": "", "start": 0.0, "curve": [0.0, 1.0],
+        "variants": [
+            {"stage": stage, "file": _variant_file(unit, stage), "id": "cd" * 32, "preset": name, "size": [128, 128],
+             "steps": 256, "status": "ok", "reason": name, "rescue": "", "start": 0.0, "act": 1.5}
+            for stage in VARIANTS
+        ],
     }  # fmt: skip
 
 
@@ -72,7 +84,7 @@ def _manifest(units: int, name: str, labels: list[str], marks: str) -> dict[str,
     layer = {
         "i": 0, "name": name, "tensor": name, "op": "Relu", "units": units, "shape": [units, 14, 14], "sees": [9, 9],
         "tile": TILE, "row": 0, "best": [3, 4], "counts": counts, "silent": 1, "always": 2, "alike": 3,
-        "sources": "", "recipes": {"coarse": recipe, "fine": recipe},
+        "sources": "", "recipes": {"coarse": recipe, "fine": recipe, **dict.fromkeys(VARIANTS, recipe)},
     }  # fmt: skip
     preprocessing = {"low": 0, "high": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "order": "RGB", "resize": "squash",
                      "preset": name, "found": "assumed", "crop": 1.0}  # fmt: skip
@@ -93,6 +105,7 @@ def _manifest(units: int, name: str, labels: list[str], marks: str) -> dict[str,
                  "versions": {"convscope": name}, "command": name},
         "edges": [None, *[float(i) for i in range(74)], None],
         "counts": counts,
+        "variants": [{"stage": s, "preset": name, "negative": n, "made": units} for s, n in VARIANTS.items()],
         "fewest": 16,
         "failed": [{"layer": name, "units": [1], "reason": name}],
         "layers": [layer],

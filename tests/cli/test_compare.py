@@ -39,7 +39,7 @@ def test_different_ends_with_1_and_says_where_and_why(
 ) -> None:
     assert run(["compare", files["a"], files["epsilon"], *FLAGS, "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
-    assert list(answer)[0] == "schema_version"
+    assert next(iter(answer)) == "schema_version"
     assert answer["verdict"] == "different"
     assert answer["first_difference"]["layer_a"] == answer["first_difference"]["layer_b"] == "bn"
     assert "epsilon" in answer["first_difference"]["cause"]

@@ -13,9 +13,9 @@ from PIL import Image
 pytest.importorskip("convscope.engine.pictures.read")
 pytest.importorskip("convscope.engine.graph.labels")
 
-from convscope.cli import main  # noqa: E402
-from convscope.engine.attribution import METHODS  # noqa: E402
-from tests.engine.attribution.nets import residual  # noqa: E402
+from convscope.cli import main
+from convscope.engine.attribution import METHODS
+from tests.engine.attribution.nets import residual
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -24,7 +24,7 @@ def follow(name: str) -> dict[str, Any]:
     assert blocks, f"{name} shows no code"
     found: dict[str, Any] = {"__name__": f"how_to_{Path(name).stem}"}
     for indent, block in blocks:
-        exec(re.sub(rf"^{indent}", "", block, flags=re.MULTILINE), found)  # noqa: S102
+        exec(re.sub(rf"^{indent}", "", block, flags=re.MULTILINE), found)
     return found
 
 

@@ -6,6 +6,7 @@ vanishes or explodes; EfficientNet-Lite0 has its trained weights where its packa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def agree(graph: convscope.Graph, pictures: list[Path], expected: dict[str, np.n
     layers = {name: graph.layer(name) for name in expected}
     kept = list(dict.fromkeys(layers.values()))
     found = list(
-        activations(graph, pictures, kept, batch=2, size=SIZE, device="cpu", failed=lambda p, e: pytest.fail())
+        activations(graph, pictures, kept, batch=2, size=SIZE, device="cpu", failed=lambda p, e: pytest.fail(str(e)))
     )
     far = {}
     for name, values in expected.items():
@@ -138,7 +139,7 @@ def test_every_module_of_vgg16_equals_torch_hooks(pictures: list[Path]) -> None:
     widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
 
     def weights() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             kernel = rng.normal(0, np.sqrt(2 / (9 * before)), (3, 3, before, after))
             yield kernel.astype(np.float32), rng.normal(0, 0.1, after).astype(np.float32)
 

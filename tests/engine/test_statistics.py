@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def measured(maps: np.ndarray, batch: int = 3) -> UnitStatistics:
 
 def brute_force(maps: np.ndarray) -> list[dict[str, Any]]:
     """The same in float64 over all values; images with NaN in a unit are left out there."""
-    figures, bins = [], list(zip(EDGES, EDGES[1:], strict=False))
+    figures, bins = [], list(itertools.pairwise(EDGES))
     for unit in range(maps.shape[1]):
         every = maps[:, unit].reshape(len(maps), -1).astype(np.float64)
         v = every[np.isfinite(every).all(axis=1)]

@@ -102,7 +102,7 @@ def test_an_error_in_the_middle_of_a_batch_loses_nothing_of_what_was_saved(tmp_p
     names, values, places = figures(30, 4)
     whole = saved(state(names, values, places), tmp_path / "whole")
     found = TopImages.empty(LAYER, 4, "id")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it is raised half-way
         for i in range(0, 30, 5):
             found.add(names[i : i + 5], values[i : i + 5], places[i : i + 5])
             if i == 15:

@@ -52,7 +52,7 @@ def kept(name: str, folder: Path) -> dict[str, Any]:
     Paths lose what belongs to this machine, floats keep six digits, long lists their beginning; versions and the
     command line go, since they are checked for themselves.
     """
-    words = COMMANDS[name].split() + ["--json", "--quiet"]
+    words = [*COMMANDS[name].split(), "--json", "--quiet"]
     words += [] if words[0] in _WITHOUT_FOLDER else ["-o", str(folder)]
     words += [] if words[0] in _WITHOUT_DEVICE else ["--device", "cpu"]
     out = io.StringIO()

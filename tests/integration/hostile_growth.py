@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +263,7 @@ def blocks(size: int) -> o.Edit:
 def doubled_shape(times: int) -> o.Edit:
     """A vector of sizes that each Concat doubles: inference computes its values."""
     names = [f"s{i}" for i in range(times + 1)]
-    doubled = [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in zip(names, names[1:], strict=False)]
+    doubled = [helper.make_node("Concat", [a, a], [b], axis=0) for a, b in itertools.pairwise(names)]
     return o.before_conv1(
         helper.make_node("Shape", ["x"], ["s0"]),
         *doubled,

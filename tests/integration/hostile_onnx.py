@@ -6,6 +6,7 @@ A builder writes into the folder it is given, and returns the path to hand to th
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -155,9 +156,9 @@ def functions(depth: int) -> Edit:
 def chain(count: int) -> Edit:
     """So many Relu nodes in a row."""
     names = ["x", *(f"h{i}" for i in range(count - 1)), "z"]
-    return lambda found: before_conv1(
-        *(helper.make_node("Relu", [a], [b]) for a, b in zip(names, names[1:], strict=False))
-    )(found)
+    return lambda found: before_conv1(*(helper.make_node("Relu", [a], [b]) for a, b in itertools.pairwise(names)))(
+        found
+    )
 
 
 def doubling(count: int) -> Edit:
@@ -165,7 +166,7 @@ def doubling(count: int) -> Edit:
 
     def edit(found: onnx.ModelProto) -> None:
         names = ["x", *(f"h{i}" for i in range(count))]
-        nodes = [helper.make_node("Concat", [a, a], [b], axis=2) for a, b in zip(names, names[1:], strict=False)]
+        nodes = [helper.make_node("Concat", [a, a], [b], axis=2) for a, b in itertools.pairwise(names)]
         mean = helper.make_node("ReduceMean", [names[-1]], ["m"], axes=[2], keepdims=1)
         before_conv1(*nodes, mean, helper.make_node("Add", ["x", "m"], ["z"]))(found)
 

@@ -170,10 +170,13 @@ def test_a_change_is_named_with_its_layer(kind: str, layer: str, words: str, oth
 
 
 def test_a_weight_that_these_pictures_do_not_reach_is_noted() -> None:
-    """The input channel is silent on both pictures, so that no result differs at all."""
+    """The input channel is silent on both pictures, so that no result differs at all, yet the weights do."""
     result = compared(original(), from_onnx(changed("block5_conv2", kernel=one_more)))
-    assert result.verdict == "identical"
-    assert "block5_conv2" in result.notes[0] and "1 of 512 units (11)" in result.notes[0]
+    assert result.verdict == "identical on these pictures, weights differ"
+    first = result.first_difference
+    assert first is not None
+    assert first.layer_a == first.layer_b == "block5_conv2/Conv"
+    assert "1 of 512 units (11)" in first.causes[0].text
 
 
 PREPARED = [

@@ -103,7 +103,7 @@ def test_a_wrong_sum_leaves_nothing_behind(server: ThreadingHTTPServer, tmp_path
 def test_a_redirect_to_plain_http_is_refused_and_others_are_followed(
     server: ThreadingHTTPServer, tmp_path: Path
 ) -> None:
-    with pytest.raises(RefusedInput, match="leads to 'http://example.com/model'"):
+    with pytest.raises(RefusedInput, match=r"leads to 'http://example.com/model'"):
         download(url(server, "away"), tmp_path / "model.onnx", SUM)
     assert not list(tmp_path.iterdir())
     assert download(url(server, "here"), tmp_path / "model.onnx", SUM).read_bytes() == DATA

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from . import (
     activation,
+    attention,
     conv,
     deform,
+    detection,
     elementwise,
     gather,
     matmul,
@@ -20,6 +22,7 @@ from . import (
     reduce,
     resize,
     shape,
+    signal,
 )
 from .base import Converter
 
@@ -38,6 +41,9 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **quantize.CONVERTERS,
     **quantize_microsoft.CONVERTERS,
     **recurrent.CONVERTERS,
+    **detection.CONVERTERS,
+    **signal.CONVERTERS,
+    **attention.CONVERTERS,
 }
 
 __all__ = ["CONVERTERS"]

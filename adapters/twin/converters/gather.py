@@ -108,7 +108,23 @@ def _compress(node: Node) -> Converted:
     return Converted(Function(run), node.inputs)
 
 
+def _reverse_sequence(node: Node) -> Converted:
+    """The first steps of each sequence, as many as it is long, in reverse order."""
+    along, batch = int(node.get("time_axis", 0)), int(node.get("batch_axis", 1))
+
+    def run(x: Tensor, lengths: Tensor) -> Tensor:
+        steps = x.movedim((batch, along), (0, 1))
+        place = torch.arange(steps.shape[1], device=x.device).expand(steps.shape[:2])
+        size = lengths.reshape(-1, 1).to(place.dtype)
+        source = torch.where(place < size, size - 1 - place, place)
+        rows = torch.arange(len(steps), device=x.device)[:, None]
+        return steps[rows, source].movedim((0, 1), (batch, along))
+
+    return Converted(Function(run), node.inputs)
+
+
 CONVERTERS: dict[tuple[str, str], Converter] = {
+    ("", "ReverseSequence"): _reverse_sequence,
     ("", "Gather"): _gather,
     ("", "GatherElements"): _gather_elements,
     ("", "GatherND"): _gather_nd,

@@ -223,6 +223,8 @@ def _scaled(one: Objective, weight: float) -> Objective:
 
 
 def named(make: Callable[[Graph], Objective], label: str) -> Objective:
+    """An objective whose layers are only named: ``make`` gives it its graph, and until then it cannot be computed."""
+
     def early(_: Tensors) -> Tensor:
         raise UsageError(f"the layers of the objective {label} are only named; look them up with .on(graph)")
 
@@ -239,6 +241,7 @@ def on_layer(where: Place, label: str, make: Callable[[Layer], Objective]) -> Ob
 
 
 def place_name(where: Place) -> str:
+    """What a place is called in a label: the name of a layer, the class of a module, or what was written."""
     if isinstance(where, Layer):
         return where.name
     return type(where).__name__ if isinstance(where, torch.nn.Module) else str(where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Preset:
     size: int = 128
     decay: float = 1.0
     contrast: float = 0.25
-    transform: Transform = Plain()
+    transform: Transform = field(default_factory=Plain)
     regularizers: tuple[Regularizer, ...] = ()
     before: tuple[Regularizer, ...] = ()
     penalties: tuple[Penalty, ...] = ()
@@ -107,7 +107,8 @@ class Preset:
         """The map from parameters to pictures.
 
         Args:
-            channels, size: of the picture.
+            channels: of the picture.
+            size: (height, width) of the picture.
             origin: the picture value (0..255) of the model's mean, one per channel.
         """
         if self.picture == "fourier":

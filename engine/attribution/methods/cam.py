@@ -83,7 +83,7 @@ def layer_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     return (activations * gradients.clamp(min=0)).sum(dim=1)
 
 
-def eigen_cam(activations: Tensor, gradients: Tensor | None = None, *, centered: bool = False) -> Tensor:
+def eigen_cam(activations: Tensor, *, centered: bool = False) -> Tensor:
     """Projection of the activations on their first principal direction; knows no class.
 
     Muhammad & Yeasin 2020, "Eigen-CAM", arXiv:2008.00299: A = U S V^T with positions as rows and channels as

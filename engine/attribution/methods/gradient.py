@@ -98,7 +98,8 @@ def integrated_gradients(
     S(x) - S(x'); the figure ``completeness_gap`` says how far they are off, in logits.
 
     Args:
-        batch, targets: as everywhere.
+        batch: the pictures and the executors.
+        targets: one score for each picture.
         steps: gradient evaluations for one image.
         baseline: "black", "gray" or "white" picture, "zero" of the model's input space, or an array (C, H, W).
     """
@@ -144,6 +145,12 @@ def deep_lift(batch: Batch, targets: Sequence[Target], *, baseline: str | np.nda
     """
     import torch
 
+    if (mixed := batch.graph.mixes_batch) is not None:
+        node = batch.graph.index.producer[mixed]
+        raise UsageError(
+            f"deeplift runs a picture and its baseline in one batch, which {batch.graph.name} mixes ('{mixed[:80]}', "
+            f"{node.op_type}); take integratedgradients"
+        )
     reference = reference_input(batch, baseline)
     twin = batch.executors.twin(tensors_of(targets))
     values = np.empty_like(batch.x)

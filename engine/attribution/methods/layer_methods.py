@@ -19,7 +19,7 @@ from .gradient import guided_backprop
 
 
 @method("eigencam", "Eigen-CAM", "cam")
-def activation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
+def activation_cam(batch: Batch, _targets: Sequence[Target], layer: Layer) -> Maps:
     """Eigen-CAM, see `cam.eigen_cam`: the same map for every target."""
     require_spatial(layer)
     (values,) = batch.values([layer.tensor])

@@ -35,7 +35,8 @@ def occlusion(
     here it is the drop, and squares overlap.
 
     Args:
-        batch, targets: as everywhere.
+        batch: the pictures and the executors.
+        targets: one score for each picture.
         window: side of the square, pixels; default a seventh of the shorter side.
         stride: pixels between squares; default half a window.
         baseline: what covers, see `gradient.reference_input`.
@@ -115,7 +116,9 @@ def score_cam(
     scored once: above all the silent channels, which in a trained network are many, share one pass.
 
     Args:
-        batch, targets, layer: as everywhere.
+        batch: the pictures and the executors.
+        targets: one score for each picture.
+        layer: whose maps are the masks.
         align_corners: upsample the masks as pytorch-grad-cam does; the authors' code does not.
         coarse: below 1, a deviation that saves time: every mask is scored on the image at this scale first
             (0.5 costs a quarter), and only the strongest ``refine`` masks on the full image; the other scores

@@ -56,7 +56,7 @@ def lime(
     if samples < 2 or width <= 0:
         raise UsageError(f"lime: samples {samples}, width {width}; need samples >= 2 and width > 0")
 
-    def fit(masks: np.ndarray, found: np.ndarray, empty: float, whole: float) -> np.ndarray:
+    def fit(masks: np.ndarray, found: np.ndarray, _empty: float, _whole: float) -> np.ndarray:
         return local_fit(masks, found, width)
 
     def draw(count: int, random: np.random.Generator) -> np.ndarray:
@@ -73,7 +73,8 @@ def shapley_fit(masks: np.ndarray, found: np.ndarray, empty: float, whole: float
     Args:
         masks: (n, M) bool, neither all nor none of the pieces.
         found: (n,) scores.
-        empty, whole: scores without and with all pieces.
+        empty: the score without any piece.
+        whole: the score with all pieces.
     """
     count = masks.shape[1]
     if count == 1:

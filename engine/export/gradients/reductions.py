@@ -23,11 +23,11 @@ def _reduced(formula: Callable[[Visit, Value, Value], Value]) -> Gradient:
     return gradient
 
 
-def _sum(v: Visit, dy: Value, y: Value) -> Value:
+def _sum(v: Visit, dy: Value, _y: Value) -> Value:
     return dy.expand(v.raw(0).shape())
 
 
-def _mean(v: Visit, dy: Value, y: Value) -> Value:
+def _mean(v: Visit, dy: Value, _y: Value) -> Value:
     count = (v.raw(0).count() / v.w.value(v.node.output[0]).count()).cast()
     return (dy / count).expand(v.raw(0).shape())
 

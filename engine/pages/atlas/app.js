@@ -562,7 +562,7 @@ async function showUnit(i, unit) {
       el("figure", {}, picture, el("figcaption", {}, status === "missing" ? "The time given ran out, or the run was stopped; the same command goes on."
         : `What excites it, by ${la.recipes.fine.name}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}.`)),
       el("div", {}, el("h2", {}, "Numbers"), pairs([
-        one.reason ? ["verdict", one.reason] : null, one.rescue ? ["woken by", one.rescue] : null,
+        one.reason ? ["verdict", one.reason] : null, one.rescue ? ["helped by", one.rescue] : null,
         ["activation of the picture", number(columns.act[unit])],
         ["largest on a photograph", `${number(columns.photo[unit])} (of ${number(several)})`], ["mean, deviation", `${number(columns.mean[unit])}, ${number(one.std)}`],
         ["places that are zero", percent(columns.sparsity[unit])], ["photographs that excite it", percent(one.active)],

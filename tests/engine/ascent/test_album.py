@@ -145,9 +145,9 @@ def test_force_removes_what_the_album_wrote_and_nothing_else(finished: tuple[Pat
     shutil.move(folder / "starts", elsewhere)
     (folder / "starts").symlink_to(elsewhere)
     album = Album(folder, key, {}, force=True)
+    (result,) = studio.make([1])
     with pytest.raises(UsageError, match="starts is a link"):  # what it leads to is neither removed nor written
-        for result in studio.make([1]):
-            album.add(result)
+        album.add(result)
     assert _files(elsewhere) == {"mine.png", "unit-0000.png"}
 
 

@@ -84,7 +84,10 @@ def test_a_filter_of_zeros_with_bias_minus_one_is_dead_with_a_reason() -> None:
     assert cross.max() == 0.75 and cross.min() < 0.5
 
 
-def test_a_unit_that_stays_silent_costs_at_most_twice_the_steps_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("asked", [10, 200])
+def test_a_unit_that_stays_silent_costs_at_most_twice_the_steps_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
     taken, step = [], Batch._step
 
     def counted(self: Batch, *arguments: Any) -> Any:
@@ -92,9 +95,9 @@ def test_a_unit_that_stays_silent_costs_at_most_twice_the_steps_asked_for(monkey
         return step(self, *arguments)
 
     monkeypatch.setattr(Batch, "_step", counted)
-    dead = filters(with_silent_filters(), "relu", 1, size=16, steps=200)[0]
-    assert dead.status == "dead" and 200 < len(taken) <= 400
-    assert f"given up after {len(taken) - 200} further steps" in dead.reason
+    dead = filters(with_silent_filters(), "relu", 1, size=16, steps=asked)[0]
+    assert dead.status == "dead" and asked < len(taken) <= 2 * asked
+    assert f"given up after {len(taken) - asked} further steps" in dead.reason
 
 
 @pytest.mark.parametrize("preset", ["chollet", "convscope"])
@@ -133,6 +136,12 @@ def test_a_value_that_no_input_changes_is_dead_behind_every_activation(gate: str
     assert alive.status != "dead"
     assert [unit.status for unit in (low, high)] == ["dead", "dead"]
     assert low.reason.startswith("no input changes it") and high.reason.startswith("no input changes it")
+
+
+def test_a_verdict_says_when_a_photograph_excites_the_unit_more_than_its_picture() -> None:
+    status, reason = verdict(0.1, 1.0, 2.0, False, None)
+    assert status == "weak" and reason == "reaches 1, photographs reach 2: the best of them excites it more than this"
+    assert "more" not in verdict(0.1, 2.5, 2.0, False, None)[1]
 
 
 def test_a_value_that_photographs_change_is_not_dead_though_no_step_changed_it() -> None:

@@ -95,11 +95,10 @@ def test_nan_in_one_unit_or_late_is_refused() -> None:
     made = model(
         grows, {"w": np.ones((1, 3, 1, 1), np.float32), "steep": np.array(60, np.float32)}, shape=("N", 3, None, None)
     )
+    graph = convscope.load(made, preprocessing="unit", check=False)
+    dark = {"size": 8, "photos": np.zeros((1, 3, 8, 8))}  # on which nothing is infinite yet
     with pytest.raises(RefusedInput, match="NaN or infinity"):
-        dark = {"size": 8, "photos": np.zeros((1, 3, 8, 8))}  # on which nothing is infinite yet
-        filters(
-            convscope.load(made, preprocessing="unit", check=False), "exp", 0, steps=30, preset="yosinski-b", **dark
-        )
+        filters(graph, "exp", 0, steps=30, preset="yosinski-b", **dark)
 
 
 @pytest.mark.parametrize(

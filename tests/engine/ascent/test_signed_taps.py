@@ -22,8 +22,11 @@ from .nets import small, with_silent_filters
 
 
 def _stem() -> Graph:
-    """A convolution read by a batch norm and a swish. Unit 0 is an edge filter, unit 1 below zero on any picture,
-    unit 2 a constant, unit 3 inhibited by an even picture and excited at edges."""
+    """A convolution read by a batch norm and a swish.
+
+    Unit 0 is an edge filter, unit 1 below zero on any picture, unit 2 a constant, unit 3 inhibited by an even picture
+    and excited at edges.
+    """
     weight = np.zeros((4, 3, 3, 3), dtype=np.float32)
     weight[0, :, :, 0], weight[0, :, :, 2] = -1, 1
     weight[1, 0, 1, 1] = 0.5

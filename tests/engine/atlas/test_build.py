@@ -96,7 +96,7 @@ def test_best_photographs_are_those_of_a_search_through_all(graph: Graph, photos
         peaks = values[planned.layer.tensor][: len(paths)].reshape(len(paths), planned.units, -1).max(axis=2)
         figures = numbers.layer(planned.layer)
         for unit in range(planned.units):
-            order = sorted(range(len(paths)), key=lambda i: (-peaks[i, unit], paths[i].name))[: plan.k]  # noqa: B023
+            order = sorted(range(len(paths)), key=lambda i: (-peaks[i, unit], paths[i].name))[: plan.k]
             assert [name for name, _, _ in best_shown(figures, unit)] == [paths[i].name for i in order]
 
 
@@ -214,6 +214,64 @@ def test_pictures_of_an_album_are_taken_over(
     assert status(Folder(tmp_path / "atlas"))["fine"] == 8
     with pytest.raises(UsageError, match="were made with another model"):
         made(graph, photos, tmp_path / "other", albums=[tmp_path / "album"], size=12, layers="relu1")
+
+
+def test_variants_are_those_of_filters_under_hashes_of_their_own(
+    graph: Graph, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(whole, tmp_path / "atlas")
+    before = units.kept(Folder(folder))
+    asked: list[tuple[str, bool]] = []
+    plain = Studio.make
+
+    def counted(self: Studio, wanted: Any, progress: Any = None) -> Any:
+        asked.extend((self.chosen.preset.name, self.chosen.negative) for _ in wanted)
+        return plain(self, wanted, progress)
+
+    monkeypatch.setattr(Studio, "make", counted)
+    made(graph, photos, folder, layers="relu2", preset=("lucid", "chollet"), negative=True)
+    assert asked == [("lucid", True)] * 12 + [("chollet", False)] * 12  # nothing that was there
+    files = Folder(folder)
+    plan = Plan.read(files)
+    assert plan.variants == {
+        "variant1": {"preset": "lucid", "negative": True}, "variant2": {"preset": "chollet", "negative": False},
+    }  # fmt: skip
+    monkeypatch.undo()
+    for stage, words in (("variant1", {"preset": "lucid", "negative": True}), ("variant2", {"preset": "chollet"})):
+        (one,) = filters(graph, "relu2", [5], size=16, steps=3, **words).units
+        identity = units.unit_id(plan.layers[0].recipes[stage], 5)
+        pixels, record, _ = units.get(files, identity)
+        assert identity not in before
+        assert record["activation_end"] == one.activation_end
+        if one.status != "dead":
+            assert np.array_equal(pixels, np.rint(one.image * 255).astype(np.uint8))
+    number, rows = _details(folder, plan.layers[0].layer.index)
+    assert number == 0
+    for unit, row in enumerate(rows):
+        assert [v["stage"] for v in row["variants"]] == ["variant1", "variant2"]
+        assert all((folder / v["file"]).is_file() and f"/{unit:05d}-" in v["file"] for v in row["variants"])
+    assert [(v["preset"], v["units"]) for v in status(files)["variants"]] == [("lucid", 12), ("chollet", 12)]
+    assert verified(files)["missing"] == verified(files)["unlisted"] == []
+
+
+def _details(folder: Path, layer: int) -> tuple[int, list[dict[str, Any]]]:
+    """What the page is told of a layer's first units."""
+    text = (folder / "d" / f"L{layer:04d}-000.js").read_text()
+    index, number, rows = json.loads("[" + text.removeprefix("ATLAS_UNITS(").rstrip().removesuffix(");") + "]")
+    assert index == layer
+    return number, rows
+
+
+@pytest.mark.parametrize(
+    ("presets", "message"),
+    [(("lucid", "nice"), "preset 'nice' is unknown"), (("maco", "maco"), "'maco' is named twice"), ((), "no preset")],
+)
+def test_presets_that_are_none_or_twice_are_refused(
+    graph: Graph, photos: Path, tmp_path: Path, presets: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        made(graph, photos, tmp_path / "atlas", preset=presets)
+    assert not (tmp_path / "atlas").exists()
 
 
 def test_time_that_is_over_leaves_a_page_that_says_what_is_missing(graph: Graph, photos: Path, tmp_path: Path) -> None:

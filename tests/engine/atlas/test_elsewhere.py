@@ -41,9 +41,12 @@ def test_a_missing_package_is_named_with_its_extra(
     package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=rf"pip install 'convscope\[{extra}\]'"):
+
+    def ask() -> object:
         if package == "fsspec":
-            opened("memory://bucket/atlas")
-        else:
-            manner = Manner(executor="ray")
-            made(network(), photographs(tmp_path / "photos", 1), tmp_path / "atlas", layers="relu1", manner=manner)
+            return opened("memory://bucket/atlas")
+        manner = Manner(executor="ray")
+        return made(network(), photographs(tmp_path / "photos", 1), tmp_path / "atlas", layers="relu1", manner=manner)
+
+    with pytest.raises(UsageError, match=rf"pip install 'convscope\[{extra}\]'"):
+        ask()

@@ -32,7 +32,7 @@ NETS = {"residual": (residual, 32, 3), "gated": (gated, 16, 1)}
 
 @pytest.fixture(params=sorted(NETS))
 def case(request):
-    """(torch network, graph, model input, class)"""
+    """(torch network, graph, model input, class)."""
     pair, size, target = NETS[request.param]
     return (*pair(), images(3, size), target)
 

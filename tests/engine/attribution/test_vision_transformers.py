@@ -111,7 +111,7 @@ def test_activations_of_tokens_are_the_grid_of_a_hook(kind, x):
 def test_the_place_of_a_units_largest_value_is_a_place_of_the_grid(kind, x):
     from convscope.engine.activations.reductions import output_name, with_reductions
 
-    _, graph, prefix, _ = kind
+    graph = kind[1]
     layer = graph.layer("blocks.0.norm1")
     maps = layer.maps(graph.session([layer.tensor]).run(x)[layer.tensor])
     reduced = with_reductions(graph, [layer], ("max", "argmax"))

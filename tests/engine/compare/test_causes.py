@@ -151,7 +151,7 @@ RESIZED = [
 ]
 
 
-@pytest.mark.parametrize("one, two, words", RESIZED)
+@pytest.mark.parametrize(("one", "two", "words"), RESIZED)
 def test_another_way_to_resize_is_named(one: dict[str, Any], two: dict[str, Any], words: str) -> None:
     def network(options: dict[str, Any]) -> onnx.ModelProto:
         resize: Node = ("Resize", ["c", "", "scales"], "u", options)

@@ -74,7 +74,9 @@ CHANGES: list[tuple[str, str, str, Callable[[Weights], None], dict[str, Any], di
 ]
 
 
-@pytest.mark.parametrize("kind, layer, words, alter, base, change", CHANGES, ids=[f"{c[0]}-{c[1]}" for c in CHANGES])
+@pytest.mark.parametrize(
+    ("kind", "layer", "words", "alter", "base", "change"), CHANGES, ids=[f"{c[0]}-{c[1]}" for c in CHANGES]
+)
 def test_a_changed_setting_is_found_at_its_layer(
     kind: str, layer: str, words: str, alter: Callable[[Weights], None], base: dict[str, Any], change: dict[str, Any]
 ) -> None:
@@ -98,7 +100,7 @@ PREPROCESSED = [
 ]
 
 
-@pytest.mark.parametrize("kind, other", PREPROCESSED)
+@pytest.mark.parametrize(("kind", "other"), PREPROCESSED)
 def test_other_preprocessing_of_the_same_network_is_named(kind: str, other: Preprocessing) -> None:
     result = compare(load(vgg()), load(vgg(), other))
     assert result.verdict == "equal up to preprocessing"

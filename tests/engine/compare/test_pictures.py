@@ -39,5 +39,5 @@ def test_nothing_to_look_at_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(RefusedInput, match="no image could be read"):
         from_files(tmp_path / "a.png")(load(vgg()), (18, 18))
-    with pytest.raises(UsageError, match="missing.png"):
+    with pytest.raises(UsageError, match=r"missing.png"):
         from_files(tmp_path / "missing.png")

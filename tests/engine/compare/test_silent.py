@@ -47,7 +47,7 @@ def test_every_other_silent_layer_is_noted() -> None:
     assert any("at fc: the weights differ in 5 of 5 units" in note for note in result.notes)
 
 
-@pytest.mark.parametrize("change, verdict", [(0.9e-3, "identical"), (1.1e-3, UNSEEN)])
+@pytest.mark.parametrize(("change", "verdict"), [(0.9e-3, "identical"), (1.1e-3, UNSEEN)])
 def test_weights_are_held_to_the_same_bound_as_results(change: float, verdict: str) -> None:
     assert compare(load(vgg(_silent(0))), load(vgg(_silent(change))), max_rel=1e-3).verdict == verdict
 
@@ -98,7 +98,7 @@ def _classes(order: list[int], inner: bool = False) -> dict[str, np.ndarray]:
     return values
 
 
-@pytest.mark.parametrize("inner, layer", [(False, "fc"), (True, "conv2")])
+@pytest.mark.parametrize(("inner", "layer"), [(False, "fc"), (True, "conv2")])
 def test_swapped_classes_are_the_same_network_with_classes_in_another_order(inner: bool, layer: str) -> None:
     result = compare(load(vgg()), load(vgg(_classes([0, 4, 2, 3, 1], inner))))
     assert result.verdict == REORDERED

@@ -230,7 +230,7 @@ def test_what_nobody_knows_is_said_and_never_softmaxed() -> None:
     reading, found = answer(planted({"y": RNG.normal(size=(1, 2, 3, 4, 5)).astype(np.float32)}))
     assert (reading.form, reading.decoder) == ("unknown", "unknown")
     assert found.to_json()["outputs"][0]["shape"] == [2, 3, 4, 5]
-    with pytest.raises(UsageError, match="what the outputs of .* mean is not known"):
+    with pytest.raises(UsageError, match=r"what the outputs of .* mean is not known"):
         reading.targets({"y": np.zeros((2, 3, 4, 5))}, Question())
 
 

@@ -16,7 +16,7 @@ from convscope.engine.ascent.results import UnitResult
 from convscope.engine.graph.graph import Graph
 from convscope.engine.runs import dream, filters, invert, maximize
 from convscope.engine.runs.events import Event, Note, Preview, Progress
-from convscope.engine.runs.units import summary
+from convscope.engine.runs.units import started, summary
 from convscope.errors import UsageError
 
 FAST = filters.Options(size=28, steps=2, batch=2, device="cpu", precision="float32")
@@ -105,6 +105,13 @@ def test_verdicts_are_one_line() -> None:
     listed = ", ".join(map(str, range(12)))
     assert summary(rows) == f"20 of 64 units weak: {listed}, ...; 2 dead: 31, 40"
     assert summary(rows[50:]) == ""
+
+
+def test_pictures_that_were_begun_from_a_photograph_are_named() -> None:
+    rows = [{"unit": u, "rescue": "a photograph's start" if u in (2, 5) else "", "steps": 8} for u in range(6)]
+    assert started(rows, "classes").startswith("2 of 6 classes were begun from a photograph")
+    assert started(rows, "classes").endswith("may still show it after 8 steps: 2, 5")
+    assert started(rows[:2]) == ""
 
 
 def test_maximize_keeps_classes_with_their_names(lenet: Graph, tmp_path: Path) -> None:
