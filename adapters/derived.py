@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -64,6 +65,8 @@ def side_for(fed: Callable[[int], int | None], wanted: int) -> int | None:
     if least > LARGEST or values(least) != wanted:
         return None
     after = first(lambda side: values(side) > wanted)
+    if after > LARGEST:  # every picture leaves as many: what is flattened was averaged before
+        return None
     return max(range(least, after), key=lambda side: (side & -side, -side))
 
 
@@ -80,7 +83,7 @@ def derived_size(model: onnx.ModelProto) -> Derived | None:
         return None
     skeleton = _skeleton(model)
     for tensor, wanted, what in _takers(model):
-        side = side_for(lambda side, name=tensor: _positions(skeleton, picture.name, axes, side, name), wanted)
+        side = side_for(partial(_positions, skeleton, picture.name, axes, tensor), wanted)
         if side is not None:
             return Derived((side, side), f"{what} takes {wanted:,} values, which is what a picture of that size leaves")
     return None
@@ -166,7 +169,7 @@ def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     return skeleton
 
 
-def _positions(skeleton: onnx.ModelProto, picture: str, axes: tuple[int, int], side: int, tensor: str) -> int | None:
+def _positions(skeleton: onnx.ModelProto, picture: str, axes: tuple[int, int], tensor: str, side: int) -> int | None:
     """How many values a tensor has for one picture of this side, None where that cannot be told."""
     for info in skeleton.graph.input:
         if info.name == picture:

@@ -21,8 +21,8 @@ from ..engine.graph.operators import operator
 from ..engine.graph.preprocessing import Preprocessing, preset, whole_numbers
 from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
-from .evidence import from_weights
 from .derived import derived_size
+from .evidence import from_weights
 from .exported import Exported
 from .formats import Asked, format_of
 from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check, refuse_hidden

@@ -188,6 +188,7 @@ def _side_of_dense(module: nn.Module, channels: int) -> int | None:
             raise _Taken(layer, int(inputs[0].shape[-1]))
 
     def arrived(side: int) -> _Taken | None:
+        """What stops at a dense layer; none where the picture is too small, or where all is right."""
         try:
             with torch.no_grad():
                 module(torch.zeros((1, channels, side, side)))
@@ -195,7 +196,7 @@ def _side_of_dense(module: nn.Module, channels: int) -> int | None:
             return taken
         except _ERRORS:
             return None
-        return _Taken(first.layer, first.layer.in_features)
+        return None
 
     hooks = [part.register_forward_pre_hook(stop) for part in module.modules() if isinstance(part, nn.Linear)]
     try:
@@ -203,7 +204,12 @@ def _side_of_dense(module: nn.Module, channels: int) -> int | None:
         if first is None:
             return None
         wanted = first.layer.in_features
-        side = side_for(lambda side: found.arrived if (found := arrived(side)) is not None else None, wanted)
+
+        def values(side: int) -> int | None:
+            taken = arrived(side)
+            return taken.arrived if taken is not None else wanted if _runs(module, channels, side) else None
+
+        side = side_for(values, wanted)
         return side if side is not None and _runs(module, channels, side) else None
     finally:
         for hook in hooks:
