@@ -90,6 +90,7 @@ def filters(
     negative: bool = ...,
     alpha: bool = ...,
     animate: bool = ...,
+    photos: Any = ...,
     diversity: int | None = ...,
     precision: str = ...,
     columns: int | None = ...,
@@ -121,6 +122,7 @@ def filters(
     negative: bool = ...,
     alpha: bool = ...,
     animate: bool = ...,
+    photos: Any = ...,
     diversity: int | None = ...,
     precision: str = ...,
     columns: int | None = ...,
@@ -151,6 +153,7 @@ def filters(
     negative: bool = False,
     alpha: bool = False,
     animate: bool = False,
+    photos: Any = None,
     diversity: int | None = None,
     precision: str = "auto",
     columns: int | None = None,
@@ -184,6 +187,7 @@ def filters(
         negative: what inhibits the units instead.
         alpha: with transparency: what the ascent did not care for is left out.
         animate: in ``folder``, an animation of each unit's ascent beside its picture.
+        photos: photographs to judge by, and for the preset ``vital`` to draw after; see `given.sources`.
         diversity: so many pictures of one unit, each of which excites it in another way.
         precision: of gradients, "auto", "bfloat16" or "float32".
         columns: of the grid in ``folder``; default a square.
@@ -214,8 +218,8 @@ def filters(
         )  # fmt: skip
     options = run.Options(
         preset=preset, size=size, steps=steps, seed=seed, start=begin, noise=noise, neuron=neuron, strip=strip,
-        negative=negative, alpha=alpha, animate=animate, batch=batch, precision=precision, device=device,
-        tuning=tuning or {}, columns=columns, margin=margin, live=live, force=force,
+        negative=negative, alpha=alpha, animate=animate, photos=photos, batch=batch, precision=precision,
+        device=device, tuning=tuning or {}, columns=columns, margin=margin, live=live, force=force,
     )  # fmt: skip
     asked = [units] if isinstance(units, int) else units
     if diversity is not None:
@@ -243,6 +247,7 @@ def maximize(
     negative: bool = False,
     alpha: bool = False,
     animate: bool = False,
+    photos: Any = None,
     precision: str = "auto",
     columns: int | None = None,
     margin: int = 2,
@@ -267,6 +272,7 @@ def maximize(
         negative: what lowers the logits instead.
         alpha: with transparency: what the ascent did not care for is left out.
         animate: in ``folder``, an animation of each class's ascent beside its picture.
+        photos: photographs to judge by, and for the preset ``vital`` to draw after; see `given.sources`.
         precision: of gradients, "auto", "bfloat16" or "float32".
         columns: of the grid in ``folder``; default a square.
         margin: pixels between the tiles of the grid.
@@ -284,8 +290,8 @@ def maximize(
 
     options = run.Options(
         preset=preset, size=size, steps=steps, seed=seed, strip=strip, negative=negative, alpha=alpha, animate=animate,
-        batch=batch, precision=precision, device=device, tuning=tuning or {}, columns=columns, margin=margin, live=live,
-        force=force,
+        photos=photos, batch=batch, precision=precision, device=device, tuning=tuning or {}, columns=columns,
+        margin=margin, live=live, force=force,
     )  # fmt: skip
     result = run.run(_graph(graph), classes, options, _folder(folder), on_event=on_event)
     assert result.classes is not None

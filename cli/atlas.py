@@ -231,6 +231,12 @@ def _status(place: str, as_json: bool) -> None:
     emit(f"{found['units']} units: {found['coarse']} coarse, {found['fine']} fine, {found['missing']} not made")
     for row in found["variants"]:
         emit(f"{clean(_variant(row))}: {row['units']} units")
+    for row in found["runs"]:
+        left = row["seconds_left"]
+        rest = "" if left is None else f", about {_long(left)} left"
+        emit(f"running: {row['stage']}, {row['done']} of {row['total']}, {row['rate']} {row['unit']} a second{rest}")
+    if found["at_work"]:
+        emit(f"in somebody's hands: {found['at_work']} pieces of work")
     for row in found["failed"]:
         emit(f"failed: {len(row['units'])} units of {row['name']} ({row['stage']}): {row['reason']}")
 

@@ -109,7 +109,7 @@ PresetOption = Annotated[
         "-p",
         metavar="PRESET",
         help="convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, "
-        "yosinski-a to -d or dream; see docs/presets.md.",
+        "yosinski-a to -d, vital or dream; see docs/presets.md.",
         autocompletion=completion.presets,
     ),
 ]
@@ -135,6 +135,14 @@ AnimateOption = Annotated[
 ]
 NegativeOption = Annotated[
     bool, typer.Option("--negative", help="Show what inhibits the units instead, or speaks against the classes.")
+]
+PhotosOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--photos",
+        metavar="DIR|IMAGE",
+        help="Photographs to judge by instead of the shipped ones, and for vital to draw after; may be repeated.",
+    ),
 ]
 StripOption = Annotated[int, typer.Option("--strip", min=0, max=64, metavar="N", help="Keep N pictures on the way.")]
 ColumnsOption = Annotated[int | None, typer.Option("--columns", min=1, metavar="N", help="Pictures per row.")]

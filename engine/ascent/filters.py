@@ -77,7 +77,8 @@ def filters(
         alpha: keep also how much each place mattered to the ascent, as the picture's opacity (`UnitResult.alpha`).
         position: maximize the unit at this (row, column) of its map only, as for `Studio`.
         neuron: maximize one position (True) or the mean (False); default as the preset says.
-        photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones.
+        photos: photographs (N, C, H, W) in [0, 1] to judge by instead of the shipped ones, and for the preset `vital`
+            to draw after.
         precision: "auto", "bfloat16" or "float32", as for `Studio`.
         tuning: changes to the preset by name, for instance ``{"decay": 0.1}``; see `recipe.tuning.SETTINGS`.
         folder: keeps each unit there as soon as it is finished; those that it holds are not made again.

@@ -13,6 +13,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .fitting import adapted, batch_size, reduced_precision
 from .loop import Batch, Job, OnStep, Outcome
+from .matched import Matching, matched_layers
 from .network import Network, before_activation, check_finite, feeds_gate, is_signed
 from .recipe import objectives
 from .recipe.presets import PIXELS, PRESETS, Noise, Preset, in_place
@@ -110,6 +111,9 @@ class Studio:
         elif self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
         self._reduced = reduced_precision(graph, [self._tap], chosen.preset, device, precision)
+        matching = chosen.preset.objective == "matching"
+        if matching:
+            beside = [*beside, *(la.tensor for la in matched_layers(graph, layer))]
         self.network = Network(graph, [*beside, self._tap], device, self._reduced)
         if position is not None:
             chosen = replace(chosen, preset=in_place(chosen.preset))
@@ -121,6 +125,7 @@ class Studio:
             else checked_photographs(photos, graph.channels, chosen.size)
         )
         self._references: dict[int, tuple[float, int, float]] = {}  # unit -> see `verdicts.photographs`
+        self._matching = Matching(graph, layer, self.measure, self._tap, self._photos, device) if matching else None
         self.batch = batch_size(batch, graph, layer, chosen, self.network)
 
     def make(self, units: Units, progress: OnProgress | None = None) -> Iterator[UnitResult]:
@@ -154,6 +159,8 @@ class Studio:
 
     def goal(self, units: Units) -> objectives.Objective:
         """The objective for the units of a batch."""
+        if self._matching is not None:
+            return self._matching.goal(units, [self.refer([u])[u] for u in units])
         return self.measure(units) if self.chosen.preset.rectify else self._goal(units, None)
 
     def measure(self, units: Units) -> objectives.Objective:

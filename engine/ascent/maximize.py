@@ -10,6 +10,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
@@ -61,6 +63,7 @@ def maximize(
     alpha: bool = False,
     precision: str = "auto",
     top: int | None = None,
+    photos: np.ndarray | None = None,
     tuning: Mapping[str, float] | None = None,
     folder: str | os.PathLike[str] | None = None,
     force: bool = False,
@@ -83,6 +86,7 @@ def maximize(
         alpha: keep also how much each place mattered, as the picture's opacity.
         precision: of gradients, "auto", "bfloat16" or "float32".
         top: keep only so many, those with the highest logits first.
+        photos: photographs (N, C, H, W) in [0, 1] to judge by, and for `vital` to draw after.
         tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
         folder: keeps each picture there as soon as it is finished; those that it holds are not made again.
         force: make them again.
@@ -106,9 +110,9 @@ def maximize(
         tuning=tuning,
     )
     layer = logits_layer(graph)
-    studio = Studio(graph, layer, chosen, device=device, batch=batch, precision=precision)
+    studio = Studio(graph, layer, chosen, device=device, batch=batch, photos=photos, precision=precision)
     text = png_text(graph, layer.name, studio.chosen)
-    album = None if folder is None else open_album(Path(folder), studio, {}, text, force)
+    album = None if folder is None else open_album(Path(folder), studio, {"photos": photos}, text, force)
 
     def result(units: Sequence[UnitResult]) -> AscentResult:
         return gathered(graph, layer.name, studio.chosen, units, studio.precision)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from ..runs.events import OnEvent, Progress, ignore
 from . import crops, numbers, relations, units
 from .compile import CERTIFICATE, compile_atlas
 from .files import Files, opened
-from .plan import COARSE, FILE, FINE, Plan, Variant, Wishes, make_plan, photograph_files
+from .leases import Leases, rest, together
+from .plan import COARSE, FILE, FINE, Plan, Variant, Wishes, make_plan, photograph_files, unit_id
+from .progress import Pulse, tidy
 from .rendering import BLOCK, Block, Renderer, blocks, failures, run_here
 from .workers import run_in_processes
 
@@ -149,27 +152,8 @@ def atlas(
     if earlier is None or files.read(FILE) != text:
         files.write(FILE, text)
     run = _Run(files, graph, plan, wishes, manner, pictures, on_event)
-    if certify is not None and manner.shard is None:
-        run.certify(certify)
-    if albums:
-        units.take_over(files, graph, plan, albums)
-    counts: dict[str, Any] = {}
-    for stage in STAGES:
-        if stage not in stages:
-            continue
-        if stage == "numbers":
-            run.measure()
-        elif stage == "relations" and manner.shard is None:
-            run.relate()
-            counts = run.compile()
-        elif stage in (COARSE, FINE):
-            run.draw(stage, [stage])
-        elif stage == VARIANTS and wishes.variants:
-            run.draw(stage, list(wishes.stages()))
-    if manner.shard is None and ({FINE, VARIANTS} & {*stages} or not counts):
-        counts = run.compile()
-    if manner.shard is None:
-        files.tidy()
+    with run.pulse:
+        counts = run.all(stages, albums, certify)
     return Atlas(files.place, sum(p.units for p in plan.layers), counts, tuple(run.failed.values()), run.late)
 
 
@@ -209,7 +193,40 @@ class _Run:
         self.manner, self.pictures, self.on_event = manner, pictures, on_event
         self.failed: dict[str, str] = {}
         self.late = False
+        self.leases = Leases(files)
+        self.pulse = Pulse(files, self.leases.owner)
+        self._given_up: set[str] = set()  # ids of units that could not be made
         self._end = None if manner.budget is None else time.monotonic() + manner.budget
+
+    def all(
+        self, stages: Sequence[str], albums: Sequence[Path], certify: Callable[[], Mapping[str, Any]] | None
+    ) -> dict[str, Any]:
+        """The stages, in their order; returns the counts of the page, where one is made."""
+        whole = self.manner.shard is None
+        if certify is not None and whole:
+            self.certify(certify)
+        if albums:
+            units.take_over(self.files, self.graph, self.plan, albums)
+        counts: dict[str, Any] = {}
+        for stage in STAGES:
+            if stage not in stages:
+                continue
+            if stage == "numbers":
+                self.measure()
+            elif stage == "relations" and whole:
+                self.relate()
+                counts = self.compile()
+            elif stage in (COARSE, FINE):
+                self.draw(stage, [stage])
+            elif stage == VARIANTS and self.plan.variants:
+                self.draw(stage, list(self.plan.variants))
+        if whole:
+            if {FINE, VARIANTS} & {*stages} or not counts:
+                counts = self.compile()
+            self.leases.tidy()
+            tidy(self.files)
+            self.files.tidy()
+        return counts
 
     def certify(self, certify: Callable[[], Mapping[str, Any]]) -> None:
         """Keeps the certificate of this very model."""
@@ -220,7 +237,7 @@ class _Run:
                 return
         except (FileNotFoundError, ValueError, AttributeError):
             pass
-        _Counter(self.on_event, "certificate", 1, 0)
+        self._counter("certificate", 1, 0)
         found = {"graph": self.graph.sha256, **certify()}
         self.files.write(CERTIFICATE, to_json(found).encode())
 
@@ -228,20 +245,50 @@ class _Run:
         """The photographs' parts that are not measured yet."""
         chunks = [c for c in self.plan.chunks() if self._is_mine(numbers.chunk_name(self.plan, c).split("/")[-1])]
         left = [c for c in chunks if not self.files.has(numbers.chunk_name(self.plan, c))]
-        count = _Counter(self.on_event, "numbers", sum(map(len, chunks)), sum(map(len, chunks)) - sum(map(len, left)))
-        for chunk in left:
+        total = sum(map(len, chunks))
+        count = self._counter("numbers", total, total - sum(map(len, left)))
+
+        def measure(chunk: numbers.Chunk) -> None:
             numbers.measure(self.files, self.graph, self.plan, chunk, self.pictures, self.manner.device, count)
 
+        together(self.leases, {numbers.chunk_name(self.plan, c): partial(measure, c) for c in left})
+
     def draw(self, stage: str, recipes: Sequence[str]) -> None:
-        """The pictures of a stage's recipes that are not there yet, as far as the time goes."""
-        there, spread = units.kept(self.files), self._end is not None or stage != COARSE
-        work = [b for recipe in recipes for b in blocks(self.plan, recipe, there, self._order(), spread)]
-        work = [block for block in work if self._is_mine(block.name)]
+        """The pictures of a stage's recipes that are not there yet, as far as the time goes.
+
+        What other runs are at is waited for, and made here if they end without it.
+        """
+        order = self._order()
+        spread = self._end is not None or stage != COARSE
+        work, looks = self._left(recipes, order, spread), 0
         total = sum(planned.units for planned in self.plan.layers) * len(recipes)
-        count = _Counter(self.on_event, stage, total, total - sum(len(block.units) for block in work))
-        if work:
-            self.failed |= self._done(work, count)
+        count = self._counter(stage, total, total - sum(len(block.units) for block in work))
+        free = work
+        while work and not self._is_late():
+            if free:
+                failed = self._done(free, count)
+                self.failed |= failed
+                self._given_up.update(one for block in free if block.name in failed for one in self._ids(block))
+            else:
+                rest(looks)
+                looks += 1
+            work = self._left(recipes, order, spread)
+            free = [block for block in work if any(map(self.leases.is_free, self._ids(block)))]
+            count.to(total - sum(len(block.units) for block in work))
         self.late = self.late or self._is_late()
+
+    def _left(self, recipes: Sequence[str], order: Mapping[int, Sequence[int]], spread: bool) -> list[Block]:
+        """The blocks of this run's units that are not there."""
+        there = units.kept(self.files) | self._given_up
+
+        def is_wanted(identity: str) -> bool:
+            return identity not in there and self._is_mine(identity)
+
+        return [block for recipe in recipes for block in blocks(self.plan, recipe, is_wanted, order, spread)]
+
+    def _ids(self, block: Block) -> list[str]:
+        recipe = self.plan.layer(block.layer).recipes[block.stage]
+        return [unit_id(recipe, unit) for unit in block.units]
 
     def _done(self, work: list[Block], count: Callable[[int], None]) -> dict[str, str]:
         m = self.manner
@@ -258,13 +305,23 @@ class _Run:
                 work,
                 self._is_late,
                 count,
+                self.leases.owner,
                 address=m.address,
             )
         if m.workers > 1 and len(work) > 1:
             return run_in_processes(
-                self.files, self.graph, self.plan, self.wishes, m.device, m.workers, work, self._is_late, count
+                self.files,
+                self.graph,
+                self.plan,
+                self.wishes,
+                m.device,
+                m.workers,
+                work,
+                self._is_late,
+                count,
+                self.leases.owner,
             )
-        renderer = Renderer(self.files, self.graph, self.plan, self.wishes, m.device)
+        renderer = Renderer(self.files, self.graph, self.plan, self.wishes, m.device, self.leases)
         return run_here(renderer, work, self._is_late, count)
 
     def relate(self) -> None:
@@ -272,13 +329,15 @@ class _Run:
         self._check_measured()
         relations.relate(self.files, self.graph, self.plan)
         figures = numbers.Numbers(self.files, self.plan)
-        count = _Counter(self.on_event, "relations", len(self.plan.photographs), 0)
-        crops.find_boxes(self.files, self.graph, self.plan, figures, self.pictures, self.manner.device, count)
+        count = self._counter("relations", len(self.plan.photographs), 0)
+        crops.find_boxes(
+            self.files, self.graph, self.plan, figures, self.pictures, self.manner.device, self.leases, count
+        )
 
     def compile(self) -> dict[str, Any]:
         """The page."""
         self._check_measured()
-        count = _Counter(self.on_event, "page", sum(planned.units for planned in self.plan.layers), 0)
+        count = self._counter("page", sum(planned.units for planned in self.plan.layers), 0)
         return compile_atlas(self.files, self.plan, count)
 
     def _check_measured(self) -> None:
@@ -302,6 +361,9 @@ class _Run:
             found[planned.layer.index] = order
         return found
 
+    def _counter(self, stage: str, total: int, done: int) -> _Counter:
+        return _Counter(self.on_event, self.pulse, stage, total, done)
+
     def _is_mine(self, name: str) -> bool:
         if self.manner.shard is None:
             return True
@@ -315,14 +377,20 @@ class _Run:
 class _Counter:
     """Adds up what a stage reports."""
 
-    def __init__(self, on_event: OnEvent, stage: str, total: int, done: int) -> None:
-        self._on_event, self._stage, self._total, self._done = on_event, stage, total, done
+    def __init__(self, on_event: OnEvent, pulse: Pulse, stage: str, total: int, done: int) -> None:
+        self._on_event, self._pulse, self._total, self._done = on_event, pulse, total, done
+        self._title, self._unit = _TITLES[stage]
         self(0)
 
     def __call__(self, count: int) -> None:
-        self._done += count
-        title, unit = _TITLES[self._stage]
-        self._on_event(Progress(title, self._done, self._total, unit))
+        """So many more are done."""
+        self.to(self._done + count)
+
+    def to(self, done: int) -> None:
+        """So many are done, by whichever run."""
+        self._done = done
+        self._pulse.stage(self._title, self._unit, done, self._total)
+        self._on_event(Progress(self._title, done, self._total, self._unit))
 
 
 def _check(stages: Sequence[str], manner: Manner) -> None:

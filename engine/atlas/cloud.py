@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from typing import Any
 
 from ...errors import ConvscopeError, UsageError
@@ -35,6 +37,37 @@ class Cloud:
     def write(self, name: str, data: bytes) -> None:
         """Writes a file."""
         self._asked("write", name, lambda: self._store.pipe_file(self._path(name), data))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes a file that is not there yet; where the store knows no such order, two may both do it."""
+        if self.has(name):
+            return False
+        try:
+            self._store.pipe_file(self._path(name), data, mode="create")
+        except FileExistsError:
+            return False
+        except (TypeError, NotImplementedError, ValueError):
+            self.write(name, data)
+        except Exception as exc:  # every store raises its own
+            if self.has(name):
+                return False
+            raise ConvscopeError(f"cannot write {self.place}/{name}: {str(exc)[:200] or type(exc).__name__}") from exc
+        return True
+
+    def written(self, name: str) -> float | None:
+        """When the store says that a file was written."""
+        try:
+            return float(self._asked("read", name, lambda: self._store.modified(self._path(name))).timestamp())
+        except (ConvscopeError, AttributeError):  # not every store can tell
+            return None
+
+    def now(self) -> float:
+        """The store's time, from a file written now."""
+        name = f"store/clock-{secrets.token_hex(8)}"
+        self.write(name, b"")
+        found = self.written(name)
+        self.remove(name)
+        return time.time() if found is None else found
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""

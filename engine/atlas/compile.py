@@ -29,6 +29,7 @@ from .crops import photograph_name, read_boxes
 from .files import Files
 from .numbers import LayerNumbers, Numbers, best_shown, selectivity
 from .plan import COARSE, FINE, Plan, PlannedLayer, unit_id
+from .progress import rest
 from .relations import read as read_relations
 from .rendering import failures
 
@@ -371,6 +372,7 @@ class Writer:
             if name.split("/")[0] in ("d", "s", "u", "p"):
                 self.files.remove(name)
         listed = [{"name": n, "bytes": size, "sha256": total} for n, (size, total) in sorted(self._sums.items())]
+        rest(self.files)
         self.files.write(MANIFEST, (to_json({"schema_version": _SCHEMA, "files": listed}) + "\n").encode())
 
 

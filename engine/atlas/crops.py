@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..pictures.crops import seen_box
 from ..pictures.read import Picture, resize, stream
 from ..render.artifacts import npz_bytes, to_pillow
 from .files import Files
+from .leases import Leases, together
 from .numbers import Numbers, best_shown, chunk_name
 from .plan import Plan, digest
 
@@ -49,28 +51,32 @@ def find_boxes(
     numbers: Numbers,
     pictures: Mapping[str, Path],
     device: str,
+    leases: Leases,
     advance: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Finds and keeps the effective fields in all photographs that are best for a unit, part by part."""
     wanted = wanted_boxes(plan, numbers)
     layers = {planned.layer.index: planned.layer for planned in plan.layers}
+    parts = {}
     for chunk in plan.chunks():
         here = {name: wanted[name] for name, _ in chunk if name in wanted}
-        name = _boxes_name(plan, chunk, here)
-        if not files.has(name):
-            peaks = {n: [Peak(layers[la], u, p) for la, u, _, p in rows] for n, rows in here.items()}
-            boxes: dict[str, np.ndarray] = {}
-            for photograph, found in effective_boxes(graph, peaks, pictures, device):
-                boxes[photograph] = np.array(found, np.int32)
-            keys = [[la, u, r] for n in here for la, u, r, _ in here[n]]
-            values = [boxes[n] for n in here]
-            arrays = {
-                "keys": np.array(keys, np.int32).reshape(-1, 3),
-                "boxes": np.concatenate([np.zeros((0, 4), np.int32), *values]),
-            }
-            files.write(name, npz_bytes(arrays))
-        _keep_photographs(files, graph, plan, {n: pictures[n] for n in here}, dict(chunk))
+        parts[_boxes_name(plan, chunk, here)] = (chunk, here)
+
+    def find(name: str) -> None:
+        chunk, here = parts[name]
+        peaks = {n: [Peak(layers[la], u, p) for la, u, _, p in rows] for n, rows in here.items()}
+        boxes = {n: np.array(found, np.int32) for n, found in effective_boxes(graph, peaks, pictures, device)}
+        keys = [[la, u, r] for n in here for la, u, r, _ in here[n]]
+        arrays = {
+            "keys": np.array(keys, np.int32).reshape(-1, 3),
+            "boxes": np.concatenate([np.zeros((0, 4), np.int32), *(boxes[n] for n in here)]),
+        }
+        files.write(name, npz_bytes(arrays))
         advance(len(chunk))
+
+    together(leases, {name: partial(find, name) for name in parts})
+    for chunk, here in parts.values():
+        _keep_photographs(files, graph, plan, {n: pictures[n] for n in here}, dict(chunk))
 
 
 def read_boxes(files: Files, plan: Plan, numbers: Numbers) -> dict[tuple[int, int, int], list[int]]:

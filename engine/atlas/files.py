@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Protocol
 
 from ...errors import ConvscopeError
-from ..render.artifacts import check_folder, sweep, write_bytes
+from ..render.artifacts import check_folder, create_bytes, sweep, write_bytes
 
 
 class Files(Protocol):
@@ -20,6 +21,19 @@ class Files(Protocol):
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file; one of that name is replaced."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes a file that is not there yet; False where it is. Of many that try, one does it."""
+
+    def written(self, name: str) -> float | None:
+        """When a file was written, in seconds by the place's own clock; None where the place cannot tell.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+    def now(self) -> float:
+        """The time by the same clock."""
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -59,6 +73,23 @@ class Folder:
     def write(self, name: str, data: bytes) -> None:
         """Writes a file, complete under its name or not at all."""
         write_bytes(self.root / name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes a file that is not there yet."""
+        return create_bytes(self.root / name, data)
+
+    def written(self, name: str) -> float | None:
+        """When a file was written, by the clock of the disk, which may be another machine's."""
+        return (self.root / name).stat().st_mtime
+
+    def now(self) -> float:
+        """The time by that clock."""
+        name = f".clock-{secrets.token_hex(8)}.part"
+        try:
+            create_bytes(self.root / name, b"")
+            return (self.root / name).stat().st_mtime
+        finally:
+            self.remove(name)
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""

@@ -30,6 +30,7 @@ def run_on_ray(
     work: Sequence[Block],
     is_late: Callable[[], bool],
     advance: Callable[[int], None],
+    owner: str,
     *,
     address: str | None = None,
 ) -> dict[str, str]:
@@ -45,6 +46,7 @@ def run_on_ray(
         work: blocks that are still to be made.
         is_late: whether no further block may begin.
         advance: called with the number of units that came to an end.
+        owner: of the run's leases.
         address: of a running Ray; None starts one that only this machine reaches, and ends it.
 
     Raises:
@@ -58,7 +60,7 @@ def run_on_ray(
     if started:
         _start(ray, count, address)
     try:
-        return _run(ray, files, graph, plan, wishes, device, count, work, is_late, advance)
+        return _run(ray, files, graph, plan, wishes, device, count, work, is_late, advance, owner)
     finally:
         if started:
             ray.shutdown()
@@ -83,10 +85,11 @@ def _run(
     work: Sequence[Block],
     is_late: Callable[[], bool],
     advance: Callable[[int], None],
+    owner: str,
 ) -> dict[str, str]:
     gpus = 1 if plan.device == "cuda" else 0
     actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=_RETRIES, max_task_retries=_RETRIES)(_Maker)
-    payload = ray.put(pickle.dumps((files.place, graph, plan, wishes), protocol=pickle.HIGHEST_PROTOCOL))
+    payload = ray.put(pickle.dumps((files.place, graph, plan, wishes, owner), protocol=pickle.HIGHEST_PROTOCOL))
     makers = [actor.remote(payload, device) for _ in range(min(count, max(len(work), 1)))]
     left, failed = list(reversed(work)), dict[str, str]()
     running = {maker.make.remote(block.to_json()): (maker, block) for maker in makers if left for block in [left.pop()]}
@@ -105,7 +108,7 @@ def _run(
             failed[block.name] = note_failure(files, plan, block, answer["error"])
         else:
             forget_failure(files, block)
-        advance(len(block.units))
+        advance(len(block.units) - int(answer.get("others", 0)))
         if left and not is_late():
             following = left.pop()
             running[maker.make.remote(following.to_json())] = (maker, following)
@@ -118,6 +121,6 @@ class _Maker:
     def __init__(self, payload: bytes, device: str) -> None:
         self._renderer = renderer_of(payload, device)
 
-    def make(self, block: dict[str, Any]) -> dict[str, str]:
-        """Makes a block; what went wrong, or nothing."""
+    def make(self, block: dict[str, Any]) -> dict[str, Any]:
+        """Makes a block; see `answer_to`."""
         return answer_to(self._renderer, Block.of(block))

@@ -14,6 +14,7 @@ from ..graph.graph import Graph
 from ..render.artifacts import to_json
 from . import units
 from .files import Files
+from .leases import Leases
 from .plan import Plan, Wishes, digest, identity_of, stage_settings, studio, unit_id
 
 BLOCK = 16  # units: the largest batch on a CPU, and few to lose with a killed process
@@ -52,26 +53,34 @@ class Renderer:
         plan: what the atlas is of.
         wishes: what the plan was made from.
         device: "auto", "cpu" or "cuda[:n]".
+        leases: of the run.
     """
 
-    def __init__(self, files: Files, graph: Graph, plan: Plan, wishes: Wishes, device: str) -> None:
+    def __init__(self, files: Files, graph: Graph, plan: Plan, wishes: Wishes, device: str, leases: Leases) -> None:
         self.files, self.graph, self.plan, self.wishes, self.device = files, graph, plan, wishes, device
+        self.leases = leases
         self._studio: tuple[int, str, Studio] | None = None
 
-    def render(self, block: Block) -> None:
-        """Makes and keeps those of a block's units that are not there.
+    def render(self, block: Block) -> int:
+        """Makes and keeps those of a block's units that are not there; returns how many others are at.
 
         Raises:
             ConvscopeError: the layer gives NaN, or cannot be run on this device as it was planned.
         """
         planned = self.plan.layer(block.layer)
         recipe = planned.recipes[block.stage]
-        wanted = [u for u in block.units if not self.files.has(units.name_of(unit_id(recipe, u)))]
-        if not wanted:
-            return
-        with _one_thread():
-            for result in self._ready(block.layer, block.stage, recipe.identity).make(wanted):
-                units.put(self.files, self.graph, planned.layer.name, recipe, result)
+        ids = {unit_id(recipe, unit): unit for unit in block.units}
+        with self.leases.held([one for one in ids if self._is_missing(one)]) as taken:
+            mine = [ids[one] for one in taken if self._is_missing(one)]  # another run may have been faster
+            if mine:
+                with _one_thread():
+                    for result in self._ready(block.layer, block.stage, recipe.identity).make(mine):
+                        units.put(self.files, self.graph, planned.layer.name, recipe, result)
+                        self.leases.release(unit_id(recipe, result.unit))
+        return sum(self._is_missing(one) for one in ids)
+
+    def _is_missing(self, identity: str) -> bool:
+        return not self.files.has(units.name_of(identity))
 
     def _ready(self, index: int, stage: str, identity: str) -> Studio:
         if self._studio is None or self._studio[:2] != (index, stage):
@@ -87,19 +96,22 @@ class Renderer:
         return self._studio[2]
 
 
-def blocks(plan: Plan, stage: str, there: set[str], order: Mapping[int, Sequence[int]], spread: bool) -> list[Block]:
+def blocks(
+    plan: Plan, stage: str, is_wanted: Callable[[str], bool], order: Mapping[int, Sequence[int]], spread: bool
+) -> list[Block]:
     """The work of a stage that is left.
 
     Args:
         plan: what the atlas is of.
         stage: "coarse", "fine" or a variant's.
-        there: ids of finished units.
+        is_wanted: whether a unit of that id is to be made.
         order: layer index -> its units, the first to be made first.
         spread: take a block of each layer in turn, so that a run that ends early has shown something of all.
     """
     found: list[tuple[int, int, Block]] = []
     for place, planned in enumerate(plan.layers):
-        left = units.missing(planned.recipes[stage], order[planned.layer.index], there)
+        recipe = planned.recipes[stage]
+        left = [unit for unit in order[planned.layer.index] if is_wanted(unit_id(recipe, unit))]
         for number, first in enumerate(range(0, len(left), BLOCK)):
             key = (number, place) if spread else (place, number)
             found.append((*key, Block(planned.layer.index, stage, tuple(left[first : first + BLOCK]))))
@@ -115,13 +127,14 @@ def run_here(
         if is_late():
             break
         try:
-            renderer.render(block)
+            others = renderer.render(block)
             forget_failure(renderer.files, block)
+            advance(len(block.units) - others)
         except PartlyDone:  # the disk is full, and stays so
             raise
         except ConvscopeError as error:
             failed[block.name] = note_failure(renderer.files, renderer.plan, block, str(error))
-        advance(len(block.units))
+            advance(len(block.units))
     return failed
 
 

@@ -10,8 +10,10 @@ from ...errors import UsageError
 from . import units
 from .compile import MANIFEST, compile_atlas
 from .files import Files
+from .leases import leased
 from .numbers import chunk_name
 from .plan import COARSE, FINE, Plan, unit_id
+from .progress import SCRIPT, running
 from .rendering import failures
 
 
@@ -56,6 +58,8 @@ def status(files: Files) -> dict[str, Any]:
         "variants": variants,
         "layers": rows,
         "failed": failures(files),
+        "at_work": leased(files),
+        "runs": running(files),
         "page": files.has("index.html"),
     }
 
@@ -92,7 +96,7 @@ def verified(files: Files) -> dict[str, Any]:
         "bytes": sum(size for size, _ in wanted.values()),
         "missing": missing,
         "changed": changed,
-        "unlisted": sorted(ours - set(wanted)),
+        "unlisted": sorted(ours - set(wanted) - {SCRIPT}),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,6 @@ def name_of(identity: str) -> str:
 def kept(files: Files) -> set[str]:
     """The ids of all finished units."""
     return {name.rpartition("/")[2].removesuffix(".png") for name in files.names(FOLDER)}
-
-
-def missing(recipe: Recipe, units: Iterable[int], there: set[str]) -> list[int]:
-    """Those of a layer's units that are not finished."""
-    return [unit for unit in units if unit_id(recipe, unit) not in there]
 
 
 def put(files: Files, graph: Graph, layer: str, recipe: Recipe, result: UnitResult) -> None:

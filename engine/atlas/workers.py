@@ -20,6 +20,7 @@ from typing import IO, Any
 from ...errors import ConvscopeError, PartlyDone
 from ..graph.graph import Graph
 from .files import Files
+from .leases import Leases
 from .plan import Plan, Wishes
 from .rendering import Block, Renderer, forget_failure, note_failure
 
@@ -36,12 +37,26 @@ def run_in_processes(
     work: Sequence[Block],
     is_late: Callable[[], bool],
     advance: Callable[[int], None],
+    owner: str,
 ) -> dict[str, str]:
-    """Makes blocks in ``count`` processes, one thread each; arguments and result as for `rendering.run_here`."""
+    """Makes blocks in ``count`` processes, one thread each; result as for `rendering.run_here`.
+
+    Args:
+        files: the atlas.
+        graph: the model.
+        plan: what the atlas is of.
+        wishes: what the plan was made from.
+        device: "auto", "cpu" or "cuda[:n]".
+        count: of processes.
+        work: the blocks.
+        is_late: whether no further block may begin.
+        advance: called with the number of units that came to an end.
+        owner: of the run's leases.
+    """
     waiting: queue.SimpleQueue[tuple[Block, int]] = queue.SimpleQueue()
     for block in work:
         waiting.put((block, 0))
-    payload = pickle.dumps((files.place, graph, plan, wishes), protocol=pickle.HIGHEST_PROTOCOL)
+    payload = pickle.dumps((files.place, graph, plan, wishes, owner), protocol=pickle.HIGHEST_PROTOCOL)
     crew = _Crew(files, plan, payload, waiting, is_late, advance)
     devices = _devices(device, count)
     threads = [threading.Thread(target=crew.lead, args=(d,), daemon=True) for d in devices[: max(len(work), 1)]]
@@ -139,7 +154,7 @@ class _Crew:
                 self.failed[block.name] = note_failure(self.files, self.plan, block, str(answer["error"]))
             else:
                 forget_failure(self.files, block)
-            self.advance(len(block.units))
+            self.advance(len(block.units) - int(answer.get("others", 0)))
 
     def _start(self, device: str) -> subprocess.Popen[bytes]:
         # the module path of this process, so that the child finds the same convscope
@@ -201,24 +216,27 @@ def serve() -> None:
 
 
 def renderer_of(payload: bytes, device: str) -> Renderer:
-    """The renderer of a pickled (place, graph, plan, wishes), as this program's own other process made it."""
+    """The renderer of a pickled (place, graph, plan, wishes, owner), as this program's own other process made it."""
     from .files import opened
 
-    place, graph, plan, wishes = pickle.loads(payload)
-    return Renderer(opened(place), graph, plan, wishes, device)
+    place, graph, plan, wishes, owner = pickle.loads(payload)
+    files = opened(place)
+    return Renderer(files, graph, plan, wishes, device, Leases(files, owner))
 
 
-def answer_to(renderer: Renderer, block: Block) -> dict[str, str]:
-    """Makes a block; {} or what went wrong: "full" is the disk, "error" the user's to read, "bug" ours."""
+def answer_to(renderer: Renderer, block: Block) -> dict[str, Any]:
+    """Makes a block; how many of its units "others" are at, or what went wrong.
+
+    "full" is the disk, "error" the user's to read, "bug" ours.
+    """
     try:
-        renderer.render(block)
+        return {"others": renderer.render(block)}
     except PartlyDone as error:
         return {"full": str(error)}
     except ConvscopeError as error:
         return {"error": str(error)}
     except Exception as error:  # the leader must say it
         return {"bug": f"{type(error).__name__}: {error}"}
-    return {}
 
 
 def _watch_parent() -> None:

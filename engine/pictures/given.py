@@ -19,6 +19,7 @@ from ..graph.graph import Graph
 from .read import Picture, checked_pixels, from_pillow, image_paths, model_input, read_image
 
 Source = Path | Picture
+MOST = 1000  # photographs to judge by
 
 
 def sources(images: Any, channels: int = 3) -> tuple[list[Source], bool]:
@@ -74,6 +75,23 @@ def model_batch(
     found, single = sources(images, graph.channels)
     rows = [model_input(s if isinstance(s, Picture) else read_image(s), graph, size) for s in found]
     return np.concatenate(rows), single
+
+
+def photographs(graph: Graph, images: Any) -> np.ndarray:
+    """What the model sees of photographs, (N, C, H, W) float32 in [0, 1].
+
+    Args:
+        graph: its preprocessing and image size decide.
+        images: as for `sources`; at most ``MOST``, since all are held in memory.
+
+    Raises:
+        UsageError: as for `sources`; too many. RefusedInput: a file cannot be read.
+    """
+    found, _ = sources(images, graph.channels)
+    if len(found) > MOST:
+        raise UsageError(f"{len(found)} photographs are too many to judge by; give at most {MOST}")
+    x, _ = model_batch(graph, found)
+    return np.stack([picture.pixels.transpose(2, 0, 1) for picture in as_pictures(graph, x)])
 
 
 def as_pictures(graph: Graph, x: np.ndarray) -> list[Picture]:

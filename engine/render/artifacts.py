@@ -84,7 +84,7 @@ def sweep(folder: str | os.PathLike[str]) -> None:
     for path in Path(folder).rglob(".*.part"):
         here, _, rest = path.name[1:].partition("-")
         process = rest.partition("-")[0]
-        if here == _here() and process.isdecimal() and not _is_alive(int(process)):
+        if here == _here() and process.isdecimal() and not is_alive(int(process)):
             _remove(path)
 
 
@@ -94,7 +94,8 @@ def _here() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of that number runs on this machine."""
     if os.name == "nt":  # a signal of 0 would interrupt it there
         return True
     try:
@@ -136,6 +137,26 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, durable: bool = False
     with atomic(path, durable) as temporary:
         temporary.write_bytes(data)
     return Path(path)
+
+
+def create_bytes(path: str | os.PathLike[str], data: bytes) -> bool:
+    """Writes a file that nobody else has written; False where one of that name is there, maybe not whole yet.
+
+    Raises:
+        PartlyDone, ConvscopeError: as `atomic`.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    except OSError as exc:
+        if exc.errno in _FULL:
+            _remove(path)
+        raise _translated(exc, path, path) from exc
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -25,7 +25,16 @@ from .photograph import check_single, steps_told
 from .result import Result
 from .units import Options, summary
 
-_OTHERS = ("start", "noise", "neuron", "strip", "negative", "alpha", "animate")  # options that facets do not have
+_OTHERS = (
+    "start",
+    "noise",
+    "neuron",
+    "strip",
+    "negative",
+    "alpha",
+    "animate",
+    "photos",
+)  # options that facets do not have
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,7 +104,7 @@ def _one(
         "neuron": options.neuron,
     }
     wall = Wall(layer.name, units.indices, options, folder, record, "units", on_event)
-    return wall.make(partial(filters, graph, layer, units.indices, **{**options.of_ascent(), **more}))
+    return wall.make(partial(filters, graph, layer, units.indices, **{**options.of_ascent(graph), **more}))
 
 
 def _layers(graph: Graph, layer: Any) -> list[Layer]:

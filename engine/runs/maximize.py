@@ -61,7 +61,7 @@ def run(
     record = Record.of(graph, command)
     with locked(folder):
         wall = Wall(logits_layer(graph).name, indices, options, folder, record, "classes", on_event)
-        result = wall.make(partial(maximize, graph, indices, **options.of_ascent(), top=top))
+        result = wall.make(partial(maximize, graph, indices, **options.of_ascent(graph), top=top))
     return Maximized(content(result), None if folder is None else folder / "index.html", result)
 
 

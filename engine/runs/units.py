@@ -17,7 +17,9 @@ from ..ascent.many import Progress as Steps
 from ..ascent.recipe.presets import Noise, Preset, preset
 from ..ascent.recipe.tuning import tuned
 from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
+from ..graph.graph import Graph
 from ..pages.gallery import filters_page
+from ..pictures.given import photographs
 from ..record import FILE, Record, write
 from ..render.animation import webp_bytes
 from ..render.artifacts import save_png, write_bytes, write_text
@@ -36,6 +38,8 @@ class Options:
     Attributes:
         preset, size, steps, seed, start, noise, neuron, strip, negative, alpha, batch, precision, device, tuning: as
             for `ascent.filters`.
+        photos: photographs to judge by instead of the shipped ones, and for `vital` to draw after: what `given.sources`
+            takes, at most ``given.MOST`` of them.
         animate: write an animation of each unit's ascent beside its picture, ``unit-0000.webp``, of at least
             ``FRAMES`` pictures on the way.
         columns, margin: pictures per row of the grid (default the smallest square), pixels between them.
@@ -57,6 +61,7 @@ class Options:
     precision: str = "auto"
     device: str = "auto"
     tuning: Mapping[str, float] = field(default_factory=dict)
+    photos: Any = None
     animate: bool = False
     columns: int | None = None
     margin: int = 2
@@ -71,8 +76,13 @@ class Options:
                 f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
             )
 
-    def of_ascent(self) -> dict[str, Any]:
-        """The keywords of `ascent.filters` and `ascent.maximize` alike."""
+    def of_ascent(self, graph: Graph) -> dict[str, Any]:
+        """The keywords of `ascent.filters` and `ascent.maximize` alike, for this model.
+
+        Raises:
+            UsageError: photographs that are none, or too many. RefusedInput: one cannot be read.
+        """
+        photos = None if self.photos is None else photographs(graph, self.photos)
         names = (
             "preset",
             "size",
@@ -88,7 +98,7 @@ class Options:
             "force",
         )
         strip = max(self.strip, FRAMES) if self.animate else self.strip
-        return {**{name: getattr(self, name) for name in names}, "strip": strip}
+        return {**{name: getattr(self, name) for name in names}, "strip": strip, "photos": photos}
 
 
 class Wall:

@@ -66,7 +66,8 @@ class Preset:
         penalties: taken off the objective, functions of the picture.
         stages: sizes on the way.
         redirect: number of first steps with redirected ReLU gradients.
-        objective: "channel" (mean over positions) or "neuron" (the middle of the map).
+        objective: "channel" (mean over positions), "neuron" (the middle of the map) or "matching" (the mean, and
+            features distributed as in photographs, `matching`).
         show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1), "stretch" (symmetric
             around the start's zero, as Yosinski's toolbox) or "percentile" (the 1st black, the 99th white, as Horama).
         noise: the start of pixel recipes.
@@ -214,6 +215,16 @@ _ALL = (
         transform=Crops(),
         redirect=16,
         show="percentile",
+    ),
+    replace(
+        _STRONGEST,
+        name="vital",
+        source="Gorgun et al. 2025, arXiv:2503.22399 (sort matching), with our own picture, steps and views",
+        decay=1.5,
+        transform=Roll(30),
+        objective="matching",
+        patience=0,
+        insist=False,
     ),
     Preset(
         name="chollet",

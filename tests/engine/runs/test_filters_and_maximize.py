@@ -107,6 +107,21 @@ def test_verdicts_are_one_line() -> None:
     assert summary(rows[50:]) == ""
 
 
+def test_photographs_of_a_folder_are_judged_by_and_drawn_after(lenet: Graph, tmp_path: Path) -> None:
+    given = tmp_path / "photos"
+    given.mkdir()
+    Image.new("L", (40, 40), 255).save(given / "white.png")
+    Image.fromarray((np.eye(28) * 255).astype(np.uint8)).save(given / "line.png")
+    plain = filters.run(lenet, "conv2", [3], replace(FAST, preset="vital")).layers[0][0]
+    out = tmp_path / "out"
+    drawn = filters.run(lenet, "conv2", [3], replace(FAST, preset="vital", photos=given), out).layers[0][0]
+    assert drawn.reference != plain.reference and np.abs(drawn.image - plain.image).max() > 2 / 255
+    with pytest.raises(UsageError, match="made with other settings"):
+        filters.run(lenet, "conv2", [3], replace(FAST, preset="vital"), out)
+    with pytest.raises(UsageError, match="1001 photographs are too many to judge by; give at most 1000"):
+        maximize.run(lenet, 3, replace(FAST, photos=[given / "white.png"] * 1001))
+
+
 def test_pictures_that_were_begun_from_a_photograph_are_named() -> None:
     rows = [{"unit": u, "rescue": "a photograph's start" if u in (2, 5) else "", "steps": 8} for u in range(6)]
     assert started(rows, "classes").startswith("2 of 6 classes were begun from a photograph")

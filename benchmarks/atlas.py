@@ -1,0 +1,229 @@
+"""What an atlas costs, and what it survives.
+
+    python -m benchmarks.atlas cost MODEL [UNITS [STAGE]]  processor time of UNITS random units of every layer, and what
+                                                           all units of the model would take, by that
+    python -m benchmarks.atlas kills [TIMES [SEED]]        kill -9 at random moments, driver and workers in turn
+    python -m benchmarks.atlas same                        serial, two processes, two drivers, shards in one folder, and
+                                                           Ray where it is installed
+    python -m benchmarks.atlas workers [ROUNDS]            one worker and two in turn: processor time by the clock
+
+All but ``cost`` make the atlas of the tests' small network, again and again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+STEPS, SIZE = 96, 48  # of a picture: long enough to be killed in
+
+DRIVER = """
+import sys, json
+from pathlib import Path
+from convscope.engine.atlas import units
+from convscope.engine.atlas.build import Manner
+from tests.engine.atlas.places import made, network
+folder, words = Path(sys.argv[2]), json.loads(sys.argv[3])
+plain = units.put
+def put(*arguments):
+    with open(str(folder) + ".made", "a") as file:
+        file.write("one\\n")
+    plain(*arguments)
+units.put = put
+words["manner"] = Manner(**{k: tuple(v) if k == "shard" else v for k, v in words.pop("manner", {}).items()})
+made(network(), Path(sys.argv[1]), folder, **words)
+"""
+
+
+def main() -> None:
+    """Runs one of them."""
+    what, *rest = sys.argv[1:] or ["same"]
+    modes: dict[str, Callable[..., None]] = {"cost": cost, "kills": kills, "same": same, "workers": workers}
+    modes[what](*rest)
+
+
+def cost(model: str, count: str = "4", stage: str = "coarse") -> None:
+    """Prints a row a layer: units, seconds of processor time for one, and for all of them."""
+    import torch
+
+    from convscope.cli.loading import open_model
+    from convscope.engine.atlas.plan import Wishes, stage_settings, studio
+    from convscope.engine.atlas.stations import Stations
+
+    torch.set_num_threads(1)
+    graph = open_model(model, quiet=True)
+    macs, total, work, units = 0, 0.0, 0.0, 0
+    by_layer = [layer.macs for layer in graph.layers]
+    print(
+        f"{'layer':<28}{'units':>6}{'recipe':>11}{'size':>6}{'steps':>7}{'s a unit':>10}{'s in all':>10}{'silent':>8}"
+    )
+    for layer in Stations(graph).chosen(None):
+        channels = layer.channels or 0
+        chosen = stage_settings(graph, layer, stage, Wishes("convscope"))
+        made = studio(graph, layer, chosen, "cpu")
+        drawn = sorted(random.Random(layer.index).sample(range(channels), min(int(count), channels)))
+        began = time.process_time()
+        found = list(made.make(drawn))
+        each = (time.process_time() - began) / len(drawn)
+        macs = sum(by_layer[: layer.index + 1])
+        share = made.chosen.size[0] * made.chosen.size[1] / (graph.image_size[0] * graph.image_size[1])
+        work += 4 * macs * share * made.chosen.steps * channels  # two a multiply-add, forward and back to the picture
+        total += each * channels
+        units += channels
+        silent = sum(one.status != "ok" or one.rescue != "" for one in found)
+        cells = (channels, made.chosen.preset.name, made.chosen.size[0], made.chosen.steps)
+        row = (*cells, f"{each:.3f}", f"{each * channels:.0f}", f"{silent}/{len(drawn)}")
+        print(f"{layer.name[:27]:<28}" + "".join(f"{cell:>11}" for cell in row), flush=True)
+    print(f"{units} units: {total / 3600:.2f} hours of one core by these samples, {work / 1e15:.2f} PFLOP")
+
+
+def kills(times: str = "10", seed: str = "0") -> None:
+    """Kills a driver alone, a driver of two workers, and one of its workers, in turn; the last run is left alone."""
+    drawn = random.Random(int(seed))
+    with tempfile.TemporaryDirectory() as root:
+        photos, whole = _photographs(Path(root)), Path(root) / "whole"
+        seconds = _run(photos, whole)
+        print(f"uninterrupted: {seconds:.1f} s, {_made(whole)} pictures", flush=True)
+        for workers in (1, 2):
+            folder, lost = Path(root) / f"killed{workers}", 0
+            for number in range(int(times)):
+                process = _start(photos, folder, {"manner": {"workers": workers}})
+                moment = drawn.uniform(0.3, 1.0) * seconds / (1 if number % 2 else 2)
+                time.sleep(moment)
+                target = process.pid
+                if workers > 1 and number % 2 and (children := _children(process.pid)):
+                    target = drawn.choice(children)
+                alive = process.poll() is None
+                if alive:
+                    os.kill(target, signal.SIGKILL)
+                    lost += 1
+                if target != process.pid:
+                    process.wait(600)
+                process.wait(600)
+                whom = "driver" if target == process.pid else "worker"
+                print(f"  {workers} workers, {whom} at {moment:.1f} s{'' if alive else ': it had ended'}", flush=True)
+            _run(photos, folder, {"manner": {"workers": workers}})
+            left = [p for p in folder.rglob("*") if p.name.endswith(".part")]
+            leases = list((folder / "store" / "leases").rglob("*.json"))
+            more = f", {_made(folder)} pictures made" if workers == 1 else ""
+            equal = "same hash" if _fingerprint(folder) == _fingerprint(whole) else "ANOTHER HASH"
+            print(
+                f"{workers} workers, {lost} kills: {equal}, {len(left)} parts, {len(leases)} leases left{more}",
+                flush=True,
+            )
+
+
+def same() -> None:
+    """Prints for every way of running whether the list of files is that of one process."""
+    with tempfile.TemporaryDirectory() as root:
+        photos, whole = _photographs(Path(root)), Path(root) / "whole"
+        _run(photos, whole)
+        units = _made(whole)
+
+        def say(name: str, folder: Path) -> None:
+            equal = "same hash" if _fingerprint(folder) == _fingerprint(whole) else "ANOTHER HASH"
+            print(f"{name:<46}{equal}, {_made(folder)} pictures made here for {units}", flush=True)
+
+        folder = Path(root) / "two"
+        _run(photos, folder, {"manner": {"workers": 2}})
+        say("two processes (they count elsewhere)", folder)
+        folder = Path(root) / "drivers"
+        both = [_start(photos, folder) for _ in range(2)]
+        assert [process.wait(900) for process in both] == [0, 0]
+        say("two drivers at once in one folder", folder)
+        folder = Path(root) / "shards"
+        for part in (2, 3, 1, 2):
+            _run(photos, folder, {"manner": {"shard": [part, 3]}})
+        say("shards 2, 3, 1, 2 of 3 in one folder", folder)
+        _run(photos, folder, {"stages": ["relations"]})
+        say("and its page", folder)
+        try:
+            import ray  # noqa: F401
+        except ImportError:
+            print("Ray is not installed")
+            return
+        folder = Path(root) / "ray"
+        _run(photos, folder, {"manner": {"workers": 2, "executor": "ray"}})
+        say("two workers of Ray (they count elsewhere)", folder)
+
+
+def workers(rounds: str = "2") -> None:
+    """Prints seconds by the clock and of the processors, in turn for one worker and two."""
+    with tempfile.TemporaryDirectory() as root:
+        photos = _photographs(Path(root))
+        first = Path(root) / "first"
+        _run(photos, first, {"stages": ["numbers"], "steps": 4 * STEPS, "size": 2 * SIZE})
+        for number in range(int(rounds)):
+            for count in (1, 2):
+                folder = Path(root) / f"{number}-{count}"
+                words = {"stages": ["numbers"], "steps": 4 * STEPS, "size": 2 * SIZE}
+                _run(photos, folder, words)
+                before = _processor()
+                # two workers are processes beside their driver; one worker is the driver itself
+                seconds = _run(photos, folder, {**words, "stages": ["fine"], "manner": {"workers": count}})
+                used = _processor() - before
+                print(
+                    f"{count} workers: {seconds:.1f} s by the clock, {used:.1f} s of processors, "
+                    f"{used / seconds:.2f} processors busy; {os.getloadavg()[0]:.1f} waited for one",
+                    flush=True,
+                )
+
+
+def _photographs(root: Path) -> Path:
+    from tests.engine.atlas.places import photographs
+
+    return photographs(root / "photos", 4)
+
+
+def _start(photos: Path, folder: Path, words: dict[str, Any] | None = None) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    text = json.dumps({"steps": STEPS, "size": SIZE, **(words or {})})
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(photos), str(folder), text], env=env, cwd=ROOT)
+
+
+def _run(photos: Path, folder: Path, words: dict[str, Any] | None = None) -> float:
+    """Seconds of a run that must end well."""
+    began = time.monotonic()
+    process = _start(photos, folder, words)
+    if process.wait(900):
+        sys.exit(f"a run ended with {process.returncode}")
+    return time.monotonic() - began
+
+
+def _made(folder: Path) -> int:
+    file = Path(f"{folder}.made")
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def _fingerprint(folder: Path) -> str:
+    from tests.engine.atlas.places import fingerprint
+
+    return fingerprint(folder)
+
+
+def _children(process: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+def _processor() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()
