@@ -316,6 +316,8 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tup
     from .onnx.read import read_onnx
 
     original = read_onnx(path)
+    for number, node in enumerate(original.graph.node):
+        node.name = f"{node.name}/{number}"  # the runtime refuses two of one name, which change nothing
     weights = {t.name for t in original.graph.initializer}
     inputs = [i for i in original.graph.input if i.name not in weights]
     theirs = {o for n in original.graph.node for o in n.output if o}

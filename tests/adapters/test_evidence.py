@@ -121,7 +121,7 @@ def paddle(outputs: list[Any], strides: list[int]) -> onnx.ModelProto:
         nodes += [helper.make_node("Flatten", ["g"], ["f"], "Flatten.0"), helper.make_node("Softmax", ["f"], ["y"])]
     made = tiny.model(nodes, weights)
     for info, shape in ((made.graph.input[0], [None, 3, None, None]), (made.graph.output[0], outputs)):
-        names = [f"p2o.DynamicDimension.{i}" if side is None else side for i, side in enumerate(shape)]
+        names: list[Any] = [f"p2o.DynamicDimension.{i}" if side is None else side for i, side in enumerate(shape)]
         info.CopyFrom(helper.make_tensor_value_info(info.name, TensorProto.FLOAT, names))
     return made
 
@@ -145,6 +145,7 @@ def test_paddle_files_have_the_preprocessing_of_their_kind(
 
 def test_a_square_file_of_another_exporter_is_no_paddle_file() -> None:
     model = paddle([None, 2], [2, 1])
-    for info, shape in ((model.graph.input[0], ["N", 3, 32, 32]), (model.graph.output[0], ["N", 2])):
+    shapes: list[list[Any]] = [["N", 3, 32, 32], ["N", 2]]
+    for info, shape in zip((model.graph.input[0], model.graph.output[0]), shapes, strict=True):
         info.CopyFrom(helper.make_tensor_value_info(info.name, TensorProto.FLOAT, shape))
     assert load_here(model, check=False).preprocessing.found == "assumed"
