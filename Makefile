@@ -14,13 +14,14 @@ QUICK := tests/golden tests/docs tests/cli/test_architecture.py tests/engine/com
 	tests/engine/compare/test_permutation.py tests/engine/ascent tests/engine/attribution/test_maths.py \
 	tests/engine/test_images.py tests/adapters/test_table.py tests/adapters/test_normalize.py
 
-.PHONY: help test quick lint demo bench clean
+.PHONY: help test quick lint demo docs bench clean
 
 help:
 	@echo "make test    lint, types and tests"
 	@echo "make quick   ruff and the tests that say most in little time"
 	@echo "make lint    ruff and mypy alone"
 	@echo "make demo    classes, filters, a dream and an atlas of EfficientNet-Lite0; prints the page to open"
+	@echo "make docs    the API reference, from the docstrings: docs/reference/convscope.html"
 	@echo "make bench   the benchmarks against the neighbouring tools (long)"
 	@echo "make clean   remove .venv and what the tools left"
 
@@ -50,8 +51,14 @@ quick: $(READY)
 demo: $(READY)
 	$(BIN)/python -P -m convscope.cli.demo
 
+# What users import, and nothing of the rooms behind it.
+docs: $(READY)
+	$(BIN)/python -m pdoc --docformat google --output-directory docs/reference \
+		convscope $(foreach room,adapters benchmarks cli engine face models tests,'!convscope.$(room)')
+	@echo docs/reference/convscope.html
+
 bench: $(READY)
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) docs/reference .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .adapters.verify import Verification
+    from .engine.ascent.recipe.canvases import Noise
     from .engine.ascent.recipe.objectives import Objective, Place, Taps
-    from .engine.ascent.recipe.presets import Noise, Preset
+    from .engine.ascent.recipe.presets import Preset
     from .engine.ascent.results import AscentResult
     from .engine.compare.result import Comparison
     from .engine.runs.activations import Activated
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .engine.runs.result import Result
     from .engine.runs.stats import Measured
     from .engine.runs.top import TopResult
+    from .engine.runs.verify import Verification
     from .engine.runs.weights import Weights
 
 Folder = str | os.PathLike[str] | None
@@ -283,6 +284,9 @@ def maximize(
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of steps, classes and verdicts (`engine.runs.events`).
 
+    Returns:
+        The pictures of the classes with their verdicts.
+
     Raises:
         UsageError: an unknown class, or a model without classes. RefusedInput: the model gives NaN.
     """
@@ -305,7 +309,7 @@ def dream(
     units: str | int | Sequence[int] = "all",
     *,
     preset: str | Preset = "dream",
-    size: int = 384,
+    size: int | tuple[int, int] = 384,
     steps: int | None = None,
     seed: int = 0,
     tuning: Mapping[str, float] | None = None,
@@ -330,6 +334,9 @@ def dream(
         folder: writes ``dream.png``, ``before.png``, ``result.json`` and ``index.html``.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every step (`engine.runs.events`).
+
+    Returns:
+        One picture with its history; its start is the photograph.
 
     Raises:
         UsageError: wrong use. RefusedInput: the picture cannot be read.
@@ -375,6 +382,9 @@ def invert(
         folder: writes ``inverted.png``, ``before.png``, ``result.json`` and ``index.html``.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every step (`engine.runs.events`).
+
+    Returns:
+        One picture with its history; its activation is minus the relative square distance, 0 for a perfect match.
 
     Raises:
         UsageError: wrong use. RefusedInput: the picture cannot be read.
@@ -448,6 +458,7 @@ def top(
     units: str = "all",
     *,
     k: int = 9,
+    field: str = "map",
     shard: tuple[int, int] | None = None,
     batch: int = 8,
     force: bool = False,
@@ -463,6 +474,8 @@ def top(
         layer: one or several, by name, glob or number.
         units: those that are shown.
         k: pictures per unit.
+        field: what crops show: "map", where the unit's own map is above half of its maximum, or "gradient", where the
+            gradient of its value is; that takes a pass back per unit and picture.
         shard: (i, n): every n-th picture from the i-th on, counted from 1; a run without one merges them.
         batch: pictures per pass.
         force: see all pictures again.
@@ -470,12 +483,15 @@ def top(
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every batch, and of pictures left out.
 
+    Returns:
+        ``content["layers"]`` holds, for every unit, the pictures that excite it most, where in them, and how much.
+
     Raises:
         UsageError: wrong use. RefusedInput: no picture could be read.
     """
     from .engine.runs import top as run
 
-    options = run.Options(k=k, units=units, shard=shard, batch=batch, device=device, force=force)
+    options = run.Options(k=k, units=units, field=field, shard=shard, batch=batch, device=device, force=force)
     return run.run(_graph(graph), images, _names(layer), options, _folder(folder), on_event=on_event)
 
 
@@ -501,6 +517,9 @@ def stats(
         folder: keeps the state, so that the same call goes on, and gets numbers and a page.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every batch, and of pictures left out.
+
+    Returns:
+        ``content["layers"]`` holds the numbers of every unit: mean, spread, largest, share of zeros, dead, always on.
 
     Raises:
         UsageError: wrong use. RefusedInput: no picture could be read.
@@ -550,6 +569,9 @@ def accent(
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every step (`engine.runs.events`).
 
+    Returns:
+        One picture with its history; its start is the photograph.
+
     Raises:
         UsageError: wrong use. RefusedInput: the picture cannot be read.
     """
@@ -572,6 +594,12 @@ def info(graph: Any) -> dict[str, Any]:
 
     Args:
         graph: from `load`, or what `load` takes.
+
+    Returns:
+        Plain values; docs/results.md has every field.
+
+    Raises:
+        UsageError, RefusedInput: as `load`.
     """
     from .engine.graph.summary import summary
 
@@ -579,7 +607,13 @@ def info(graph: Any) -> dict[str, Any]:
 
 
 def verify(
-    graph: Any, *, size: int | tuple[int, int] | None = None, batch: int = 2, seed: int = 0, on_event: OnEvent = _silent
+    graph: Any,
+    *,
+    size: int | tuple[int, int] | None = None,
+    batch: int = 2,
+    seed: int = 0,
+    folder: Folder = None,
+    on_event: OnEvent = _silent,
 ) -> Verification:
     """Whether the graph computes what the model file computes: every tensor of both executors, gradient and source.
 
@@ -588,15 +622,21 @@ def verify(
         size: side of the random images, or (height, width).
         batch: random images at once.
         seed: of the random images.
+        folder: writes ``result.json``.
         on_event: told of every stage.
-    """
-    from .adapters.verify import verify as run
-    from .engine.runs.events import Note
 
-    pair = (size, size) if isinstance(size, int) else size
-    return run(
-        _graph(graph), size=pair, batch=batch, seed=seed, progress=lambda stage: on_event(Note(f"comparing: {stage}"))
-    )
+    Returns:
+        What was compared and how far apart it was; ``ok`` where every bound holds.
+
+    Raises:
+        UsageError: a size or batch that is none. RefusedInput: the weights hold NaN.
+    """
+    from .adapters.verify import verify as prove
+    from .engine.runs import verify as run
+
+    result = run.run(_graph(graph), prove, run.Options(size, batch, seed), _folder(folder), on_event=on_event)
+    assert result.verification is not None
+    return result.verification
 
 
 def weights(
@@ -621,6 +661,13 @@ def weights(
         save: also write the arrays into ``folder``.
         folder: writes the sheets, ``result.json`` and ``index.html``.
         on_event: told of every layer.
+
+    Returns:
+        ``kernels`` maps layer names to arrays (out, in / groups, kh, kw), float32; ``content["layers"]`` has the
+        numbers.
+
+    Raises:
+        UsageError: an unknown layer, or one without a convolution.
     """
     from .engine.runs import weights as run
 
@@ -640,9 +687,8 @@ def attack(
     pixels: int = 1,
     target: str | int | None = None,
     epsilon: float = 8 / 255,
-    steps: int = 10,
+    steps: int | None = None,
     population: int = 400,
-    iterations: int = 100,
     top: int = 3,
     batch: int = 64,
     seed: int = 0,
@@ -659,19 +705,24 @@ def attack(
         pixels: how many may change.
         target: the class to be seen; default any other.
         epsilon: largest change of a value by the gradient attacks, of the range [0, 1].
-        steps: of the gradient attacks.
-        population: of the search for pixels.
-        iterations: of the search for pixels, at most.
+        steps: of pgd, default 10; generations of the search for pixels, at most, default 100.
+        population: candidates of a generation of that search.
         top: predictions to report.
         batch: pictures per pass.
         seed: of the search.
         folder: writes the attacked picture, the two side by side, the values and the numbers.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every step.
+
+    Returns:
+        The attacked picture, what the model saw before and sees now, and whether it errs.
+
+    Raises:
+        UsageError: wrong use, or a model that is no classifier. RefusedInput: the picture cannot be read.
     """
     from .engine.runs import attack as run
 
-    options = run.Options(method, pixels, target, epsilon, steps, population, iterations, top, batch, seed, device)
+    options = run.Options(method, pixels, target, epsilon, steps, population, top, batch, seed, device)
     return run.run(_graph(graph), image, options, _folder(folder), on_event=on_event)
 
 
@@ -703,6 +754,10 @@ def predict(
         folder: writes ``result.json``, and boxes, masks and points drawn on the pictures.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every picture, and of pictures left out.
+
+    Returns:
+        One row of ``content["images"]`` for each picture; ``content["outputs"]`` says how the outputs were read, and
+        why.
 
     Raises:
         UsageError: wrong use. RefusedInput: no picture could be read.
@@ -752,6 +807,12 @@ def compare(
         folder: writes ``result.json`` and ``index.html``.
         device: "cpu", "auto" or "cuda[:n]".
         on_event: told of every stage.
+
+    Returns:
+        The verdict, the first difference with its causes, the paired layers and their agreement.
+
+    Raises:
+        UsageError: no layer of one stands for a layer of the other. RefusedInput: no picture could be read.
     """
     from .engine.runs import compare as run
 

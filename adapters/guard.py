@@ -39,7 +39,7 @@ def blamed_on(path: Path | None) -> Iterator[None]:
             raise
         reason = f"{type(error).__name__}: {first_line(error, 200)}"
         raise RefusedInput(
-            f"{path} cannot be imported ({reason}); if other programs can, report it with the output of --debug"
+            f"{path} cannot be imported ({reason}); if other programs can, report it with the traceback"
         ) from error
 
 
@@ -96,6 +96,6 @@ def refuse_check(graph: Graph) -> UnsafeFile:
     height, width = graph.image_size
     return UnsafeFile(
         f"one image of {height} x {width} makes {check_values(graph):,} values and {check_work(graph):,} multiply-adds "
-        f"in this network; the check takes at most {MAX_CHECKED:,} and {MAX_WORK:,}: pass --no-check if you know where "
-        "the file is from"
+        f"in this network; the check takes at most {MAX_CHECKED:,} and {MAX_WORK:,}: pass check=False if you know "
+        "where the file is from"
     )

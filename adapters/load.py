@@ -242,6 +242,7 @@ def build_graph(
         permuted=draft.permuted,
         given=draft.given,
         own_input=draft.own_input,
+        own_types=draft.own_types,
         metadata=metadata,
     )
     return graph if graph.mixes_batch is None else replace(graph, source=_alone(graph))

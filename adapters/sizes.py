@@ -102,7 +102,7 @@ def find_size(
     listed = ", ".join(f"{h}x{w}" for h, w in tried[:6])
     raise RefusedInput(
         f"the file leaves the picture's size open, and the network runs at none of those tried ({listed}): {first}; "
-        "give --image-size HEIGHTxWIDTH"
+        "give load(size=(HEIGHT, WIDTH))"
     ) from first
 
 
@@ -138,6 +138,6 @@ def _said(graph: Graph, size: Size, tried: list[Size], derived: Derived | None) 
     if derived is not None and size == derived.size:
         why = derived.reason
     taken = f"the file leaves the picture's size open; {size[0]}x{size[1]} is taken: {why}"
-    note = f"{taken}. Another: --image-size HEIGHTxWIDTH"
+    note = f"{taken}. Another: load(size=(HEIGHT, WIDTH))"
     source = replace(graph.source, notes=(*graph.source.notes, note))
     return replace(graph, preprocessing=replace(graph.preprocessing, size=size), source=source)

@@ -7,20 +7,21 @@ pass computes, does an image's result depend on its batch, and does the source a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..engine.export.build import fixed_target
+from ..engine.export.build import layers_for
 from ..engine.export.metadata import read_record
+from ..engine.export.scores import score_of
 from ..engine.export.verification import BOUND, Question
 from ..engine.export.verification import verify as verify_map
 from ..engine.graph.cut import extract
 from ..engine.graph.graph import Graph
 from ..engine.graph.index import reads
 from ..engine.pictures.photographs import photographs
+from ..engine.runs.verify import Verification
 from .check import Rounding, compare_executors, least_scale, random_inputs, refuse_nan_weights, relative_difference
 from .referee import culprit
 
@@ -28,46 +29,6 @@ MAX_REL = 1e-3  # forward, float32, hundreds of layers
 MAX_GRADIENT_REL = 1e-4  # float64 against central differences
 MAX_HEATMAP_REL = BOUND
 _ROUNDING = 64 * 2.0**-53  # what a difference of two nearby float64 results may be by rounding alone, relative
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What was compared and how far apart it was; relative to each tensor's largest absolute value.
-
-    Attributes:
-        ok: every bound holds.
-        tensors_compared, tensors_total: of the canonical graph.
-        worst: the tensor with the largest difference between the executors.
-        gradient_rel: input gradient against central differences, float64.
-        batch_rel: an image alone against the same image in a batch of three.
-        source_rel: against the source file in its own runtime, None where that is not at hand.
-        source_tensors: how many tensors that comparison covers.
-        bounds: the limits that ``ok`` stands for.
-        images: which images were run.
-        rounded: how many tensors lie further apart than the bound, by no more than rounding explains.
-        reason: where the executors part beyond that, who is off by float64.
-        opaque: operators that the session alone computes, and why; what they give is compared with the source alone.
-        heatmap_rel: of a file that `convscope.export` wrote: its map against the twin's; None for other files.
-    """
-
-    ok: bool
-    tensors_compared: int
-    tensors_total: int
-    worst: dict[str, Any]
-    gradient_rel: float | None
-    batch_rel: float
-    source_rel: float | None
-    source_tensors: int
-    bounds: dict[str, float]
-    images: tuple[str, ...]
-    heatmap_rel: float | None = None
-    rounded: int = 0
-    reason: str | None = None
-    opaque: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict for ``--json``."""
-        return asdict(self)
 
 
 def verify(
@@ -305,9 +266,11 @@ def heatmap_difference(graph: Graph) -> float | None:
     part = extract(file, [image], outputs)
     part.metadata_props.extend(file.metadata_props)
     plain = build_graph(Exported(part), "onnx", None, graph.preprocessing, graph.labels)
-    target = fixed_target(plain, record.target or None)
-    layer = plain.layer(record.layer) if record.layer else None
-    question = Question(record.method, layer, target, record.target, record.resize, record.normalize, record.steps)
+    asked = record.asked
+    score = score_of(plain, asked.question, asked.decoder, asked.output)
+    layers = [plain.layer(name) for name in record.layers]
+    places = layers_for(plain, record.method, layers or None, score)
+    question = Question(score, record.method, places, record.resize, record.normalize, record.steps)
     return verify_map(plain, core, question, pictures=8 if record.steps is None else 2).difference
 
 

@@ -6,8 +6,9 @@
     python -m benchmarks.atlas same                        serial, two processes, two drivers, shards in one folder, and
                                                            Ray where it is installed
     python -m benchmarks.atlas workers [ROUNDS]            one worker and two in turn: processor time by the clock
+    python -m benchmarks.atlas page [UNITS]                the page of so many units in Chromium: opening and 40 jumps
 
-All but ``cost`` make the atlas of the tests' small network, again and again.
+Of the others all but ``cost`` make the atlas of the tests' small network, again and again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-STEPS, SIZE = 96, 48  # of a picture: long enough to be killed in
+STEPS, SIZE = 32, 32  # of a picture: a run is then mostly starting, and making, in about equal parts
 
 DRIVER = """
 import sys, json
@@ -49,7 +50,13 @@ made(network(), Path(sys.argv[1]), folder, **words)
 def main() -> None:
     """Runs one of them."""
     what, *rest = sys.argv[1:] or ["same"]
-    modes: dict[str, Callable[..., None]] = {"cost": cost, "kills": kills, "same": same, "workers": workers}
+    modes: dict[str, Callable[..., None]] = {
+        "cost": cost,
+        "kills": kills,
+        "same": same,
+        "workers": workers,
+        "page": page,
+    }
     modes[what](*rest)
 
 
@@ -145,9 +152,8 @@ def same() -> None:
         folder = Path(root) / "shards"
         for part in (2, 3, 1, 2):
             _run(photos, folder, {"manner": {"shard": [part, 3]}})
-        say("shards 2, 3, 1, 2 of 3 in one folder", folder)
         _run(photos, folder, {"stages": ["relations"]})
-        say("and its page", folder)
+        say("shards 2, 3, 1, 2 of 3 in one folder", folder)
         try:
             import ray  # noqa: F401
         except ImportError:
@@ -178,6 +184,46 @@ def workers(rounds: str = "2") -> None:
                     f"{used / seconds:.2f} processors busy; {os.getloadavg()[0]:.1f} waited for one",
                     flush=True,
                 )
+
+
+def page(units: str = "100000") -> None:
+    """Prints nodes, requests, and how long opening and jumping takes: by the clock, and of the page's own thread."""
+    from tests.cli.driver import Chromium
+    from tests.cli.large_atlas import write_atlas
+
+    with tempfile.TemporaryDirectory() as root:
+        write_atlas(Path(root) / "atlas", int(units))
+        address = (Path(root) / "atlas" / "index.html").as_uri() + "#/L0000"
+        browser = Chromium(Path(root))
+        browser._ask("Performance.enable", {"timeDomain": "threadTicks"})
+
+        def own() -> float:
+            metrics = browser._ask("Performance.getMetrics")["metrics"]
+            return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
+
+        opened = []
+        for _ in range(5):
+            began = time.monotonic()
+            browser.open(address)
+            opened.append(time.monotonic() - began)
+        requests = len(browser.requests)
+        nodes = browser.run("return document.querySelectorAll('*').length")
+        jumps = []
+        for number in range(40):
+            before = own()
+            worst = browser.run(
+                f"scrollTo(0, document.documentElement.scrollHeight * {(number * 17) % 40} / 39);"
+                "let last = performance.now(), worst = 0;"
+                "for (let i = 0; i < 3; i++) { const now = await new Promise(requestAnimationFrame);"
+                "  worst = Math.max(worst, performance.now() - last); last = performance.now(); } return worst;"
+            )
+            jumps.append((worst / 1000, own() - before))
+        after = browser.run("return document.querySelectorAll('*').length")
+        browser.close()
+    print(f"{units} units: {nodes} nodes, {after} after 40 jumps, {requests} requests; {os.getloadavg()[0]:.1f} waited")
+    print(f"opening: {sorted(opened)[2]:.3f} s by the clock (median of 5)")
+    clock, thread = (1000 * sorted(column)[20] for column in zip(*jumps, strict=True))
+    print(f"a jump: worst frame {clock:.0f} ms by the clock, {thread:.0f} ms of the page's thread (medians of 40)")
 
 
 def _photographs(root: Path) -> Path:

@@ -39,8 +39,12 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="ResNet18 at 64 px, for a look at the script itself")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="part of a row's name")
+    parser.add_argument("--detector", metavar="FILE", help="only the maps of a detector's boxes, in its forward passes")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    if arguments.detector:
+        _say_of_detector(convscope.load(arguments.detector, check=False), arguments.rounds)
+        return
     net, graph, size = _network(arguments.small)
     x = np.random.default_rng(0).normal(size=(32, 3, size, size)).astype(np.float32)
     _say_where(graph, size)
@@ -180,6 +184,40 @@ def _timed(job: Callable[[], np.ndarray]) -> tuple[tuple[float, float], np.ndarr
 def _relative(ours: np.ndarray, theirs: np.ndarray) -> str:
     size = float(np.abs(theirs).max()) or 1.0
     return f"{float(np.abs(ours - theirs).max()) / size:.1e}"
+
+
+def _say_of_detector(graph: Any, rounds: int) -> None:
+    """Prints what ODAM of one box and of three costs beside a forward pass, in processor time, alternated."""
+    from convscope.engine.attribution.places import default_layers
+    from convscope.engine.outputs import Target, read_outputs
+    from convscope.engine.pictures.photographs import photographs
+    from convscope.engine.pictures.read import model_input, read_image
+
+    reading: Any = read_outputs(graph)
+    x = model_input(read_image(photographs()[0]), graph)
+    executors = Executors(graph, device="cpu")
+    rows = Batch(executors, x).rows(reading)[0]
+    found = reading.decode(rows)
+    places = np.argsort(-found.scores.max(axis=1))[[0, 40, 90]]  # the surest, and others elsewhere
+    targets = [Target(reading.score(rows, int(p), int(found.scores[p].argmax())), "box") for p in places]
+    layers = default_layers(graph, reading.head, reading)
+    session = graph.session([spec.name for spec in graph.outputs], device="cpu")
+
+    def maps(count: int) -> Callable[[], Any]:
+        return lambda: explain_batch(Batch(executors, x), find_methods("odam"), targets[:count], layers)
+
+    jobs: dict[str, Callable[[], Any]] = {
+        "forward pass": lambda: session.run({graph.inputs[0].name: x}), "one map": maps(1), "three maps": maps(3),
+    }  # fmt: skip
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for warm in range(rounds + 1):
+        for name, job in jobs.items():
+            worked = _timed(job)[0][1]
+            if warm:
+                times[name].append(worked)
+    passes = statistics.median(times["forward pass"])
+    for name, each in times.items():
+        print(f"{name}: {1000 * statistics.median(each):.1f} ms, {statistics.median(each) / passes:.2f} forward passes")
 
 
 def _say_where(graph: Any, size: int) -> None:

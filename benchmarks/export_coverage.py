@@ -68,17 +68,19 @@ def sweep(arguments: argparse.Namespace) -> None:
 
 def measure(case: Case) -> dict[str, Any]:
     """Imports and exports one network; never raises."""
-    from convscope.engine.export.build import Request, build
+    from convscope.engine.export.build import Request, build, layers_for
     from convscope.engine.export.export import serialized
+    from convscope.engine.export.scores import score_of
     from convscope.engine.export.verification import Question, verify
     from convscope.errors import UnsupportedOperator
 
     try:
         graph = _graph(case)
-        built = build(graph, Request())
+        score = score_of(graph, decoder="softmax")
+        layers = layers_for(graph, "gradcam", None, score)
+        built = build(graph, Request(score, layers))
         serialized(built.model)
-        assert built.layer is not None
-        check = verify(graph, built.model, Question("gradcam", built.layer), pictures=_PICTURES)
+        check = verify(graph, built.model, Question(score, "gradcam", layers), pictures=_PICTURES)
     except UnsupportedOperator as error:
         return {"status": "refused", "why": str(error)[:300]}
     except Exception as error:
@@ -87,7 +89,7 @@ def measure(case: Case) -> dict[str, Any]:
     return {
         "status": "equal" if check.ok else "different",
         "why": "" if check.ok else f"map {check.difference:.1e}, outputs {check.output_difference:.1e}",
-        "layer": built.layer.name,
+        "layer": layers[0].name,
         "closed": "Gather" in added and "OneHot" not in added,
         "nodes": len(graph.model.graph.node),
         "added": built.added,

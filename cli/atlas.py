@@ -11,16 +11,8 @@ import typer
 
 from ..errors import PartlyDone, UsageError
 from . import completion
-from .loading import loading_options, open_model
-from .options import (
-    DeviceOption,
-    JsonOption,
-    LayersOption,
-    QuietOption,
-    SeedOption,
-    SizeOption,
-    StepsOption,
-)
+from .calling import Call, takes
+from .options import FIELD, LAYERS, SEED, SIZE, STEPS, Group, option, parse_shard
 from .output import clean, emit, emit_json, say
 from .progress import drawn
 
@@ -37,113 +29,91 @@ PlacesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="PHOTOS...|DIR", help="Photographs and folders of them; behind a verb the atlas."),
 ]
-OutOption = Annotated[
-    str | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write: a folder, or an address like s3://...")
-]
-CountOption = Annotated[int, typer.Option("-k", min=1, max=100, metavar="K", help="Best photographs per unit.")]
-BudgetOption = Annotated[
-    str | None, typer.Option("--budget", metavar="TIME", help="For pictures: 90s, 30m or 8h; what is left is said.")
-]
-WorkersOption = Annotated[
-    str, typer.Option("--workers", "-j", metavar="N|auto", help="Processes; auto is one per core, or per GPU.")
-]
-ShardOption = Annotated[
-    str | None, typer.Option("--shard", metavar="I/N", help="Only that part of the work, and no page; then compile.")
-]
-CoarseOption = Annotated[bool, typer.Option("--coarse", help="Stop when every unit has its coarse picture.")]
-AlbumOption = Annotated[
-    list[Path] | None,
-    typer.Option("--album", metavar="DIR", help="Take over the pictures of a folder of convscope filters; repeatable."),
-]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Only say how much there is to do, and how long it takes.")
-]
-ExecutorOption = Annotated[str, typer.Option("--executor", metavar="local|ray", help="What runs the processes.")]
-AddressOption = Annotated[
-    str | None, typer.Option("--address", metavar="ADDRESS", help="A running Ray; else one is started on this machine.")
-]
-PresetsOption = Annotated[
-    list[str],
-    typer.Option(
-        "--preset",
-        "-p",
-        metavar="PRESET",
-        help="As for filters; repeated, each further one makes one more picture of every unit.",
+OPTIONS: Group = {
+    "layer": LAYERS,
+    "preset": option(
+        list[str], ["convscope"], "--preset -p",
+        "As for filters; repeated, each further one makes one more picture of every unit.", metavar="PRESET",
         autocompletion=completion.presets,
     ),
-]
-NegativeOption = Annotated[
-    bool, typer.Option("--negative", help="Make a picture of what inhibits every unit as well, by the first preset.")
-]
-BrowserOption = Annotated[bool, typer.Option("--browser", help="With open: open it in the browser as well.")]
+    "negative": option(
+        bool, False, "--negative", "Make a picture of what inhibits every unit as well, by the first preset."
+    ),
+    "size": SIZE,
+    "steps": STEPS,
+    "seed": SEED,
+    "k": option(int, 9, "-k", "Best photographs per unit.", min=1, max=100, metavar="K"),
+    "field": FIELD,
+    "budget": option(
+        str | None, None, "--budget", "For pictures: 90s, 30m or 8h; what is left is said.", metavar="TIME"
+    ),
+    "coarse": option(bool, False, "--coarse", "Stop when every unit has its coarse picture."),
+    "workers": option(
+        str, "auto", "--workers -j", "Processes; auto is one per core, or per GPU.", metavar="N|auto"
+    ),
+    "shard": option(
+        str | None, None, "--shard", "Only that part of the work, and no page; then compile.", metavar="I/N"
+    ),
+    "album": option(
+        list[Path] | None, None, "--album", "Take over the pictures of a folder of convscope filters; repeatable.",
+        metavar="DIR",
+    ),
+    "dry_run": option(bool, False, "--dry-run", "Only say how much there is to do, and how long it takes."),
+    "executor": option(str, "local", "--executor", "What runs the processes.", metavar="local|ray"),
+    "address": option(
+        str | None, None, "--address", "A running Ray; else one is started on this machine.", metavar="ADDRESS"
+    ),
+    "browser": option(bool, False, "--browser", "With open: open it in the browser as well."),
+    "out": option(
+        str | None, None, "--out -o", "Where to write: a folder, or an address like s3://...", metavar="DIR"
+    ),
+}  # fmt: skip
 
 
-@loading_options
-def command(
-    what: WhatArgument,
-    places: PlacesArgument = None,
-    layer: LayersOption = None,
-    preset: PresetsOption = ["convscope"],  # noqa: B006  # typer copies it
-    negative: NegativeOption = False,
-    size: SizeOption = None,
-    steps: StepsOption = None,
-    seed: SeedOption = 0,
-    k: CountOption = 9,
-    budget: BudgetOption = None,
-    coarse: CoarseOption = False,
-    workers: WorkersOption = "auto",
-    shard: ShardOption = None,
-    album: AlbumOption = None,
-    dry_run: DryRunOption = False,
-    executor: ExecutorOption = "local",
-    address: AddressOption = None,
-    browser: BrowserOption = False,
-    out: OutOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    **options: Any,
-) -> None:
+@takes(OPTIONS)
+def command(what: WhatArgument, places: PlacesArgument = None, **words: Any) -> None:
     """Show every unit of every layer: picture, best photographs, numbers, weights, inputs and readers.
 
     Writes one folder whose index.html opens without a server. It can be interrupted, also by force: the same command
     goes on. Without photographs those that ship with convscope are taken. convscope atlas status DIR says how far it
     is, verify DIR checks every file, compile DIR writes the page of what is there, open DIR prints its address.
     """
+    call = Call(words)
     if what in _VERBS:
-        _verb(what, places or [], as_json, browser)
+        _verb(what, places or [], call.as_json, words["browser"])
         return
     from ..engine.atlas.build import COARSE_STAGES, STAGES, Manner, atlas, wished
 
-    wished(preset, negative, size, steps, seed)  # refused before the model is opened
-    part = None if shard is None else _shard(shard)
-    manner = Manner(device, _workers(workers, device), part, _seconds(budget), executor, address)
-    graph = open_model(what, quiet=quiet, **options)
+    wishes = {name: words[name] for name in ("preset", "negative", "size", "steps", "seed")}
+    wished(**wishes)  # refused before the model is opened
+    wishes["layers"] = words["layer"]
+    part = parse_shard(words["shard"])
+    workers = _workers(words["workers"], words["device"])
+    manner = Manner(words["device"], workers, part, _seconds(words["budget"]), words["executor"], words["address"])
+    graph = call.open(what)
     photos: list[str | Path] = list(places or [])
-    wishes: dict[str, Any] = {
-        "layers": layer, "preset": preset, "negative": negative, "size": size, "steps": steps, "seed": seed,
-    }  # fmt: skip
-    if dry_run:
-        _estimate(graph, photos, manner, wishes, as_json, quiet)
+    others = {"-k": (words["k"], 9), "--field": (words["field"], "map")}
+    if words["dry_run"]:
+        _estimate(graph, photos, manner, wishes, call)
         return
     if not photos:
-        say("no photographs are given: units are measured on the four that ship with convscope", quiet)
-    folder = out or f"{graph.name}-atlas"
-    with drawn(quiet) as draw:
+        say("no photographs are given: units are measured on the four that ship with convscope", call.quiet)
+    with drawn(call.quiet) as draw:
         found = atlas(
             graph,
             photos or None,
-            folder,
-            k=k,
-            stages=COARSE_STAGES if coarse else STAGES,
-            albums=album or (),
+            call.place or f"{graph.name}-atlas",
+            k=words["k"],
+            field=words["field"],
+            stages=COARSE_STAGES if words["coarse"] else STAGES,
+            albums=words["album"] or (),
             manner=manner,
             certify=lambda: _certificate(graph),
-            command=_command(what, photos, k, wishes, options, coarse),
+            command=_command(what, photos, others, wishes, call.loading, words["coarse"]),
             on_event=draw,
             **wishes,
         )
-    _finish(found, part, as_json, quiet)
+    _finish(found, part, call.as_json, call.quiet)
 
 
 def _finish(found: Atlas, part: tuple[int, int] | None, as_json: bool, quiet: bool) -> None:
@@ -241,14 +211,12 @@ def _status(place: str, as_json: bool) -> None:
         emit(f"failed: {len(row['units'])} units of {row['name']} ({row['stage']}): {row['reason']}")
 
 
-def _estimate(
-    graph: Any, photos: Sequence[str | Path], manner: Manner, wishes: Mapping[str, Any], as_json: bool, quiet: bool
-) -> None:
+def _estimate(graph: Any, photos: Sequence[str | Path], manner: Manner, wishes: Mapping[str, Any], call: Call) -> None:
     from ..engine.atlas.estimate import estimate
 
-    say("measuring two units of the first and of the last layer", quiet)
+    say("measuring two units of the first and of the last layer", call.quiet)
     found = estimate(graph, photos or None, manner=manner, **wishes)
-    if as_json:
+    if call.as_json:
         emit_json(found)
         return
     for row in found["layers"]:
@@ -274,7 +242,7 @@ def _certificate(graph: Any) -> dict[str, Any]:
 def _command(
     what: str,
     photos: Sequence[str | Path],
-    k: int,
+    others: Mapping[str, tuple[Any, Any]],
     wishes: Mapping[str, Any],
     options: Mapping[str, Any],
     coarse: bool,
@@ -284,8 +252,7 @@ def _command(
     flags = {"--layer": wishes["layers"], "--size": wishes["size"], "--steps": wishes["steps"]}
     if wishes["seed"]:
         flags["--seed"] = wishes["seed"]
-    if k != 9:
-        flags["-k"] = k
+    flags |= {flag: value for flag, (value, default) in others.items() if value != default}
     for name, value in options.items():
         if value is not None and not isinstance(value, bool):
             flags["--" + name.replace("_", "-")] = value
@@ -296,12 +263,6 @@ def _command(
     words += ["--negative"] if wishes["negative"] else []
     words += [*(["--trust"] if options.get("trust") else []), *(["--coarse"] if coarse else [])]
     return shlex.join(words)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    from .top import _shard as parsed
-
-    return parsed(text)
 
 
 def _workers(text: str, device: str) -> int:

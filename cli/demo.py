@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 MODEL = "efficientnet-lite0"
 OUT = Path("demo")
 CAT = FOLDER / "cat.jpg"
-CLASSES = "ladybug,goldfish,strawberry,castle,school bus,umbrella,espresso,daisy"
+CLASSES = "beacon,goldfish,strawberry,red fox,balloon,pirate,snail,monarch"
 _WIDTH, _MARGIN = 960, 6  # of the montage, pixels
+_COLUMNS = 4  # of its walls
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def _filters(folder: str, title: str, layer: str, caption: str) -> Step:
 STEPS = (
     Step(
         "Eight classes",
-        "What the network takes for a ladybug, a goldfish, a strawberry, a castle, a school bus, an umbrella, an "
-        "espresso and a daisy most.",
+        "What the network takes for a lighthouse, a goldfish, a strawberry, a red fox, a balloon, a pirate ship, a "
+        "snail and a monarch butterfly most.",
         "classes",
         "grid.png",
         ("maximize", MODEL, "--class", CLASSES, "--columns", "4"),
@@ -128,7 +129,7 @@ def _write_page(steps: Sequence[Step]) -> Path:
 
 
 def _write_montage(steps: Sequence[Step]) -> None:
-    """``demo/montage.jpg``: the classes above the three layers, as the README shows them."""
+    """``demo/montage.jpg``: the classes above the three layers, as the README shows them, without their numbers."""
     import numpy as np
 
     from ..engine.render.artifacts import to_pillow
@@ -137,20 +138,39 @@ def _write_montage(steps: Sequence[Step]) -> None:
     (classes,) = (step for step in steps if step.folder == "classes")
     layers = [step for step in steps if step.folder.startswith("filters")]
     third = (_WIDTH - 2 * _MARGIN) // 3
-    below = grid([_scaled(step.out / step.picture, third) for step in layers], 3, _MARGIN)
-    above = grid([_scaled(classes.out / classes.picture, _WIDTH)])
+    below = grid([_scaled(_wall(step), third) for step in layers], 3, _MARGIN)
+    above = grid([_scaled(_wall(classes), _WIDTH)])
     whole = np.concatenate([above, np.ones((_MARGIN, _WIDTH, 3)), below])
     to_pillow(whole).save(OUT / "montage.jpg", quality=85)
 
 
-def _scaled(path: Path, width: int) -> np.ndarray:
-    """A picture file's pixels at another width."""
+def _wall(step: Step) -> np.ndarray:
+    """A step's pictures, four in a row, in the order of its result."""
+    import json
+
     import numpy as np
     from PIL import Image
 
-    with Image.open(path) as picture:
-        height = max(1, round(width * picture.height / picture.width))
-        return np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
+    from ..engine.record import FILE
+    from ..engine.render.grid import grid
+
+    pictures = []
+    for unit in json.loads((step.out / FILE).read_text(encoding="utf-8"))["units"]:
+        with Image.open(step.out / unit["file"]) as picture:
+            pictures.append(np.asarray(picture.convert("RGB")))
+    return grid(pictures, _COLUMNS)
+
+
+def _scaled(pixels: np.ndarray, width: int) -> np.ndarray:
+    """A picture at another width."""
+    import numpy as np
+    from PIL import Image
+
+    from ..engine.render.artifacts import to_pillow
+
+    picture = to_pillow(pixels)
+    height = max(1, round(width * picture.height / picture.width))
+    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
 
 
 if __name__ == "__main__":

@@ -3,114 +3,54 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .options import Group, option
 
 if TYPE_CHECKING:
     from ..engine.graph.graph import Graph
-    from ..engine.graph.preprocessing import Preprocessing
-
-_PANEL = "Model"
 
 
-def _option(*names: str, metavar: str | None = None, help: str) -> Any:
-    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=_PANEL, show_default=False)
+def _option(kind: Any, default: Any, flags: str, help: str, metavar: str | None = None) -> tuple[Any, Any]:
+    return option(kind, default, flags, help, metavar=metavar, rich_help_panel="Model", show_default=False)
 
 
-ArchOption = Annotated[
-    str | None,
-    _option("--arch", metavar="PACKAGE:CALLABLE", help="Builds the network, for files of weights alone."),
-]
-TrustOption = Annotated[
-    bool, _option("--trust", help="Load files that run code (pickled modules, TorchScript, Lambda layers).")
-]
-CheckOption = Annotated[
-    bool, _option("--check/--no-check", help="Compare every tensor of the two executors first (default).")
-]
-PreprocessingOption = Annotated[
-    str | None, _option("--preprocessing", metavar="PRESET", help="caffe, tf, torch, unit or raw.")
-]
-MeanOption = Annotated[str | None, _option("--mean", metavar="M,M,M", help="Subtracted, per channel.")]
-StdOption = Annotated[str | None, _option("--std", metavar="S,S,S", help="Divided by, per channel.")]
-RangeOption = Annotated[
-    str | None, _option("--range", metavar="LOW,HIGH", help="What 0 and 1 of a picture become before mean and std.")
-]
-OrderOption = Annotated[str | None, _option("--order", metavar="ORDER", help="RGB, BGR or GRAY.")]
-LayoutOption = Annotated[
-    str | None, _option("--layout", metavar="LAYOUT", help="NCHW or NHWC, of the file's own input.")
-]
-ImageSizeOption = Annotated[
-    str | None, _option("--image-size", metavar="PX|HxW", help="Input size where the file leaves it open, like 48x320.")
-]
-InputOption = Annotated[
-    list[str] | None,
-    _option(
-        "--input", metavar="NAME=VALUE", help="An input beside the picture: a number, numbers with commas, or FILE.npy."
-    ),
-]
-LabelsOption = Annotated[
-    str | None, _option("--labels", metavar="FILE", help="Class names, one per line or JSON; or imagenet.")
-]
-MaxMemoryOption = Annotated[
-    float | None,
-    _option("--max-memory", metavar="GIB", help="Memory that importing the file may take; default by its size."),
-]
-MaxSecondsOption = Annotated[
-    float | None,
-    _option("--max-seconds", metavar="S", help="Processor time that importing the file may take; default by its size."),
-]
+_Text = str | None
 
 # name of the keyword of `open_model` -> (type, default), in the order of the help.
-_LOADING: dict[str, tuple[Any, Any]] = {
-    "arch": (ArchOption, None),
-    "trust": (TrustOption, False),
-    "check": (CheckOption, True),
-    "preprocessing": (PreprocessingOption, None),
-    "mean": (MeanOption, None),
-    "std": (StdOption, None),
-    "range": (RangeOption, None),
-    "order": (OrderOption, None),
-    "layout": (LayoutOption, None),
-    "image_size": (ImageSizeOption, None),
-    "input": (InputOption, None),
-    "labels": (LabelsOption, None),
-    "max_memory": (MaxMemoryOption, None),
-    "max_seconds": (MaxSecondsOption, None),
-}
-
-
-def loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command every model-loading option in place of its ``**options``.
-
-    Example:
-        >>> @loading_options
-        ... def command(model: ModelArgument, quiet: QuietOption = False, **options: Any) -> None:
-        ...     graph = open_model(model, quiet=quiet, **options)
-    """
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in _LOADING.items()
-    ]
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return command(*args, **kwargs)
-
-    parameters = [*own, *added]
-    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
-    return wrapped
+LOADING: Group = {
+    "arch": _option(_Text, None, "--arch", "Builds the network, for files of weights alone.", "PACKAGE:CALLABLE"),
+    "trust": _option(bool, False, "--trust", "Load files that run code (pickled modules, TorchScript, Lambda layers)."),
+    "check": _option(
+        bool, True, "--check/--no-check", "Compare every tensor of the two executors first (default)."
+    ),
+    "preprocessing": _option(_Text, None, "--preprocessing", "caffe, tf, torch, unit or raw.", "PRESET"),
+    "mean": _option(_Text, None, "--mean", "Subtracted, per channel.", "M,M,M"),
+    "std": _option(_Text, None, "--std", "Divided by, per channel.", "S,S,S"),
+    "range": _option(_Text, None, "--range", "What 0 and 1 of a picture become before mean and std.", "LOW,HIGH"),
+    "order": _option(_Text, None, "--order", "RGB, BGR or GRAY.", "ORDER"),
+    "layout": _option(_Text, None, "--layout", "NCHW or NHWC, of the file's own input.", "LAYOUT"),
+    "image_size": _option(
+        _Text, None, "--image-size", "Input size where the file leaves it open, like 48x320.", "PX|HxW"
+    ),
+    "input": _option(
+        list[str] | None, None, "--input",
+        "An input beside the picture: a number, numbers with commas, or FILE.npy.", "NAME=VALUE",
+    ),
+    "labels": _option(_Text, None, "--labels", "Class names, one per line or JSON; or imagenet.", "FILE"),
+    "max_memory": _option(
+        float | None, None, "--max-memory", "Memory that importing the file may take; default by its size.", "GIB"
+    ),
+    "max_seconds": _option(
+        float | None, None, "--max-seconds", "Processor time that importing the file may take; default by its size.",
+        "S",
+    ),
+}  # fmt: skip
 
 
 def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
@@ -119,13 +59,13 @@ def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
     Args:
         model: a path, or a name of the catalog.
         quiet: say nothing.
-        **options: the model-loading options, see `loading_options`; any may be left out.
+        **options: the model-loading options, see `LOADING`; any may be left out.
 
     Raises:
         UsageError: a flag that is not understood or does not fit the model.
         RefusedInput: the file is hostile, corrupt or unsupported.
     """
-    chosen = {name: options.pop(name, default) for name, (_, default) in _LOADING.items()}
+    chosen = {name: options.pop(name, default) for name, (_, default) in LOADING.items()}
     if options:
         raise TypeError(f"unknown model-loading options: {', '.join(options)}")
     size = _size(chosen["image_size"])
@@ -134,25 +74,6 @@ def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
     graph = _with_flags(graph, chosen, size)
     _say_what_was_assumed(graph, quiet)
     return graph
-
-
-def check_out(out: Path | None) -> None:
-    """Raises where nothing can be written to ``-o``, or without one to the folder we are in: before any work."""
-    from ..engine.render.artifacts import check_folder
-
-    check_folder(out or Path())
-
-
-def needed_layer(graph: Graph, layer: str | None, command: str) -> str:
-    """The layer's key.
-
-    Raises:
-        UsageError: none is given; the message has one that would do.
-    """
-    if layer is None:
-        last = graph.last_spatial_layer().name
-        raise UsageError(f"{command} needs --layer, for instance --layer {last}; list them: convscope info")
-    return layer
 
 
 def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> Graph:
@@ -209,30 +130,16 @@ def _with_flags(graph: Graph, chosen: dict[str, Any], size: tuple[int, int] | No
 
 
 def _say_what_was_assumed(graph: Graph, quiet: bool) -> None:
-    from .output import say
+    from .output import in_flags, say
 
     for note in graph.source.notes:
-        say(f"note: {note}", quiet)
+        say(f"note: {in_flags(note)}", quiet)
     if graph.preprocessing.found == "assumed":
         say(
-            f"assumed: {describe(graph.preprocessing)}; if that is wrong, so is every picture: "
+            f"assumed: {graph.preprocessing.in_words()}; if that is wrong, so is every picture: "
             "give --preprocessing, or --mean --std --range --order",
             quiet,
         )
-
-
-def describe(preprocessing: Preprocessing) -> str:
-    """The preprocessing in words: ``range 0..255, minus 103.9,116.8,123.7, BGR (preset caffe, embedded)``."""
-    p = preprocessing
-    parts = [f"range {p.low:g}..{p.high:g}"]
-    if any(p.mean):
-        parts.append("minus " + ",".join(f"{m:.4g}" for m in p.mean))
-    if any(s != 1 for s in p.std):
-        parts.append("divided by " + ",".join(f"{s:.4g}" for s in p.std))
-    parts.append(p.order)
-    if p.size is not None:
-        parts.append(f"{p.size[0]}x{p.size[1]} {p.resize}")
-    return ", ".join(parts) + f" (preset {p.preset}, {p.found})"
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:

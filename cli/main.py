@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConvscopeError
-from .output import clean, fail, running
+from .output import clean, fail, in_flags, running
 
+_NARROW = 76  # characters
 _LOOK, _SEE, _WHY, _COMPARE, _SETUP = "Look", "See", "Explain", "Compare", "Set up"
 
 # name: (panel of the help, example). The order is that of the help.
@@ -64,7 +66,12 @@ def build() -> typer.Typer:
 
 def _application() -> Any:
     application = typer.main.get_command(build())
-    _take_literally(application)
+    is_narrow = shutil.get_terminal_size().columns < _NARROW
+    for name, command in application.commands.items():  # type: ignore[attr-defined]
+        if is_narrow and not hasattr(command, "commands"):  # help in columns would cut the flags' names
+            command.rich_markup_mode, command.epilog = None, f"Example:  {_COMMANDS[name][1]}"
+        else:
+            _take_literally(command)
     return application
 
 
@@ -98,9 +105,13 @@ def run(arguments: Sequence[str]) -> int:
     rest = [a for a in arguments[:cut] if a != "--debug"] + list(arguments[cut:])
     if not debug:
         warnings.simplefilter("ignore")
+    with running(arguments):
+        return _ended(rest, debug)
+
+
+def _ended(arguments: Sequence[str], debug: bool) -> int:
     try:
-        with running(arguments):
-            code = _application()(rest, prog_name="convscope", standalone_mode=False)
+        code = _application()(arguments, prog_name="convscope", standalone_mode=False)
         code = code if isinstance(code, int) else 0
         if code == 130:
             fail("interrupted")
@@ -126,7 +137,7 @@ def _explain(exc: BaseException) -> int:
     if isinstance(exc, SystemExit):
         return exc.code if isinstance(exc.code, int) else 1
     if isinstance(exc, ConvscopeError):
-        fail(f"error: {exc}")
+        fail(f"error: {in_flags(str(exc))}")
         return exc.exit_code
     if isinstance(exc, typer.TyperException):
         context = getattr(exc, "ctx", None)

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .loading import check_out, loading_options, open_model
-from .options import (
-    AlphaOption,
-    AnimateOption,
-    ColumnsOption,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    LiveOption,
-    MarginOption,
-    ModelArgument,
-    NegativeOption,
-    OutOption,
-    PhotosOption,
-    PicturesOption,
-    PrecisionOption,
-    PresetOption,
-    QuietOption,
-    SeedOption,
-    SizeOption,
-    StepsOption,
-    StripOption,
-    TuningOption,
-    parse_settings,
-)
-from .output import clean, command_line, finish
-from .progress import drawn
+from .calling import Call, takes
+from .options import UNIT_PICTURES, ModelArgument
 
 ClassOption = Annotated[
     str,
@@ -47,32 +21,8 @@ ClassOption = Annotated[
 ]
 
 
-@loading_options
-def command(
-    model: ModelArgument,
-    classes: ClassOption,
-    preset: PresetOption = "convscope",
-    size: SizeOption = None,
-    steps: StepsOption = None,
-    seed: SeedOption = 0,
-    tuning: TuningOption = None,
-    batch: PicturesOption = "auto",
-    strip: StripOption = 0,
-    negative: NegativeOption = False,
-    alpha: AlphaOption = False,
-    animate: AnimateOption = False,
-    photos: PhotosOption = None,
-    precision: PrecisionOption = "auto",
-    columns: ColumnsOption = None,
-    margin: MarginOption = 2,
-    live: LiveOption = False,
-    force: ForceOption = False,
-    out: OutOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-    **loading: Any,
-) -> None:
+@takes(UNIT_PICTURES)
+def command(model: ModelArgument, classes: ClassOption, **words: Any) -> None:
     """Show what a class looks like to the network: pictures that raise its logit most.
 
     Writes one PNG per class, grid.png, result.json and index.html; the same command continues after an interruption.
@@ -81,29 +31,7 @@ def command(
     from ..engine.runs import maximize
 
     check_classes(classes)
-    options = maximize.Options(
-        preset=preset,
-        size=size,
-        steps=steps,
-        seed=seed,
-        strip=strip,
-        negative=negative,
-        alpha=alpha,
-        animate=animate,
-        photos=photos,
-        batch=batch,
-        precision=precision,
-        device=device,
-        tuning=parse_settings(tuning),
-        columns=columns,
-        margin=margin,
-        live=live,
-        force=force,
-    )
+    call = Call(words, "classes")
+    options = maximize.Options(**call.options)
     options.check()
-    check_out(out)
-    graph = open_model(model, quiet=quiet, **loading)
-    folder = out or Path(clean(f"{graph.name}-classes"))
-    with drawn(quiet, live=live) as on_event:
-        result = maximize.run(graph, classes, options, folder, command=command_line(), on_event=on_event)
-    finish(result, as_json)
+    call.finish(call.run(maximize.run, call.open(model), classes, options))

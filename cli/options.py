@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options: each is declared once, as (type, default) in a group under the name of Python's parameter."""
 
 from __future__ import annotations
 
@@ -12,60 +12,13 @@ from ..errors import UsageError
 from . import completion
 from .output import clean
 
-ModelArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A model file, or a name of the catalog.",
-        show_default=False,
-        autocompletion=completion.models,
-    ),
-]
-ImagesArgument = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
-]
-PhotoArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
-LayerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--layer",
-        "--layers",
-        "-l",
-        metavar="LAYER",
-        help="Name, tensor, index or glob; see convscope info.",
-        autocompletion=completion.layers,
-    ),
-]
-LayersOption = Annotated[
-    str | None,
-    typer.Option(
-        "--layer",
-        "--layers",
-        "-l",
-        metavar="LAYER,...",
-        help="Names and globs like conv1,block5*.",
-        autocompletion=completion.layers,
-    ),
-]
-UnitsOption = Annotated[
-    str, typer.Option("--units", "-u", metavar="UNITS", help="0-63,70 or all, or top:36 for the strongest 36.")
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Images per pass.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
-LikeOption = Annotated[
-    Path | None,
-    typer.Option("--like", metavar="FILE", help="For embeddings: another picture, or a vector (.npy), to be like."),
-]
-DecoderOption = Annotated[
-    str | None,
-    typer.Option("--decoder", metavar="NAME", help="How to read the outputs: yolov8, softmax, ...; docs/outputs.md."),
-]
-OutputOption = Annotated[str | None, typer.Option("--output", metavar="NAME", help="Read this output alone.")]
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result.")]
+Group = dict[str, tuple[Any, Any]]  # name -> (annotated type, default), in the order of the help
 LARGEST_SIZE = 65536  # pixels; a side that no memory holds, and few enough for the arithmetic of sizes
+
+
+def option(kind: Any, default: Any, flags: str, help: str, **more: Any) -> tuple[Any, Any]:
+    """A group's entry: the flags with spaces between them; ``more`` goes to `typer.Option`."""
+    return Annotated[kind, typer.Option(*flags.split(), help=help, **more)], default
 
 
 def parse_size(text: str | int | tuple[int, int]) -> int | tuple[int, int]:
@@ -85,79 +38,6 @@ def parse_size(text: str | int | tuple[int, int]) -> int | tuple[int, int]:
     return (sides[0], sides[1]) if len(sides) == 2 else sides[0]
 
 
-SizeOption = Annotated[
-    Any,  # an int, (height, width) or None
-    typer.Option(
-        "--size", metavar="PX|HxW", parser=parse_size, help="Side of the pictures in pixels, or height x width."
-    ),
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Start again instead of resuming.")]
-TopOption = Annotated[int, typer.Option("--top", min=1, help="How many classes to report of each picture.")]
-ColormapOption = Annotated[
-    str,
-    typer.Option(
-        "--colormap", metavar="NAME", help="viridis, gray, magma, jet, ...", autocompletion=completion.colormaps
-    ),
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of its own, like steps=100.")
-]
-PresetOption = Annotated[
-    str,
-    typer.Option(
-        "--preset",
-        "-p",
-        metavar="PRESET",
-        help="convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, "
-        "yosinski-a to -d, vital or dream; see docs/presets.md.",
-        autocompletion=completion.presets,
-    ),
-]
-StepsOption = Annotated[
-    int | None, typer.Option("--steps", metavar="N", max=1_000_000, help="Default the preset's own number.")
-]
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        "--precision",
-        metavar="auto|bfloat16|float32",
-        help="Of gradients; auto is bfloat16 where the processor is faster in it, but float32 for the classic presets.",
-    ),
-]
-PicturesOption = Annotated[str, typer.Option("--batch", metavar="N|auto", help="Pictures computed at once.")]
-LiveOption = Annotated[bool, typer.Option("--live", help="Show the pictures while they are made.")]
-AlphaOption = Annotated[
-    bool,
-    typer.Option("--alpha", help="Also write each picture with what did not matter transparent, to transparent/."),
-]
-AnimateOption = Annotated[
-    bool, typer.Option("--animate", help="Also write an animation of each ascent, unit-0000.webp and so on.")
-]
-NegativeOption = Annotated[
-    bool, typer.Option("--negative", help="Show what inhibits the units instead, or speaks against the classes.")
-]
-PhotosOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--photos",
-        metavar="DIR|IMAGE",
-        help="Photographs to judge by instead of the shipped ones, and for vital to draw after; may be repeated.",
-    ),
-]
-StripOption = Annotated[int, typer.Option("--strip", min=0, max=64, metavar="N", help="Keep N pictures on the way.")]
-ColumnsOption = Annotated[int | None, typer.Option("--columns", min=1, metavar="N", help="Pictures per row.")]
-MarginOption = Annotated[int, typer.Option("--margin", min=0, max=256, metavar="PX", help="Between pictures.")]
-TuningOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Over the preset: learning_rate, decay, blur, blur_every, clip_norm, clip_contribution, total_variation "
-        "or jitter; may be repeated.",
-    ),
-]
-
-
 def parse_settings(texts: Sequence[str] | None) -> dict[str, Any]:
     """What ``--set NAME=VALUE`` names: numbers as numbers, everything else as text.
 
@@ -173,6 +53,37 @@ def parse_settings(texts: Sequence[str] | None) -> dict[str, Any]:
     return found
 
 
+def parse_box(flag: str, text: str) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) out of ``40,60,90,120``.
+
+    Raises:
+        UsageError: not of that form, or empty.
+    """
+    parts = text.split(",")
+    if len(parts) != 4 or not all(p.strip().isascii() and p.strip().isdigit() for p in parts):
+        raise UsageError(f"{flag} '{text}' is not understood; write top,left,bottom,right in pixels")
+    top, left, bottom, right = (int(p) for p in parts)
+    if top >= bottom or left >= right:
+        raise UsageError(f"{flag} '{text}' is empty; write top,left,bottom,right in pixels")
+    return top, left, bottom, right
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """(I, N) out of ``I/N``.
+
+    Raises:
+        UsageError: not of that form, or I is not one of 1 to N.
+    """
+    if text is None:
+        return None
+    first, sign, last = text.partition("/")
+    if not sign or not all(p.isascii() and p.isdigit() and len(p) < 7 for p in (first, last)):
+        raise UsageError(f"--shard '{text}' is not understood; write I/N, like 1/4")
+    if not 1 <= int(first) <= int(last):
+        raise UsageError(f"--shard '{text}': the first number runs from 1 to {last}")
+    return int(first), int(last)
+
+
 def _number(text: str) -> Any:
     for kind in (int, float):
         try:
@@ -180,3 +91,141 @@ def _number(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+_MODEL = {"metavar": "MODEL", "show_default": False, "autocompletion": completion.models}
+_LAYER: dict[str, Any] = {"autocompletion": completion.layers}
+ModelArgument = Annotated[str, typer.Argument(help="A model file, or a name of the catalog.", **_MODEL)]
+ImagesArgument = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
+]
+PhotoArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
+
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer", "--layers", "-l", metavar="LAYER", help="Name, tensor, index or glob; see convscope info.", **_LAYER
+    ),
+]
+LAYERS = option(
+    str | None, None, "--layer --layers -l", "Names and globs like conv1,block5*.", metavar="LAYER,...", **_LAYER
+)
+LAYER = (LayerOption, None)
+UNITS = option(str, "all", "--units -u", "0-63,70 or all, or top:36 for the strongest 36.", metavar="UNITS")
+DEVICE = option(str, "auto", "--device", "auto, cpu, cuda or cuda:N.")
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
+JSON = (JsonOption, False)
+QUIET = (QuietOption, False)
+OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
+OUT = (OutOption, None)
+SEED = option(int, 0, "--seed", "The same seed gives the same result.", min=0)
+SIZE = option(  # an int, (height, width) or None
+    Any, None, "--size", "Side of the pictures in pixels, or height x width.", metavar="PX|HxW", parser=parse_size
+)
+FORCE = option(bool, False, "--force", "Start again instead of resuming.")
+TOP = option(int, 3, "--top", "How many classes to report of each picture.", min=1)
+STEPS = option(int | None, None, "--steps", "Default the preset's own number.", metavar="N", max=1_000_000)
+FIELD = option(
+    str, "map", "--field",
+    "Where crops show the reason: by the unit's map, or by the gradient (a pass back per unit and picture).",
+    metavar="map|gradient",
+)  # fmt: skip
+SHARD = option(
+    str | None, None, "--shard", "Only every N-th picture, from the I-th on; a run without merges.", metavar="I/N"
+)
+
+
+def batch(default: int) -> tuple[Any, Any]:
+    """``--batch`` of a command that sees pictures."""
+    return option(int, default, "--batch", "Images per pass.", min=1)
+
+
+def colormap(default: str) -> tuple[Any, Any]:
+    """``--colormap``."""
+    return option(
+        str,
+        default,
+        "--colormap",
+        "viridis, gray, magma, jet, ...",
+        metavar="NAME",
+        autocompletion=completion.colormaps,
+    )
+
+
+def preset(default: str) -> tuple[Any, Any]:
+    """``--preset`` of gradient ascent."""
+    names = (
+        "convscope (by the layer: tile, strongest, parts or objects), lucid, maco, chollet, jacobgil, yosinski-a to "
+        "-d, vital or dream; see docs/presets.md."
+    )
+    return option(str, default, "--preset -p", names, metavar="PRESET", autocompletion=completion.presets)
+
+
+# How the outputs are read, of predict and explain.
+READING: Group = {
+    "like": option(
+        Path | None, None, "--like", "For embeddings: another picture, or a vector (.npy), to be like.", metavar="FILE"
+    ),
+    "decoder": option(
+        str | None, None, "--decoder", "How to read the outputs: yolov8, softmax, ...; docs/outputs.md.", metavar="NAME"
+    ),
+    "output": option(str | None, None, "--output", "Read this output alone.", metavar="NAME"),
+}
+
+# What is asked of an answer, of explain and export.
+QUESTION: Group = {
+    "of": option(str, "score", "--of", "Of a box: score, left, top, right, bottom or iou.", metavar="NUMBER"),
+    "region": option(
+        str | None, None, "--region", "Ask about this part of a map; pixels of the model's input.", metavar="T,L,B,R"
+    ),
+    "mask": option(Path | None, None, "--mask", "Ask about the bright part of this picture (or .npy).", metavar="FILE"),
+    "to": option(float | None, None, "--to", "What speaks for this value.", metavar="VALUE"),
+    "against": option(
+        str | None, None, "--against", "Why the target and not this: a class, or top:3.", metavar="CLASS"
+    ),
+    **READING,
+}
+
+# What every ascent may be asked for beside its preset.
+ASCENT: Group = {
+    "size": SIZE,
+    "steps": STEPS,
+    "seed": SEED,
+    "tuning": option(
+        list[str] | None, None, "--set",
+        "Over the preset: learning_rate, decay, blur, blur_every, clip_norm, clip_contribution, total_variation or "
+        "jitter; may be repeated.", metavar="NAME=VALUE",
+    ),
+    "strip": option(int, 0, "--strip", "Keep N pictures on the way.", min=0, max=64, metavar="N"),
+}  # fmt: skip
+
+# What filters and maximize share: pictures of many units, on one wall.
+UNIT_PICTURES: Group = {
+    "preset": preset("convscope"),
+    **ASCENT,
+    "batch": option(str, "auto", "--batch", "Pictures computed at once.", metavar="N|auto"),
+    "negative": option(
+        bool, False, "--negative", "Show what inhibits the units instead, or speaks against the classes."
+    ),
+    "alpha": option(
+        bool, False, "--alpha", "Also write each picture with what did not matter transparent, to transparent/."
+    ),
+    "animate": option(
+        bool, False, "--animate", "Also write an animation of each ascent, unit-0000.webp and so on."
+    ),
+    "photos": option(
+        list[Path] | None, None, "--photos",
+        "Photographs to judge by instead of the shipped ones, and for vital to draw after; may be repeated.",
+        metavar="DIR|IMAGE",
+    ),
+    "precision": option(
+        str, "auto", "--precision",
+        "Of gradients; auto is bfloat16 where the processor is faster in it, but float32 for the classic presets.",
+        metavar="auto|bfloat16|float32",
+    ),
+    "columns": option(int | None, None, "--columns", "Pictures per row.", min=1, metavar="N"),
+    "margin": option(int, 2, "--margin", "Between pictures.", min=0, max=256, metavar="PX"),
+    "live": option(bool, False, "--live", "Show the pictures while they are made."),
+    "force": FORCE,
+}  # fmt: skip

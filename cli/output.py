@@ -5,6 +5,7 @@ stdout carries results only, that is the final paths or one JSON object; everyth
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import unicodedata
@@ -22,6 +23,9 @@ SCHEMA_VERSION = 1
 _SHOWN_INSTEAD = "\N{REPLACEMENT CHARACTER}"
 _SILENT = {"--live", "--force", "--json", "--quiet", "-q", "--debug"}  # they change no result
 _arguments: ContextVar[Sequence[str]] = ContextVar("arguments", default=())
+_flags: ContextVar[Mapping[str, tuple[str, str]] | None] = ContextVar("flags", default=None)
+_NAMED = re.compile(r"(?<![^\s(])(\w+)(?:\['([^']*)'\]|=(True\b|False\b)?)")
+_SIZE_OF_INPUT = ("load(size=(HEIGHT, WIDTH))", "--image-size HEIGHTxWIDTH")
 
 
 def clean(text: Any) -> str:
@@ -60,11 +64,43 @@ def fail(text: Any) -> None:
 @contextmanager
 def running(arguments: Sequence[str]) -> Iterator[None]:
     """Says which command line runs, for the length of a ``with`` block; see `command_line`."""
-    token = _arguments.set(tuple(arguments))
+    before = _arguments.set(tuple(arguments)), _flags.set(None)
     try:
         yield
     finally:
-        _arguments.reset(token)
+        _arguments.reset(before[0])
+        _flags.reset(before[1])
+
+
+def understand(flags: Mapping[str, Sequence[str]]) -> None:
+    """Says which flags the command that runs has: parameter -> its flags as they were declared; see `in_flags`."""
+    found = {}
+    for name, declared in flags.items():
+        both = next((flag for flag in declared if flag.startswith("--")), declared[0]).split("/")
+        found[name] = both[0], both[-1]
+    _flags.set({**found, "inputs": ("--input", "--input")})
+
+
+def in_flags(text: str) -> str:
+    """What Python says of its parameters, in the words of the command line that runs.
+
+    ``units='x'`` is ``--units 'x'``, ``force=True`` is ``--force``, ``check=False`` is ``--no-check``,
+    ``tuning['decay']`` is ``--set decay``.
+    """
+    known = _flags.get() or {}
+
+    def flag(match: re.Match[str]) -> str:
+        name, key, truth = match.groups()
+        if name not in known:
+            return match[0]
+        if truth is not None:
+            return known[name][truth == "False"]
+        if key is not None:
+            return f"{known[name][0]} {key}"
+        behind = text[match.end() : match.end() + 1]
+        return known[name][0] + (" " if behind and behind not in " ,;:.)" else "")
+
+    return _NAMED.sub(flag, text.replace(*_SIZE_OF_INPUT))
 
 
 def command_line() -> str:

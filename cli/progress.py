@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..engine.runs.events import Event, Note, OnEvent, Preview, Progress, Skipped
 from . import terminal
-from .output import clean, say
+from .output import clean, in_flags, say
 from .terminal import is_terminal
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -33,9 +33,9 @@ def drawn(quiet: bool = False, *, live: bool = False, clock: Callable[[], float]
         if quiet:
             return
         if isinstance(event, Note):
-            say(event.text)
+            say(in_flags(event.text))
         elif isinstance(event, Skipped):
-            say(f"skipped: {event.error}")
+            say(f"skipped: {in_flags(str(event.error))}")
         elif isinstance(event, Progress):
             display.show(event)
         elif isinstance(event, Preview):

@@ -71,7 +71,7 @@ def show_comparison(result: Comparison) -> None:
     emit(result.verdict)
     first = result.first_difference
     if first is not None:
-        emit(f"first difference  {first.layer_a} | {first.layer_b}  {first.rel:.2g} relative")
+        emit(result.where)
         for cause in first.causes:
             emit(f"cause             {cause.text}" + (" (confirmed by recomputation)" if cause.confirmed else ""))
         if not first.causes:

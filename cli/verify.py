@@ -2,71 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .loading import loading_options, open_model
-from .options import JsonOption, ModelArgument, QuietOption, SeedOption, SizeOption
-from .output import command_line, emit, emit_json, say
+from .calling import Call, takes
+from .options import JSON, OUT, QUIET, SEED, SIZE, Group, ModelArgument, option
+from .output import emit
 
-BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Random images at once.")]
+if TYPE_CHECKING:
+    from ..engine.runs.verify import Verification
+
+OPTIONS: Group = {
+    "size": SIZE,
+    "batch": option(int, 2, "--batch", "Random images at once.", min=1),
+    "seed": SEED,
+}
 
 
-@loading_options
-def command(
-    model: ModelArgument,
-    size: SizeOption = None,
-    batch: BatchOption = 2,
-    seed: SeedOption = 0,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    **options: Any,
-) -> None:
-    """Compare every tensor of both executors, the gradient, the batch and the source."""
-    from ..adapters.verify import verify
-    from ..engine.record import Record
+@takes(OPTIONS, ending={"out": OUT, "as_json": JSON, "quiet": QUIET})
+def command(model: ModelArgument, **words: Any) -> None:
+    """Compare every tensor of both executors, the gradient, the batch and the source.
 
-    sides = (size, size) if isinstance(size, int) else size
-    if sides is not None and min(sides) < 1:
-        from ..errors import UsageError
+    Exit code 1 where a bound does not hold. With -o the numbers are written as result.json.
+    """
+    from ..adapters.verify import verify as prove
+    from ..engine.runs import verify
 
-        raise UsageError(f"--size {size}: the size must be at least 1 pixel")
-    options["check"] = False  # the comparison below is the check, and it reports instead of refusing
-    graph = open_model(model, quiet=quiet, **options)
-    result = verify(
-        graph,
-        size=sides,
-        batch=batch,
-        seed=seed,
-        progress=lambda stage: say(f"comparing: {stage}", quiet),
-    )
-    if json:
-        emit_json(Record.of(graph, command_line()).to_json(result.to_json()))
-    else:
-        emit("ok" if result.ok else "DIFFERENT")
-        emit(f"tensors compared     {result.tensors_compared} of {result.tensors_total} ({', '.join(result.images)})")
-        emit(f"worst tensor         {result.worst['tensor']}: {result.worst['rel']:.2g} relative")
-        if result.reason:
-            emit(f"                     {result.reason}")
-        if result.rounded:
-            emit(f"rounding             {result.rounded} tensors part by their last bits alone")
-        for said in result.opaque:
-            emit(f"forward alone        {said}")
-        emit(f"gradient             {_gradient(result.gradient_rel)}")
-        emit(f"batch 3 against 1    {result.batch_rel:.2g}")
-        if result.heatmap_rel is not None:
-            emit(f"heatmap              {result.heatmap_rel:.2g} of its maximum, against the plain model's twin")
-        emit(f"source               {_number(result.source_rel)} ({result.source_tensors} tensors)")
-    if not result.ok:
+    call = Call(words)
+    options = verify.Options(**call.options)
+    options.check()
+    graph = call.open(model, check=False)  # the comparison below is the check, and it reports instead of refusing
+    result = call.run(verify.run, graph, prove, options)
+    found = result.verification
+    assert found is not None
+    call.show(result, lambda: _show(found))
+    if not found.ok:
         raise typer.Exit(1)
 
 
-def _gradient(value: float | None) -> str:
-    if value is None:
-        return "none: the picture is whole numbers, or the logits do not depend on it beyond rounding"
-    return f"{value:.2g} (float64 against central differences)"
-
-
-def _number(value: float | None) -> str:
-    return "not at hand" if value is None else f"{value:.2g}"
+def _show(found: Verification) -> None:
+    emit("ok" if found.ok else "DIFFERENT")
+    emit(f"tensors compared     {found.tensors_compared} of {found.tensors_total} ({', '.join(found.images)})")
+    emit(f"worst tensor         {found.worst['tensor']}: {found.worst['rel']:.2g} relative")
+    if found.reason:
+        emit(f"                     {found.reason}")
+    if found.rounded:
+        emit(f"rounding             {found.rounded} tensors part by their last bits alone")
+    for said in found.opaque:
+        emit(f"forward alone        {said}")
+    none = "none: the picture is whole numbers, or the logits do not depend on it beyond rounding"
+    slope = none if found.gradient_rel is None else f"{found.gradient_rel:.2g} (float64 against central differences)"
+    emit(f"gradient             {slope}")
+    emit(f"batch 3 against 1    {found.batch_rel:.2g}")
+    if found.heatmap_rel is not None:
+        emit(f"heatmap              {found.heatmap_rel:.2g} of its maximum, against the plain model's twin")
+    source = "not at hand" if found.source_rel is None else f"{found.source_rel:.2g}"
+    emit(f"source               {source} ({found.source_tensors} tensors)")

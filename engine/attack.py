@@ -113,7 +113,7 @@ def pixel_attack(
     """
     _check_picture(graph, image)
     if pixels < 1 or pixels > image.shape[1] * image.shape[2]:
-        raise UsageError(f"--pixels {pixels} is out of range: the image has {image.shape[1] * image.shape[2]}")
+        raise UsageError(f"pixels={pixels} is out of range: the image has {image.shape[1] * image.shape[2]}")
     if population < 5 or iterations < 1:
         raise UsageError(f"population {population} and iterations {iterations} are too few; use at least 5 and 1")
     model = _Classifier(graph, device, batch)
@@ -277,7 +277,7 @@ def _check_target(graph: Graph, logits: np.ndarray, target: int | None) -> int:
     if target is not None and (not isinstance(target, Integral) or not 0 <= target < len(logits)):
         raise UsageError(f"class {target} is out of range: {graph.name} has {len(logits)} classes")
     if target == original:
-        raise UsageError(f"the model says class {target} already; choose another --target, or none")
+        raise UsageError(f"the model says class {target} already; choose another target=, or none")
     return original
 
 

@@ -17,8 +17,10 @@ _HELD: dict[tuple[int, int], int] = {}  # device and number of the folder -> how
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def locked(folder: str | os.PathLike[str], shared: bool = False) -> Iterator[None]:
     """While it is open, no other process of convscope can lock the folder, which is made where it is missing.
+
+    ``shared`` locks exclude only those that are not.
 
     Where the system has no such locks (Windows, some network drives) nothing is locked.
 
@@ -33,7 +35,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     key = _key(folder)
     try:
         if descriptor is not None and key not in _HELD:
-            _lock(descriptor, folder)
+            _lock(descriptor, folder, shared)
         _HELD[key] = _HELD.get(key, 0) + 1
         try:
             yield
@@ -59,16 +61,14 @@ def _open_folder(folder: Path) -> int | None:
     return None if directory is None else os.open(folder, os.O_RDONLY | directory)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _lock(descriptor: int, folder: Path, shared: bool) -> None:
     try:
         import fcntl
     except ImportError:
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UsageError(
-            f"another convscope is writing into {folder}; wait for it, or choose another folder with -o"
-        ) from None
+        raise UsageError(f"another convscope is writing into {folder}; wait for it, or choose another folder") from None
     except OSError:  # a network drive without locks
         return

@@ -51,7 +51,7 @@ def main(folder: Path) -> None:
     assert len(convscope.predict(graph, tensor).to_json()["images"]) == 2
     why = convscope.explain(graph, Image.open(folder / "digit.png"), target=3)
     assert why.heatmap.shape == (28, 28)
-    attacked = convscope.attack(graph, digit, population=8, iterations=2)
+    attacked = convscope.attack(graph, digit, population=8, steps=2)
     assert attacked.attack is not None
 
     comparison: convscope.Comparison = convscope.compare("lenet", graph)

@@ -26,7 +26,7 @@ OTHERWISE: dict[str, set[str]] = {
         "settings", "colormap", "alpha", "style", "top", "folder"},
     "filters": {"noise_mean", "noise_std", "start"},
     "compare": {"preprocessing_b", "arch_b"},
-    "export": {"folder", "web", "single_file"},
+    "export": {"folder", "web", "single_file", "of", "region", "mask", "like", "to", "against"},
     "atlas": {
         "what", "places", "layer", "budget", "coarse", "workers", "shard", "album", "dry_run", "executor", "address",
         "browser", "folder", "device", "preset",
@@ -37,9 +37,9 @@ VERBS = [name for name in main._COMMANDS if name not in SET_UP]
 
 def _command(name: str) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(importlib.import_module(f"convscope.cli.{name}").command).parameters
-    from convscope.cli.loading import _LOADING
+    from convscope.cli.loading import LOADING
 
-    left = {SAME.get(n, n): p for n, p in parameters.items() if n not in _LOADING}
+    left = {SAME.get(n, n): p for n, p in parameters.items() if n not in LOADING}
     return {n: p for n, p in left.items() if n not in TERMINAL and n not in OTHERWISE.get(name, ())}
 
 

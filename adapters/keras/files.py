@@ -108,7 +108,7 @@ def _check_class(value: dict[str, Any], path: Path, trust: bool) -> None:
     if name in _CODE:
         raise UnsafeFile(
             f"{path} holds a {shown} layer, whose loading runs code from the file; "
-            "pass --trust if you made the file yourself, or export the model to ONNX"
+            "pass trust=True if you made the file yourself, or export the model to ONNX"
         )
     if name in _READERS:
         raise UnsafeFile(f"{path} holds a {shown} layer, which reads other files; export the image part alone")
@@ -119,7 +119,7 @@ def _check_class(value: dict[str, Any], path: Path, trust: bool) -> None:
             return
         raise UnsafeFile(
             f"{path} needs the class {module[:60]}.{shown}, which is not Keras' own; load the model in your code and "
-            "pass it to convscope.load, or pass --trust"
+            "pass it to convscope.load, or pass trust=True"
         )
 
 

@@ -54,7 +54,7 @@ def load_keras_file(
     found = inspect_keras(path, trust=trust) if format_of(path).name == "keras" else inspect_h5(path, trust=trust)
     if found.config is None and arch is None:
         raise UsageError(
-            f"{path} holds weights alone; name the code that builds the network: --arch keras.applications:VGG16, "
+            f"{path} holds weights alone; name the code that builds the network: arch=keras.applications:VGG16, "
             "or package.module:callable"
         )
     keras = import_keras()

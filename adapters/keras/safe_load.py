@@ -38,7 +38,7 @@ def load_model(keras: Any, path: Path, found: KerasFile, trust: bool) -> Any:
 def _refusal(path: Path, error: Exception) -> RefusedInput:
     text = first_line(error, 200)
     if "Lambda" in str(error) or "safe_mode" in str(error) or "unsafe" in str(error).lower():
-        return UnsafeFile(f"{path} needs code from the file to load ({text}); pass --trust if you made it yourself")
+        return UnsafeFile(f"{path} needs code from the file to load ({text}); pass trust=True if you made it yourself")
     if "custom_objects" in str(error) or "Could not locate" in str(error) or "Unknown layer" in str(error):
         return RefusedInput(
             f"{path} uses a layer that is not Keras' own ({text}); load it in your code and pass it to convscope.load"
@@ -56,7 +56,7 @@ def weights_into(path: Path, found: KerasFile, arch: str) -> Any:
     for wanted in ({}, {"include_top": False}):
         model = build(arch, **wanted)
         if not hasattr(model, "load_weights"):
-            raise UsageError(f"--arch {arch} returns a {type(model).__name__}, not a Keras model")
+            raise UsageError(f"arch={arch} returns a {type(model).__name__}, not a Keras model")
         try:
             with _with_suffix(path, ".weights.h5" if found.style == "weights" else ".h5") as file:
                 model.load_weights(file)
@@ -65,7 +65,7 @@ def weights_into(path: Path, found: KerasFile, arch: str) -> Any:
             reasons.append(first_line(error, 200))
         if not arch.startswith("keras.applications"):
             break
-    raise RefusedInput(f"the weights in {path} do not fit --arch {arch}: {reasons[0]}")
+    raise RefusedInput(f"the weights in {path} do not fit arch={arch}: {reasons[0]}")
 
 
 @contextlib.contextmanager

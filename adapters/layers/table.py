@@ -57,7 +57,8 @@ def layer_table(
     if fields.unknown:
         operators = ", ".join(fields.unknown)
         draft.notes.append(
-            f"what positions behind {operators} see is not known: they count as seeing the whole picture"
+            "which part of the picture a place of a feature map sees cannot be followed through "
+            f"{operators}: behind it, top and atlas show the whole picture where they would show that part"
         )
     tensors = [name for _, name in taps]
     names = human_names(nodes, tensors, known)

@@ -169,6 +169,8 @@ def to_float32(draft: Draft) -> None:
             draft.set_constant(name, numpy_helper.to_array(tensor).astype(np.float32))
     for info in (*draft.inputs, *draft.outputs):
         if info.type.tensor_type.elem_type in wide:
+            own = TensorProto.DataType.Name(info.type.tensor_type.elem_type).lower()
+            draft.own_types[info.name] = "float64" if own == "double" else own
             info.type.tensor_type.elem_type = TensorProto.FLOAT
     for node in draft.nodes:
         for entry in node.attribute:

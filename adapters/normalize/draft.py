@@ -32,6 +32,7 @@ class Draft:
         notes: what was changed that a user should know.
         given: the file's inputs beside the picture -> the value that each has, for one picture.
         own_input: name and shape of the file's own picture input where it is no (N, C, H, W).
+        own_types: input or output -> the file's own data type, where it is another than here.
         former_names: names that an earlier version gave to layers -> their tensors.
         inlined: names of the tensors that came out of subgraphs.
     """
@@ -55,6 +56,7 @@ class Draft:
     notes: list[str] = field(default_factory=list)
     given: dict[str, np.ndarray] = field(default_factory=dict)
     own_input: tuple[str, tuple[int | None, ...]] | None = None
+    own_types: dict[str, str] = field(default_factory=dict)
     former_names: dict[str, str] = field(default_factory=dict)
     inlined: set[str] = field(default_factory=set)
     fold_budget: int | None = None  # bytes that folding may still make; set by its first call

@@ -52,7 +52,7 @@ def settle_inputs(draft: Draft, given: Mapping[str, np.ndarray], size: tuple[int
     names = [i.name for i in draft.inputs]
     for name in given:
         if name not in names:
-            raise UsageError(f"--input {name}: the model has no such input; it has {', '.join(names)[:300]}")
+            raise UsageError(f"inputs['{name}']: the model has no such input; it has {', '.join(names)[:300]}")
     _drop_unread(draft)
     picture = _picture(draft, given)
     for info in [i for i in draft.inputs if i is not picture]:
@@ -73,7 +73,7 @@ def _picture(draft: Draft, given: Mapping[str, np.ndarray]) -> onnx.ValueInfoPro
     """The input that most looks like what the network is about; of equals the first."""
     candidates = [i for i in draft.inputs if i.name not in given]
     if not candidates:
-        raise UsageError("--input names every input of the model; leave out the one that takes the picture")
+        raise UsageError("inputs= names every input of the model; leave out the one that takes the picture")
     return max(candidates, key=_likeness)
 
 
@@ -107,8 +107,8 @@ def _bind(
             "x".join("N" if a in links and links[a] == 0 else str(d or 1) for a, d in enumerate(shape)) or "a number"
         )
         draft.notes.append(
-            f"the input '{info.name[:80]}' ({shown}) is taken as {said}; give another with --input "
-            f"{info.name[:80]}=VALUE or {info.name[:80]}=FILE.npy"
+            f"the input '{info.name[:80]}' ({shown}) is taken as {said}; give another with "
+            f"inputs['{info.name[:80]}']=VALUE or FILE.npy"
         )
     value = _fitted(info.name, np.asarray(value), shape, links).astype(kind)
     draft.given[info.name] = value
@@ -204,7 +204,7 @@ def _fitted(name: str, value: np.ndarray, shape: Axes, links: Mapping[int, int])
     )
     if not fits:
         shown = "x".join("?" if d is None else str(d) for d in shape)
-        raise UsageError(f"--input {name}: a value of shape {value.shape} does not fit the input's {shown}")
+        raise UsageError(f"inputs['{name}']: a value of shape {value.shape} does not fit the input's {shown}")
     return value
 
 

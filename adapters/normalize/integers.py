@@ -32,6 +32,7 @@ def float_image(draft: Draft) -> None:
         return
     kind = tensor.elem_type
     draft.whole = np.dtype(helper.tensor_dtype_to_np_dtype(kind)).name
+    draft.own_types[image.name] = draft.whole
     tensor.elem_type = TensorProto.FLOAT
     moved = {image.name}
     nodes = []

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import UsageError
 
-_FORM = "give --arch package.module:callable, file.py:callable or a timm model name"
+_FORM = "give arch=package.module:callable, file.py:callable or a timm model name"
 
 
 def build(arch: str, **wanted: Any) -> Any:
@@ -31,7 +31,7 @@ def build(arch: str, **wanted: Any) -> Any:
     try:
         return factory(**_arguments(factory, wanted))
     except Exception as error:
-        raise UsageError(f"--arch {arch}: calling it failed: {type(error).__name__}: {_line(error)}") from error
+        raise UsageError(f"arch={arch}: calling it failed: {type(error).__name__}: {_line(error)}") from error
 
 
 def is_timm(arch: str) -> bool:
@@ -44,14 +44,14 @@ def _factory(arch: str) -> Callable[..., Any]:
         return _timm_factory(arch.removeprefix("timm:"))
     module_name, _, attribute = arch.rpartition(":")
     if not module_name or not attribute:
-        raise UsageError(f"--arch {arch!r} does not name a callable; {_FORM}")
+        raise UsageError(f"arch={arch!r} does not name a callable; {_FORM}")
     target: Any = _module(module_name, arch)
     for part in attribute.split("."):
         if not hasattr(target, part):
-            raise UsageError(f"--arch {arch}: '{module_name}' has no '{part}'")
+            raise UsageError(f"arch={arch}: '{module_name}' has no '{part}'")
         target = getattr(target, part)
     if not callable(target):
-        raise UsageError(f"--arch {arch}: '{attribute}' is not callable but a {type(target).__name__}")
+        raise UsageError(f"arch={arch}: '{attribute}' is not callable but a {type(target).__name__}")
     return target
 
 
@@ -64,15 +64,15 @@ def _module(name: str, arch: str) -> Any:
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"--arch {arch}: importing '{name}' failed: {_line(error)}; {_FORM}") from error
+        raise UsageError(f"arch={arch}: importing '{name}' failed: {_line(error)}; {_FORM}") from error
 
 
 def _module_from_file(path: Path, arch: str) -> Any:
     if not path.is_file():
-        raise UsageError(f"--arch {arch}: there is no file '{path}'")
+        raise UsageError(f"arch={arch}: there is no file '{path}'")
     spec = importlib.util.spec_from_file_location(f"_convscope_arch_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"--arch {arch}: '{path}' is not a Python file")
+        raise UsageError(f"arch={arch}: '{path}' is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
@@ -83,11 +83,11 @@ def _timm_factory(name: str) -> Callable[..., Any]:
     try:
         import timm
     except Exception as error:  # timm imports torchvision, which fails in more ways than ImportError
-        raise UsageError(f"--arch {name}: timm cannot be imported ({_line(error)}); {_FORM}") from error
+        raise UsageError(f"arch={name}: timm cannot be imported ({_line(error)}); {_FORM}") from error
     if not timm.is_model(name.split(".")[0]):
         close = ", ".join(timm.list_models(f"*{name}*")[:3])
         raise UsageError(
-            f"--arch {name}: timm {timm.__version__} has no such model"
+            f"arch={name}: timm {timm.__version__} has no such model"
             + (f"; closest: {close}" if close else "; list them with timm.list_models()")
         )
 

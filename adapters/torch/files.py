@@ -24,7 +24,7 @@ _NESTED = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_e
            "net", "network", "module", "weights", "generator", "backbone")  # fmt: skip
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # of DataParallel, torch.compile, wrappers
 _MAX_HEADER, _MAX_ENTRIES = 2**24, 100_000  # bytes and tensors of a safetensors header
-_SAVE_HINT = "save torch.save(model.state_dict(), ...) and give --arch, or export the model to ONNX"
+_SAVE_HINT = "save torch.save(model.state_dict(), ...) and give arch=, or export the model to ONNX"
 
 StateDict = dict[str, Tensor]
 
@@ -117,9 +117,9 @@ def fit(module: nn.Module, state: StateDict, path: Path, arch: str) -> list[str]
             *([f"unexpected {_some(unexpected)}"] if unexpected else []),
             *([f"{shapes[0]}" + (f" and {len(shapes) - 1} more" if len(shapes) > 1 else "")] if shapes else []),
         ]
-        raise RefusedInput(f"the weights in {path} do not fit --arch {arch}: " + "; ".join(problems))
+        raise RefusedInput(f"the weights in {path} do not fit arch={arch}: " + "; ".join(problems))
     if unexpected:
-        notes.append(f"weights of parts that --arch {arch} does not have were left out: {_some(unexpected)}")
+        notes.append(f"weights of parts that arch={arch} does not have were left out: {_some(unexpected)}")
     module.load_state_dict({k: state[k] for k in own if k in state}, strict=False)
     return notes
 
@@ -162,12 +162,12 @@ def _read_tensors(path: Path) -> Any:
         if match := re.search(r"GLOBAL ([\w.]+)", text):
             raise UnsafeFile(
                 f"{path} holds pickled Python objects ({match[1][:80]}), and unpickling runs any code in the file; "
-                f"{_SAVE_HINT}, or pass --trust if you made the file yourself"
+                f"{_SAVE_HINT}, or pass trust=True if you made the file yourself"
             ) from None
         if "Weights only load failed" in text or "weights_only" in text:
             raise UnsafeFile(
                 f"{path} holds more than weights, and unpickling runs any code in the file; "
-                f"{_SAVE_HINT}, or pass --trust if you made the file yourself"
+                f"{_SAVE_HINT}, or pass trust=True if you made the file yourself"
             ) from None
         raise RefusedInput(f"{path} is a damaged Torch file: {first_line(error, 160)}") from None
 

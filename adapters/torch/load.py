@@ -97,16 +97,16 @@ def load_torch_file(
         return _from_torchscript(path, trust, example_input, size)
     content: Any = read_trusted(path) if trust and kind != "safetensors" else None
     if isinstance(content, nn.Module):
-        return _from_module(content.float(), path, None, example_input, size, ["unpickled, as --trust allows"])
+        return _from_module(content.float(), path, None, example_input, size, ["unpickled, as trust=True allows"])
     state, notes = find_state(content, path) if content is not None else read_state(path, kind)
     if arch is None:
         raise UsageError(
             f"{path} holds weights alone ({len(state)} tensors, first '{next(iter(state), '')[:60]}'); name the code "
-            "that builds the network: --arch package.module:callable, or a timm model name"
+            "that builds the network: arch=package.module:callable, or a timm model name"
         )
     module = build(arch)
     if not isinstance(module, nn.Module):
-        raise UsageError(f"--arch {arch} returns a {type(module).__name__}, not a torch.nn.Module")
+        raise UsageError(f"arch={arch} returns a {type(module).__name__}, not a torch.nn.Module")
     classifier = getattr(module, "pretrained_cfg", {}).get("classifier")
     if is_timm(arch) and isinstance(classifier, str):
         classes = head_classes(state, module, classifier)
@@ -119,13 +119,13 @@ def _from_torchscript(path: Path, trust: bool, example_input: Tensor | None, siz
     if not trust:
         raise UnsafeFile(
             f"{path} is a TorchScript archive, and loading one runs code from the file; export the model to ONNX, "
-            "or pass --trust if you made the file yourself"
+            "or pass trust=True if you made the file yourself"
         )
     try:
         module = torch.jit.load(str(path), map_location="cpu")
     except Exception as error:
         raise RefusedInput(f"{path} cannot be loaded as TorchScript: {first_line(error)}") from error
-    return _from_module(module, path, None, example_input, size, ["TorchScript, as --trust allows"])
+    return _from_module(module, path, None, example_input, size, ["TorchScript, as trust=True allows"])
 
 
 def _from_module(
@@ -169,7 +169,9 @@ def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tenso
         for sub, mode in modes:
             sub.training = mode
     tried = f"({channels}, {size[0]}, {size[1]})" if size else f"{channels} channels at the sizes {_SIDES}"
-    raise RefusedInput(f"the network takes no input of {tried}: {reason}; give example_input or --image-size")
+    raise RefusedInput(
+        f"the network takes no input of {tried}: {reason}; give example_input or load(size=(HEIGHT, WIDTH))"
+    )
 
 
 class _Taken(Exception):

@@ -140,7 +140,7 @@ class _Import:
     def _refusal(self, text: bytes) -> ConvscopeError:
         error = decode_error(text)
         if json.loads(text)["memory"]:
-            better = self._too_much(f"more than {_gib(self.request.limits)} of memory", "--max-memory GIB")
+            better = self._too_much(f"more than {_gib(self.request.limits)} of memory", "max_memory=GIB")
             better.add_note(str(error))
             return better
         return error
@@ -154,9 +154,9 @@ class _Import:
         except (OSError, ValueError, KeyError, TypeError):
             return ConvscopeError(f"{self.request.path}: the process that imports it ended before it answered")
         if is_late:
-            return self._too_much(f"longer than {limits.clock:.0f} s", "--max-seconds S")
+            return self._too_much(f"longer than {limits.clock:.0f} s", "max_seconds=S")
         if code == -signal.SIGXCPU:
-            return self._too_much(f"more than {limits.seconds:.0f} s of processor time", "--max-seconds S")
+            return self._too_much(f"more than {limits.seconds:.0f} s of processor time", "max_seconds=S")
         kind = signal.Signals(-code) if code < 0 else None
         what = f"{kind.name}, {_KINDS.get(kind, 'a signal')}" if kind else f"the exit code {code}"
         return UnsafeFile(

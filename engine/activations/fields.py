@@ -4,6 +4,10 @@ Behind a few layers the theoretical receptive field is the whole picture, and a 
 effective field here is the part of the theoretical one in which the unit's own map, around its maximum and connected
 with it, is above half of it (the threshold idea of Bau et al. 2017, arXiv:1704.05796, at one half of the maximum
 instead of a quantile; effective fields are small: Luo et al. 2016, arXiv:1701.04128).
+
+Asked for, it is where the gradient of that value with respect to the picture is, which tells pixels where a map's
+places are coarse, and finds the place of units that have no map: dense layers, classes. It costs a pass back per unit
+and picture.
 """
 
 from __future__ import annotations
@@ -11,17 +15,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...errors import RefusedInput
+from ...errors import RefusedInput, UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.crops import Box, crop, input_box, plane
 from ..pictures.given import Source
-from ..pictures.read import Picture
+from ..pictures.read import Picture, model_input
+from ..pictures.read import stream as read_pictures
 from .stream import run_batches
 
+FIELDS = ("map", "gradient")
+_CORNERS = 0.05  # of the gradient's square that the field leaves out on each of its four sides
+_AT_ONCE = 8  # units that one pass back is made for
 SHARE = 0.5  # of the maximum, from which a place counts as excited
 _CONTEXT, _LEAST = 1.6, 0.25  # a window is so much larger than its field, and at least that share of the short side
 
@@ -87,19 +96,32 @@ def window(graph: Graph, box: Box) -> Box:
 
 
 def effective_boxes(
-    graph: Graph, wanted: Mapping[str, Sequence[Peak]], pictures: Mapping[str, Source], device: str = "auto"
+    graph: Graph,
+    wanted: Mapping[str, Sequence[Peak]],
+    pictures: Mapping[str, Source],
+    device: str = "auto",
+    field: str = "map",
 ) -> Iterator[tuple[str, list[Box]]]:
-    """(name, a box for each of its peaks) of every picture; each picture runs through the model once.
+    """(name, a box for each of its peaks) of every picture.
+
+    Each picture runs through the model once, or for gradients forward and back once for every layer and eight units.
 
     Args:
         graph: the model.
         wanted: picture's name -> peaks in it.
         pictures: name -> file or picture.
         device: "auto", "cpu" or "cuda[:n]".
+        field: "map" or "gradient", as the module says.
 
     Raises:
+        UsageError: ``field`` is unknown. UnsupportedOperator: no gradient leads from a layer to the picture.
         RefusedInput: a picture that was read before cannot be read any more.
     """
+    if field not in FIELDS:
+        raise UsageError(f"field '{field}' is unknown; choose {' or '.join(FIELDS)}")
+    if field == "gradient":
+        yield from _by_gradient(graph, wanted, pictures, device)
+        return
 
     def refuse(_path: Path, error: RefusedInput) -> None:
         raise error
@@ -123,6 +145,85 @@ def _of_peak(graph: Graph, peak: Peak, maps: Mapping[str, np.ndarray]) -> Box:
     values = maps[peak.layer.tensor][peak.unit]
     row, column = divmod(peak.place, values.shape[1])
     return effective_box(graph, peak.layer, values, row, column)
+
+
+def gradient_box(gradient: np.ndarray, within: Box) -> Box:
+    """(top, left, bottom, right) of where a gradient is.
+
+    Args:
+        gradient: (C, H, W) of a unit's value with respect to the model's input.
+        within: the theoretical receptive field, outside of which there is none.
+
+    Returns:
+        The box that leaves out a twentieth of the gradient's square above, below, left and right of it; ``within``
+        where the gradient is zero.
+    """
+    top, left, bottom, right = within
+    energy = np.square(gradient.astype(np.float64)).sum(axis=0)[top:bottom, left:right]
+    total = energy.sum()
+    if not np.isfinite(total) or total <= 0:
+        return within
+    spans = []
+    for axis, first in ((1, top), (0, left)):
+        share = np.cumsum(energy.sum(axis=axis)) / total
+        low, high = int(np.searchsorted(share, _CORNERS)), int(np.searchsorted(share, 1 - _CORNERS))
+        spans.append((first + low, first + min(high, len(share) - 1) + 1))
+    return spans[0][0], spans[1][0], spans[0][1], spans[1][1]
+
+
+def _by_gradient(
+    graph: Graph, wanted: Mapping[str, Sequence[Peak]], pictures: Mapping[str, Source], device: str
+) -> Iterator[tuple[str, list[Box]]]:
+    """As `effective_boxes`, layer by layer, so that one cut of the model is held at a time."""
+    found: dict[str, list[Box | None]] = {name: [None] * len(peaks) for name, peaks in wanted.items() if peaks}
+    layers = {peak.layer.tensor: peak.layer for name in found for peak in wanted[name]}
+    for layer in layers.values():
+        here = {n: [i for i, p in enumerate(wanted[n]) if p.layer.tensor == layer.tensor] for n in found}
+        by_path = {path_of(pictures[name]): name for name, places in here.items() if places}
+        gradients = _Gradients(graph, layer, device)
+        for path, x in read_pictures([pictures[name] for name in by_path.values()], lambda p: model_input(p, graph)):
+            if isinstance(x, RefusedInput):
+                raise x
+            name = by_path[path]
+            for places, part in gradients.of(x, [(i, wanted[name][i]) for i in here[name]]):
+                for i, gradient in zip(places, part, strict=True):
+                    row, column = divmod(wanted[name][i].place, plane(layer)[1])
+                    found[name][i] = gradient_box(gradient, input_box(graph, layer, row, column))
+    yield from ((name, [box for box in boxes if box is not None]) for name, boxes in found.items())
+
+
+class _Gradients:
+    """Gradients of units of one layer with respect to the model's input.
+
+    Behind a gate (ReLU, Clip) they are those of what the gate reads: where it is saturated it lets nothing back.
+    """
+
+    def __init__(self, graph: Graph, layer: Layer, device: str) -> None:
+        from ..ascent.network import before_activation
+        from ..executors.devices import torch_device
+
+        self._layer, self._tensor = layer, before_activation(graph, layer) or layer.tensor
+        graph.require_gradient([self._tensor])
+        self._device = torch_device(device)
+        self._twin = graph.twin([self._tensor], device=str(self._device))
+
+    def of(self, x: np.ndarray, peaks: Sequence[tuple[int, Peak]]) -> Iterator[tuple[list[int], np.ndarray]]:
+        """(numbers of the peaks, (n, C, H, W) gradients) in parts, for the input ``x`` (1, C, H, W)."""
+        import torch
+
+        for first in range(0, len(peaks), _AT_ONCE):
+            part = peaks[first : first + _AT_ONCE]
+            batch = torch.from_numpy(np.repeat(x, len(part), axis=0)).to(self._device).requires_grad_()
+            values = self._values(batch)
+            picked = [values[i, peak.unit, peak.place] for i, (_, peak) in enumerate(part)]
+            (found,) = torch.autograd.grad(torch.stack(picked).sum(), batch)
+            yield [number for number, _ in part], found.cpu().numpy()
+
+    def _values(self, batch: Any) -> Any:
+        """(n, units, places); of a layer without maps the one place is 0."""
+        values = self._twin.only(batch)
+        found = self._layer.maps(values) if self._layer.has_maps else self._layer.channels_first(values)
+        return found.reshape(*found.shape[:2], -1)
 
 
 def path_of(picture: Source) -> Path:

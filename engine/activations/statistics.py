@@ -20,7 +20,6 @@ import numpy as np
 from ...errors import DamagedState, UsageError
 from ..graph.layers import Layer
 from ..render.artifacts import read_regular, save_npz
-from ..render.colormaps import colorize
 from .reductions import output_name
 
 _POWERS = 2.0 ** np.arange(-6, 12.5, 0.5)  # half octaves: activations of some models stay below 1, of others reach 1000
@@ -28,8 +27,10 @@ EDGES = np.concatenate([[-np.inf], -_POWERS[::-1], [0.0], _POWERS, [np.inf]])  #
 _WHOLE = 2.0**149  # a float32 times this is a whole number
 _STILL = 1e-6  # units whose images' means spread less than this, relative to their mean, show rounding only
 MOST_PAIRED = 4096  # units; the products of more would need more memory than the model
+FEWEST_ALIKE = 16  # images; over fewer, most units of a layer correlate by chance
+_RECENT = 64  # images whose means are kept as they are before their products are added, at least
 _SUM = "sha256"  # of all the others, in the file of a state
-_ARRAYS = ("cross", "largest", "active", "always", "histogram", "nans")
+_ARRAYS = ("cross", "recent", "largest", "active", "always", "histogram", "nans")
 _SUMS = ("mean", "max", "zeros", "variance")
 
 
@@ -42,7 +43,10 @@ class UnitStatistics:
         images: how many were added, those with NaN in a unit among them.
         sums: (5, C) sums over a unit's images without NaN of mean, max, zero share and variance, in 2^-149, and of
             the mean's square, in 2^-298: exact, Python integers.
-        cross: (C, C) float64 sums of products of the units' means; (0, 0) for more than `MOST_PAIRED` units.
+        cross: (C, C) float64 sums of products of the units' means, but for the images in ``recent``; (0, 0) for more
+            than `MOST_PAIRED` units.
+        recent: (n, C) float64 means of the images that are not in ``cross`` yet. While they are few they are far
+            smaller than their products: a state of four images has no table of all pairs.
         largest: (C,) largest value of any image.
         active: (C,) images in which the unit was above zero anywhere.
         always: (C,) images in which it was above zero everywhere.
@@ -54,6 +58,7 @@ class UnitStatistics:
     images: int
     sums: np.ndarray
     cross: np.ndarray
+    recent: np.ndarray
     largest: np.ndarray
     active: np.ndarray
     always: np.ndarray
@@ -70,6 +75,7 @@ class UnitStatistics:
             0,
             np.zeros((len(_SUMS) + 1, count), dtype=object),
             np.zeros((paired, paired)),
+            np.zeros((0, paired)),
             np.full(count, -np.inf),
             np.zeros(count, np.int64),
             np.zeros(count, np.int64),
@@ -84,8 +90,7 @@ class UnitStatistics:
         mean, most, zeros, variance, least = (np.where(bad, 0.0, v) for v in values.values())
         exact = [_whole(v) for v in (mean, most, zeros, variance)]
         self.sums += np.stack([v.sum(axis=0) for v in (*exact, exact[0] ** 2)])
-        if len(self.cross):
-            self.cross += mean.T @ mean
+        self._pair(mean)
         self.largest = np.maximum(self.largest, np.where(bad, -np.inf, most).max(axis=0))
         self.active += ((most > 0) & ~bad).sum(axis=0)
         self.always += ((least > 0) & ~bad).sum(axis=0)
@@ -98,10 +103,26 @@ class UnitStatistics:
     def merge(self, other: UnitStatistics) -> None:
         """Adds another shard's figures; shards can be merged in any order, with the same result."""
         self.images += other.images
-        self.sums, self.cross = self.sums + other.sums, self.cross + other.cross
+        self.sums = self.sums + other.sums
+        if other.images > len(other.recent):
+            self.cross += other.cross
+        self._pair(other.recent)
         self.largest = np.maximum(self.largest, other.largest)
         self.active, self.always = self.active + other.active, self.always + other.always
         self.histogram, self.nans = self.histogram + other.histogram, self.nans + other.nans
+
+    def _pair(self, means: np.ndarray) -> None:
+        """Adds images' means (n, C) to those whose products are known, or will be."""
+        if not len(self.cross):
+            return
+        self.recent = np.concatenate([self.recent, means])
+        if len(self.recent) > max(_RECENT, len(self.cross) // 2):
+            self.cross += self.recent.T @ self.recent
+            self.recent = self.recent[:0]
+
+    def products(self) -> np.ndarray:
+        """(C, C) sums over the images of products of two units' means; (0, 0) for more than `MOST_PAIRED` units."""
+        return self.cross + self.recent.T @ self.recent if len(self.recent) else self.cross
 
     def correlation(self) -> np.ndarray:
         """(C, C) correlation of the units' per-image means over the images.
@@ -112,7 +133,7 @@ class UnitStatistics:
         if not len(self.cross):
             return self.cross
         means, spread = self._mean(0), self._spread()
-        covariance = self.cross / max(self.images, 1) - np.outer(means, means)
+        covariance = self.products() / max(self.images, 1) - np.outer(means, means)
         usable = (self.nans == 0) & (spread > _STILL * np.abs(means)) & (spread > 0)
         pairs = np.outer(usable, usable)
         scale = np.where(pairs, np.outer(spread, spread), 1.0)
@@ -164,7 +185,13 @@ class UnitStatistics:
 
     def _correlated(self, pairs: int) -> list[dict[str, Any]]:
         matrix = np.triu(self.correlation(), 1)
-        order = np.argsort(-np.abs(matrix), axis=None, kind="stable")[:pairs]
+        sizes = np.abs(matrix).ravel()
+        if sizes.size > pairs:  # those that reach the last place, so that equal ones are ordered below as all would be
+            least = np.partition(sizes, sizes.size - pairs)[sizes.size - pairs]
+            reach = np.flatnonzero(sizes >= max(least, np.finfo(float).tiny))
+        else:
+            reach = np.arange(sizes.size)
+        order = reach[np.argsort(-sizes[reach], kind="stable")][:pairs]
         found = [(*np.unravel_index(i, matrix.shape), matrix.flat[i]) for i in order]
         return [{"a": int(a), "b": int(b), "correlation": float(c)} for a, b, c in found if c]
 
@@ -186,8 +213,11 @@ def save_states(path: Path, identity: str, done: Sequence[str], states: Sequence
     arrays = {"identity": np.array(identity), "done": np.array(sorted(done), dtype=np.str_)}
     for i, state in enumerate(states):
         arrays[f"{i}/images"] = np.array(state.images)
-        arrays[f"{i}/exact"] = state.sums.astype(np.str_)  # Python integers may be too long for any other type
+        # Python integers may be too long for any other type; their digits as bytes are a quarter of them as text
+        arrays[f"{i}/exact"] = state.sums.astype(np.str_).astype(np.bytes_)
         arrays |= {f"{i}/{name}": getattr(state, name) for name in _ARRAYS}
+        if state.images == len(state.recent):
+            del arrays[f"{i}/cross"]  # nothing is in it yet
     save_npz(path, {**arrays, _SUM: np.array(_sum(arrays))}, durable=True)
 
 
@@ -207,17 +237,16 @@ def restore_states(path: Path, identity: str, layers: Sequence[Layer]) -> tuple[
         raise DamagedState(f"'{path}' holds no state of convscope stats; remove it") from None
     if found != identity:
         raise UsageError(
-            f"'{path}' was made with another model, preprocessing, size or layers; choose another -o, or --force"
+            f"'{path}' was made with another model, preprocessing, size or layers; choose another folder, or force=True"
         )
-    states = [
-        UnitStatistics(
-            layer,
-            int(arrays[f"{i}/images"]),
-            np.frompyfunc(int, 1, 1)(arrays[f"{i}/exact"]),
-            **{name: arrays[f"{i}/{name}"] for name in _ARRAYS},
-        )
-        for i, layer in enumerate(layers)
-    ]
+    states = []
+    for i, layer in enumerate(layers):
+        state = UnitStatistics.empty(layer)
+        state.images, state.sums = int(arrays[f"{i}/images"]), np.frompyfunc(int, 1, 1)(arrays[f"{i}/exact"])
+        for name in _ARRAYS:
+            if f"{i}/{name}" in arrays:
+                setattr(state, name, arrays[f"{i}/{name}"])
+        states.append(state)
     return set(arrays["done"].tolist()), states
 
 
@@ -229,18 +258,3 @@ def _sum(arrays: Mapping[str, np.ndarray]) -> str:
         found.update(f"{name} {value.dtype.str} {value.shape} ".encode())
         found.update(value.tobytes())
     return found.hexdigest()
-
-
-def histogram_picture(state: UnitStatistics) -> tuple[np.ndarray, tuple[float, float]]:
-    """A layer's histograms as one picture: a row per unit by descending mean maximum, a column per bin in use.
-
-    Returns:
-        ((height, width, 3) float32 in [0, 1], (lower edge of the first column, upper edge of the last)); the
-        brightness is the square root of the share of the images.
-    """
-    order = np.argsort(-state.sums[1].astype(np.float64), kind="stable")
-    used = np.flatnonzero(state.histogram.any(axis=0))
-    first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
-    shares = np.sqrt(state.histogram[order, first : last + 1] / max(state.images, 1))
-    tall, wide = max(1, min(8, 480 // len(shares))), max(1, 480 // shares.shape[1])
-    return colorize(shares, "magma").repeat(tall, axis=0).repeat(wide, axis=1), (EDGES[first], EDGES[last + 1])

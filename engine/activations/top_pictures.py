@@ -45,12 +45,14 @@ def add_fields(
     found: Sequence[tuple[Layer, Sequence[dict[str, Any]]]],
     pictures: Mapping[str, Source],
     device: str = "auto",
+    field: str = "map",
 ) -> None:
     """Adds ``where`` to every image of `rows`: the effective field, in pixels of the model's input; see `fields`.
 
-    Every picture runs through the model once more, for all layers together.
+    Every picture runs through the model once more, for all layers together; for gradients see `effective_boxes`.
 
     Raises:
+        UsageError, UnsupportedOperator: as `effective_boxes`.
         RefusedInput: a picture that was read before cannot be read any more.
     """
     peaks: dict[str, list[Peak]] = {}
@@ -62,7 +64,7 @@ def add_fields(
                 peak = Peak(layer, unit["unit"], best["row"] * width + best["column"])
                 peaks.setdefault(best["image"], []).append(peak)
                 places.setdefault(best["image"], []).append(best)
-    for name, boxes in effective_boxes(graph, peaks, pictures, device):
+    for name, boxes in effective_boxes(graph, peaks, pictures, device, field):
         for best, box in zip(places[name], boxes, strict=True):
             best["where"] = list(box)
 

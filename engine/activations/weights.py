@@ -261,12 +261,17 @@ def filter_grid(pictures: np.ndarray, per_row: int = 16) -> np.ndarray:
     Returns:
         (height, width, 3) float32 in [0, 1].
     """
+    columns, enlarge, margin = sheet_shape(pictures, per_row)
+    large = pictures.repeat(enlarge, axis=2).repeat(enlarge, axis=3)
+    return grid(list(large.reshape(-1, *large.shape[2:])), columns=columns, margin=margin)
+
+
+def sheet_shape(pictures: np.ndarray, per_row: int = 16) -> tuple[int, int, int]:
+    """(tiles per row, pixels per weight, pixels between tiles) of a sheet of filters, as `filter_grid` draws it."""
     count, tiles, height, width, _ = pictures.shape
     columns = min(per_row, count) if tiles == 1 else tiles
     rows = -(-count // columns) if tiles == 1 else count
     fits = _SHEET // max(columns * (width + 1), rows * (height + 1))
     enlarge = max(1, min(_TILE // max(height, width), fits))
-    large = pictures.repeat(enlarge, axis=2).repeat(enlarge, axis=3)
     # the kernels of a 1 x 1 convolution are one matrix, and need no lines between its entries
-    margin = 0 if height == width == 1 else max(1, enlarge // 4)
-    return grid(list(large.reshape(-1, *large.shape[2:])), columns=columns, margin=margin)
+    return columns, enlarge, 0 if height == width == 1 else max(1, enlarge // 4)

@@ -114,8 +114,8 @@ class Album:
         head = _parsed(lines[0])
         if head is None or head.get("identity") != self.identity:
             raise UsageError(
-                f"{self.folder} holds pictures made with other settings; choose another folder with -o, "
-                "or --force to replace them"
+                f"{self.folder} holds pictures made with other settings; choose another folder, "
+                "or force=True to replace them"
             )
         for record in map(_parsed, lines[1:]):
             if record is not None and self._is_whole(record):

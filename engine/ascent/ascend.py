@@ -20,7 +20,7 @@ from .network import Network, check_finite
 from .recipe.objectives import Objective, Taps
 from .recipe.objectives import objective as as_objective
 from .recipe.presets import AUTO, Preset
-from .recipe.show import shown
+from .recipe.show import Clip, shown
 from .results import DEAD, OK, WEAK, AscentResult, UnitResult
 from .settings import Settings, settings
 from .verdicts import activations
@@ -43,6 +43,20 @@ def ascend(
     For objectives of the algebra (joint units, interpolations, directions, diversity), and for a Python callable that
     takes the tapped tensors by layer, (N, C, ...), and gives a number for each picture. All pictures run to the end
     together, since an objective may compare them.
+
+    Args:
+        graph: from `convscope.load`.
+        objective: what the pictures maximize.
+        count: how many pictures.
+        preset: a name, or a `Preset`.
+        size: side in pixels, or (height, width); default what suits the deepest tapped layer.
+        steps: of the ascent; default the preset's.
+        seed: of everything random; the same seed gives the same pictures.
+        device: "auto", "cpu" or "cuda[:n]".
+        progress: called after every step.
+
+    Returns:
+        The pictures.
 
     Raises:
         UsageError: no objective, an unknown layer or unit, a bad size, or an objective that fails.
@@ -116,7 +130,7 @@ def single(
     unit = UnitResult(
         unit=0,
         image=shown(outcome.pixels, chosen.preset.show, origin),
-        start=shown(outcome.start, "clip", origin),
+        start=shown(outcome.start, Clip(), origin),
         history=tuple(outcome.history),
         activation_start=start,
         activation_end=end,

@@ -17,8 +17,9 @@ from .making import made, open_album
 from .many import OnProgress, Studio
 from .network import unit_layer
 from .recipe.algebra import is_objective
+from .recipe.canvases import Noise
 from .recipe.objectives import Objective, Place, Taps
-from .recipe.presets import AUTO, Noise, Preset
+from .recipe.presets import AUTO, Preset
 from .results import AscentResult, UnitResult
 from .settings import Settings, checked_units, provenance, settings
 

@@ -16,8 +16,9 @@ from .loop import Batch, Job, OnStep, Outcome
 from .matched import Matching, matched_layers
 from .network import Network, before_activation, check_finite, feeds_gate, is_signed
 from .recipe import objectives
-from .recipe.presets import PIXELS, PRESETS, Noise, Preset, in_place
-from .recipe.show import shown
+from .recipe.canvases import Noise, PixelCanvas
+from .recipe.presets import PRESETS, Preset, in_place
+from .recipe.show import Clip, shown
 from .recipe.spectrum import reference_pictures
 from .results import DEAD, UnitResult
 from .settings import Settings, checked_photographs
@@ -99,7 +100,7 @@ class Studio:
         beside: Sequence[str] = (),
     ) -> None:
         self.graph, self.layer = graph, layer
-        wants_neuron = chosen.preset.objective == "neuron" if neuron is None else neuron
+        wants_neuron = chosen.preset.objective.neuron if neuron is None else neuron
         self._neuron = (wants_neuron or position is not None) and layer.is_spatial
         self._position, self._device = position, device
         self.gate = before_activation(graph, layer)
@@ -111,7 +112,7 @@ class Studio:
         elif self._signed and feeds_gate(graph, layer):
             self.gate = layer.tensor
         self._reduced = reduced_precision(graph, [self._tap], chosen.preset, device, precision)
-        matching = chosen.preset.objective == "matching"
+        matching = chosen.preset.objective.matching
         if matching:
             beside = [*beside, *(la.tensor for la in matched_layers(graph, layer))]
         self.network = Network(graph, [*beside, self._tap], device, self._reduced)
@@ -268,7 +269,7 @@ class Studio:
     def _noise_picture(self, unit: int, noise: Noise) -> np.ndarray:
         """(C, H, W) in [0, 1], of the unit's own stream."""
         c = self.chosen
-        recipe = replace(c.preset, picture=PIXELS[0], noise=noise)
+        recipe = replace(c.preset, picture=PixelCanvas(), noise=noise)
         pixels = recipe.parameterization(self.network.channels, c.size, self.network.origin())
         drawn = pixels.noise(stream(c.preset.name, c.size, c.seed, "noise", unit))
         return pixels.image(drawn[None])[0].clamp(0, 1).numpy()
@@ -285,7 +286,7 @@ class Studio:
         return UnitResult(
             unit=made.unit,
             image=shown(made.outcome.pixels, style, origin),
-            start=shown(made.outcome.start, "clip", origin),
+            start=shown(made.outcome.start, Clip(), origin),
             history=tuple(made.outcome.history),
             activation_start=made.start,
             activation_end=made.end,

@@ -152,7 +152,7 @@ def find_classes(graph: Graph, text: str) -> tuple[list[int], int | None]:
 def check_classes(text: str) -> None:
     """Raises UsageError where a text names no class of any model."""
     if not text.replace(",", "").strip():
-        raise UsageError(f"--class '{text}' names no class; write names or indices with commas, all, or top:16")
+        raise UsageError(f"classes='{text}' names no class; write names or indices with commas, all, or top:16")
 
 
 def find(graph: Graph, wanted: int | str) -> int:

@@ -68,7 +68,7 @@ class Network:
             height, width = pictures.shape[-2:]
             raise UsageError(
                 f"{self.graph.name} cannot compute '{self.tensors[-1]}' from a {height}x{width} picture "
-                f"({str(error).splitlines()[0][:160]}); try another --size (the model's own is {self.own_size})"
+                f"({str(error).splitlines()[0][:160]}); try another size= (the model's own is {self.own_size})"
             ) from error
 
     def _pass(self, x: Tensor, redirect: bool = False) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from .ascend import single
 from .many import OnProgress
 from .network import Network, check_finite, unit_layer
 from .recipe import objectives
+from .recipe.canvases import FourierCanvas
 from .recipe.presets import Preset, Stage
 from .recipe.presets import preset as find_preset
 from .recipe.regularizers import TotalVariation
@@ -26,7 +27,7 @@ from .settings import checked_picture, checked_units, settings
 INVERSION = Preset(
     name="invert",
     source="Mahendran and Vedaldi 2015, arXiv:1412.0035, with the parameterization of Olah et al. 2017",
-    picture="fourier",
+    picture=FourierCanvas(),
     rule=Adam(0.1),
     steps=256,
     penalties=(TotalVariation(1.0),),

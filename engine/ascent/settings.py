@@ -13,7 +13,8 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.read import check_range, checked_pixels
-from .recipe.presets import AUTO, PIXELS, Noise, Preset, preset
+from .recipe.canvases import Noise
+from .recipe.presets import AUTO, Preset, preset
 from .recipe.tuning import tuned
 from .suited import default_size, suited
 
@@ -97,7 +98,7 @@ def settings(
         _check_noise(noise)
         if start is not None:
             raise UsageError("noise and a picture to start from exclude each other; give one of them")
-    if noise is not None and recipe.picture in PIXELS:
+    if noise is not None and recipe.picture.of_pixels:
         recipe, noise = replace(recipe, noise=noise), None
     return Settings(
         preset=recipe,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
+from ..activations.fields import FIELDS
 from ..ascent.recipe.presets import AUTO, Preset
 from ..ascent.recipe.presets import preset as find_preset
 from ..graph.graph import Graph
@@ -98,6 +99,7 @@ def atlas(
     steps: int | None = None,
     seed: int = 0,
     k: int = 9,
+    field: str = "map",
     stages: Sequence[str] = STAGES,
     albums: Sequence[Path] = (),
     manner: Manner | None = None,
@@ -123,6 +125,7 @@ def atlas(
         steps: of the fine pictures; default the preset's.
         seed: the same seed gives the same pictures.
         k: best photographs per unit.
+        field: where a crop shows the reason: "map" or "gradient", see `activations.fields`.
         stages: of `STAGES`, those to do; what others need must have been done before.
         albums: folders of ``convscope filters`` whose pictures are taken over.
         manner: how; default one process without an end of time.
@@ -140,12 +143,14 @@ def atlas(
     """
     manner = manner or Manner()
     _check(stages, manner)
+    if field not in FIELDS:
+        raise UsageError(f"field '{field}' is unknown; choose {' or '.join(FIELDS)}")
     files = opened(folder)
     wishes = wished(preset, negative, size, steps, seed)
     pictures, shipped = photograph_files(photos)
     earlier = _earlier(files, graph)
     plan = make_plan(
-        graph, pictures, shipped=shipped, layers=layers, wishes=wishes, k=k,
+        graph, pictures, shipped=shipped, layers=layers, wishes=wishes, k=k, field=field,
         device=manner.device, command=command, earlier=earlier,
     )  # fmt: skip
     text = (to_json(plan.to_json(), indent=None) + "\n").encode()
@@ -418,7 +423,7 @@ def _earlier(files: Files, graph: Graph) -> Plan | None:
     if found.model["sha256"] != graph.sha256:
         raise UsageError(
             f"{files.place} holds the atlas of another model ({found.model['name']}, {found.model['sha256'][:12]}); "
-            "choose another folder with -o"
+            "choose another folder"
         )
     return found
 

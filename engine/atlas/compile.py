@@ -114,7 +114,8 @@ def _manifest(
         "photographs": {"count": len(numbers.names), "shipped": plan.shipped, "failed": numbers.failed},
         "made": {
             "preset": plan.preset, "size": plan.size, "steps": plan.steps, "seed": plan.seed,
-            "device": plan.device, "k": plan.k, "versions": dict(plan.versions), "command": plan.command,
+            "device": plan.device, "k": plan.k, "field": plan.field, "versions": dict(plan.versions),
+            "command": plan.command,
         },
         "edges": [None if math.isinf(edge) else round(float(edge), 6) for edge in EDGES],
         "counts": dict(counts),

@@ -65,7 +65,9 @@ def find_boxes(
     def find(name: str) -> None:
         chunk, here = parts[name]
         peaks = {n: [Peak(layers[la], u, p) for la, u, _, p in rows] for n, rows in here.items()}
-        boxes = {n: np.array(found, np.int32) for n, found in effective_boxes(graph, peaks, pictures, device)}
+        boxes = {
+            n: np.array(found, np.int32) for n, found in effective_boxes(graph, peaks, pictures, device, plan.field)
+        }
         keys = [[la, u, r] for n in here for la, u, r, _ in here[n]]
         arrays = {
             "keys": np.array(keys, np.int32).reshape(-1, 3),
@@ -98,7 +100,7 @@ def read_boxes(files: Files, plan: Plan, numbers: Numbers) -> dict[tuple[int, in
 
 def _boxes_name(plan: Plan, chunk: tuple[tuple[str, str], ...], wanted: Wanted) -> str:
     rows = [[name, [list(row) for row in wanted[name]]] for name in wanted]
-    return f"{_BOXES}/{digest([chunk_name(plan, chunk), rows])}.npz"
+    return f"{_BOXES}/{digest([chunk_name(plan, chunk), rows, plan.field])}.npz"
 
 
 def _keep_photographs(

@@ -55,7 +55,7 @@ def run_on_ray(
     try:
         import ray
     except ImportError:
-        raise UsageError("--executor ray needs Ray: pip install 'convscope[ray]'") from None
+        raise UsageError("executor=ray needs Ray: pip install 'convscope[ray]'") from None
     started = not ray.is_initialized()
     if started:
         _start(ray, count, address)

@@ -22,7 +22,7 @@ from ..ascent.many import Studio
 from ..ascent.recipe.presets import PRESETS, Preset
 from ..ascent.settings import Settings, settings
 from ..graph.graph import Graph
-from ..graph.layers import Layer, ReceptiveField
+from ..graph.layers import Layer, ReceptiveField, Tokens
 from ..pictures.photographs import photographs
 from ..pictures.read import image_paths
 from ..render.artifacts import to_json
@@ -117,6 +117,7 @@ class Plan:
         variants: stage -> {"preset", "negative"} of the further pictures, see `Wishes.stages`.
         device: "cpu" or "cuda".
         k: best photographs per unit.
+        field: "map" or "gradient": where a crop shows the reason.
         photographs: (name, sha256) of each, by name.
         shipped: they are the package's own, since the user gave none.
         drawing: the whole graph, as from `drawing.drawn_graph`.
@@ -133,6 +134,7 @@ class Plan:
     variants: Mapping[str, Mapping[str, Any]]
     device: str
     k: int
+    field: str
     photographs: tuple[tuple[str, str], ...]
     shipped: bool
     drawing: Mapping[str, Any]
@@ -167,6 +169,7 @@ class Plan:
             "variants": {stage: dict(variant) for stage, variant in self.variants.items()},
             "device": self.device,
             "k": self.k,
+            "field": self.field,
             "photographs": [list(pair) for pair in self.photographs],
             "shipped": self.shipped,
             "drawing": dict(self.drawing),
@@ -180,9 +183,7 @@ class Plan:
         try:
             found = json.loads(files.read(FILE))
             if found["schema"] != SCHEMA:
-                raise UsageError(
-                    f"{files.place} was made by another version of convscope; choose another folder with -o"
-                )
+                raise UsageError(f"{files.place} was made by another version of convscope; choose another folder")
             return cls(
                 found["model"],
                 tuple(_planned(row) for row in found["layers"]),
@@ -193,6 +194,7 @@ class Plan:
                 {str(stage): dict(variant) for stage, variant in found["variants"].items()},
                 found["device"],
                 found["k"],
+                found["field"],
                 tuple((str(name), str(digest)) for name, digest in found["photographs"]),
                 found["shipped"],
                 found["drawing"],
@@ -200,9 +202,7 @@ class Plan:
                 found["command"],
             )
         except FileNotFoundError:
-            raise UsageError(
-                f"{files.place} holds no atlas; make one: convscope atlas MODEL PHOTOS -o {files.place}"
-            ) from None
+            raise UsageError(f"{files.place} holds no atlas; make one with convscope atlas") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UsageError(
                 f"{files.place}/{FILE} is damaged; make it again with the command that made the atlas"
@@ -249,6 +249,7 @@ def make_plan(
     layers: str | Sequence[str] | None,
     wishes: Wishes,
     k: int,
+    field: str,
     device: str,
     command: str,
     earlier: Plan | None = None,
@@ -277,6 +278,7 @@ def make_plan(
         variants={stage: variant.to_json() for stage, variant in wishes.stages().items()},
         device=_kind(device),
         k=k,
+        field=field,
         photographs=tuple((name, _sha256(path)) for name, path in photos.items()),
         shipped=shipped,
         drawing=drawn_graph(graph),
@@ -348,7 +350,9 @@ def _planned(row: Mapping[str, Any]) -> PlannedLayer:
     if field is not None:
         pair = tuple(field["size"]) if field["size"] is not None else None
         seen = ReceptiveField(pair, tuple(field["stride"]), tuple(field["offset"]))
-    return PlannedLayer(Layer(**{**row, "shape": tuple(row["shape"])}, receptive_field=seen), recipes)
+    grid = row.pop("tokens", None)
+    tokens = None if grid is None else Tokens(**grid)
+    return PlannedLayer(Layer(**{**row, "shape": tuple(row["shape"])}, receptive_field=seen, tokens=tokens), recipes)
 
 
 def _digest_of(graph: Graph, wishes: Wishes, device: str) -> str:

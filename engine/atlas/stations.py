@@ -3,7 +3,8 @@
 A unit is made by a convolution, a dense layer or a residual sum, and then travels through element-wise operators:
 batch-norm, activation, scaling. All tensors on that way hold the same units, so only one of them is shown: what the
 first activation gives, or the end of the way where there is none. What only copies units (pooling, concatenation,
-padding) makes no new ones. A sum's branch that nothing else reads is shown by the sum.
+padding, normalization of a place over its units) makes no new ones. A sum's branch that nothing else reads is shown by
+the sum.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from ..graph.operators import operator
 
 _SUMS = ("Add", "Sub")
 _PER_UNIT = ("BatchNormalization", "InstanceNormalization", "QuantizeLinear", "DequantizeLinear")
-_COPYING = ("Pad", "LRN", "Flatten", "Reshape", "Squeeze", "ReduceMean", "ReduceMax", "Resize", "Upsample")
+_COPYING = (
+    "Pad", "LRN", "Flatten", "Reshape", "Squeeze", "ReduceMean", "ReduceMax", "Resize", "Upsample",
+    "LayerNormalization", "GroupNormalization",
+)  # fmt: skip
 _WEIGHTED, _POOLS = ("convolution", "dense"), ("pool", "global pool")
 IMAGE = -2  # a `Way`'s layer for the picture itself
 NOWHERE = -1
@@ -138,7 +142,7 @@ class Stations:
         while waiting:
             for node in self._index.readers.get(waiting.pop(), ()):
                 moving = [name for name in node.input if name in self._dependent]
-                if not _keeps_units(node) or not node.output[0] or not way.issuperset(moving):
+                if not self._keeps_units(node) or not node.output[0] or not way.issuperset(moving):
                     continue
                 if operator(node).family == "activation" or activated.intersection(moving):
                     activated.add(node.output[0])
@@ -188,7 +192,7 @@ class Stations:
             return self._joined(moving, tensor)
         if node.op_type == "Split":
             return self._part(node, tensor)
-        if _keeps_units(node) or node.op_type in _COPYING or operator(node).family in _POOLS:
+        if self._keeps_units(node) or node.op_type in _COPYING or operator(node).family in _POOLS:
             return self._spread(self.way(max(moving, key=self._places)), tensor)
         return None
 
@@ -225,7 +229,11 @@ class Stations:
         layer = self._by_tensor.get(tensor)
         return int(np.prod([s or 1 for s in layer.shape])) if layer is not None else 0
 
-
-def _keeps_units(node: onnx.NodeProto) -> bool:
-    """Whether each value comes from the values of its own unit, at the same place."""
-    return operator(node).elementwise is True or node.op_type in _PER_UNIT
+    def _keeps_units(self, node: onnx.NodeProto) -> bool:
+        """Whether each value comes from the values of its own unit, at the same place."""
+        if node.op_type == "Transpose":  # tokens (N, places, units) and maps hold them along different axes
+            before, after = (self._by_tensor.get(name) for name in (node.input[0], node.output[0]))
+            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
+            known = before is not None and after is not None and bool(before.channels) and order is not None
+            return known and order[after.channel_axis] == before.channel_axis  # type: ignore[index,union-attr]
+        return operator(node).elementwise is True or node.op_type in _PER_UNIT

@@ -76,7 +76,7 @@ def take_over(files: Files, graph: Graph, plan: Plan, folders: Sequence[Path]) -
         if planned is None or recipe is None:
             raise UsageError(
                 f"the pictures in {folder} were made with another model, layer or settings than the atlas; "
-                "leave the folder out, or give the same --preset, --size and --seed"
+                "leave the folder out, or give the same preset, size and seed"
             )
         found = Album(folder, identity, {})
         for unit, record in found.records.items():

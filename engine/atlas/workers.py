@@ -161,7 +161,7 @@ class _Crew:
         path = os.pathsep.join(entry for entry in sys.path if entry)
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()", device],
+            _command(device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -192,6 +192,10 @@ class _Crew:
         self._processes.discard(process)
 
 
+def _command(device: str) -> list[str]:
+    return [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()", device]
+
+
 def _asked(process: subprocess.Popen[bytes], block: Block) -> dict[str, Any] | None:
     """A process's answer to a block, or None where it died."""
     assert process.stdin is not None and process.stdout is not None
@@ -213,6 +217,7 @@ def serve() -> None:
     for line in source:
         answers.write(json.dumps(answer_to(renderer, Block.of(json.loads(line)))).encode() + b"\n")
         answers.flush()
+    os._exit(0)  # all is written, and taking the interpreter down takes half a second
 
 
 def renderer_of(payload: bytes, device: str) -> Renderer:

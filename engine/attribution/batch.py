@@ -48,6 +48,7 @@ class Executors:
         self._sessions: dict[tuple[Any, ...], Session] = {}
         self._twins: dict[tuple[Any, ...], Any] = {}
         self._cuts: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        self._lowest: dict[tuple[str, ...], tuple[Layer, ...]] = {}
 
     @cached_property
     def torch_device(self) -> Any:
@@ -99,6 +100,23 @@ class Executors:
             self._cuts[key] = side_tensors(self.graph, together, targets)
         return self._cuts[key]
 
+    def cut_together(self, layers: Sequence[Layer]) -> tuple[Layer, ...]:
+        """The layers if one run of what lies above them serves all, as it does but where pictures run one at a time.
+
+        There the rows of a layer are put together behind the run, and no gradient leads back to one above another.
+        """
+        stacked = len(self.lowest(layers)) < len(layers)
+        return tuple(layers) if len(layers) > 1 and not (stacked and self.graph.mixes_batch is not None) else ()
+
+    def lowest(self, layers: Sequence[Layer]) -> tuple[Layer, ...]:
+        """Those of the layers that no other of them leads to: what lies above all of them can be cut off there."""
+        key = tuple(layer.tensor for layer in layers)
+        if key not in self._lowest:
+            ancestors = self.graph.index.ancestors
+            below = {name: ancestors(name) - {name} for name in key} if len(key) > 1 else {}
+            self._lowest[key] = tuple(layer for layer in layers if not below or below[layer.tensor].isdisjoint(key))
+        return self._lowest[key]
+
     def scores(
         self,
         x: np.ndarray,
@@ -119,7 +137,9 @@ class Executors:
         session = self.session(names, inputs)
         rows = targets if len(targets) == len(x) else [targets[0]] * len(x)
         found = []
-        for start, part in passes(x, 1 if None in batch_axes(targets).values() else self.batch):
+        # a session that runs pictures one at a time lays them one behind the other, wherever the output counts them
+        alone = None in batch_axes(targets).values() or self.graph.mixes_batch is not None
+        for start, part in passes(x, 1 if alone else self.batch):
             chosen = rows[start : start + len(part)]
             outputs = session.run(part)
             found.append(self.read(outputs, chosen, len(chosen), probability=probability))

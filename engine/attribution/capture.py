@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,8 @@ def capture(batch: Batch, targets: Sequence[Target], layer: Layer) -> tuple[Any,
 
     require_spatial(layer)
     head = head_above(batch, targets, layer)
-    score = scores(head.outputs, targets, len(batch.x)).sum()
-    names = [known.tensor for known in head.layers]
-    found = torch.autograd.grad(score, [head.feeds[name] for name in names], retain_graph=True, allow_unused=True)
     activations = head.feeds[layer.tensor].detach()
-    gradients = found[names.index(layer.tensor)]
+    gradients = head.gradients(targets, len(batch.x))[layer.tensor]
     gradients = torch.zeros_like(activations) if gradients is None else gradients
     return layer.maps(activations), layer.maps(gradients)
 
@@ -48,30 +45,50 @@ class Head:
 
     Attributes:
         layers: the cut.
-        feeds: tensors that were fed, by name; those of the layers require a gradient.
+        feeds: tensors that were fed, by name, and the layers' own; these have or lead back to a gradient.
         outputs: the targets' tensors by name.
     """
 
     layers: tuple[Layer, ...]
     feeds: dict[str, Any]
     outputs: dict[str, Any]
+    _last: list[Any] = field(default_factory=list)
+
+    def gradients(self, targets: Sequence[Target], count: int) -> dict[str, Any]:
+        """The gradient at every layer by tensor, None where it is zero; kept until other targets are asked about."""
+        import torch
+
+        asked = [id(target) for target in targets]
+        if not self._last or self._last[0] != asked:
+            names = [known.tensor for known in self.layers]
+            score = scores(self.outputs, targets, count).sum()
+            found = torch.autograd.grad(
+                score, [self.feeds[name] for name in names], retain_graph=True, allow_unused=True
+            )
+            self._last[:] = [asked, list(targets), dict(zip(names, found, strict=True))]
+        gradients: dict[str, Any] = self._last[2]
+        return gradients
 
 
 def head_above(batch: Batch, targets: Sequence[Target], layer: Layer) -> Head:
     """What lies between a layer (or those cut together with it) and the targets' tensors, run on the batch."""
     executors, wanted = batch.executors, tensors_of(targets)
     layers = batch.together if layer in batch.together else (layer,)
-    cut = tuple(part.tensor for part in layers)
-    if (cut, wanted) not in batch.heads:
-        names = tuple(dict.fromkeys((*cut, *executors.sides(layers, wanted))))
+    key = tuple(part.tensor for part in layers), wanted
+    if key not in batch.heads:
+        roots = executors.lowest(layers)
+        cut = tuple(part.tensor for part in roots)
+        inner = [part.tensor for part in layers if part not in roots]  # computed on the way up, from the others
+        names = tuple(dict.fromkeys((*cut, *executors.sides(roots, (*wanted, *inner)))))
         feeds = {n: executors.tensor(v) for n, v in zip(names, batch.values(names), strict=True)}
         for name in cut:
             feeds[name].requires_grad_()
-        computed = [name for name in wanted if name not in feeds]
+        computed = [name for name in dict.fromkeys((*wanted, *inner)) if name not in feeds]
         outputs = executors.twin(computed, names, cut)(feeds) if computed else {}
+        feeds.update({name: outputs[name] for name in inner})
         known = {name: feeds[name] for name in wanted if name in feeds}
-        batch.heads[cut, wanted] = Head(layers, feeds, {**known, **outputs})
-    found: Head = batch.heads[cut, wanted]
+        batch.heads[key] = Head(layers, feeds, {**known, **outputs})
+    found: Head = batch.heads[key]
     return found
 
 

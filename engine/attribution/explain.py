@@ -20,7 +20,7 @@ from ..pictures.given import model_batch
 from .batch import Batch, Executors
 from .constant import constant_note
 from .maps import Maps, heatmaps
-from .places import chosen_layers, cut_together
+from .places import chosen_layers
 from .registry import Method, default_method, find_methods
 from .targets import as_question, direct, resolve
 from .where import figures_of
@@ -187,7 +187,7 @@ def explain_batch(
     layers: list[Layer] = []
     if any(m.needs_layer for m in methods):
         layers = chosen_layers(batch.graph, layer, tensors if reading is None else reading.head, reading)
-        batch.together = cut_together(batch.graph, layers)
+        batch.together = batch.executors.cut_together(layers)
     _prefetch(batch, tensors, layers)
     per_image = _per_image(batch, question, known, reading)
     results: list[list[Attribution]] = [[] for _ in per_image]
@@ -296,7 +296,9 @@ def _prefetch(batch: Batch, tensors: Sequence[str], layers: Sequence[Layer]) -> 
     """One forward pass for what the answer is read from and for everything that the layers' heads will need."""
     names = dict.fromkeys((*tensors, *(layer.tensor for layer in layers)))
     for group in [batch.together] if batch.together else [(layer,) for layer in layers]:
-        names.update(dict.fromkeys(batch.executors.sides(group, tensors)))
+        roots = batch.executors.lowest(group)
+        inner = [layer.tensor for layer in group if layer not in roots]
+        names.update(dict.fromkeys(batch.executors.sides(roots, (*tensors, *inner))))
     batch.values(list(names))
 
 

@@ -52,18 +52,9 @@ def chosen_layers(graph: Graph, layer: Any, tensors: Sequence[str], reading: Rea
     return [found for item in layer for found in chosen_layers(graph, item, tensors, reading)]
 
 
-def cut_together(graph: Graph, layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers if none lies above another, so that one cut serves them all; else none."""
-    for layer in layers if len(layers) > 1 else ():
-        below = graph.index.ancestors(layer.tensor) - {layer.tensor}
-        if any(other.tensor in below for other in layers):
-            return ()
-    return tuple(layers) if len(layers) > 1 else ()
-
-
 def _last_map(graph: Graph, tensors: Sequence[str]) -> Layer:
     needed = graph.index.ancestors(tensors)
     for layer in reversed(graph.layers):
         if layer.tensor in needed and layer.tensor not in tensors and is_feature_map(graph, layer):
             return layer
-    raise UsageError(f"no layer with spatial extent leads to {', '.join(map(repr, tensors))}; name one with --layer")
+    raise UsageError(f"no layer with spatial extent leads to {', '.join(map(repr, tensors))}; name one with layer=")

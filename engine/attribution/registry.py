@@ -14,7 +14,7 @@ from ..outputs.reading import Question
 from ..outputs.target import tensors_of
 from .batch import Executors
 from .maps import Maps
-from .places import chosen_layers, cut_together
+from .places import chosen_layers
 from .targets import direct
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -152,14 +152,14 @@ def _has_gradient(executors: Executors, tensors: Sequence[str]) -> bool:
         layers = chosen_layers(graph, None, tensors, executors.reading)
     except UsageError:  # there is no feature map: the method says so
         return True
-    for cut in [cut_together(graph, layers)] if len(layers) > 1 else [layers]:
-        names = [layer.tensor for layer in cut or layers]
-        computed = [name for name in tensors if name not in names]
-        try:
-            if computed:
-                executors.twin(computed, [*names, *executors.sides(cut or layers, tensors)], names)
-        except UnsupportedOperator:
-            return False
-        except UsageError:  # the target does not depend on the layer: the method says so
-            return True
+    roots = executors.lowest(layers)
+    names = [layer.tensor for layer in roots]
+    computed = [name for name in tensors if name not in names]
+    try:
+        if computed:
+            executors.twin(computed, [*names, *executors.sides(roots, tensors)], names)
+    except UnsupportedOperator:
+        return False
+    except UsageError:  # the target does not depend on the layer: the method says so
+        return True
     return True

@@ -47,7 +47,7 @@ def direct(graph: Graph, question: Question) -> list[Target] | None:
         elif match := _OUTPUT.fullmatch(spec.strip()):
             found = [output_target(graph, match["output"], int(match["index"]))]
     if found is not None and question.given():
-        raise UsageError(f"--{question.given()[0]} does not go with a target that is named by itself; leave one out")
+        raise UsageError(f"{question.given()[0]}= does not go with a target that is named by itself; leave one out")
     return found
 
 

@@ -92,6 +92,18 @@ class Comparison:
 
         return write_json(path, {"schema_version": 1, **self.to_json(matches=True)})
 
+    @property
+    def where(self) -> str:
+        """Where the two part, as a sentence without its full stop; "" where they are identical."""
+        part = self.first_difference
+        if part is None:
+            return ""
+        layer = part.layer_a if part.layer_a == part.layer_b else f"{part.layer_a} | {part.layer_b}"
+        if self.verdict == UNSEEN:
+            pictures = "the picture" if self.images == 1 else f"any of the {self.images} pictures"
+            return f"weights differ first at {layer}; not seen on {pictures}: none reaches what they act on"
+        return f"first difference at {layer}: {part.rel:.2g} relative"
+
     def to_json(self, matches: bool = False) -> dict[str, Any]:
         """Every number; with ``matches`` also each unit's counterpart."""
         return {

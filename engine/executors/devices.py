@@ -16,7 +16,7 @@ def torch_device(device: str) -> Any:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device '{device}': torch {torch.__version__} sees no CUDA device; use --device cpu")
+        raise UsageError(f"device '{device}': torch {torch.__version__} sees no CUDA device; use device=cpu")
     return torch.device(device)
 
 

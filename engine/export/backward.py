@@ -29,7 +29,12 @@ class Backward:
 
 
 def backward(
-    nodes: Sequence[onnx.NodeProto], writer: Writer, trace: Trace, start: str, seeds: Mapping[str, Value]
+    nodes: Sequence[onnx.NodeProto],
+    writer: Writer,
+    trace: Trace,
+    start: str,
+    seeds: Mapping[str, Value],
+    straight: frozenset[str] = frozenset(),
 ) -> Backward:
     """The gradient at ``start`` of what the seeds are the gradients of.
 
@@ -39,6 +44,7 @@ def backward(
         trace: of the model.
         start: the tensor whose gradient is asked for.
         seeds: gradients to begin with, by tensor.
+        straight: tensors whose nodes pass the gradient on to their first input as it is.
 
     Raises:
         UnsupportedOperator: a node on the way has no gradient.
@@ -53,6 +59,9 @@ def backward(
         upstream = [_summed(gradients, name) if name and name in carrying else None for name in node.output]
         wanted = frozenset(i for i, name in enumerate(node.input) if name in carrying)
         if node.op_type in CONSTANT or start in node.output or not any(upstream) or not _is_reached(node, carrying):
+            continue
+        if node.output[0] in straight:
+            gradients[node.input[0]].append(upstream[0])  # type: ignore[arg-type]
             continue
         rule = GRADIENTS.get(node.op_type)
         visit = Visit(node, writer, trace, upstream, wanted, second_outputs)

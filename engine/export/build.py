@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...errors import RefusedInput, UnsupportedOperator, UsageError
 from ..attribution.batch import side_tensors
-from ..attribution.places import default_layers
-from ..attribution.targets import as_question, direct
+from ..attribution.places import chosen_layers
 from ..graph.graph import Graph
-from ..graph.labels import class_name
 from ..graph.layers import Layer
-from ..outputs.reads import Channel
-from ..outputs.specs import class_index
-from ..outputs.target import Target
 from .backward import backward, lacking
 from .heads import INPUT_HEADS, LAYER_HEADS
 from .interface import as_source
@@ -26,23 +21,28 @@ from .linear_head import linear_head_gradient
 from .opset import NEEDED, raised
 from .path import path_attribution
 from .pictures import OPSET, take_pictures
-from .seed import CLASS_INPUT, Seed, chosen_classes, class_seed, unit_seed
+from .scores.base import Score
+from .scores.classes import ClassScore
 from .trace import Trace
-from .writer import Value, Writer
+from .writer import Value, Writer, total
 
 HEATMAP = "heatmap"
 INTEGRATED = "integratedgradients"
 METHODS = (*LAYER_HEADS, *INPUT_HEADS, INTEGRATED)
-_ANY_CLASS = 10**6  # where the graph does not say how many classes it has
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the exported model is to do; see `export` for the meaning of each."""
+    """What the exported model is to do; see `export` for the meaning of each.
 
+    Attributes:
+        score: what is explained.
+        layers: where, see `layers_for`; none for methods that attribute to the picture.
+    """
+
+    score: Score
+    layers: tuple[Layer, ...]
     method: str = "gradcam"
-    layer: Layer | None = None
-    target: Target | str | int | None = None
     class_input: bool = False
     resize: bool = False
     normalize: bool = False
@@ -56,15 +56,11 @@ class Built:
 
     Attributes:
         model: with the output ``heatmap``.
-        layer: where the map is; None for methods that attribute to the input.
-        target: the one target of every picture, or None where a class is asked for.
         added: how many nodes were added to the model.
         pictures: with ``model``'s own preprocessing before it, where that was asked for.
     """
 
     model: onnx.ModelProto
-    layer: Layer | None
-    target: Target | None
     added: int
     pictures: onnx.ModelProto | None = None
 
@@ -73,33 +69,19 @@ def build(graph: Graph, request: Request) -> Built:
     """The exported model, not yet verified.
 
     Raises:
-        UsageError: an unknown method or layer, a target that one picture alone has.
         UnsupportedOperator: an operator on the way from the target to the layer has no gradient.
+        UsageError: the score cannot be written into a file.
     """
-    target = fixed_target(graph, request.target)
-    tensor = _tensor(graph, request.target, target)
-    layer = _layer(graph, request, tensor)
     feeds = example(graph)
     spec = graph.inputs[0].shape
     is_fixed = len(spec) == 4 and None not in spec[2:]
     model = raised(graph.model, _ranks(graph, feeds), OPSET if request.pictures else NEEDED)
     trace = Trace(model, feeds, is_fixed=is_fixed)
-    writer = Writer(_opset(model), taken=_names(model))
-    start = layer.tensor if layer is not None else graph.inputs[0].name
-    seed = _seed(writer, trace, tensor, target, request)
-    second_outputs: dict[str, str] = {}
+    writer = Writer(_opset(model), taken=_names(model, (HEATMAP, *request.score.inputs)))
     try:
-        if request.method == INTEGRATED:
-            shares, second_outputs = path_attribution(graph, model, writer, feeds, seed, request.steps)
-            heatmap = shares.sum([1], keep=False)
-        else:
-            gradient = linear_head_gradient(model, writer, trace, start, seed)
-            if gradient is None:
-                walked = backward(model.graph.node, writer, trace, start, {seed.tensor: seed.gradient})
-                gradient, second_outputs = walked.gradient, walked.second_outputs
-            heatmap = _head(writer, trace, start, gradient, layer, request)
+        heatmap, second_outputs = _heatmap(graph, model, writer, trace, feeds, request)
     except UnsupportedOperator as error:
-        raise UnsupportedOperator(f"{error}; {_advice(graph, model, trace, tensor)}") from error
+        raise UnsupportedOperator(f"{error}; {_advice(graph, model, trace, request.score.tensors)}") from error
     _finish(writer, heatmap, graph, request)
     assembled = _assembled(model, trace, writer, second_outputs, request)
     pictures = None
@@ -109,14 +91,11 @@ def build(graph: Graph, request: Request) -> Built:
         take_pictures(pictures, graph)
     as_source(assembled, graph)
     added = len((assembled if pictures is None else pictures).graph.node) - len(graph.model.graph.node)
-    return Built(assembled, layer, target, added, pictures)
+    return Built(assembled, added, pictures)
 
 
 def example(graph: Graph) -> dict[str, np.ndarray]:
     """Two random images of the graph's own size (one, where its batch is fixed at one)."""
-    if len(graph.inputs) > 1:
-        names = ", ".join(i.name for i in graph.inputs)
-        raise UsageError(f"{graph.name} has {len(graph.inputs)} inputs ({names[:160]}); a picture fills one alone")
     spec = graph.inputs[0]
     rest = (graph.channels, *graph.image_size) if len(spec.shape) in (0, 4) else [s or 1 for s in spec.shape[1:]]
     image = np.random.default_rng(0).random((2, *rest), dtype=np.float32)
@@ -124,86 +103,104 @@ def example(graph: Graph) -> dict[str, np.ndarray]:
     return {spec.name: image.astype(spec.dtype)}
 
 
-def _layer(graph: Graph, request: Request, tensor: str) -> Layer | None:
-    if request.method not in LAYER_HEADS:
-        if request.layer is not None:
-            raise UsageError(f"method '{request.method}' attributes to the picture and takes no layer")
-        return None
-    layer = request.layer or default_layers(graph, (tensor,))[0]
-    if not layer.is_spatial:
-        raise UsageError(
-            f"layer '{layer.name}' has shape {layer.shape}, no feature maps; choose a layer with height and width"
-        )
-    side_tensors(graph, [layer], [tensor])  # refuses a layer that the target does not depend on
-    return layer
+def layers_for(
+    graph: Graph, method: str, layer: str | int | Layer | Sequence[Layer] | None, score: Score
+) -> tuple[Layer, ...]:
+    """Where the map is: as named, else the last feature map, of a detector or a segmentation all that enter its head.
+
+    Raises:
+        UsageError: no such layer, no feature map, or none that the score depends on.
+    """
+    if method not in LAYER_HEADS:
+        if layer is not None:
+            raise UsageError(f"method '{method}' attributes to the picture and takes no layer")
+        return ()
+    layers = tuple(chosen_layers(graph, layer, score.head, score.reading))
+    for chosen in layers:
+        if not chosen.has_maps:
+            raise UsageError(
+                f"layer '{chosen.name}' has shape {chosen.shape}, no feature maps; choose a layer with height and width"
+            )
+        side_tensors(graph, [chosen], score.tensors)  # refuses a layer that the target does not depend on
+    return layers
 
 
-def fixed_target(graph: Graph, spec: Target | str | int | None) -> Target | None:
-    """The target where it is the same for every picture; None where it is a class that the user of the file names."""
-    if spec is None:
-        return None
-    if isinstance(spec, str) and spec.strip().startswith("top:"):
-        raise UsageError(f"target '{spec}' is not one number; give the exported file a class when it runs")
-    shape = graph.outputs[0].shape
-    classes = (shape[1] if len(shape) > 1 else None) or _ANY_CLASS
-    found = direct(graph, as_question(spec))
-    if found is not None:
-        return found[0]
-    index = class_index(graph, spec, classes)
-    return Target(Channel(graph.logits, index), class_name(graph, index))
-
-
-def _tensor(graph: Graph, spec: Target | str | int | None, target: Target | None) -> str:
-    """The one tensor that the target is read from."""
-    if target is None or _is_class(spec):
-        return graph.logits
-    if len(target.tensors) > 1:
-        raise UsageError(f"target '{target.name}' reads {len(target.tensors)} tensors; an exported model takes one")
-    return target.tensors[0]
-
-
-def _seed(w: Writer, trace: Trace, tensor: str, target: Target | None, request: Request) -> Seed:
-    shape = trace.shape(tensor)
-    if target is not None and not _is_class(request.target):
-        return unit_seed(w, target, shape)
-    if len(shape) not in (2, 4):
-        raise UsageError(
-            f"the logits have shape {shape}, no class axis is known; name a target: "
-            "unit:LAYER:UNIT or output:NAME:INDEX"
-        )
-    if target is not None:
-        return class_seed(w, tensor, shape, w.integers([target.index or 0]).expand(w.value(tensor).shape(0, 1)))
-    return class_seed(w, tensor, shape, chosen_classes(w, tensor, len(shape), w.value(CLASS_INPUT)))
-
-
-def _is_class(spec: Target | str | int | None) -> bool:
-    return not isinstance(spec, Target) and not str(spec).strip().startswith(("unit:", "output:"))
+def _heatmap(
+    graph: Graph,
+    model: onnx.ModelProto,
+    w: Writer,
+    trace: Trace,
+    feeds: Mapping[str, np.ndarray],
+    request: Request,
+) -> tuple[Value, dict[str, str]]:
+    """(N, h, w) signed, and second outputs that nodes of the model have to get."""
+    if request.method == INTEGRATED:
+        shares, second_outputs = path_attribution(graph, model, w, trace, feeds, request.score, request.steps)
+        return shares.sum([1], keep=False), second_outputs
+    choices = request.score.choices(w, trace)
+    at = {tensor: tensor for tensor in request.score.tensors}
+    seeds = request.score.gradients(w, trace, at, choices)
+    maps, second = [], dict[str, str]()
+    for layer in request.layers or (None,):
+        start = layer.tensor if layer is not None else graph.inputs[0].name
+        gradient = None
+        if isinstance(request.score, ClassScore) and request.score.others == ():
+            gradient = linear_head_gradient(model, w, trace, start, request.score.tensor, choices["class"])
+        if gradient is None:
+            walked = backward(model.graph.node, w, trace, start, seeds, request.score.straight)
+            gradient = walked.gradient
+            second.update(walked.second_outputs)
+        maps.append(_head(w, trace, start, gradient, layer, request))
+    return (maps[0] if len(maps) == 1 else _averaged(w, maps, graph)), second
 
 
 def _head(w: Writer, trace: Trace, start: str, gradient: Value, layer: Layer | None, request: Request) -> Value:
     activations = w.value(start) if trace.kind(start) == w.kind else w.value(start).cast()
     if layer is None:
         return INPUT_HEADS[request.method](activations, gradient)
+    return LAYER_HEADS[request.method](_maps(activations, layer), _maps(gradient, layer))
+
+
+def _maps(value: Value, layer: Layer) -> Value:
+    """(N, C, h, w) of a feature map in any order of axes, or of tokens with a grid; see `Layer.maps`."""
+    rank = len(layer.shape)
     if layer.channel_axis not in (None, 1):
-        order = [0, layer.channel_axis, *(a for a in range(1, 4) if a != layer.channel_axis)]
-        activations, gradient = activations.transpose(order), gradient.transpose(order)
-    return LAYER_HEADS[request.method](activations, gradient)
+        value = value.transpose([0, layer.channel_axis, *(a for a in range(1, rank) if a != layer.channel_axis)])
+    grid = layer.tokens
+    if grid is None:
+        return value
+    w, end = value.writer, grid.prefix + grid.rows * grid.columns
+    if end < grid.count or grid.prefix:
+        value = value.slice(w.integers([grid.prefix]), w.integers([end]), [2])
+    return value.reshape([0, 0, grid.rows, grid.columns])
+
+
+def _averaged(w: Writer, maps: Sequence[Value], graph: Graph) -> Value:
+    """Several layers' maps in the picture's size, each with its maximum at 1, averaged."""
+    return total([_normalized(w, _resized(w, found.positive(), graph)) for found in maps]) / float(len(maps))
 
 
 def _finish(w: Writer, heatmap: Value, graph: Graph, request: Request) -> None:
     """Positive evidence alone, resized and normalized where asked for, under its final name."""
-    if request.resize:
-        size = w.value(graph.inputs[0].name).shape(2, 4)
-        planes = heatmap.positive().unsqueeze([1])
-        wanted = w.concat(planes.shape(0, 2), size)
-        resized = planes.apply("Resize", None, None, wanted, mode="linear", coordinate_transformation_mode="half_pixel")
-        heatmap = resized.squeeze([1])
+    if request.resize and len(request.layers) < 2:
+        heatmap = _resized(w, heatmap.positive(), graph)
     if request.normalize:
-        heatmap = heatmap.positive()
-        largest = heatmap.reduce("ReduceMax", [1, 2])
-        heatmap = heatmap / w.where(largest > 0.0, largest, 1.0)
+        heatmap = _normalized(w, heatmap.positive())
     w.nodes.append(helper.make_node("Relu", [heatmap.name], [HEATMAP], "heatmap/result"))
     w.keep_only(HEATMAP)
+
+
+def _resized(w: Writer, heatmap: Value, graph: Graph) -> Value:
+    size = w.value(graph.inputs[0].name).shape(2, 4)
+    planes = heatmap.unsqueeze([1])
+    wanted = w.concat(planes.shape(0, 2), size)
+    resized = planes.apply("Resize", None, None, wanted, mode="linear", coordinate_transformation_mode="half_pixel")
+    return resized.squeeze([1])
+
+
+def _normalized(w: Writer, heatmap: Value) -> Value:
+    largest = heatmap.reduce("ReduceMax", [1, 2])
+    return heatmap / w.where(largest > 0.0, largest, 1.0)
 
 
 def _assembled(
@@ -221,11 +218,13 @@ def _assembled(
             del node.output[1:]
             node.output.append(second_outputs[node.output[0]])
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in w.constants.items())
-    if any(CLASS_INPUT in node.input for node in w.nodes):
-        rows = "N" if request.class_input else "classes"
-        graph.input.append(helper.make_tensor_value_info(CLASS_INPUT, TensorProto.INT64, [rows]))
+    for name in request.score.inputs:
+        if not any(name in node.input for node in w.nodes):
+            continue
+        rows = "N" if request.class_input else f"asked {name}"
+        graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, [rows]))
         if not request.class_input:
-            graph.initializer.append(numpy_helper.from_array(np.array([-1], dtype=np.int64), CLASS_INPUT))
+            graph.initializer.append(numpy_helper.from_array(np.array([-1], dtype=np.int64), name))
     for output in graph.output:
         kind = helper.np_dtype_to_tensor_dtype(trace.kind(output.name))
         shape = [None] * len(trace.shape(output.name))
@@ -236,16 +235,16 @@ def _assembled(
     return model
 
 
-def _advice(graph: Graph, model: onnx.ModelProto, trace: Trace, target: str) -> str:
+def _advice(graph: Graph, model: onnx.ModelProto, trace: Trace, targets: Sequence[str]) -> str:
     """Which layer works."""
     for layer in graph.layers:
-        if not layer.is_spatial or layer.tensor == target:
+        if not layer.has_maps or layer.tensor in targets:
             continue
         try:
-            side_tensors(graph, [layer], [target])
+            side_tensors(graph, [layer], targets)
         except UsageError:
             continue
-        if not lacking(model.graph.node, trace, layer.tensor, target):
+        if not any(lacking(model.graph.node, trace, layer.tensor, target) for target in targets):
             return f"the deepest layer that works is '{layer.name}'"
     return "no layer of it works"
 
@@ -263,16 +262,16 @@ def _opset(model: onnx.ModelProto) -> int:
     return next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
 
 
-def _names(model: onnx.ModelProto) -> set[str]:
-    """Every name in the model; refuses a model that has the names that the export gives.
+def _names(model: onnx.ModelProto, own: Sequence[str]) -> set[str]:
+    """Every name in the model.
 
     Raises:
-        RefusedInput: a tensor is called ``heatmap`` or ``class``.
+        RefusedInput: a tensor has one of the names ``own`` that the export gives.
     """
     graph = model.graph
     names = {n for node in graph.node for n in (*node.input, *node.output, node.name)}
     names |= {t.name for t in graph.initializer} | {i.name for i in (*graph.input, *graph.output)}
-    for name in (HEATMAP, CLASS_INPUT):
+    for name in own:
         if name in names:
             raise RefusedInput(
                 f"a tensor of the model is called '{name}' already; rename it, or export the plain model"

@@ -11,13 +11,16 @@ from typing import Any
 import onnx
 
 from ...errors import ConvscopeError, RefusedInput, UsageError
+from ..attribution.targets import as_question
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..outputs.reading import Question as Asked
 from ..outputs.target import Target
 from ..render.artifacts import check_folder, write_bytes
-from .build import INTEGRATED, METHODS, Request, build
-from .metadata import describe
+from .build import INTEGRATED, METHODS, Request, build, layers_for
+from .metadata import Stated, describe
 from .pictures import picture_difference
+from .scores import Score, score_of
 from .verification import BOUND, PICTURES, Question, Verification, verify
 
 DEFAULT_STEPS = 20
@@ -33,8 +36,11 @@ class Exported:
     Attributes:
         path: the file.
         method: what its ``heatmap`` is.
-        layer: name of the layer where the map is, None for methods that attribute to the picture.
-        target: the target's name, None where the class is an input of the file.
+        layer: name of the layer where the map is (several with commas), None for methods that attribute to the picture.
+        target: the target's name, None where the file's inputs or the picture say what is explained.
+        inputs: of the file that ask: ``class``, ``box``, ``character``.
+        constants: the source's inputs beside the picture, whose values the file holds.
+        reading: what the outputs were taken for, None where that was not asked.
         nodes: of the plain model.
         added: nodes that were added.
         verification: how far it is from the twin, and its time beside the plain model.
@@ -46,6 +52,9 @@ class Exported:
     method: str
     layer: str | None
     target: str | None
+    inputs: tuple[str, ...]
+    constants: tuple[str, ...]
+    reading: str | None
     nodes: int
     added: int
     verification: Verification
@@ -59,6 +68,9 @@ class Exported:
             "method": self.method,
             "layer": self.layer,
             "target": self.target,
+            "inputs": list(self.inputs),
+            "constants": list(self.constants),
+            "outputs_read_as": self.reading,
             "nodes": self.nodes,
             "added_nodes": self.added,
             "difference": check.difference,
@@ -72,40 +84,55 @@ class Exported:
         }
 
 
+def check_method(method: str | None) -> None:
+    """Raises UsageError for a method whose map cannot be written into a file."""
+    if method is not None and method not in METHODS:
+        raise UsageError(f"method '{method}' cannot be exported; choose one of {', '.join(METHODS)}")
+
+
 def export(
     graph: Graph,
     path: str | os.PathLike[str],
-    method: str = "gradcam",
+    method: str | None = None,
     layer: str | int | Layer | None = None,
     *,
-    target: Target | str | int | None = None,
+    target: Target | Asked | str | int | None = None,
     class_input: bool = False,
     resize: str | None = None,
     normalize: bool = False,
     steps: int | None = None,
     preprocessing: str | None = None,
+    decoder: str | None = None,
+    output: str | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Exported:
     """Writes the model with its own explanation inside, as standard ONNX nodes.
 
-    The new file has the graph's inputs and outputs, and beside them
+    The new file has the graph's inputs and outputs, beside them ``heatmap``, float32 (N, h, w), 0 or more: the
+    evidence, in the method's own unit; and inputs that ask, int64 (N,) or (1,), where a negative number, the default,
+    is what the model says itself. Which ones depends on what the outputs are:
 
-    - ``class``, int64 (N,) or (1,): the class to explain in each picture; negative numbers, the default, are the
-      predicted class. Left out where ``target`` is given;
-    - ``heatmap``, float32 (N, h, w), 0 or more: the evidence for it, in the method's own unit.
+    - classes: ``class`` (of a segmentation where it is predicted); of numbers the place of one;
+    - boxes: ``box``, a candidate's place in the model's own output, and ``class``;
+    - a line of text: ``character``, from 1; the whole line by default;
+    - a mask, an embedding, one value, or a ``target`` that is always the same: none.
 
     Args:
         graph: from `convscope.load`.
         path: the new file.
-        method: one of `build.METHODS`.
-        layer: where the map is; default the last layer with spatial extent.
-        target: explain always this: a class index or name, ``unit:LAYER:UNIT[@ROW,COLUMN]``, ``output:NAME:INDEX``.
-        class_input: make ``class`` an input that has to be given, for runtimes without optional inputs.
+        method: one of `build.METHODS`; default Grad-CAM, for boxes ODAM, for text HiResCAM, as for `explain`.
+        layer: where the map is; default the last layer with spatial extent, of a detector or a segmentation all that
+            enter its head: their maps are enlarged to the picture, divided by their maxima and averaged.
+        target: explain always this: a class index or name, ``unit:LAYER:UNIT[@ROW,COLUMN]``, ``output:NAME:INDEX``,
+            a `Target`, or a `Question`: a contrast, a region, a vector to be like, a value, a side of boxes.
+        class_input: make what asks inputs that have to be given, for runtimes without optional inputs.
         resize: "input" for a map of the picture's height and width (bilinear), None for the layer's.
         normalize: divide each map by its largest value.
         steps: of Integrated Gradients, 20 by default; the file holds so many pictures in memory at once.
         preprocessing: "inside" for a file that takes pictures as they are: its input is ``picture``, uint8
             (N, height, width, 3) RGB of any size, and the graph's preprocessing comes first.
+        decoder: how to read the outputs where the default is wrong, see `outputs.DECODERS`.
+        output: read this output alone.
         progress: called with the name of each stage as it starts.
 
     Returns:
@@ -116,27 +143,26 @@ def export(
         name. RefusedInput: the model has those names already, or is too large for one file. ConvscopeError: the file's
         map is not the twin's; nothing is written.
     """
-    if method not in METHODS:
-        raise UsageError(f"method '{method}' cannot be exported; choose one of {', '.join(METHODS)}")
+    check_method(method)
     if resize not in (None, "input"):
         raise UsageError(f"resize '{resize}' is unknown; use input, or leave it out for the layer's own size")
     if preprocessing not in (None, "inside"):
         raise UsageError(f"preprocessing '{preprocessing}' is unknown; use inside, or leave it out")
     if steps is not None and (method != INTEGRATED or steps < 1):
         raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
-    if class_input and target is not None:
-        raise UsageError("a target is given, so the file takes no class; leave one of the two out")
     check_folder(Path(path).absolute().parent)
-    chosen = layer if isinstance(layer, Layer) or layer is None else graph.layer(layer)
+    score = score_of(graph, target, decoder, output)
+    if class_input and not score.inputs:
+        raise UsageError("the target is always the same here, so the file takes no class; leave class_input= out")
+    method = method or _default_method(score)
+    layers = layers_for(graph, method, layer, score)
     count = (steps or DEFAULT_STEPS) if method == INTEGRATED else None
-    request = Request(
-        method, chosen, target, class_input, resize == "input", normalize, count or 0, preprocessing == "inside"
-    )
+    inside = preprocessing == "inside"
+    request = Request(score, layers, method, class_input, resize == "input", normalize, count or 0, inside)
     progress("writing the backward pass")
     built = build(graph, request)
     progress("comparing with the twin")
-    spec = "" if target is None else target.name if isinstance(target, Target) else str(target)
-    question = Question(method, built.layer, built.target, spec, request.resize, request.normalize, count)
+    question = Question(score, method, layers, request.resize, request.normalize, count)
     check = verify(graph, built.model, question, pictures=PICTURES if count is None else PATH_PICTURES)
     if not check.ok:
         raise ConvscopeError(
@@ -153,18 +179,27 @@ def export(
                 f"{MOST_GREY_LEVELS:g}; nothing was written"
             )
     written = built.model if built.pictures is None else built.pictures
-    describe(written, graph, question, check)
+    describe(written, graph, question, Stated(as_question(target), decoder, output), check)
     write_bytes(path, serialized(written))
     return Exported(
         path=Path(path),
         method=method,
-        layer=built.layer.name if built.layer else None,
-        target=built.target.name if built.target else None,
+        layer=", ".join(found.name for found in layers) or None,
+        target=score.name,
+        inputs=score.inputs,
+        constants=tuple(graph.given),
+        reading=score.reading.reason if score.reading else None,
         nodes=len(graph.model.graph.node),
         added=built.added,
         verification=check,
         preprocessing_difference=off,
     )
+
+
+def _default_method(score: Score) -> str:
+    """As `attribution.registry.default_method`."""
+    form = score.reading.form if score.reading is not None else ""
+    return {"detection": "odam", "text": "hirescam", "text regions": "hirescam"}.get(form, "gradcam")
 
 
 def serialized(model: onnx.ModelProto) -> bytes:

@@ -70,6 +70,7 @@ LAYER_HEADS: dict[str, Callable[[Value, Value], Value]] = {
     "gradcam": grad_cam,
     "gradcam++": grad_cam_plus_plus,
     "hirescam": hires_cam,
+    "odam": hires_cam,  # of a box's number
     "xgradcam": x_grad_cam,
     "layercam": layer_cam,
     "cam": class_activation_map,

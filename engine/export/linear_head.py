@@ -9,25 +9,26 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from .seed import Seed
 from .trace import Trace
 from .writer import Value, Writer
 
 _RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 
 
-def linear_head_gradient(model: onnx.ModelProto, w: Writer, trace: Trace, start: str, seed: Seed) -> Value | None:
-    """dS / d start, (N, K, h, w), or None where the head is another one or no class is asked for."""
+def linear_head_gradient(
+    model: onnx.ModelProto, w: Writer, trace: Trace, start: str, tensor: str, classes: Value
+) -> Value | None:
+    """dS / d start, (N, K, h, w), of the logits ``tensor`` at ``classes`` (N,); None where the head is another one."""
     shape = trace.shape(start)
-    if seed.classes is None or len(shape) != 4 or len(trace.shape(seed.tensor)) != 2:
+    if len(shape) != 4 or len(trace.shape(tensor)) != 2:
         return None
-    chain = _chain(model, start, seed.tensor)
+    chain = _chain(model, start, tensor)
     if chain is None or not chain or not _is_pool(chain[0], trace):
         return None
     linear = [node for node in chain[1:] if node.op_type not in _RESHAPING]
     if not linear or not all(_is_bias(node, trace) for node in linear[1:]):
         return None
-    weights = _class_weights(linear[0], w, trace, shape[1], seed.classes)
+    weights = _class_weights(linear[0], w, trace, shape[1], classes)
     if weights is None:
         return None
     count = w.value(start).shape(2).apply("ReduceProd", keepdims=0).cast()

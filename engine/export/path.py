@@ -15,7 +15,7 @@ import onnx
 from ..graph.graph import Graph
 from ..graph.index import Index
 from .backward import backward
-from .seed import Seed, class_seed, unit_seed
+from .scores.base import Score, repeated
 from .trace import Trace
 from .writer import PREFIX, Value, Writer
 
@@ -23,11 +23,13 @@ _COPY = f"{PREFIX}path/"
 
 
 def path_attribution(
-    graph: Graph, model: onnx.ModelProto, w: Writer, feeds: Mapping[str, np.ndarray], seed: Seed, steps: int
-) -> tuple[Value, dict[str, str]]:
+    graph: Graph, model: onnx.ModelProto, w: Writer, trace: Trace, feeds: Mapping[str, np.ndarray], score: Score,
+    steps: int,
+) -> tuple[Value, dict[str, str]]:  # fmt: skip
     """(N, C, H, W) each input value's share of the score's change from a black picture, and named second outputs.
 
-    The nodes of the second forward pass are put into the writer.
+    What the score is of (a class, a mask) is chosen in the picture itself. The nodes of the second forward pass are put
+    into the writer.
     """
     name = graph.inputs[0].name
     image = w.value(name)
@@ -37,23 +39,27 @@ def path_attribution(
     alphas = w.constant(((points + 1) / 2).reshape(1, -1, 1, 1, 1).astype(w.kind))
     places = way.unsqueeze([1]) * alphas + w.constant(black)
     start = places.reshape(w.concat([-1], image.shape(1)))
-    nodes, renamed = _copied(model, start.name, name, seed.tensor)
+    choices = {key: repeated(choice, steps) for key, choice in score.choices(w, trace).items()}
+    nodes, renamed = _copied(model, start.name, name, score.tensors)
     traced = _on_its_own(model, nodes, start.name)
     example = np.repeat(feeds[name], 2, axis=0)
-    trace = Trace(traced, {start.name: example})
+    own = Trace(traced, {start.name: example})
     w.nodes.extend(nodes)
-    again = _seed_again(w, trace, renamed[seed.tensor], seed, steps)
-    walked = backward(nodes, w, trace, start.name, {again.tensor: again.gradient})
+    seeds = score.gradients(w, own, renamed, choices)
+    straight = frozenset(renamed[tensor] for tensor in score.straight if tensor in renamed)
+    walked = backward(nodes, w, own, start.name, {renamed[n]: g for n, g in seeds.items()}, straight)
     shares = walked.gradient.reshape(w.concat([-1, steps], image.shape(1)))
     mean = (shares * w.constant((weights / 2).reshape(1, -1, 1, 1, 1).astype(w.kind))).sum([1], keep=False)
     return way * mean, walked.second_outputs
 
 
-def _copied(model: onnx.ModelProto, start: str, image: str, target: str) -> tuple[list[onnx.NodeProto], dict[str, str]]:
-    """The nodes from the image to the target with other tensors, and the new names."""
+def _copied(
+    model: onnx.ModelProto, start: str, image: str, targets: Sequence[str]
+) -> tuple[list[onnx.NodeProto], dict[str, str]]:
+    """The nodes from the image to the targets with other tensors, and the new names."""
     renamed = {image: start}
     nodes = []
-    for node in Index(model.graph).between([image], [target]):
+    for node in Index(model.graph).between([image], list(targets)):
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copy.name = f"{_COPY}{node.name or node.output[0]}"
@@ -81,12 +87,3 @@ def _on_its_own(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], start: 
                 info.name = output
     alone.graph.input.append(onnx.helper.make_tensor_value_info(start, onnx.TensorProto.FLOAT, None))
     return alone
-
-
-def _seed_again(w: Writer, trace: Trace, tensor: str, seed: Seed, steps: int) -> Seed:
-    """The same target on the points of the way."""
-    if seed.classes is None:
-        assert seed.target is not None
-        return unit_seed(w, seed.target, trace.shape(tensor), tensor)
-    repeated = seed.classes.unsqueeze([1]).expand(w.integers([1, steps])).reshape([-1])
-    return class_seed(w, tensor, trace.shape(tensor), repeated)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -12,18 +12,17 @@ import numpy as np
 import onnx
 
 from ..attribution.batch import Batch, Executors
-from ..attribution.maps import resized
+from ..attribution.maps import heatmaps, resized
 from ..attribution.registry import METHODS
 from ..executors.session import Session
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..outputs.reads import Channel, Masked
 from ..outputs.target import Target
 from ..pictures.photographs import photographs
-from .interface import as_canonical, as_fed
-from .seed import CLASS_INPUT
+from .interface import as_canonical, as_fed, own_type
+from .scores.base import Sample, Score
 
-PICTURES, CLASSES = 8, 3
+PICTURES = 8
 BOUND = 1e-4  # of the map's largest absolute value
 _ROUNDS = 5  # of timing, alternated
 _LAST_BIT = 2.0**-23  # relative, of a float32
@@ -39,11 +38,12 @@ class Verification:
         difference: the largest of any map's differences, relative to the largest absolute value of the twin's map
             before its negative parts were cut off.
         output_difference: of the model's own outputs to those of the graph, relative to each output's largest value.
-        pictures, classes: how many were compared; every picture with every class.
+        pictures, classes: how many were compared; every picture with every class (box, character).
         time_ratio: the exported file's time for one picture by the plain model's, alternated in one run.
         at_kinks: maps that are further from the twin's, but not further than the twin's own map moves when the last
             bits of the picture change: a unit lies within rounding of its kink, where the gradient jumps.
         kink_difference: the largest difference among them.
+        asks: what ``classes`` counts, in the plural; "" where the target is always the same.
     """
 
     difference: float
@@ -53,24 +53,34 @@ class Verification:
     time_ratio: float
     at_kinks: int = 0
     kink_difference: float = 0.0
+    asks: str = "classes"
 
     @property
     def ok(self) -> bool:
         """Whether the bound holds; False where a value is not a number."""
         return self.difference <= BOUND and self.output_difference <= BOUND
 
+    @property
+    def compared(self) -> str:
+        """What was compared, for people: ``8 pictures x 3 classes``."""
+        return f"{self.pictures} pictures" + (f" x {self.classes} {self.asks}" if self.asks else "")
+
 
 @dataclass(frozen=True)
 class Question:
-    """What a file's map is compared with: the method, where, and of what (``spec`` is the target as it was asked)."""
+    """What a file's map is compared with: the method, where, and of what."""
 
+    score: Score
     method: str
-    layer: Layer | None = None
-    target: Target | None = None
-    spec: str = ""
+    layers: tuple[Layer, ...] = ()
     resize: bool = False
     normalize: bool = False
     steps: int | None = None
+
+    @property
+    def in_picture(self) -> bool:
+        """Whether the map has the picture's size."""
+        return self.resize or len(self.layers) > 1
 
 
 def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures: int = PICTURES) -> Verification:
@@ -82,48 +92,54 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
         question: what its map is.
         pictures: how many.
     """
-    images = sample_images(graph, pictures)
+    score = question.score
+    images = _as_held(graph, sample_images(graph, pictures))
     executors = Executors(graph, device="cpu", batch=PICTURES)
     session = Session(model, "cpu")
-    takes_class = any(i.name == CLASS_INPUT for i in model.graph.input)
+    inputs = {i.name for i in model.graph.input}
     plain = graph.session([o.name for o in graph.outputs], device="cpu")
     near, jumping = [0.0], list[float]()
-    worst_output = 0.0
-    targets = [question.target] if question.target else [None] * CLASSES
+    worst_output, most = 0.0, 1
     for start in range(0, len(images), 4):
-        batch = Batch(executors, images[start : start + 4])
+        batch = Batch(executors, images[start : start + 4], executors.cut_together(question.layers))
         own = plain.run(batch.x)
-        chosen = _classes(batch, seed=start) if question.target is None else None
-        for rank, target in enumerate(targets):
-            rows = [target] * len(batch.x) if target else [_class(graph, int(c)) for c in chosen[:, rank]]  # type: ignore[index]
-            feeds = {graph.inputs[0].name: as_fed(graph, batch.x)}
-            if chosen is not None and takes_class:
-                feeds[CLASS_INPUT] = chosen[:, rank]
-            found = as_canonical(graph, session.run(feeds))
-            signed = expected(batch, rows, question)
-            for i, difference in enumerate(_map_differences(found["heatmap"], signed, question)):
-                explained = difference > BOUND and difference <= _rounding(executors, batch.x[i], rows[i], question)
+        samples = score.samples(batch, seed=start)
+        most = max(most, len(samples))
+        for sample in samples:
+            asked = {name: value for name, value in sample.feeds.items() if name in inputs}
+            found = as_canonical(graph, session.run({**as_fed(graph, model, batch.x), **asked}))
+            for i, difference in enumerate(_compared(batch, found["heatmap"], sample, question)):
+                explained = difference > BOUND and difference <= _rounding(
+                    executors, batch.x[i], sample.targets[i], question
+                )
                 (jumping if explained else near).append(difference)
             for name, value in own.items():
-                worst_output = max(worst_output, _relative(found[name], value))
-    ratio = _time_ratio(session, plain, graph, images[:1])
+                worst_output = max(worst_output, _relative(found[name], value, own_type(graph, name)))
+    ratio = _time_ratio(session, plain, graph, model, images[:1], score)
     return Verification(
         difference=max(near),
         output_difference=worst_output,
         pictures=len(images),
-        classes=len(targets),
+        classes=most,
         time_ratio=ratio,
         at_kinks=len(jumping),
         kink_difference=max(jumping, default=0.0),
+        asks=score.asks if score.inputs else "",
     )
 
 
+def _compared(batch: Batch, found: np.ndarray, sample: Sample, question: Question) -> list[float]:
+    return _map_differences(found, expected(batch, sample.targets, question), question)
+
+
 def expected(batch: Batch, targets: Sequence[Target], question: Question) -> np.ndarray:
-    """(N, h, w) the twin's signed map."""
-    own = [_as_masked(batch, target, i) for i, target in enumerate(targets)]
-    arguments = (batch, own) if question.layer is None else (batch, own, question.layer)
+    """(N, h, w) the twin's signed map; of several layers the average of their maps in the picture's size."""
     options = {} if question.steps is None else {"steps": question.steps}
-    return METHODS[question.method].run(*arguments, **options).evidence
+    run = METHODS[question.method].run
+    if not question.layers:
+        return run(batch, targets, **options).evidence
+    maps = [run(batch, targets, layer, **options).evidence for layer in question.layers]
+    return maps[0] if len(maps) == 1 else np.mean([heatmaps(found, batch.size) for found in maps], axis=0)
 
 
 def _rounding(executors: Executors, image: np.ndarray, target: Target, question: Question) -> float:
@@ -131,7 +147,8 @@ def _rounding(executors: Executors, image: np.ndarray, target: Target, question:
     rng = np.random.default_rng(0)
     noise = 1 + _LAST_BIT * rng.normal(size=(PICTURES, *image.shape))
     noisy = np.concatenate([image[None], (image * noise).astype(np.float32)])
-    maps = expected(Batch(executors, noisy), [target] * len(noisy), question)
+    batch = Batch(executors, noisy, executors.cut_together(question.layers))
+    maps = expected(batch, [target] * len(noisy), question)
     moved = _map_differences(
         np.maximum(maps[1:], 0), np.repeat(maps[:1], PICTURES, axis=0), replace(question, resize=False)
     )
@@ -151,40 +168,6 @@ def sample_images(graph: Graph, count: int = PICTURES) -> np.ndarray:
     return np.random.default_rng(0).random((count, *rest), dtype=np.float32)
 
 
-def _classes(batch: Batch, seed: int) -> np.ndarray:
-    """(N, 3) the predicted class of each picture and two others."""
-    (logits,) = batch.values([batch.graph.logits])
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, logits.shape[1], (len(logits), CLASSES))
-    drawn[:, 0] = [_predicted(row) for row in logits]
-    return drawn.astype(np.int64)
-
-
-def _predicted(row: np.ndarray) -> int:
-    """The strongest class; of a segmentation the one with most positions."""
-    if row.ndim == 1:
-        return int(row.argmax())
-    return int(np.bincount(row.argmax(axis=0).ravel(), minlength=len(row)).argmax())
-
-
-def _as_masked(batch: Batch, target: Target, image: int) -> Target:
-    """A class of a segmentation counts where it is the strongest, as `attribution.targets` has it."""
-    if not isinstance(target.read, Channel) or target.read.tensor != batch.graph.logits or target.name:
-        return target
-    (logits,) = batch.values([batch.graph.logits])
-    row = logits[image]
-    if row.ndim != 3 or len(row) == 1:
-        return target
-    mask = row.argmax(axis=0) == target.read.index
-    mask = mask if mask.any() else np.ones_like(mask)
-    return Target(Masked(target.read.tensor, target.read.index, mask.astype(np.float32)), "")
-
-
-def _class(graph: Graph, index: int) -> Target:
-    """A class that the file is asked for by its number; it has no name, so that a segmentation's is masked."""
-    return Target(Channel(graph.logits, index), "")
-
-
 def _map_differences(found: np.ndarray, signed: np.ndarray, question: Question) -> list[float]:
     """Of each map, relative to the largest absolute value of the twin's signed one; infinite where it is none."""
     maps = np.maximum(signed, 0)
@@ -199,23 +182,37 @@ def _map_differences(found: np.ndarray, signed: np.ndarray, question: Question) 
     return [float(np.abs(a - b).max() / max(np.abs(s).max(), 1e-30)) for a, b, s in pairs]
 
 
-def _relative(found: np.ndarray, expected: np.ndarray) -> float:
+def _as_held(graph: Graph, images: np.ndarray) -> np.ndarray:
+    """The images with the values that the source's own data type holds."""
+    kind = own_type(graph, graph.inputs[0].name)
+    return images if kind is None else images.astype(kind).astype(np.float32)
+
+
+def _relative(found: np.ndarray, expected: np.ndarray, kind: np.dtype[Any] | None) -> float:
+    """The largest difference by the largest value; of a narrow data type beyond its own last bit."""
     if found.shape != expected.shape:
         return float("inf")
     a, b = found.astype(np.float64), expected.astype(np.float64)
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) if b.size else 0.0
+    if not b.size:
+        return 0.0
+    differences = np.abs(a - b)
+    if kind == np.float16:
+        differences = np.maximum(differences - np.abs(b) * 2.0**-10 - 2.0**-24, 0)
+    return float(differences.max() / max(np.abs(b).max(), 1e-30))
 
 
-def _time_ratio(session: Session, plain: Session, graph: Graph, image: np.ndarray) -> float:
-    name = graph.inputs[0].name
-    feeds: dict[str, Any] = {name: image.astype(graph.inputs[0].dtype)}
-    fed = {name: as_fed(graph, image)}
+def _time_ratio(
+    session: Session, plain: Session, graph: Graph, model: onnx.ModelProto, image: np.ndarray, score: Score
+) -> float:
     required = {i.name for i in session.ort.get_inputs()}
-    with_class = {**fed, CLASS_INPUT: np.zeros(1, dtype=np.int64)} if CLASS_INPUT in required else fed
+    asked = {name: np.full(1, -1, dtype=np.int64) for name in score.inputs if name in required}
+    feeds: Mapping[str, Any] = {graph.inputs[0].name: image.astype(graph.inputs[0].dtype)}
     times: dict[str, list[float]] = {"exported": [], "plain": []}
     for _ in range(_ROUNDS):
-        for name, run, given in (("plain", plain, feeds), ("exported", session, with_class)):
+        for name, run, given in (
+            ("plain", plain, feeds), ("exported", session, {**as_fed(graph, model, image), **asked})
+        ):  # fmt: skip
             began = time.perf_counter()
-            run.run(given)
+            run.run(dict(given))
             times[name].append(time.perf_counter() - began)
     return median(times["exported"]) / median(times["plain"])

@@ -12,18 +12,32 @@ import hashlib
 import html
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.labels import ends_in_sigmoid
+from ..outputs.boxes import CONFIDENCE, OVERLAP, DetectionReading
+from ..outputs.registry import read_outputs
 from ..render.artifacts import check_folder, to_json, write_bytes, write_text
 from ..render.colormaps import table
 from .interface import source_axes
+from .metadata import read_record
 
 RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _PAGE = Path(__file__).parent / "page"
+_SCRIPTS = ("preprocess.js", "boxes.js", "page.js")
+_SUMMARIES = {
+    "classes": "Where in a picture is the evidence for a class? Drop a photograph here, then click a class.",
+    "boxes": "Where in a picture is the evidence for a box? Drop a photograph here, then click a box in the list.",
+    "masks": "Where in a picture is the evidence for a mask? Drop a photograph here, then click a class.",
+    "": "Where in a picture is the evidence for the model's answer? Drop a photograph here.",
+}
+_LISTS = {"classification": "classes", "labels": "classes", "segmentation": "masks", "detection": "boxes"}
 
 
 def write_folder(graph: Graph, exported: Path, folder: str | os.PathLike[str], runtime: Mapping[str, bytes]) -> Path:
@@ -45,10 +59,10 @@ def write_folder(graph: Graph, exported: Path, folder: str | os.PathLike[str], r
     check_folder(folder)
     for name in RUNTIME:
         write_bytes(Path(folder) / name, runtime[name])
-    for name in ("preprocess.js", "page.js"):
+    for name in _SCRIPTS:
         write_bytes(Path(folder) / name, (_PAGE / name).read_bytes())
     write_bytes(Path(folder) / "model.onnx", exported.read_bytes())
-    scripts = "\n".join(f'<script src="{name}"></script>' for name in (RUNTIME[0], "preprocess.js", "page.js"))
+    scripts = "\n".join(f'<script src="{name}"></script>' for name in (RUNTIME[0], *_SCRIPTS))
     policy = "script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
     return write_text(Path(folder) / "index.html", _page(graph, info, policy, "", scripts))
 
@@ -57,7 +71,7 @@ def write_single_file(graph: Graph, exported: Path, path: str | os.PathLike[str]
     """One HTML file that holds everything and opens from disk; arguments as for `write_folder`."""
     info = _info(graph, exported)
     script = runtime[RUNTIME[0]].decode("utf-8").replace("</script", "<\\/script")
-    programs = [script, *((_PAGE / name).read_text(encoding="utf-8") for name in ("preprocess.js", "page.js"))]
+    programs = [script, *((_PAGE / name).read_text(encoding="utf-8") for name in _SCRIPTS)]
     hashes = " ".join(f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'" for text in programs)
     held = {"wasm": runtime[RUNTIME[2]], "mjs": runtime[RUNTIME[1]], "model": exported.read_bytes()}
     data = "\n".join(
@@ -75,20 +89,53 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
     if len(graph.inputs[0].shape) not in (0, 4) or graph.channels not in (1, 3):
         raise UsageError(f"{graph.name} takes {graph.channels} channels; a page shows pictures in gray or colour")
     model = onnx.load(exported, load_external_data=False)
+    record = read_record({p.key: p.value for p in model.metadata_props})
+    reading = read_outputs(graph, record.asked.decoder, record.asked.output) if record else read_outputs(graph)
     output = graph.outputs[0].name
     head = "logits" if output == graph.logits and not ends_in_sigmoid(graph) else "probabilities"
     return {
+        "lists": _LISTS.get(reading.form, ""),
+        "boxes": _boxes(reading) if isinstance(reading, DetectionReading) else None,
         "input": graph.inputs[0].name,
         "output": output,
         "head": head,
         "size": list(graph.image_size),
         "channels": graph.channels,
         "channels_last": source_axes(graph) is not None,
-        "takes_class": any(i.name == "class" for i in model.graph.input),
+        "asks": [i.name for i in model.graph.input if i.name in ("class", "box", "character")],
         "preprocessing": graph.preprocessing.to_json(),
         "labels": list(graph.labels) if graph.labels else None,
         "colours": table("turbo").tolist(),
     }
+
+
+def _boxes(reading: DetectionReading) -> dict[str, Any] | None:
+    """How the page finds the boxes in the file's own outputs; None where it cannot."""
+    scores, table = reading.scores, reading.table
+    outputs = {spec.name for spec in reading.graph.outputs}
+    if scores is None or scores.tensor not in outputs or (table is None and reading.grid is None):
+        return None
+    place: dict[str, Any] = {
+        "output": scores.tensor,
+        "candidates_first": scores.candidates_first,
+        "form": "cxcywh",
+        "scale": [1, 1],
+    }
+    if table is not None:
+        first = table.place(1)[0] == (1, 0)
+        place = {"output": table.tensor, "candidates_first": first, "form": table.form, "scale": list(table.scale)}
+    found: dict[str, Any] = {
+        "scores": {f.name: getattr(scores, f.name) for f in fields(scores)} | {"output": scores.tensor},
+        "place": place, "thin": reading.thin, "least": CONFIDENCE, "overlap": OVERLAP, "grid": None,
+    }  # fmt: skip
+    if reading.grid is not None:
+        cells, strides = reading.grid
+        found["grid"] = np.concatenate([cells, strides], axis=1).astype(int).ravel().tolist()
+    for part in (found["scores"], place):  # in the file's own order of axes
+        axes = reading.graph.permuted.get(part["output"])
+        if axes is not None and list(axes) != sorted(axes):
+            part["candidates_first"] = not part["candidates_first"]
+    return found
 
 
 def _page(graph: Graph, info: Mapping[str, Any], policy: str, data: str, scripts: str) -> str:
@@ -97,7 +144,7 @@ def _page(graph: Graph, info: Mapping[str, Any], policy: str, data: str, scripts
     values = {
         "policy": f"{always}; {policy}; base-uri 'none'; form-action 'none'",
         "title": html.escape(graph.name),
-        "summary": "Where in a picture is the evidence for a class? Drop a photograph here, then click a class.",
+        "summary": _SUMMARIES[info["lists"]],
         "width": str(width),
         "height": str(height),
         "footer": html.escape(f"graph sha256 {graph.sha256}; preprocessing {graph.preprocessing.preset}"),

@@ -65,6 +65,7 @@ class Graph:
         permuted: tensor -> axes: the canonical tensor is the source file's tensor transposed by these axes.
         given: inputs of the source beside the picture -> the value that each has here, for one picture.
         own_input: name and shape of the source's picture input where that is no (N, C, H, W): a signal, a volume.
+        own_types: input or output -> the source's own data type (numpy name), where it is another than here.
         metadata: what the file says about itself, key -> text (ONNX ``metadata_props``).
         modules: of a live network, its submodules (torch) or layers (Keras) -> their names, by identity.
     """
@@ -82,6 +83,7 @@ class Graph:
     permuted: dict[str, tuple[int, ...]] = field(default_factory=dict)
     given: dict[str, np.ndarray] = field(default_factory=dict)
     own_input: tuple[str, Shape] | None = None
+    own_types: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     modules: Mapping[Any, str] = field(default_factory=dict)
 

@@ -111,7 +111,7 @@ def find_class(graph: Graph, wanted: str | int) -> int:
             raise UsageError(f"class {index} is out of range: {graph.name} has {has}")
         return index
     if graph.labels is None:
-        raise UsageError(f"class '{text}': {graph.name} has no class names; give an index, or --labels FILE|imagenet")
+        raise UsageError(f"class '{text}': {graph.name} has no class names; give an index, or labels=FILE|imagenet")
     names: dict[str, list[int]] = {}
     for index, label in enumerate(graph.labels):
         for name in {_plain(label), *(_plain(part) for part in label.split(","))}:

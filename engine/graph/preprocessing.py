@@ -79,6 +79,18 @@ class Preprocessing:
         ends = np.stack([bias, scale + bias])
         return ends.min(axis=0), ends.max(axis=0)
 
+    def in_words(self) -> str:
+        """For instance ``range 0..255, minus 103.9,116.8,123.7, BGR (preset caffe, embedded)``."""
+        parts = [f"range {self.low:g}..{self.high:g}"]
+        if any(self.mean):
+            parts.append("minus " + ",".join(f"{m:.4g}" for m in self.mean))
+        if any(s != 1 for s in self.std):
+            parts.append("divided by " + ",".join(f"{s:.4g}" for s in self.std))
+        parts.append(self.order)
+        if self.size is not None:
+            parts.append(f"{self.size[0]}x{self.size[1]} {self.resize}")
+        return ", ".join(parts) + f" (preset {self.preset}, {self.found})"
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``; ``whole`` only where it says something."""
         return {name: value for name, value in asdict(self).items() if name != "whole" or value}

@@ -1,4 +1,4 @@
-"""A graph in plain values."""
+"""A graph in plain values, and in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from .graph import Graph
+from .layers import Layer, ReceptiveField, TensorSpec
+
+COLUMNS = ("#", "layer", "op", "output shape", "sees", "stride", "parameters", "multiply-adds")
 
 
 def summary(graph: Graph) -> dict[str, Any]:
@@ -30,3 +33,60 @@ def summary(graph: Graph) -> dict[str, Any]:
 def free_axes(graph: Graph) -> list[str]:
     """The axes of the image input that a picture may choose; layers' shapes are those at ``image_size``."""
     return [name for name, size in zip(("height", "width"), graph.inputs[0].shape[2:], strict=False) if size is None]
+
+
+def row_in_words(layer: Layer) -> tuple[str, ...]:
+    """A layer's cells under `COLUMNS`."""
+    sees, stride = _sees(layer.receptive_field)
+    counts = (f"{layer.parameters:,}" if layer.parameters else "", in_si(layer.macs) if layer.macs else "")
+    return (str(layer.index), layer.name, layer.op, shape_in_words(layer.shape), sees, stride, *counts)
+
+
+def facts_in_words(graph: Graph) -> list[tuple[str, str]]:
+    """What is true of the whole model: (word, sentence)."""
+    source = graph.source
+    height, width = graph.image_size
+    parameters, macs = (sum(getattr(la, name) for la in graph.layers) for name in ("parameters", "macs"))
+    facts = [
+        ("inputs", "; ".join(_spec(spec) for spec in graph.inputs)),
+        ("outputs", "; ".join(_spec(spec) for spec in graph.outputs)),
+        ("preprocessing", graph.preprocessing.in_words()),
+        ("size", f"{len(graph.layers)} layers, {parameters:,} parameters, {in_si(macs)} multiply-adds"),
+        ("source", f"{source.path or 'live object'}: {source.format} by {source.producer}, opset {source.opset}"),
+        ("sha256", f"{source.sha256} (graph {graph.sha256[:16]})"),
+    ]
+    if free := free_axes(graph):
+        facts.insert(1, ("free", f"{' and '.join(free)}; the shapes above are those at {height} x {width}"))
+    if graph.labels is not None:
+        facts.insert(-3, ("classes", f"{len(graph.labels)}: {', '.join(graph.labels[:3])}, ..."))
+    return facts
+
+
+def shape_in_words(shape: tuple[int | None, ...]) -> str:
+    """As ``Nx64x56x56``."""
+    return "x".join("N" if axis == 0 else "?" if size is None else str(size) for axis, size in enumerate(shape))
+
+
+def in_si(value: float) -> str:
+    """12,345,678 as ``12.3 M``."""
+    for unit in ("", " k", " M", " G", " T"):
+        if value < 1000:
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g} P"
+
+
+def _sees(field: ReceptiveField | None) -> tuple[str, str]:
+    """Receptive field and stride in input pixels; one number where both directions agree."""
+    if field is None:
+        return "", ""
+    stride = "x".join(f"{s:g}" for s in _once(field.stride))
+    return ("all" if field.size is None else "x".join(str(s) for s in _once(field.size))), stride
+
+
+def _once(pair: tuple[Any, Any]) -> tuple[Any, ...]:
+    return pair[:1] if pair[0] == pair[1] else pair
+
+
+def _spec(spec: TensorSpec) -> str:
+    return f"{spec.name} {spec.dtype} {shape_in_words(spec.shape)}"

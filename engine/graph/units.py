@@ -30,31 +30,48 @@ def parse_units(text: str, channels: int) -> Units:
     Raises:
         UsageError: not of that form, or out of range.
     """
-    text = text.strip()
-    if text == "all":
-        return Units(tuple(range(channels)))
-    if text.startswith("top:"):
-        top = _count(text[4:], text)
-        if top < 1:
-            raise UsageError(f"--units '{text}': the number after top: must be at least 1")
-        return Units(tuple(range(channels)), min(top, channels))
+    ranges, top = _asked(text)
+    if ranges is None:
+        return Units(tuple(range(channels)), None if top is None else min(top, channels))
     found: set[int] = set()
-    for part in text.split(","):
-        low_text, dash, high_text = part.strip().partition("-")
-        low = _count(low_text, text)
-        high = _count(high_text, text) if dash else low
-        if low > high:
-            raise UsageError(f"--units '{text}': the range {low}-{high} runs backwards; write {high}-{low}")
+    for low, high in ranges:
         if high >= channels:
             raise UsageError(
-                f"--units '{text}': unit {high} is out of range, the layer has {channels} units (0-{channels - 1})"
+                f"units='{text.strip()}': unit {high} is out of range, the layer has {channels} units "
+                f"(0-{channels - 1})"
             )
         found.update(range(low, high + 1))
     return Units(tuple(sorted(found)))
 
 
+def check_units(text: str) -> None:
+    """Raises UsageError where no layer can have these units: before a model is at hand."""
+    _asked(text)
+
+
+def _asked(text: str) -> tuple[list[tuple[int, int]] | None, int | None]:
+    """(first and last unit of every range, None for all; how many of the strongest, None for no choice)."""
+    text = text.strip()
+    if text == "all":
+        return None, None
+    if text.startswith("top:"):
+        top = _count(text[4:], text)
+        if top < 1:
+            raise UsageError(f"units='{text}': the number after top: must be at least 1")
+        return None, top
+    ranges = []
+    for part in text.split(","):
+        low_text, dash, high_text = part.strip().partition("-")
+        low = _count(low_text, text)
+        high = _count(high_text, text) if dash else low
+        if low > high:
+            raise UsageError(f"units='{text}': the range {low}-{high} runs backwards; write {high}-{low}")
+        ranges.append((low, high))
+    return ranges, None
+
+
 def _count(text: str, whole: str) -> int:
     text = text.strip()
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise UsageError(f"--units '{whole}' is not understood; write all, top:36, or like 0-63,70")
+        raise UsageError(f"units='{whole}' is not understood; write all, top:36, or like 0-63,70")
     return int(text)

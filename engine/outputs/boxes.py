@@ -116,6 +116,32 @@ class BoxTable:
 
 
 @dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Where the scores lie in one tensor (N, A, C) or (N, C, A), a column a class.
+
+    Attributes:
+        tensor: of the scores.
+        candidates_first: whether it is (N, A, C).
+        first: column of class 0.
+        classes: how many columns are classes.
+        objectness: its column, or None.
+        probability: whether the values are probabilities already.
+        softmax: whether a softmax over all columns makes probabilities of them; else a sigmoid each.
+        log_odds: whether `DetectionReading.score` means log(p / (1 - p)) of the values themselves; else the tensor's
+            own values, or what the sigmoids were given from which they only moved.
+    """
+
+    tensor: str
+    candidates_first: bool
+    first: int
+    classes: int
+    objectness: int | None = None
+    probability: bool = True
+    softmax: bool = False
+    log_odds: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class DetectionReading(Reading):
     """A detector: how its outputs become candidates, and which entries score each.
 
@@ -124,6 +150,8 @@ class DetectionReading(Reading):
         score: (rows, candidate, class) -> the read of that score before its sigmoid (LookupError where it is not
             found); None for files whose last operators choose the boxes, and that keep no tensor from before.
         table: where the coordinates lie, or None where they cannot be asked about.
+        scores: where the scores lie, or None where they are no one table.
+        grid: (A, 2) cells and (A, 1) strides, where coordinates are offsets in cells and logarithms of sizes.
         anywhere: class -> the read of the class's evidence wherever it may be, or None.
         thin: whether overlapping boxes are still to be thinned out.
         classes: number of classes, or None where unknown.
@@ -132,6 +160,8 @@ class DetectionReading(Reading):
     decode: Callable[[Rows], Candidates] = field(kw_only=True)
     score: Callable[[Rows, int, int], Read] | None = field(kw_only=True, default=None)
     table: BoxTable | None = field(kw_only=True, default=None)
+    scores: ScoreTable | None = field(kw_only=True, default=None)
+    grid: tuple[np.ndarray, np.ndarray] | None = field(kw_only=True, default=None)
     anywhere: Callable[[int], Read] | None = field(kw_only=True, default=None)
     thin: bool = field(kw_only=True, default=True)
     classes: int | None = field(kw_only=True, default=None)
@@ -165,7 +195,7 @@ class DetectionReading(Reading):
     def targets(self, rows: Rows, question: Question) -> list[Target]:
         self.check(question)
         if question.of not in OF:
-            raise UsageError(f"--of {question.of} is unknown; choose one of {', '.join(OF)}")
+            raise UsageError(f"of={question.of} is unknown; choose one of {', '.join(OF)}")
         chosen = self._chosen(rows, question)
         if isinstance(chosen, Target):
             return [chosen]
@@ -178,7 +208,7 @@ class DetectionReading(Reading):
         if question.box is not None:
             if not 1 <= question.box <= len(found):
                 raise UsageError(
-                    f"--box {question.box} is not there: {len(found)} "
+                    f"box={question.box} is not there: {len(found)} "
                     f"box{'es' if len(found) > 1 else ''} found (convscope predict lists them)"
                 )
             return [found[question.box - 1]]
@@ -209,7 +239,7 @@ class DetectionReading(Reading):
             )  # fmt: skip
         if self.table is None:
             raise UsageError(
-                f"--of {question.of}: the coordinates of {self.graph.name} pass no gradient on; use --of score"
+                f"of={question.of}: the coordinates of {self.graph.name} pass no gradient on; use of=score"
             )
         read = Box(
             self.table.tensor,
@@ -238,7 +268,7 @@ class DetectionReading(Reading):
         if question.against is None:
             return ()
         if self.score is None or self.classes is None or self.classes < 2:
-            raise UsageError(f"--against: {self.graph.name} gives one score a box, so there is no class to contrast")
+            raise UsageError(f"against=: {self.graph.name} gives one score a box, so there is no class to contrast")
         top = top_count(question.against)
         if top is None:
             others = [class_index(self.graph, question.against, self.classes)]

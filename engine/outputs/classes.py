@@ -251,10 +251,10 @@ def others(graph: Graph, logits: np.ndarray, index: int, against: Any) -> list[i
     if top is None:
         other = class_index(graph, against, len(logits))
         if other == index:
-            raise UsageError(f"--against names class {index} itself; name another, or top:3")
+            raise UsageError(f"against= names class {index} itself; name another, or top:3")
         return [other]
     near = np.argsort(np.abs(logits - logits[index]), kind="stable")
     found = [int(i) for i in near if i != index][:top]
     if not found:
-        raise UsageError(f"--against: {graph.name} has one class, there is none to contrast with")
+        raise UsageError(f"against=: {graph.name} has one class, there is none to contrast with")
     return found

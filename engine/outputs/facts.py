@@ -87,7 +87,14 @@ class Facts:
         return float(found.min()), float(found.max())
 
     def head(self, name: str) -> str | None:
-        """The softmax, log softmax or sigmoid that the output ends in, looking through moves of values."""
+        """The softmax, log softmax or sigmoid that the output ends in, looking through moves of values.
+
+        Over classes as `Graph.head` finds it, also where it is written out; over any other axis (the symbols of a line)
+        the operator itself.
+        """
+        written = self.graph.head(name).kind
+        if written is not None:
+            return written
         node = self.graph.index.producer.get(name)
         while node is not None:
             row = operator(node)
@@ -100,6 +107,9 @@ class Facts:
 
     def before_head(self, name: str) -> str:
         """The tensor whose values a final softmax or sigmoid of this output takes: the logits of its own shape."""
+        found = self.graph.head(name)
+        if found.kind is not None and not found.moved:
+            return found.logits
         while (node := self.graph.index.producer.get(name)) is not None and operator(node).head is not None:
             name = node.input[0]
         return name

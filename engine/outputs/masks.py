@@ -17,6 +17,7 @@ from .specs import class_index, least_probability, top_count
 from .target import Target
 
 _TEXT_THRESHOLD, _TEXT_SCORE = 0.3, 0.6  # of DB, Liao et al. 2020, arXiv:1911.08947, as its deployments use them
+_TEXT_GROWTH = 1.5  # r' of its section 3.4: the map shows text shrunk, by D' = A' r' / L' (area, perimeter)
 _SMALLEST = 9  # positions; less is a speck
 
 
@@ -61,7 +62,8 @@ class Regions(Answer):
         if not self.regions:
             return "no text found" if self.key == "regions" else "an empty mask"
         if self.key == "regions":
-            return f"{len(self.regions)} regions of text: " + "; ".join(
+            count = len(self.regions)
+            return f"{count} region{'s' * (count != 1)} of text: " + "; ".join(
                 ",".join(f"{s:.0f}" for s in r.box or ()) for r in self.regions[:8]
             )
         return ", ".join(f"{r.name} {r.share:.1%}" for r in self.regions)
@@ -111,14 +113,14 @@ class MapReading(Reading):
     def targets(self, rows: Rows, question: Question) -> list[Target]:
         self.check(question)
         maps, size = _planes(rows[self.tensor]), self.graph.image_size
-        given = _given(question, maps.shape[1:], size)
+        given = region_weights(question, maps.shape[1:], size)
         if self.binary:
             return [self._one_map(maps[0], question.target, given)]
         regions = self.regions(rows)
         top, least = top_count(question.target), least_probability(question.target)
         if question.box is not None:
             if not 1 <= question.box <= len(regions):
-                raise UsageError(f"--box {question.box} is not there: {len(regions)} masks found")
+                raise UsageError(f"box={question.box} is not there: {len(regions)} masks found")
             chosen = [regions[question.box - 1].index]
         elif question.target is None or top is not None or least is not None:
             many = 1 if given is not None and top is None else top or (len(regions) if least else question.count)
@@ -182,7 +184,7 @@ class TextMapReading(MapReading):
             score = float(probability[mask].mean())
             if mask.sum() >= _SMALLEST and score >= _TEXT_SCORE:
                 rows_, columns = window
-                box = (columns.start * scale[0], rows_.start * scale[1], columns.stop * scale[0], rows_.stop * scale[1])
+                box = _grown((columns.start, rows_.start, columns.stop, rows_.stop), plane.shape, scale)
                 found.append((box, score, mask))
         found.sort(key=lambda r: (round(r[0][1] / max(r[0][3] - r[0][1], 1)), r[0][0]))
         return [
@@ -199,7 +201,7 @@ class TextMapReading(MapReading):
             return [self._one_map(_planes(rows[self.tensor])[0], None, None)]
         if question.box is not None:
             if not 1 <= question.box <= len(regions):
-                raise UsageError(f"--box {question.box} is not there: {len(regions)} regions of text found")
+                raise UsageError(f"box={question.box} is not there: {len(regions)} regions of text found")
             regions = [regions[question.box - 1]]
         top = top_count(question.target) or question.count
         return [
@@ -211,6 +213,21 @@ class TextMapReading(MapReading):
             )
             for region in sorted(regions, key=lambda r: -r.share)[:top]
         ]
+
+
+def _grown(
+    box: tuple[int, int, int, int], shape: tuple[int, ...], scale: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """A shrunk region's box at the text's own size, in pixels of the model's input, cut to the picture."""
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    more = width * height * _TEXT_GROWTH / (2 * (width + height))
+    return (
+        max(left - more, 0) * scale[0],
+        max(top - more, 0) * scale[1],
+        min(right + more, shape[1]) * scale[0],
+        min(bottom + more, shape[0]) * scale[1],
+    )
 
 
 def segmentation(facts: Facts, forced: bool = False) -> MapReading | None:
@@ -301,7 +318,7 @@ def _planes(row: Any) -> np.ndarray:
     return maps[None] if maps.ndim == 2 else maps
 
 
-def _given(question: Question, shape: tuple[int, ...], size: tuple[int, int]) -> np.ndarray | None:
+def region_weights(question: Question, shape: tuple[int, ...], size: tuple[int, int]) -> np.ndarray | None:
     """The region or mask of the question at the output's own size, or None."""
     from ..attribution.maps import resized
 

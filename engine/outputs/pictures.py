@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .facts import Facts
-from .masks import MapReading, Regions, _given, _on_input, _planes
+from .masks import MapReading, Regions, _on_input, _planes, region_weights
 from .reading import Answer, Question
 from .reads import Masked, Rows
 from .target import Target
@@ -58,7 +58,7 @@ class PictureReading(MapReading):
     def targets(self, rows: Rows, question: Question) -> list[Target]:
         self.check(question)
         maps = _planes(rows[self.tensor])
-        given = _given(question, maps.shape[1:], self.graph.image_size)
+        given = region_weights(question, maps.shape[1:], self.graph.image_size)
         mask = np.ones(maps.shape[1:], np.float32) if given is None else given
         weights = np.broadcast_to(mask / mask.sum() / len(maps), maps.shape).astype(np.float32)
         name = "mean brightness" if given is None else "mean brightness of the region"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .boxes import BoxTable, Candidates, DetectionReading, corners, score_reads
+from .boxes import BoxTable, Candidates, DetectionReading, ScoreTable, corners, score_reads
 from .facts import Facts
 from .reads import Entry, Read, Rows
 
@@ -79,7 +79,7 @@ def rtdetr_table(facts: Facts, forced: bool = False) -> DetectionReading | None:
         f"RT-DETR by its shape (N, {count}, {columns}): {columns - 4} classes, boxes in [0, 1]",
         (name,), (name,), decode=decode, score=lambda rows, i, k: reads(spot(i, 4 + k)), thin=False,
         table=BoxTable(name, lambda i: tuple(spot(i, c) for c in range(4)), "cxcywh", (width, height)),
-        classes=columns - 4,
+        classes=columns - 4, scores=ScoreTable(name, axis == 2, 4, columns - 4, log_odds=reads(spot(0, 4)).log_odds),
     )  # fmt: skip
 
 
@@ -109,6 +109,8 @@ def _of_pair(facts: Facts, pair: _Pair, decoder: str, form: str, *, thin: bool) 
         return Candidates(corners(table, form, scale), _probabilities(facts, pair.scores, raw, kind))
 
     classes = pair.classes - (background is not None)
+    softmax = kind.startswith("softmax")
+    shares = softmax and logits == pair.scores and _add_up(facts.probe.get(pair.scores), scores_first)
     unit = "[0, 1]" if scale != (1.0, 1.0) else "pixels"
     reason = (
         f"{'DETR' if decoder == 'detr' else 'anchors'}: boxes '{pair.boxes}' (N, {pair.count}, 4) in {unit}, "
@@ -119,6 +121,11 @@ def _of_pair(facts: Facts, pair: _Pair, decoder: str, form: str, *, thin: bool) 
         (pair.scores, pair.boxes), decode=decode, score=score, thin=thin, classes=classes,
         table=BoxTable(
             pair.boxes, lambda i: tuple((i, c) if boxes_first else (c, i) for c in range(4)), form, scale,
+        ),
+        scores=ScoreTable(
+            logits if softmax else pair.scores, scores_first, column(0), classes,
+            probability=shares or kind == "sigmoids", softmax=softmax and not shares,
+            log_odds=kind == "sigmoids" and reads((0, 0)).log_odds,
         ),
     )  # fmt: skip
 
@@ -144,7 +151,7 @@ def _kind(facts: Facts, pair: _Pair, rows_first: bool) -> str:
     table = None if found is None else (found[0] if rows_first else found[0].T)
     head = facts.head(pair.scores)
     between = table is not None and bool(table.min() >= 0 and table.max() <= 1)
-    sums = table is not None and between and bool(np.allclose(table.sum(axis=1), 1, atol=1e-3))
+    sums = _add_up(found, rows_first)
     if head == "softmax" or sums:
         first = table is None or table[:, 0].mean() >= table[:, -1].mean()
         return "softmax, class 0 is the background" if first else "softmax, the last class is no object"
@@ -153,6 +160,13 @@ def _kind(facts: Facts, pair: _Pair, rows_first: bool) -> str:
     if table is not None and table.shape[1] > 1 and (table.argmax(axis=1) == table.shape[1] - 1).mean() > 0.5:
         return "softmax, the last class is no object"
     return "logits of sigmoids"
+
+
+def _add_up(found: np.ndarray | None, rows_first: bool) -> bool:
+    """Whether each candidate's values are shares already."""
+    if found is None or found.min() < 0 or found.max() > 1:
+        return False
+    return bool(np.allclose((found[0] if rows_first else found[0].T).sum(axis=1), 1, atol=1e-3))
 
 
 def _probabilities(facts: Facts, name: str, raw: np.ndarray, kind: str) -> np.ndarray:

@@ -108,8 +108,8 @@ class Reading:
         """Raises UsageError for a part of the question that this form has no use for."""
         for name in question.given():
             if name not in self.accepts:
-                takes = ", ".join(f"--{n}" for n in sorted(self.accepts)) or "no such option"
+                takes = ", ".join(f"{n}=" for n in sorted(self.accepts)) or "no such option"
                 raise UsageError(
-                    f"--{name} means nothing for {self.graph.name}, which is read as {self.reason}; "
-                    f"it takes {takes} (--decoder overrules)"
+                    f"{name}= means nothing for {self.graph.name}, which is read as {self.reason}; "
+                    f"it takes {takes} (decoder= overrules)"
                 )

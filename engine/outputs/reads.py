@@ -41,7 +41,7 @@ class Read:
         raise TypeError("a read has a value")
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict that `from_json` reads back; arrays are packed (see `_packed`)."""
+        """A plain dict that `from_json` reads back; arrays are packed (see `packed`)."""
         stored = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "batch_axis"}
         return {"read": self.kind, **stored, **({} if self.batch_axis == 0 else {"batch_axis": self.batch_axis})}
 
@@ -294,7 +294,7 @@ def from_json(stored: Mapping[str, Any]) -> Read:
     kind = stored.get("read")
     if kind not in READS:
         raise ValueError(f"read {kind!r} is none of {', '.join(READS)}")
-    return READS[kind](**{name: _unpacked(value) for name, value in stored.items() if name != "read"})
+    return READS[kind](**{name: unpacked(value) for name, value in stored.items() if name != "read"})
 
 
 def _channel(row: Any, read: Channel | Masked | Logsumexp) -> Any:
@@ -346,18 +346,19 @@ def _like(values: np.ndarray, like: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return _packed(value)
+        return packed(value)
     return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 
-def _packed(array: np.ndarray) -> dict[str, Any]:
+def packed(array: np.ndarray) -> dict[str, Any]:
     """float32 numbers, little endian, zlib-compressed, base64."""
     data = zlib.compress(np.ascontiguousarray(array, dtype="<f4").tobytes(), 6)
     return {"shape": list(array.shape), "float32": base64.b64encode(data).decode()}
 
 
-def _unpacked(value: Any) -> Any:
+def unpacked(value: Any) -> Any:
+    """What `packed` packed, also inside lists, which become tuples; everything else as it is."""
     if isinstance(value, Mapping):
         data = np.frombuffer(zlib.decompress(base64.b64decode(value["float32"])), dtype="<f4")
         return data.reshape(value["shape"]).astype(np.float32)
-    return tuple(_unpacked(part) for part in value) if isinstance(value, list) else value
+    return tuple(unpacked(part) for part in value) if isinstance(value, list) else value

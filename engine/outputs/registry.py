@@ -98,7 +98,7 @@ def _read(graph: Graph, decoder: str | None, output: str | None, device: str) ->
         found = chosen_one.read(facts, True)
         if found is None:
             shapes = "; ".join(f"'{name}' {facts.source_shape(name)}" for name in facts.names)
-            raise UsageError(f"--decoder {decoder} reads {chosen_one.summary}; {graph.name} gives {shapes}")
+            raise UsageError(f"decoder={decoder} reads {chosen_one.summary}; {graph.name} gives {shapes}")
         return found
     for row in DECODERS:
         found = row.read(facts, False)
@@ -117,7 +117,7 @@ def find_decoder(name: str) -> Decoder:
     if name not in names:
         close = get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"closest: {', '.join(close)}; " if close else ""
-        raise UsageError(f"--decoder '{name}' is unknown; {hint}all: {', '.join(names)}")
+        raise UsageError(f"decoder='{name}' is unknown; {hint}all: {', '.join(names)}")
     return DECODERS[names.index(name)]
 
 
@@ -154,7 +154,7 @@ class UnknownReading(Reading):
         names = ", ".join(f"'{name}' {np.asarray(rows[name]).shape}" for name in self.tensors)
         raise UsageError(
             f"what the outputs of {self.graph.name} mean is not known ({names}); name a target: unit:LAYER:UNIT or "
-            "output:NAME:INDEX, or say how to read them: --decoder NAME"
+            "output:NAME:INDEX, or say how to read them: decoder=NAME"
         )
 
 

@@ -132,7 +132,7 @@ class SequenceReading(Reading):
         spec = question.target
         if question.box is not None:
             if not 1 <= question.box <= len(characters):
-                raise UsageError(f"--box {question.box} is not there: {len(characters)} characters were read")
+                raise UsageError(f"box={question.box} is not there: {len(characters)} characters were read")
             characters = [characters[question.box - 1]]
         elif (top := top_count(spec)) is not None:
             characters = sorted(characters, key=lambda c: -c.probability)[:top]
@@ -150,7 +150,7 @@ class SequenceReading(Reading):
         found = [c for c in characters if c.text == spec] or [c for c in characters if str(c.index) == spec]
         if not found:
             read = "".join(c.text for c in characters)
-            raise UsageError(f"'{spec}' was not read; '{read}' was (--box N takes one of its characters by number)")
+            raise UsageError(f"'{spec}' was not read; '{read}' was (box=N takes one of its characters by number)")
         return found
 
 
@@ -181,7 +181,7 @@ def _reading(
     tensor = facts.before_head(name)
     log = tensor == name and facts.head(name) is None and facts.saturates(name)
     order = "(T, N, K)" if batch == 1 else "(N, T, K)"
-    names = "named" if symbols is not None else "no names: --labels FILE"
+    names = "named" if symbols is not None else "no names: labels=FILE"
     where = "" if blank is None else f", blank {'first' if blank == 0 else 'last'}"
     reason = f"a line of text by its shape {order}: {count} symbols ({names}){where}"
     return SequenceReading(

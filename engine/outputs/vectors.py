@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from .target import Target
 
 _NORMS = frozenset({"ReduceL2", "ReduceSumSquare", "ReduceSum", "Sqrt", "Pow", "Mul", "Clip", "Max", "Expand", "Add",
                     "Unsqueeze", "Reshape", "Cast", "Identity", "Abs"})  # fmt: skip
+_POINT = re.compile(r"point (?P<point>[0-9]+)(?: (?P<side>[xy]))?")
 _FEATURES = frozenset({"GlobalAveragePool", "ReduceMean", "GlobalMaxPool", "LayerNormalization", "BatchNormalization"})
 
 
@@ -89,7 +91,7 @@ class EmbeddingReading(Reading):
             like = np.asarray(question.like, np.float32).reshape(-1)
             if like.size != vector.size:
                 raise UsageError(
-                    f"--like has {like.size} numbers, but the embedding of {self.graph.name} has {vector.size}"
+                    f"like= has {like.size} numbers, but the embedding of {self.graph.name} has {vector.size}"
                 )
             return [Target(Cosine(self.tensor, like), "similarity")]
         if question.target is not None:
@@ -115,7 +117,7 @@ class ValueReading(Reading):
     kind: str = field(kw_only=True, default="value")
     scale: tuple[float, float] = field(kw_only=True, default=(1.0, 1.0))
 
-    accepts = frozenset({"to", "against"})
+    accepts = frozenset({"to", "against", "box"})
 
     def answer(self, rows: Rows, *, top: int = 3) -> Answer:
         vector = np.asarray(rows[self.tensor], np.float64).reshape(-1)
@@ -135,7 +137,9 @@ class ValueReading(Reading):
     def targets(self, rows: Rows, question: Question) -> list[Target]:
         self.check(question)
         row = rows[self.tensor]
-        chosen = _chosen(self, row, question.target)
+        if question.box is not None and self.kind != "point":
+            raise UsageError(f"box= is a point's number; {self.graph.name} gives values, name one with target=")
+        chosen = self._points(row, question) if self.kind == "point" else _chosen(self, row, question.target)
         names = [self._name(i, np.size(row)) for i in chosen]
         if question.to is None:
             vector = np.asarray(row).reshape(-1)
@@ -155,6 +159,21 @@ class ValueReading(Reading):
             Target(Distance(self.tensor, wanted, i), f"{n}, distance to {question.to:g}")
             for i, n in zip(chosen, names, strict=True)
         ]
+
+    def _points(self, row: Any, question: Question) -> list[int]:
+        """Numbers of the points that are asked about: x and y of each; the first ones where none is named."""
+        count = np.size(row) // 2
+        match = _POINT.fullmatch(str(question.target).strip()) if question.target is not None else None
+        number = int(match["point"]) if match else question.box
+        if number is None:
+            if question.target is not None and top_count(question.target) is None:
+                return _chosen(self, row, question.target)
+            many = top_count(question.target) or question.count
+            return list(range(2 * min(many, count)))
+        if not 1 <= number <= count:
+            raise UsageError(f"point {number} is not there: {self.graph.name} gives {count} points")
+        side = match["side"] if match else None
+        return [2 * number - 2 + i for i, name in enumerate("xy") if side in (None, name)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +246,7 @@ def numbers(facts: Facts, _forced: bool = False) -> ValueReading | None:
     name, count = found
     reason = (
         f"{count} numbers: no softmax, no class names, no telling name; shown as they are "
-        "(--decoder softmax if they are class logits)"
+        "(decoder=softmax if they are class logits)"
     )
     return ValueReading(facts.graph, "unknown", "values", reason, (name,), (name,), tensor=name)
 

@@ -17,7 +17,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from .boxes import BoxTable, Candidates, DetectionReading, corners, score_reads
+from .boxes import BoxTable, Candidates, DetectionReading, ScoreTable, corners, score_reads
 from .entries import movers
 from .facts import Facts
 from .reads import Entry, Logsumexp, Rows
@@ -85,6 +85,7 @@ def end_to_end(facts: Facts, forced: bool = False) -> DetectionReading | None:
     return DetectionReading(
         facts.graph, "detection", "end-to-end", reason, (name, *origin.tensors), origin.head or (name,),
         differentiable=origin.score is not None, decode=decode, score=origin.of(decode), thin=False,
+        scores=ScoreTable(name, axis == 2, 4, 1, log_odds=True) if origin.tensors else None,
     )  # fmt: skip
 
 
@@ -123,7 +124,11 @@ def _reading(
     return DetectionReading(
         facts.graph, "detection", decoder, f"{title} by its shape {_shown(facts, name)}: {many}, boxes in {how}",
         (name, *more, *(n for n in movers(facts.graph, name) if probability and n in _logits(facts, name))), (name,),
-        decode=decode, score=score, table=sides, classes=max(classes, 1),
+        decode=decode, score=score, table=sides, grid=grid, classes=max(classes, 1),
+        scores=ScoreTable(
+            name, axis == 2, first if classes else objectness or 0, max(classes, 1), objectness if classes else None,
+            probability, log_odds=reads(spot(0, first if classes else objectness or 0)).log_odds,
+        ),
         anywhere=(lambda index: where(name, first + index, axis, probability)) if classes else None,
     )  # fmt: skip
 

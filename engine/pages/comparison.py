@@ -22,7 +22,13 @@ def page(graphs: tuple[Graph, Graph], result: Comparison, rows: Sequence[Row], c
         title=f"{graphs[0].name} and {graphs[1].name}",
         command=command,
         facts={"A": a, "B": b, "Layers compared": len(result.pairs), "Pictures": result.images},
-        data={**numbers, "nameA": a, "nameB": b, "rows": [_row(row) for row in rows]},
+        data={
+            **numbers,
+            "where": f"{result.where[:1].upper()}{result.where[1:]}.",
+            "nameA": a,
+            "nameB": b,
+            "rows": [_row(row) for row in rows],
+        },
     )
 
 

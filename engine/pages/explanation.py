@@ -25,6 +25,12 @@ from .template import data_uri, render_page
 
 PAGE_IMAGES = 100  # a page holds its pictures inside; more would be slow to open
 _PAGE_PIXELS = 360
+_SCORES = {
+    "masked": "its output, summed over the region",
+    "step": "its lead over the best other symbol",
+    "cosine": "the cosine to the other picture's vector",
+    "logsumexp": "the largest of its outputs, smoothed",
+}
 
 
 @dataclass(frozen=True)
@@ -116,11 +122,13 @@ def page_entry(
         "picture": data_uri(pixels, longest=_PAGE_PIXELS),
         "seen": None if seen is None else data_uri(seen, longest=_PAGE_PIXELS),
         "words": words,
+        "frame": _frame(graph, pixels.shape[:2]),
         "rows": [{"name": title, "share": share, "text": text} for title, share, text in answer.rows()],
         "metrics": list(metrics),
         "maps": [
             {
                 **{key: entry.get(key) for key in ("method", "class", "layer", "score", "figures", "notes")},
+                "meaning": _meaning(graph, entry),
                 "overlay": data_uri(over, longest=_PAGE_PIXELS),
                 "heat": data_uri(heat, longest=_PAGE_PIXELS),
             }
@@ -129,12 +137,19 @@ def page_entry(
     }
 
 
-def page(graph: Graph, entries: Sequence[Mapping[str, Any]], *, command: str, total: int, outputs: str) -> str:
+def page(
+    graph: Graph, entries: Sequence[Mapping[str, Any]], *, command: str, total: int, outputs: str, colormap: str
+) -> str:
     """The side-by-side page as HTML text; ``outputs`` says how the model's outputs are read."""
+    preprocessing = graph.preprocessing
+    words = preprocessing.in_words()
+    if preprocessing.preset == "custom":
+        words += "; custom: the numbers that belong to this model, none of the presets"
+    if preprocessing.found == "assumed":
+        words += "; assumed, since the file does not say: if it is wrong, so is every map"
     facts = {
         "images": total,
-        "model": graph.sha256[:12],
-        "preprocessing": graph.preprocessing.preset,
+        "preprocessing": "its own, see below" if preprocessing.preset == "custom" else preprocessing.preset,
         "outputs": outputs,
     }
     return render_page(
@@ -142,14 +157,45 @@ def page(graph: Graph, entries: Sequence[Mapping[str, Any]], *, command: str, to
         title=f"Why {graph.name} decides so",
         facts=facts,
         command=command,
-        data={"images": list(entries), "total": total},
+        data={
+            "images": list(entries),
+            "total": total,
+            "preprocessing": words,
+            "scale": data_uri(colorize(np.linspace(0, 1, 160, dtype=np.float32)[None].repeat(2, 0), colormap)),
+        },
     )
 
 
+def _frame(graph: Graph, size: tuple[int, int]) -> str:
+    """Why the colours end inside the picture; "" where the model sees all of it."""
+    top, left, bottom, right = seen_box(graph, size)
+    if (top, left, bottom, right) == (0, 0, *size):
+        return ""
+    seen = f"rows {top} to {bottom} and columns {left} to {right} of {size[0]} x {size[1]}"
+    return f"The model sees {seen}: its preprocessing crops the picture. Outside that there are no colours."
+
+
+def _meaning(graph: Graph, entry: Mapping[str, Any]) -> str:
+    """What the number of a target is, in a few words; "" where the target's name says it."""
+    stored = entry.get("target")
+    if stored is None:
+        return "the class's logit, before softmax" if entry.get("tensor") == graph.logits else ""
+    if stored.get("against"):
+        return "its lead over the other"
+    if stored.get("read") == "entry" and stored.get("box"):
+        return "the class's output for this box"
+    return _SCORES.get(str(stored.get("read")), "")
+
+
 def _word(graph: Graph, target: Target) -> str:
-    """A file name's part for a target: a class's index, or the place of a unit or output."""
+    """A file name's part for a target: a class's index, or the name of a unit, an output, a box or a region."""
     name = target.name
-    if target.sign == 1 and isinstance(target.read, (Channel, Masked)) and target.tensors[0] == graph.logits:
+    if (
+        target.sign == 1
+        and target.box is None
+        and isinstance(target.read, (Channel, Masked))
+        and target.tensors[0] == graph.logits
+    ):
         name = str(target.index)
     if target.against:
         name = f"{name}-against-{'-'.join(str(other.index) for other in target.against)}"

@@ -97,7 +97,12 @@ def filters_page(
         facts=facts,
         command=command,
         refresh=refresh,
-        data={"units": shown, "waiting": list(waiting), "command": _unit_command(result, command)},
+        data={
+            "layer": str(result["layer"]),
+            "units": shown,
+            "waiting": list(waiting),
+            "command": _unit_command(result, command),
+        },
     )
 
 

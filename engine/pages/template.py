@@ -4,7 +4,8 @@ Three rules make hostile names harmless. Jinja escapes everything in the markup.
 JSON inside ``<script type="application/json">`` by ``|tojson``, which writes ``<`` as ``\u003c``; scripts
 read it back and set ``textContent`` only. A content security policy allows the page's own scripts by their
 SHA-256 and nothing else, so that even a mistake in the first two would not run. A page is one template that
-extends ``base.html``; the value ``data`` is what its script sees.
+extends ``base.html``; the value ``data`` is what its script sees. What pages have in common (find, sort, keys, the
+address, enlarged views, charts) is the kit: one script and one style, inlined into each.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from ..render.artifacts import plain, to_json, to_pillow
+from ..render.artifacts import plain, to_pillow
 
 TEMPLATES = Path(__file__).parent / "templates"
+KIT = Path(__file__).parent / "kit"  # the script and the style that all pages share, the atlas's too
 _NONE = "'none'"
 
 
@@ -75,6 +78,17 @@ def _visible(value: Any) -> Any:
 
 
 @cache
+def kit(name: str) -> Markup:
+    """A file of the kit, as it stands in every page."""
+    return Markup((KIT / name).read_text(encoding="utf-8"))
+
+
+def _compact(obj: Any) -> str:
+    """JSON without spaces: on a page of all units they would be a fifth of it."""
+    return json.dumps(plain(obj), separators=(",", ":"), allow_nan=False)
+
+
+@cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -84,6 +98,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_function"] = lambda obj, **_: to_json(obj, indent=None)
+    environment.policies["json.dumps_function"] = lambda obj, **_: _compact(obj)
     environment.globals["policy"] = _policy
+    environment.globals["kit"] = kit
     return environment

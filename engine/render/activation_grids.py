@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...errors import UsageError
@@ -68,6 +70,23 @@ def dense_grid(values: np.ndarray, scale: str = "lecture", colormap: str = "viri
     colours = colorize(laid, colormap)
     colours[np.isnan(laid)] = 1.0
     return colours.repeat(_SQUARE, axis=0).repeat(_SQUARE, axis=1)
+
+
+def grid_shape(values: np.ndarray, per_row: int = 16) -> dict[str, Any]:
+    """Where each unit's tile lies on the grid of `channel_grid` or `dense_grid`.
+
+    Returns:
+        ``across`` tiles per row, ``count``, the ``tile``'s (rows, columns) and the ``margin`` between, in pixels.
+    """
+    if values.ndim == 3:
+        return {
+            "across": min(per_row, len(values)),
+            "count": len(values),
+            "tile": list(values.shape[1:]),
+            "margin": 1,
+        }
+    across, long = (min(per_row, len(values)), 1) if values.ndim == 1 else (1, values[0].size)
+    return {"across": across, "count": len(values), "tile": [_SQUARE, _SQUARE * long], "margin": 0}
 
 
 def check_scale(scale: str) -> None:

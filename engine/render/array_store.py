@@ -43,7 +43,7 @@ def open_store(path: Path, kind: str) -> Iterator[Store]:
         UsageError: an unknown kind, or zarr is not installed.
     """
     if kind not in FORMATS:
-        raise UsageError(f"--save '{kind}' is unknown; choose {' or '.join(FORMATS)}")
+        raise UsageError(f"save='{kind}' is unknown; choose {' or '.join(FORMATS)}")
     with _npz(path) if kind == "npz" else _zarr(path) as store:
         yield store
 
@@ -111,7 +111,7 @@ def _zarr(path: Path) -> Iterator[Store]:
     try:
         import zarr
     except ImportError:
-        raise UsageError("--save zarr needs zarr; install it: pip install 'convscope[index]'") from None
+        raise UsageError("save=zarr needs zarr; install it: pip install 'convscope[index]'") from None
     temporary = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,8 @@ import numpy as np
 
 from .artifacts import side_by_side
 
+CAPTION = 14  # pixels of a line of text below a picture
+
 
 def grid(
     images: Sequence[np.ndarray], columns: int | None = None, margin: int = 2, background: float = 1.0
@@ -45,6 +47,26 @@ def grid(
         left = (k % columns) * (width + margin) + (width - tile.shape[1]) // 2
         canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return canvas
+
+
+def captioned(image: np.ndarray, text: str) -> np.ndarray:
+    """A picture with a line of text below it, (H + `CAPTION`, W, C) float32; text that is too wide is cut.
+
+    Args:
+        image: as for `grid`.
+        text: for instance a unit's number.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    above = _float(image)
+    width, channels = above.shape[1:]
+    font = ImageFont.load_default(CAPTION - 3)
+    while text and font.getlength(text) > width - 2:
+        text = text[:-1]
+    strip = Image.new("L", (width, CAPTION), 255)
+    ImageDraw.Draw(strip).text((1, 1), text, fill=0, font=font)
+    below = np.asarray(strip, dtype=np.float32)[:, :, None].repeat(channels, axis=2) / 255
+    return np.concatenate([above, below])
 
 
 def _float(image: np.ndarray) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +10,28 @@ from ...errors import UsageError
 from ..ascent.accent import KEEP, accent
 from ..ascent.maximize import find, logits_layer
 from ..ascent.network import unit_layer
-from ..ascent.recipe.presets import Preset, preset
-from ..ascent.recipe.tuning import tuned
+from ..ascent.recipe.presets import Preset
 from ..graph.graph import Graph
 from ..graph.units import parse_units
 from ..record import Record
+from .ascent import AscentOptions
 from .events import OnEvent, ignore
 from .folder import locked
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to accent; see `ascent.accent`."""
+@dataclass(frozen=True, kw_only=True)
+class Options(AscentOptions):
+    """How to accent; see `ascent.accent`.
 
+    Attributes:
+        keep: the hidden layer whose features are kept; None is one four times as fine as the unit's.
+        weight: how much they are: 0 lets the photograph go.
+    """
+
+    preset: str | Preset = "accent"
     keep: str | None = None
     weight: float = KEEP
-    preset: str | Preset = "accent"
-    size: int | None = None
-    steps: int | None = None
-    seed: int = 0
-    strip: int = 0
-    device: str = "auto"
-    tuning: Mapping[str, float] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Raises UsageError for a preset or setting that no model can have."""
-        tuned(preset(self.preset), self.tuning)
 
 
 def run(
@@ -84,15 +78,7 @@ def run(
             photo.pixels,
             found,
             number,
-            keep=options.keep,
-            weight=options.weight,
-            preset=options.preset,
-            size=options.size,
-            steps=options.steps,
-            seed=options.seed,
-            strip=options.strip,
-            device=options.device,
-            tuning=options.tuning,
+            **options.keywords("keep", "weight"),
             progress=steps_told("accenting", on_event),
         )
         asked = {"unit": number, "weight": options.weight}
@@ -102,9 +88,9 @@ def run(
 def check(layer: Any, unit: Any, wanted: Any) -> None:
     """Raises UsageError where neither one unit nor one class is named."""
     if wanted is not None and (layer is not None or unit is not None):
-        raise UsageError("--class and --layer exclude each other; name a class, or a layer and one of its units")
+        raise UsageError("wanted= and layer= exclude each other; name a class, or a layer and one of its units")
     if wanted is None and (layer is None or unit is None):
-        raise UsageError("accent needs --class 'tabby', or --layer and --units with one unit, for instance --units 17")
+        raise UsageError("accent needs wanted='tabby', or layer= and units= with one unit, for instance units=17")
 
 
 def _one(unit: str | int | None, channels: int) -> int:
@@ -112,5 +98,5 @@ def _one(unit: str | int | None, channels: int) -> int:
         return int(unit or 0)
     chosen = parse_units(unit, channels).indices
     if len(chosen) != 1:
-        raise UsageError(f"accent shows one unit, not {len(chosen)}; name it, for instance --units 17")
+        raise UsageError(f"accent shows one unit, not {len(chosen)}; name it, for instance units=17")
     return chosen[0]

@@ -15,12 +15,13 @@ from ..activations.stream import Batch, activations, of_input
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import parse_units
+from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import as_pictures, model_batch, sources
 from ..pictures.read import Picture, read_image
 from ..record import Record, write
 from ..render import colormaps
-from ..render.activation_grids import channel_grid, check_scale, dense_grid
+from ..render.activation_grids import channel_grid, check_scale, dense_grid, grid_shape
 from ..render.array_store import Store, open_store
 from ..render.artifacts import save_png, write_text
 from .events import ImageDone, Note, OnEvent, Progress, ignore
@@ -147,10 +148,10 @@ def chosen_layers(graph: Graph, patterns: str | Sequence[str] | None, on_event: 
         return with_units(graph, patterns)
     maps = _finished_maps(graph)
     if not maps:
-        raise UsageError(f"{graph.name} has no feature maps; name layers with --layer")
+        raise UsageError(f"{graph.name} has no feature maps; name layers with layer=")
     if len(maps) > DEFAULT_LAYERS:
         count = sum(la.has_maps for la in graph.layers)
-        on_event(Note(f"{DEFAULT_LAYERS} of {count} feature maps, evenly spaced; --layer '*' takes all"))
+        on_event(Note(f"{DEFAULT_LAYERS} of {count} feature maps, evenly spaced; layer='*' takes all"))
         maps = [maps[round(i * (len(maps) - 1) / (DEFAULT_LAYERS - 1))] for i in range(DEFAULT_LAYERS)]
     return maps
 
@@ -240,7 +241,7 @@ class _Run:
         for index, path in enumerate(part.paths):
             into = unique(path.stem, self.names)
             drawn = [self._layer(la, part.values[la.name][index], into, record) for la in self.layers]
-            self.images.append({"file": str(path), "layers": [row for row, _ in drawn]})
+            self.images.append({"file": str(path), "layers": [row for row, _, _ in drawn]})
             self.on_event(ImageDone(self.images[-1]))
             if self.grids and len(self.shown) < PAGE_IMAGES:
                 picture = given.get(str(path)) or read_image(path)
@@ -255,8 +256,8 @@ class _Run:
 
     def _layer(
         self, layer: Layer, values: np.ndarray, into: str, record: Record
-    ) -> tuple[dict[str, Any], np.ndarray | None]:
-        """The entry of one layer for ``result.json``, and its grid."""
+    ) -> tuple[dict[str, Any], np.ndarray | None, dict[str, Any]]:
+        """The entry of one layer for ``result.json``, its grid, and what the page says of its units."""
         units = self._shown_units(layer, values)
         values = values[units]
         entry: dict[str, Any] = {
@@ -268,12 +269,14 @@ class _Run:
             "grid": None,
         }
         if not self.grids or self.folder is None:
-            return entry, None
+            return entry, None, {}
         draw = channel_grid if values.ndim == 3 else dense_grid
         picture = draw(values, self.options.scale, self.options.colormap, self.options.per_row)
         entry["grid"] = f"{into}/{layer.index:03d}-{unique(layer.name, set())}.png"
         save_png(self.folder / entry["grid"], picture, record.png_text(layer=layer.name, scale=self.options.scale))
-        return entry, picture
+        flat = values.reshape(len(values), -1)
+        numbers = {"means": _short(flat.mean(axis=1)), "maxima": _short(flat.max(axis=1))}
+        return entry, picture, {**numbers, "sheet": grid_shape(values, self.options.per_row)}
 
     def _write(self, content: Mapping[str, Any], record: Record) -> Path | None:
         if self.folder is None:
@@ -291,7 +294,9 @@ class _Run:
         if len(self.images) > PAGE_IMAGES:
             shown = f"the page shows the first {PAGE_IMAGES} images"
             self.on_event(Note(f"{shown}; the folder holds all {len(self.images)}"))
-        return write_text(self.folder / "index.html", html)
+        page = write_text(self.folder / "index.html", html)
+        connect(self.graph, self.folder)
+        return page
 
     def _summary(self) -> list[dict[str, Any]]:
         """The model's table, as in ``convscope info``, with the layers that the page shows marked."""
@@ -308,12 +313,19 @@ class _Run:
         ]
 
 
-def _page_entry(picture: Picture, layers: Sequence[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
+def _page_entry(picture: Picture, layers: Sequence[tuple[dict[str, Any], Any, dict[str, Any]]]) -> dict[str, Any]:
     return {
         "name": Path(picture.path).name,
         "picture": data_uri(picture.pixels, longest=320),
-        "layers": [{**entry, "units": len(entry["units"]), "picture": _embedded(grid)} for entry, grid in layers],
+        "layers": [
+            {**entry, **more, "sheet": {**more["sheet"], "picture": _embedded(grid)}} for entry, grid, more in layers
+        ],
     }
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """Four significant digits, as the page needs them."""
+    return [float(f"{v:.4g}") for v in values]
 
 
 def _embedded(picture: np.ndarray) -> str:

@@ -19,6 +19,8 @@ from .folder import locked
 from .photograph import read_photo
 from .result import Result
 
+_STEPS = {"pixels": 100, "fgsm": 1, "pgd": 10}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -26,8 +28,9 @@ class Options:
 
     Attributes:
         method: "pixels", "fgsm" or "pgd".
-        pixels, population, iterations, batch: of the pixel attack.
-        epsilon, steps: of fgsm and pgd.
+        pixels, population, batch: of the pixel attack.
+        epsilon: of fgsm and pgd.
+        steps: of pgd, or generations of the pixel attack, at most; None is 10 and 100. fgsm makes one.
         target: the class to reach, by name or index; None is any other than the present one.
         top: predictions to report.
         seed: the same seed gives the same result.
@@ -38,9 +41,8 @@ class Options:
     pixels: int = 1
     target: str | int | None = None
     epsilon: float = 8 / 255
-    steps: int = 10
+    steps: int | None = None
     population: int = 400
-    iterations: int = 100
     top: int = 3
     batch: int = 64
     seed: int = 0
@@ -48,8 +50,15 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for an unknown method."""
+        if self.method == "fgsm" and self.steps not in (None, 1):
+            raise UsageError(f"steps={self.steps}: fgsm makes one step; use method=pgd for more")
         if self.method not in METHODS:
-            raise UsageError(f"--method '{self.method}' is unknown; choose one of {', '.join(METHODS)}")
+            raise UsageError(f"method='{self.method}' is unknown; choose one of {', '.join(METHODS)}")
+
+    @property
+    def count(self) -> int:
+        """How many steps or generations there are at most."""
+        return _STEPS[self.method] if self.steps is None else self.steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +126,8 @@ def run(
 
 
 def _attack(graph: Graph, pixels: Any, target: int | None, options: Options, on_event: OnEvent) -> Attack:
+    count = options.count
     if options.method == "pixels":
-        count = options.iterations
         on_event(Progress("attacking", 0, count, "generations"))
         return pixel_attack(
             graph,
@@ -134,14 +143,13 @@ def _attack(graph: Graph, pixels: Any, target: int | None, options: Options, on_
                 Progress("attacking", done, count, "generations", detail=f"probability {best:.3f}")
             ),
         )
-    count = options.steps if options.method == "pgd" else 1
     on_event(Progress("attacking", 0, count, "steps"))
     return gradient_attack(
         graph,
         pixels,
         method=options.method,
         epsilon=options.epsilon,
-        steps=options.steps,
+        steps=count,
         target=target,
         seed=options.seed,
         device=options.device,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..ascent.recipe.presets import preset as find_preset
 from ..compare.difference import Pictures
 from ..compare.pictures import Paths, from_files, reference
 from ..compare.result import IDENTICAL, Comparison
@@ -43,6 +44,10 @@ class Options:
     steps: int | None = None
     seed: int = 0
     device: str = "cpu"
+
+    def check(self) -> None:
+        """Raises UsageError for a preset that there is none of."""
+        find_preset(self.preset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +90,7 @@ def run(
         RefusedInput: none of the pictures can be read.
     """
     options = options or Options()
+    options.check()
     shown: Pictures = reference
     if options.images:
         shown = from_files(options.images, lambda error: on_event(Note(f"left out: {error}")))

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
 from ..ascent.network import unit_layer
 from ..ascent.photograph import dream
-from ..ascent.recipe.presets import Preset, preset
-from ..ascent.recipe.tuning import tuned
+from ..ascent.recipe.presets import Preset
 from ..graph.graph import Graph
 from ..graph.units import parse_units
 from ..record import Record
+from .ascent import AscentOptions
 from .events import OnEvent, ignore
 from .folder import locked
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to dream; see `ascent.dream`."""
+@dataclass(frozen=True, kw_only=True)
+class Options(AscentOptions):
+    """How to dream: by default DeepDream's octaves, at most 384 pixels high and wide."""
 
     preset: str | Preset = "dream"
-    size: int = 384
-    steps: int | None = None
-    seed: int = 0
-    strip: int = 0
-    device: str = "auto"
-    tuning: Mapping[str, float] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Raises UsageError for a preset or setting that no model can have."""
-        tuned(preset(self.preset), self.tuning)
+    size: int | tuple[int, int] = 384
 
 
 def run(
@@ -77,13 +68,7 @@ def run(
             photo.pixels,
             found,
             chosen,
-            preset=options.preset,
-            size=options.size,
-            steps=options.steps,
-            seed=options.seed,
-            device=options.device,
-            strip=options.strip,
-            tuning=options.tuning,
+            **options.keywords(),
             progress=steps_told("dreaming", on_event),
         )
         return drawn(result, "dream", photo, {"layer_units": chosen or "all"}, folder, Record.of(graph, command))
@@ -92,4 +77,4 @@ def run(
 def check_units(units: str | Sequence[int]) -> None:
     """Raises UsageError where the strongest units are asked for: a dream is one picture of all its units."""
     if isinstance(units, str) and units.strip().startswith("top:"):
-        raise UsageError(f"--units '{units}': a dream is one picture of all its units; write all, or like 0-63,70")
+        raise UsageError(f"units='{units}': a dream is one picture of all its units; write all, or like 0-63,70")

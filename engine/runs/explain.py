@@ -82,7 +82,7 @@ class Options:
         methods = find_methods(self.method) if self.method else []
         colormaps.table(self.style.colormap)
         if self.style.kind not in STYLES:
-            raise UsageError(f"--style '{self.style.kind}' is unknown; choose {' or '.join(STYLES)}")
+            raise UsageError(f"style='{self.style.kind}' is unknown; choose {' or '.join(STYLES)}")
         if methods:
             self.check_settings(methods)
         return methods
@@ -93,7 +93,7 @@ class Options:
         for name in self.settings:
             if name not in known:
                 takes = f"they take {', '.join(sorted(known))}" if known else "they take none"
-                raise UsageError(f"--set {name}: no method here has that option; {takes}")
+                raise UsageError(f"settings['{name}']: no method here has that option; {takes}")
 
     @property
     def asked(self) -> Asked:
@@ -198,7 +198,7 @@ class _Run:
 
     def _hint(self, reading: Reading, question: Question) -> None:
         if reading.form == "embedding" and question.like is None and direct(self.graph, question) is None:
-            self.on_event(Note("explaining the embedding's norm; --like OTHER.png asks what makes two pictures alike"))
+            self.on_event(Note("explaining the embedding's norm; like=OTHER.png asks what makes two pictures alike"))
 
     def _attributions(self, batch: Batch, question: Question) -> list[list[Attribution]]:
         """Every method in turn; with ``all``, those that this model cannot have are named and dropped."""
@@ -219,7 +219,7 @@ class _Run:
         if not self.images and any(m.needs_layer for m in self.methods):
             used = next(a.layers for a in results[0] if a.layers)
             kind = "the maps that enter the head" if len(used) > 1 else "the last with spatial extent"
-            why = "" if self.options.layer else f" ({kind}; --layer overrides)"
+            why = "" if self.options.layer else f" ({kind}; layer= overrides)"
             self.on_event(Note(f"layer: {', '.join(used)}{why}"))
         return results
 
@@ -270,6 +270,7 @@ class _Run:
             command=record.command or "",
             total=len(self.images),
             outputs=self.executors.reading.reason,
+            colormap=self.options.style.colormap,
         )
         if len(self.images) > explanation.PAGE_IMAGES:
             shown = f"the page shows the first {explanation.PAGE_IMAGES} images"

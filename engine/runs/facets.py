@@ -81,7 +81,7 @@ def run(
     usual = Options()
     for name in _OTHERS:
         if getattr(options, name) is not getattr(usual, name):
-            raise UsageError(f"--{name} and --diversity exclude each other; leave one of them out")
+            raise UsageError(f"{name}= and diversity= exclude each other; leave one of them out")
     check_single(folder)
     with locked(folder):
         result = facets(
@@ -108,7 +108,7 @@ def run(
 def _one(layer: Layer, units: str | Sequence[int]) -> int:
     chosen = parse_units(units, layer.channels or 0).indices if isinstance(units, str) else checked_units(layer, units)
     if len(chosen) != 1 or (isinstance(units, str) and units.startswith("top:")):
-        raise UsageError(f"--diversity shows one unit, not {len(chosen)}; name it, for instance --units 12")
+        raise UsageError(f"diversity= shows one unit, not {len(chosen)}; name it, for instance units=12")
     return chosen[0]
 
 

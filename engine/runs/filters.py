@@ -19,6 +19,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import Units, parse_units
 from ..pages.gallery import Item, pictures_page
+from ..pages.siblings import connect
 from ..record import Record, write
 from ..render.artifacts import write_text
 from .events import Note, OnEvent, ignore
@@ -82,12 +83,16 @@ def run(
         ]
         if len(layers) == 1:
             whole = content(results[0])
+            if folder is not None:
+                connect(graph, folder)
             return Filtered(whole, None if folder is None else folder / "index.html", results)
         whole = record.to_json({"layers": [_row(r, into) for r, into in zip(results, folders, strict=True)]})
         if folder is None:
             return Filtered(whole, None, results)
         write(folder, whole)
-        return Filtered(whole, _index(graph, results, folders, folder, options, record), results)
+        page = _index(graph, results, folders, folder, options, record)
+        connect(graph, folder)
+        return Filtered(whole, page, results)
 
 
 def _one(
@@ -99,14 +104,9 @@ def _one(
     record: Record,
     on_event: OnEvent,
 ) -> AscentResult:
-    more = {
-        "top": units.top,
-        "start": options.start,
-        "noise": options.noise,
-        "neuron": options.neuron,
-    }
+    keywords = options.of_ascent(graph, "start", "noise", "neuron")
     wall = Wall(layer.name, units.indices, options, folder, record, "units", on_event)
-    result = wall.make(partial(filters, graph, layer, units.indices, **{**options.of_ascent(graph), **more}))
+    result = wall.make(partial(filters, graph, layer, units.indices, top=units.top, **keywords))
     recipe = PRESETS.get(result.preset)
     usual = result.size if recipe is None or options.size is not None else default_size(graph, layer, recipe)
     if result.size == graph.image_size != usual:
@@ -142,7 +142,7 @@ def _units(layer: Layer, units: str | Sequence[int]) -> Units:
 def _folders(folder: Path, layers: Sequence[Layer]) -> list[Path | None]:
     """A folder of its own for each layer."""
     if (folder / "units.jsonl").exists():
-        raise UsageError(f"{folder} holds the pictures of one layer; choose another folder with -o")
+        raise UsageError(f"{folder} holds the pictures of one layer; choose another folder")
     return [folder / f"{la.index:03d}-{unique(la.name, set())}" for la in layers]
 
 

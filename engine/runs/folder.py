@@ -14,8 +14,8 @@ SECONDS_BETWEEN_SAVES = 20.0
 
 
 @contextmanager
-def locked(folder: Path | None) -> Iterator[None]:
-    """Holds a folder for one run, see `locks.locked`; without a folder it is nothing.
+def locked(folder: Path | None, shared: bool = False) -> Iterator[None]:
+    """Holds a folder for one run, or a ``shared`` one with others, see `locks.locked`; without a folder it is nothing.
 
     Raises:
         UsageError: another process is writing there. ConvscopeError: the folder cannot be written.
@@ -24,7 +24,7 @@ def locked(folder: Path | None) -> Iterator[None]:
         yield
         return
     check_folder(folder)
-    with locks.locked(folder):
+    with locks.locked(folder, shared):
         yield
 
 

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..ascent.photograph import INVERSION, invert
-from ..ascent.recipe.presets import Preset, preset
-from ..ascent.recipe.tuning import tuned
+from ..ascent.recipe.presets import Preset
 from ..graph.graph import Graph
 from ..record import Record
+from .ascent import AscentOptions
 from .events import OnEvent, ignore
 from .folder import locked
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to invert; see `ascent.invert`."""
+@dataclass(frozen=True, kw_only=True)
+class Options(AscentOptions):
+    """How to invert; see `ascent.invert`.
 
-    gain: float = 1.0
+    Attributes:
+        gain: above 1 the values are asked for so many times larger: a caricature.
+    """
+
     preset: str | Preset = INVERSION
-    size: int | None = None
-    steps: int | None = None
-    seed: int = 0
-    strip: int = 0
-    device: str = "auto"
-    tuning: Mapping[str, float] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Raises UsageError for a preset or setting that no model can have."""
-        tuned(preset(self.preset), self.tuning)
+    gain: float = 1.0
 
 
 def run(
@@ -68,14 +61,7 @@ def run(
             graph,
             photo.pixels,
             layer,
-            gain=options.gain,
-            preset=options.preset,
-            size=options.size,
-            steps=options.steps,
-            seed=options.seed,
-            device=options.device,
-            strip=options.strip,
-            tuning=options.tuning,
+            **options.keywords("gain"),
             progress=steps_told("inverting", on_event),
         )
         return drawn(result, "inverted", photo, {"gain": options.gain}, folder, Record.of(graph, command))

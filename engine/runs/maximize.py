@@ -10,6 +10,7 @@ from pathlib import Path
 from ..ascent.maximize import find, find_classes, logits_layer, maximize
 from ..ascent.results import AscentResult
 from ..graph.graph import Graph
+from ..pages.siblings import connect
 from ..record import Record
 from .events import OnEvent, ignore
 from .folder import locked
@@ -62,6 +63,8 @@ def run(
     with locked(folder):
         wall = Wall(logits_layer(graph).name, indices, options, folder, record, "classes", on_event)
         result = wall.make(partial(maximize, graph, indices, **options.of_ascent(graph), top=top))
+        if folder is not None:
+            connect(graph, folder)
     return Maximized(content(result), None if folder is None else folder / "index.html", result)
 
 

@@ -51,7 +51,7 @@ def remaining(
     """
     gone = sorted(set(done) - set(pictures))
     if gone:
-        raise UsageError(f"'{gone[0]}' was seen by an earlier run and is gone; --force starts again")
+        raise UsageError(f"'{gone[0]}' was seen by an earlier run and is gone; force=True starts again")
     todo = {name: pictures[name] for name in mine if name not in done}
     if len(todo) < len(mine):
         on_event(Note(f"{len(mine) - len(todo)} of {len(mine)} images are done already"))

@@ -70,7 +70,7 @@ def read_photo(image: Any, graph: Graph) -> Photo:
 def check_single(folder: Path | None) -> None:
     """Raises UsageError where a folder holds the pictures of filters or maximize."""
     if folder is not None and (folder / MANIFEST).exists():
-        raise UsageError(f"{folder} holds the pictures of filters or maximize; choose another folder with -o")
+        raise UsageError(f"{folder} holds the pictures of filters or maximize; choose another folder")
 
 
 def steps_told(stage: str, on_event: OnEvent) -> OnProgress:

@@ -70,8 +70,8 @@ def vector_of(executors: Executors, given: Any) -> np.ndarray:
         reading = executors.reading
         if not isinstance(reading, EmbeddingReading):
             raise UsageError(
-                f"--like compares embeddings; {executors.graph.name} is read as {reading.reason} "
-                "(--decoder embedding overrules)"
+                f"like= compares embeddings; {executors.graph.name} is read as {reading.reason} "
+                "(decoder=embedding overrules)"
             )
         batch = Batch(executors, model_input(read_image(path), executors.graph))
         answer = reading.answer(batch.rows(reading)[0])

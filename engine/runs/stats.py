@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ import numpy as np
 
 from ...errors import DamagedState, UsageError
 from ..activations.folder_pass import identity
-from ..activations.statistics import UnitStatistics, histogram_picture, restore_states, save_states
+from ..activations.statistics import FEWEST_ALIKE, UnitStatistics, restore_states, save_states
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..pages.gallery import Item, pictures_page
+from ..pages.siblings import connect
+from ..pages.statistics import statistics_page
 from ..record import Record, write
 from ..render.artifacts import write_text
-from .events import Note, OnEvent, ignore
+from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
 from .passes import named_pictures, remaining, see
@@ -117,20 +118,30 @@ def run(
             on_event=on_event,
         )
         failures.refuse_all(len(pictures))
-        entries = [state.to_json() for state in states]
+        entries: list[dict[str, Any]] = []
+        for state in states:  # of a large model this takes as long as some pictures do
+            on_event(Progress("summing up", len(entries), len(states), "layers"))
+            entries.append(state.to_json())
+        on_event(Progress("summing up", len(entries), len(states), "layers"))
+        if states[0].images < FEWEST_ALIKE:
+            few = f"{states[0].images} picture{'s' * (states[0].images != 1)}"
+            on_event(Note(f"which units are alike is not told from {few}: give at least {FEWEST_ALIKE}"))
         record = Record.of(graph, command)
         content = record.to_json({"images": states[0].images, "layers": entries}, failures.rows)
         page = None
         if folder is not None:
             write(folder, content)
-            page = _page(graph, states, entries, folder, record)
+            title = f"{graph.name} · statistics"
+            html = statistics_page(title, states, entries, alike=ALIKE, command=record.command or "")
+            page = write_text(folder / "index.html", html)
+            connect(graph, folder)
     return Measured(content, page, len(pictures))
 
 
 def summary(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A layer of ``content["layers"]`` in a few numbers."""
     units = entry["units"]
-    closest = entry["correlated"][0] if entry["correlated"] else None
+    closest = entry["correlated"][0] if entry["correlated"] and entry["images"] >= FEWEST_ALIKE else None
     return {
         "units": len(units),
         "mean": sum(u["mean"] for u in units) / len(units),
@@ -144,7 +155,8 @@ def summary(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def in_words(entry: Mapping[str, Any]) -> str:
     """Which units of a layer are dead, always on, or say the same; "" where none are."""
-    alike = [f"{p['a']} and {p['b']}" for p in entry["correlated"] if abs(p["correlation"]) >= ALIKE]
+    pairs = entry["correlated"] if entry["images"] >= FEWEST_ALIKE else []  # over fewer nearly all would be
+    alike = [f"{p['a']} and {p['b']}" for p in pairs if abs(p["correlation"]) >= ALIKE]
     kinds = {"dead": entry["dead"], "always on": entry["always_on"], "alike": alike}
     parts = []
     for name, found in kinds.items():
@@ -158,29 +170,10 @@ def _layers(graph: Graph, patterns: str | None) -> list[Layer]:
     if patterns is None:
         found = [la for la in graph.layers if la.is_spatial]
         if not found:
-            raise UsageError(f"{graph.name} has no feature maps; name layers with --layer")
+            raise UsageError(f"{graph.name} has no feature maps; name layers with layer=")
         return found
     found = [la for la in graph.match(patterns) if la.channels]
     if not found:
         place = graph.source.path or "MODEL"
         raise UsageError(f"no layer with units in '{patterns}'; list them: convscope info {place}")
     return found
-
-
-def _page(
-    graph: Graph,
-    states: Sequence[UnitStatistics],
-    entries: Sequence[Mapping[str, Any]],
-    folder: Path,
-    record: Record,
-) -> Path:
-    items = []
-    for state, entry in zip(states, entries, strict=True):
-        picture, (low, high) = histogram_picture(state)
-        bins = f"A row per unit, a column per half octave of its largest value per picture: {low:.3g} to {high:.3g}."
-        words = in_words(entry)
-        caption = f"{bins} {words[0].upper()}{words[1:]}." if words else bins
-        items.append(Item(entry["layer"], picture, caption=caption, numbers=summary(entry)))
-    facts = {"images": states[0].images, "layers": len(states)}
-    html = pictures_page(f"{graph.name} · statistics", items, facts=facts, command=record.command or "")
-    return write_text(folder / "index.html", html)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from ...errors import DamagedState, UsageError
+from ..activations.fields import FIELDS
 from ..activations.folder_pass import identity
 from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import parse_units
+from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
@@ -38,6 +40,8 @@ class Options:
     Attributes:
         k: pictures per unit.
         units: those that are shown: ``all``, ``0-63,70``, or ``top:N`` for the N that are excited most.
+        field: what crops show: "map", where the unit's own map is above half of its maximum, or "gradient", where the
+            gradient of its value is, which takes a pass back per unit and picture.
         shard: (i, n): only every n-th picture, from the i-th on, counted from 1; such a run keeps its state and merges
             nothing.
         batch: pictures per pass.
@@ -47,6 +51,7 @@ class Options:
 
     k: int = 9
     units: str = "all"
+    field: str = "map"
     shard: tuple[int, int] | None = None
     batch: int = 8
     device: str = "auto"
@@ -94,6 +99,8 @@ def run(
         RefusedInput: no picture could be read.
     """
     options = options or Options()
+    if options.field not in FIELDS:
+        raise UsageError(f"field '{options.field}' is unknown; choose {' or '.join(FIELDS)}")
     layers = with_units(graph, layer)
     for la in layers:
         parse_units(options.units, la.channels or 0)
@@ -101,8 +108,19 @@ def run(
         raise UsageError("a shard keeps its state in a folder; name one")
     pictures = named_pictures(graph, images)
     job = _Run(graph, layers, options, folder, on_event)
-    with nullcontext() if options.shard else locked(folder):
+    with _held(folder, options.shard):
         return job.run(pictures, Record.of(graph, command))
+
+
+@contextmanager
+def _held(folder: Path | None, shard: tuple[int, int] | None) -> Iterator[None]:
+    """The folder for one run alone, or together with other shards, each of which runs once at a time."""
+    if folder is None or shard is None:
+        with locked(folder):
+            yield
+        return
+    with locked(folder, shared=True), locked(folder / "state" / "shard-{}-of-{}".format(*shard)):
+        yield
 
 
 class _Run:
@@ -173,7 +191,8 @@ class _Run:
                     continue
                 if (earlier.identity, earlier.k) != (found.identity, found.k):
                     raise UsageError(
-                        f"'{file}' was made with another model, preprocessing, size or k; choose another -o, or --force"
+                        f"'{file}' was made with another model, preprocessing, size or k; choose another folder, "
+                        "or force=True"
                     )
                 found.merge(earlier)
         return found
@@ -181,7 +200,7 @@ class _Run:
     def _shard_done(self, states: Sequence[TopImages], asked: int, record: Record) -> TopResult:
         # none for an empty shard
         files = [file for la in self.layers if (file := self._state(la)) is not None and file.is_file()]
-        self.on_event(Note("shard done; when all are, run the same command without --shard"))
+        self.on_event(Note("shard done; when all are, run the same without shard="))
         shard = list(self.options.shard or ())
         content = {"shard": shard, "images": len(states[0].done), "states": [str(file) for file in files]}
         return TopResult(record.to_json(content, self.failures.rows), None, files, asked)
@@ -191,23 +210,26 @@ class _Run:
         cards: list[dict[str, Any]] = []
         room = PAGE_UNITS
         found = [(la, rows(self.graph, la, s, self._shown(la, s))) for la, s in zip(self.layers, states, strict=True)]
-        add_fields(self.graph, found, pictures, self.options.device)
+        add_fields(self.graph, found, pictures, self.options.device, self.options.field)
         for (layer, units), state in zip(found, states, strict=True):
             if self.folder is not None:
                 cards.append({"layer": layer.name, "units": self._strips(layer, units, pictures, room, record)})
                 room -= len(cards[-1]["units"])
             entries.append({"layer": layer.name, "images": len(state.done), "units": units})
         seen = len(states[0].done)
-        content = record.to_json({"k": self.options.k, "images": seen, "layers": entries}, self.failures.rows)
+        content = record.to_json(
+            {"k": self.options.k, "field": self.options.field, "images": seen, "layers": entries}, self.failures.rows
+        )
         page = None
         if self.folder is not None:
             write(self.folder, content)
             self._parquet(entries)
-            data = {"layers": cards, "total": sum(len(e["units"]) for e in entries)}
+            data = {"layers": cards, "total": sum(len(e["units"]) for e in entries), "field": self.options.field}
             facts = {"images": seen, "per unit": self.options.k}
             title = f"{self.graph.name} · what excites each unit"
             html = render_page("top.html", title=title, facts=facts, command=record.command or "", data=data)
             page = write_text(self.folder / "index.html", html)
+            connect(self.graph, self.folder)
         return TopResult(content, page, (), len(pictures))
 
     def _shown(self, layer: Layer, state: TopImages) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from ...errors import UsageError
 from ..ascent.album import MANIFEST
 from ..ascent.making import Kept
 from ..ascent.many import Progress as Steps
-from ..ascent.recipe.presets import Noise, Preset, preset
-from ..ascent.recipe.tuning import tuned
+from ..ascent.recipe.canvases import Noise
 from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
 from ..graph.graph import Graph
 from ..pages.gallery import filters_page
@@ -23,7 +22,8 @@ from ..pictures.given import photographs
 from ..record import FILE, Record, write
 from ..render.animation import webp_bytes
 from ..render.artifacts import save_png, write_bytes, write_text
-from ..render.grid import grid
+from ..render.grid import captioned, grid
+from .ascent import AscentOptions
 from .events import Note, OnEvent, Preview, Progress
 
 _REFRESH = 3  # seconds between reloads of a page that is being filled
@@ -31,13 +31,12 @@ FRAMES = 24  # of an animation, beside its start and its end
 _NAMED = 12  # weak or dead units that the summary lists
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(AscentOptions):
     """How pictures of units are made and shown.
 
     Attributes:
-        preset, size, steps, seed, start, noise, neuron, strip, negative, alpha, batch, precision, device, tuning: as
-            for `ascent.filters`.
+        start, noise, neuron, negative, alpha, batch, precision: as for `ascent.filters`.
         photos: photographs to judge by instead of the shipped ones, and for `vital` to draw after: what `given.sources`
             takes, at most ``given.MOST`` of them.
         animate: write an animation of each unit's ascent beside its picture, ``unit-0000.webp``, of at least
@@ -47,20 +46,13 @@ class Options:
         force: begin anew in a folder that holds something else, or the same.
     """
 
-    preset: str | Preset = "convscope"
-    size: int | tuple[int, int] | None = None
-    steps: int | None = None
-    seed: int = 0
     start: np.ndarray | None = None
     noise: Noise | None = None
     neuron: bool | None = None
-    strip: int = 0
     negative: bool = False
     alpha: bool = False
     batch: int | str = "auto"
     precision: str = "auto"
-    device: str = "auto"
-    tuning: Mapping[str, float] = field(default_factory=dict)
     photos: Any = None
     animate: bool = False
     columns: int | None = None
@@ -70,35 +62,22 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a preset or setting that no model can have."""
-        tuned(preset(self.preset), self.tuning)
+        super().check()
         if self.margin < 0 or (self.columns is not None and self.columns < 1):
             raise UsageError(
                 f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
             )
 
-    def of_ascent(self, graph: Graph) -> dict[str, Any]:
-        """The keywords of `ascent.filters` and `ascent.maximize` alike, for this model.
+    def of_ascent(self, graph: Graph, *more: str) -> dict[str, Any]:
+        """The keywords of `ascent.filters` and `ascent.maximize` alike, for this model; and further ones by name.
 
         Raises:
             UsageError: photographs that are none, or too many. RefusedInput: one cannot be read.
         """
         photos = None if self.photos is None else photographs(graph, self.photos)
-        names = (
-            "preset",
-            "size",
-            "steps",
-            "seed",
-            "strip",
-            "negative",
-            "alpha",
-            "batch",
-            "precision",
-            "device",
-            "tuning",
-            "force",
-        )
         strip = max(self.strip, FRAMES) if self.animate else self.strip
-        return {**{name: getattr(self, name) for name in names}, "strip": strip, "photos": photos}
+        found = self.keywords("negative", "alpha", "batch", "precision", "force", *more)
+        return {**found, "strip": strip, "photos": photos}
 
 
 class Wall:
@@ -232,10 +211,13 @@ def content(result: AscentResult) -> dict[str, Any]:
 
 
 def wall_grid(result: AscentResult, options: Options) -> np.ndarray:
-    """All pictures of a result stitched, as the options say; small ones enlarged."""
+    """All pictures of a result stitched, as the options say, each over its number; small ones enlarged."""
     units = result.units
     tiles = [units.album.picture(u) for u in units.units] if isinstance(units, Kept) else [tile(u) for u in units]
-    return grid([enlarged(one) for one in tiles], options.columns, options.margin)
+    rows = result.to_json()["units"]
+    names = [f"{row['unit']} {row.get('name') or ''}".strip() for row in rows]
+    shown = [captioned(enlarged(one), name) for one, name in zip(tiles, names, strict=True)]
+    return grid(shown, options.columns, options.margin)
 
 
 def summary(rows: Sequence[Mapping[str, Any]], kind: str = "units") -> str:
@@ -268,5 +250,5 @@ def _listed(numbers: Sequence[int]) -> str:
 def _check_album(folder: Path) -> None:
     if (folder / FILE).exists() and not (folder / MANIFEST).exists():
         raise UsageError(
-            f"{folder} holds the result of another command; choose another folder with -o, or --force to write into it"
+            f"{folder} holds the result of another command; choose another folder, or force=True to write into it"
         )

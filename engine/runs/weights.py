@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..activations.weights import (
+    NEAR,
     convolutions_of,
     filter_grid,
     filter_pictures,
@@ -17,11 +18,13 @@ from ..activations.weights import (
     near_duplicates,
     notes,
     numbers,
+    sheet_shape,
     shown_kernel,
 )
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import parse_units
+from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..record import Record, write
 from ..render.artifacts import save_npz, save_png, write_text
@@ -102,8 +105,11 @@ def run(
         facts = {"layers": len(layers), "filters": sum(len(e["filters"]) for e in entries), "scale": options.scale}
         title = f"{graph.name} · weights"
         command = record.command or ""
-        html = render_page("weights.html", title=title, facts=facts, command=command, data={"layers": cards})
+        html = render_page(
+            "weights.html", title=title, facts=facts, command=command, data={"layers": cards, "near": NEAR}
+        )
         page = write_text(folder / "index.html", html)
+        connect(graph, folder)
         saved = save_npz(folder / "weights.npz", kernels) if options.save else None
     return Weights(content, page, kernels, saved)
 
@@ -131,21 +137,32 @@ def _sheet(
         "filters": [found[u].to_json() for u in chosen],
         "near_duplicates": [{"a": a, "b": b, "cosine": s} for a, b, s in near_duplicates(found)],
     }
-    return entry, _card(entry, filter_grid(pictures[:PAGE_SIDE, :PAGE_SIDE], options.per_row)), weight
+    return entry, _card(entry, pictures[:PAGE_SIDE, :PAGE_SIDE], options.per_row), weight
 
 
-def _card(entry: dict[str, Any], picture: np.ndarray) -> dict[str, Any]:
+def _card(entry: dict[str, Any], pictures: np.ndarray, per_row: int) -> dict[str, Any]:
     """A layer's part of the page's data."""
     norms = sorted((f["norm"] for f in entry["filters"]), reverse=True)
+    count, tiles, height, width, _ = pictures.shape
+    columns, enlarge, margin = sheet_shape(pictures, per_row)
     return {
         "layer": entry["layer"],
         "file": entry["file"],
         "filters": entry["shape"][0],
         "inputs": entry["shape"][1],
+        "shown": len(entry["filters"]),
         "notes": entry["notes"],
         "kernel": " x ".join(map(str, entry["shape"][2:])),
         "zero": sum(n == 0 for n in norms),
         "norms": norms,
         "pairs": entry["near_duplicates"],
-        "picture": data_uri(picture, format="png"),
+        "units": [{"at": i, **one} for i, one in enumerate(entry["filters"][:count])],
+        "tiles": tiles,
+        "sheet": {
+            "picture": data_uri(filter_grid(pictures, per_row), format="png"),
+            "across": columns,
+            "count": count * tiles,
+            "tile": [height * enlarge, width * enlarge],
+            "margin": margin,
+        },
     }

@@ -86,14 +86,14 @@ def test_an_input_that_is_not_given_has_a_default_that_the_notes_say() -> None:
     graph = convscope.load(two_inputs())
     x = normal(1, 3, 16, 16)
     np.testing.assert_allclose(output(graph, x), run(two_inputs(), x=x, age=np.zeros((1, 2), np.float32)), rtol=1e-4)
-    assert any("'age' (Nx2) is taken as zeros" in note and "--input age=" in note for note in graph.source.notes)
+    assert any("'age' (Nx2) is taken as zeros" in note and "inputs['age']=" in note for note in graph.source.notes)
 
 
 def test_an_input_may_come_from_a_file_and_must_fit(tmp_path: Path) -> None:
     np.save(tmp_path / "age.npy", np.array([[1.0, 2.0]]))
     graph = convscope.load(two_inputs(), inputs={"age": tmp_path / "age.npy"})
     assert graph.given["age"].tolist() == [[1.0, 2.0]]
-    with pytest.raises(UsageError, match=r"--input age: a value of shape \(3,\) does not fit"):
+    with pytest.raises(UsageError, match=r"inputs\['age'\]: a value of shape \(3,\) does not fit"):
         convscope.load(two_inputs(), inputs={"age": [1, 2, 3]})
     with pytest.raises(UsageError, match="no such input; it has age, x"):
         convscope.load(two_inputs(), inputs={"size": 1})
@@ -185,7 +185,7 @@ def test_an_open_size_is_found_by_trying_and_said() -> None:
 def test_a_size_at_which_nothing_runs_is_our_guess_and_the_message_says_so() -> None:
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "m"], ["y"])]
     made = model(nodes, {"x": ["N", 3, "h", "w"]}, {"m": normal(3 * 7 * 9, 2)})
-    with pytest.raises(RefusedInput, match=r"runs at none of those tried .*224x224.*give --image-size"):
+    with pytest.raises(RefusedInput, match=r"runs at none of those tried .*224x224.*give load\(size="):
         convscope.load(made)
     assert convscope.load(made, size=(7, 9)).image_size == (7, 9)
 

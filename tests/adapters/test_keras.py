@@ -110,7 +110,7 @@ def test_loading_gives_channels_first_layers_with_keras_names(model: Any, tmp_pa
 
 def test_weights_alone_need_the_code_that_builds_the_network(model: Any, pixels: np.ndarray, tmp_path: Path) -> None:
     model.save_weights(tmp_path / "small.weights.h5")
-    with pytest.raises(UsageError, match=r"--arch keras.applications:VGG16"):
+    with pytest.raises(UsageError, match=r"arch=keras.applications:VGG16"):
         load_keras_file(tmp_path / "small.weights.h5")
     exported = load_keras_file(tmp_path / "small.weights.h5", arch=ARCH)
     np.testing.assert_allclose(outputs(exported, pixels), expected(model, pixels), atol=1e-5)
@@ -167,7 +167,7 @@ def test_a_whole_model_of_keras_2_loads(tmp_path: Path) -> None:
 
 def test_weights_that_do_not_fit_are_refused_in_one_line(model: Any, tmp_path: Path) -> None:
     model.save_weights(tmp_path / "small.weights.h5")
-    with pytest.raises(RefusedInput, match="do not fit --arch") as caught:
+    with pytest.raises(RefusedInput, match="do not fit arch=") as caught:
         load_keras_file(tmp_path / "small.weights.h5", arch=f"{__file__}:lenet")
     assert "\n" not in str(caught.value)
 

@@ -70,3 +70,21 @@ def test_only_artifacts_and_the_array_store_write_files_in_the_engine() -> None:
         name = path.relative_to(ROOT).as_posix()
         if name.startswith("engine/") and name not in allowed:
             assert not writing.search(path.read_text(encoding="utf-8")), f"{name} writes files by itself"
+
+
+def test_the_engine_speaks_of_parameters_and_the_command_line_of_flags() -> None:
+    """`cli.output.in_flags` makes ``--layer`` of ``layer=``."""
+    flag = re.compile(r"(^|[\s'(])--([a-z]|$)|\bwith -o\b")
+    allowed = {"engine/pages/gallery.py", "engine/installation.py"}  # the command that goes on; pip's own flags
+    for path in FILES:
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith(("engine/", "adapters/")) or name in allowed:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = {id(n.value): n.value for n in ast.walk(tree) if isinstance(n, ast.Expr)}  # docstrings may
+        found = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts
+        ]
+        assert not [text for text in found if flag.search(text)], name

@@ -15,6 +15,7 @@ from onnx import helper
 from PIL import Image
 
 from convscope.cli.main import run
+from convscope.engine.render.grid import CAPTION
 
 from ..tiny import model as tiny_model
 from ..tiny import small_cnn
@@ -47,7 +48,7 @@ def test_filters_writes_a_png_per_unit_the_grid_the_numbers_and_the_page(
         with Image.open(out / unit["file"]) as picture:
             assert picture.size == (16, 16) and picture.info["layer"] == "conv2"
     with Image.open(out / "grid.png") as grid:
-        assert grid.size == (258, 258)  # each enlarged eight times
+        assert grid.size == (258, 258 + 2 * CAPTION)  # each enlarged eight times, above its number
     assert "default-src 'none'" in (out / "index.html").read_text()
 
 
@@ -186,12 +187,13 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "taken").write_text("")
-    monkeypatch.setattr(f"convscope.cli.{command}.open_model", _never)
+    monkeypatch.setattr("convscope.cli.calling.open_model", _never)
     subject = ["--class", "1"] if command == "maximize" else ["--layer", "conv2"]
     photos = [photo] if command in ("dream", "invert") else []
-    assert run([command, model, *photos, *subject, *FAST, "-o", str(tmp_path / place)]) == 1
+    code = 1 if place.startswith("/") else 2  # a file in the way is wrong use
+    assert run([command, model, *photos, *subject, *FAST, "-o", str(tmp_path / place)]) == code
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: cannot write {tmp_path / place}: ") and line.endswith("another folder with -o")
+    assert line.startswith(f"error: cannot write {tmp_path / place}: ") and line.endswith("another folder")
 
 
 def test_a_page_that_was_filling_stops_reloading_when_the_work_is_interrupted(
@@ -227,7 +229,7 @@ def test_albums_and_single_pictures_do_not_overwrite_each_other(
     assert run([*draw, str(album)]) == 2
     assert run([*fill, str(single)]) == 2
     first, second = capsys.readouterr().err.splitlines()
-    assert str(album) in first and "another folder with -o" in first
+    assert str(album) in first and "another folder" in first
     assert str(single) in second and "--force" in second
     assert {p: p.read_bytes() for p in (*album.rglob("*.*"), *single.rglob("*.*"))} == before
     assert run([*fill, str(single), "--force"]) == 0
@@ -273,7 +275,7 @@ def test_pictures_of_inputs_that_are_no_colours_show_every_channel(channels: int
     with Image.open(out / "grid.png") as picture:
         assert (picture.mode, picture.size) == (
             "L",
-            (2 * 16 * channels * (8 // channels) + 2, 2 * 16 * (8 // channels) + 2),
+            (2 * 16 * channels * (8 // channels) + 2, 2 * (16 * (8 // channels) + CAPTION) + 2),
         )
 
 

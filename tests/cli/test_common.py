@@ -195,3 +195,26 @@ def test_inputs_are_numbers_rows_or_files() -> None:
     for text in ("sr", "=3", "sr=", "sr=fast"):
         with pytest.raises(UsageError, match="--input"):
             loading.parse_inputs([text])
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("units='x' is not understood", "--units 'x' is not understood"),
+        ("pass trust=True, or check=False if", "pass --trust, or --no-check if"),
+        ("name layers with layer=", "name layers with --layer"),
+        ("(layer= overrides)", "(--layer overrides)"),
+        ("tuning['decay']=7: give less", "--set decay=7: give less"),
+        ("inputs['state']: of another shape", "--input state: of another shape"),
+        ("give load(size=(HEIGHT, WIDTH))", "give --image-size HEIGHTxWIDTH"),
+        ("'a units=3 b' /units=3/ other=True", "'a --units 3 b' /units=3/ other=True"),
+    ],
+)
+def test_what_python_says_of_a_parameter_is_said_of_the_flag(said: str, shown: str) -> None:
+    with output.running(["filters"]):
+        assert output.in_flags(said) == said.replace(*output._SIZE_OF_INPUT)  # no command runs yet
+        output.understand(
+            {"units": ["--units", "-u"], "trust": ["--trust"], "check": ["--check/--no-check"], "layer": ["--layer"],
+             "tuning": ["--set"]}
+        )  # fmt: skip
+        assert output.in_flags(said) == shown

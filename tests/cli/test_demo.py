@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from convscope.cli import demo, main
-from convscope.engine.render.artifacts import save_png
+from convscope.engine.render.artifacts import save_png, write_json
 
 
 @pytest.fixture
@@ -23,6 +23,10 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         folder = Path(arguments[-1])
         for name in ("grid.png", "dream.png", "cat.overlay.png", "s/best-000.webp"):
             save_png(folder / name, np.zeros((4, 4, 3)))
+        units = [{"file": f"unit-{u:04d}.png"} for u in range(8 if folder.name == "classes" else 16)]
+        for unit in units:
+            save_png(folder / unit["file"], np.zeros((8, 8, 3)))
+        write_json(folder / "result.json", {"units": units})
         return 0
 
     monkeypatch.chdir(tmp_path)
@@ -44,7 +48,7 @@ def test_every_step_is_on_one_page_and_the_atlas_is_printed(
         assert step.title in html.replace("\\u0027", "'")
         assert f"[{number}/{len(demo.STEPS)}] {step.title}" in err
     with Image.open("demo/montage.jpg") as montage:
-        assert montage.size == (960, 960 + 6 + 316)  # pictures are squares here: the classes, and a row of three
+        assert montage.size == (960, 455 + 6 + 316)  # two rows of four classes, and three squares in a row
 
 
 def test_the_first_failure_ends_it_with_its_code(ran: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

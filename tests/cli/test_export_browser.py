@@ -14,13 +14,17 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
 
 import convscope
 from convscope.engine.export.web import write_single_file
+from convscope.engine.outputs import read_outputs
+from convscope.engine.outputs.boxes import DetectionReading
 from convscope.engine.pictures.read import model_input
 from convscope.models import onnxruntime_web
 
+from ..engine.outputs import proof
 from ..integration.shipped_lenet import graph as shipped
 from .driver import CHROMIUM, FIREFOX, Chromium, Firefox
 
@@ -33,8 +37,8 @@ moved.items.add(new File([bytes], "digit.png", { type: "image/png" }));
 window.dispatchEvent(new DragEvent("drop", { dataTransfer: moved, bubbles: true }));
 """
 _READ = """
-const { index, map, input } = window.explanation;
-return JSON.stringify({ index, map: Array.from(map.data), input: Array.from(input) });
+const { asked, map, input } = window.explanation;
+return JSON.stringify({ index: asked.class, map: Array.from(map.data), input: Array.from(input) });
 """
 
 
@@ -69,4 +73,37 @@ def test_a_page_opened_from_disk_explains_as_python_does(kind: type[Chromium] | 
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     scores, heatmap = session.run(None, {"input": x, "class": np.array([found["index"]])})
     assert found["index"] == int(np.argsort(-scores[0], kind="stable")[2])
+    np.testing.assert_allclose(found["map"], heatmap.ravel(), atol=1e-5 * heatmap.max())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_detector_s_page_lists_its_boxes_and_explains_the_one_that_is_clicked(tmp_path: Path) -> None:
+    net = proof.trained(proof.Detector(), "detector")
+    graph = convscope.load(net, example_input=torch.zeros(1, 3, 64, 64), check=False, labels=["red", "green", "blue"])
+    exported = convscope.export(graph, tmp_path / "out.onnx", class_input=True).path
+    page = write_single_file(graph, exported, tmp_path / "page.html", onnxruntime_web.runtime_files())
+    picture, png = proof.squares(4)[0], io.BytesIO()
+    pixels = np.rint(picture.transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(png, "PNG")
+    browser = Chromium(tmp_path)
+    try:
+        browser.open(page.as_uri())
+        browser.run(_DROP % base64.b64encode(png.getvalue()).decode())
+        browser.wait('document.documentElement.dataset.explained === "-1"')
+        listed = browser.run("return [...document.querySelectorAll('#classes button')].map(b => b.textContent)")
+        browser.run("document.querySelectorAll('#classes button')[1].click();")
+        browser.wait("document.documentElement.dataset.explained !== '-1'")
+        found = json.loads(browser.run(_READ.replace("index: asked.class", "asked")))
+        assert not browser.complaints
+    finally:
+        browser.close()
+    x = model_input(pixels, graph)
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    feeds = {name: np.array([value]) for name, value in found["asked"].items()}
+    table, heatmap = session.run(None, {"input": x, **feeds})
+    reading = read_outputs(graph)
+    assert isinstance(reading, DetectionReading)
+    wanted = reading.detections({reading.tensors[0]: table[0]})
+    assert [text.split("  ")[0] for text in listed] == [f"{d.number}: {d.name}" for d in wanted]
+    assert found["asked"] == {"box": wanted[1].place, "class": wanted[1].index}
     np.testing.assert_allclose(found["map"], heatmap.ravel(), atol=1e-5 * heatmap.max())

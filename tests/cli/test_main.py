@@ -19,6 +19,7 @@ from convscope.cli import main
 
 from ..tiny import small_cnn
 
+CAT = str(Path(__file__).resolve().parents[2] / "engine/pictures/photos/cat.jpg")
 COMMANDS = sorted(main._COMMANDS)
 HEAVY = ("numpy", "torch", "onnx", "onnxruntime", "onnx2torch", "PIL", "scipy", "jinja2", "keras", "h5py", "pyarrow")
 
@@ -221,14 +222,59 @@ def test_doctor_s_json_is_one_object_on_stdout_and_plain_text_has_no_escapes() -
 def test_doctor_says_what_is_missing_and_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from convscope.cli import doctor
+    from convscope.engine import installation
 
-    installed = doctor._version
+    installed = installation._version
     missing = ("scipy", "zarr")
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name in missing else installed(name))
-    report = doctor.examine()
+    monkeypatch.setattr(installation, "_version", lambda name: None if name in missing else installed(name))
+    report = installation.examine()
     assert not report["ok"]
     assert any(p.startswith("scipy is not installed") and "pip install scipy" in p for p in report["problems"])
     assert not any("zarr" in p for p in report["problems"])  # optional: listed, no problem
     assert main.run(["doctor"]) == 1
     assert "pip install 'convscope[index]'" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", [[], *([name] for name in COMMANDS)])
+def test_help_is_whole_at_sixty_columns(
+    name: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main.run([*name, "--help"]) == 0
+    out = capsys.readouterr().out
+    cut = [line for line in out.splitlines() if "…" in line and "--install-completi" not in line]  # typer's own
+    assert not cut and max(len(line) for line in out.splitlines()) <= 60
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["filters", "--layer", "conv1", "--units", "3-1"],
+        ["filters", "--layer", "conv1", "--preset", "lucit"],
+        ["filters", "--layer", "conv1", "--set", "bur=1"],
+        ["maximize", "--class", "0", "--preset", "lucit"],
+        ["weights", "--units", "x"],
+        ["compare", "lenet", "--preset", "lucit"],
+        ["export", "--method", "eigencam"],
+        ["verify", "--size", "0"],
+        ["activations", CAT, "--units", "top:0"],
+        ["dream", CAT, "--layer", "conv1", "--preset", "lucit"],
+        ["top", CAT, "--layer", "conv1", "--units", "1,,2"],
+        ["predict", CAT, "--decoder", "yolo9000"],
+        ["explain", CAT, "--decoder", "yolo9000"],
+        ["explain", CAT, "--method", "gradcum"],
+        ["attack", CAT, "--method", "pigs"],
+        ["atlas", CAT, "--preset", "lucit"],
+    ],
+    ids=" ".join,
+)
+def test_what_no_model_can_have_is_refused_before_one_is_opened(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the model was opened")
+
+    monkeypatch.setattr("convscope.cli.calling.open_model", never)
+    assert main.run([arguments[0], "lenet", *arguments[1:]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")

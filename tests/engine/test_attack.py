@@ -115,7 +115,7 @@ def test_gradients_go_through_the_preprocessing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pixels": 65}, "--pixels 65 is out of range: the image has 64"),
+        ({"pixels": 65}, "pixels=65 is out of range: the image has 64"),
         ({"target": 0}, "says class 0 already"),
         ({"target": 7}, "class 7 is out of range"),
         ({"population": 4}, "population 4"),

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
+from PIL import Image
 
-from convscope.engine.activations.fields import effective_box, spotlight, window
+import convscope
+from convscope.engine.activations.fields import Peak, effective_box, effective_boxes, gradient_box, spotlight, window
+from convscope.engine.graph.graph import Graph
 from convscope.engine.pictures.crops import input_box
 
+from ..tiny import model
 from .atlas.places import network
 
 GRAPH = network()
@@ -55,3 +64,58 @@ def test_the_surroundings_of_a_field_are_darkened_and_the_field_is_not() -> None
     bright = float((shown[..., 0] > 0.4).mean())
     frame = window(GRAPH, (6, 6, 10, 10))
     assert abs(bright - 16 / ((frame[2] - frame[0]) * (frame[3] - frame[1]))) < 0.08
+
+
+def test_a_gradient_s_box_leaves_out_a_twentieth_of_its_square_on_each_side() -> None:
+    gradient = np.zeros((3, 40, 40), np.float32)
+    gradient[1, 5:35, 7] = 1
+    gradient[2, 5:35, 8] = -1
+    assert gradient_box(gradient, (0, 0, 40, 40)) == (6, 7, 34, 9)  # each of 30 rows has a thirtieth
+    assert gradient_box(np.zeros((3, 40, 40)), (3, 4, 9, 9)) == (3, 4, 9, 9)
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(7, 12), st.integers(7, 12))
+)
+def test_a_gradient_s_box_never_leaves_what_the_unit_sees(seed: int, within: tuple[int, int, int, int]) -> None:
+    found = gradient_box(np.random.default_rng(seed).normal(0, 1, (3, 12, 12)), within)
+    assert within[0] <= found[0] < found[2] <= within[2]
+    assert within[1] <= found[1] < found[3] <= within[3]
+
+
+def _planted(gate: str, **more: Any) -> Graph:
+    """A 5 x 5 kernel with one weight, up left of its centre; a gate; and a dense layer that reads one of its places."""
+    kernel, dense = np.zeros((2, 3, 5, 5), np.float32), np.zeros((4, 2 * 16 * 16), np.float32)
+    kernel[1, 0, 1, 0] = 3
+    dense[2, 16 * 16 + 9 * 16 + 5] = 1  # unit 1 at (9, 5)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "c", pads=[2, 2, 2, 2]),
+        helper.make_node(gate, ["c", *more.get("bounds", [])], ["r"], "r"),
+        helper.make_node("Flatten", ["r"], ["f"], "f"), helper.make_node("Gemm", ["f", "d"], ["y"], "y", transB=1),
+    ]  # fmt: skip
+    weights = {"w": kernel, "d": dense, "low": np.array(0, np.float32), "high": np.array(0.5, np.float32)}
+    used = {name: weights[name] for name in ("w", "d", *more.get("bounds", []))}
+    return convscope.load(model(nodes, used, ("N", 3, 16, 16)), preprocessing="unit", check=False)
+
+
+@pytest.mark.parametrize("gate", [{"gate": "Relu"}, {"gate": "Clip", "bounds": ["low", "high"]}])
+def test_by_the_gradient_a_field_is_the_pixel_that_the_unit_reads_also_behind_a_dense_layer(
+    tmp_path: Path, gate: dict[str, Any]
+) -> None:
+    """The unit's value is above the clip's upper bound, where the clip itself lets no gradient through."""
+    Image.new("RGB", (16, 16), (255, 200, 100)).save(tmp_path / "a.png")
+    graph = _planted(**gate)
+    conv, dense = graph.layer("r"), graph.layer("y")
+    peaks = [Peak(conv, 1, 9 * 16 + 5), Peak(dense, 2, 0), Peak(conv, 0, 0), Peak(conv, 1, 4 * 16 + 4)]
+    ((name, boxes),) = effective_boxes(graph, {"a": peaks}, {"a": tmp_path / "a.png"}, "cpu", "gradient")
+    assert name == "a"
+    pixel = (8, 3, 9, 4)  # one row up and two columns left of (9, 5)
+    expected_dense = pixel if gate["gate"] == "Relu" else (0, 0, 16, 16)  # between the two the clip is saturated
+    assert boxes == [pixel, expected_dense, input_box(graph, conv, 0, 0), (3, 2, 4, 3)]
+    by_map = dict(effective_boxes(graph, {"a": peaks}, {"a": tmp_path / "a.png"}, "cpu"))["a"]
+    assert by_map[1] == (0, 0, 16, 16)
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(convscope.UsageError, match="field 'heat' is unknown; choose map or gradient"):
+        list(effective_boxes(GRAPH, {}, {}, "cpu", "heat"))

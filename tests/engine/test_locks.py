@@ -19,6 +19,15 @@ with locked(sys.argv[1]):
     sys.stdin.read()
 """
 
+_SHARD = """
+import sys
+from pathlib import Path
+from convscope.engine.runs.top import _held
+with _held(Path(sys.argv[1]), (1, 2)):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
 
 def hold(folder: Path) -> subprocess.Popen[str]:
     """Another process that holds the lock until it is killed or its stdin closed."""
@@ -54,3 +63,22 @@ def test_a_lock_leaves_nothing_behind_but_what_was_written(tmp_path: Path) -> No
     with locked(tmp_path / "a"):
         (tmp_path / "a" / "file").touch()
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["file"]
+
+
+def test_shards_write_into_one_folder_together_and_no_shard_runs_twice(tmp_path: Path) -> None:
+    from convscope.engine.runs.top import _held
+
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", _SHARD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None and child.stdout.readline() == "held\n"
+        with _held(tmp_path, (2, 2)):
+            pass
+        for shard in ((1, 2), None):  # the same again; and the run that merges while one is at work
+            with pytest.raises(UsageError, match="another convscope is writing into"), _held(tmp_path, shard):
+                pass
+    finally:
+        child.communicate("")
+    with _held(tmp_path, None):
+        assert not list((tmp_path / "state").iterdir() if (tmp_path / "state").exists() else ())

@@ -19,7 +19,6 @@ from convscope.engine.activations.statistics import (
     EDGES,
     MOST_PAIRED,
     UnitStatistics,
-    histogram_picture,
     restore_states,
     save_states,
 )
@@ -128,7 +127,7 @@ def test_order_batches_and_shards_do_not_matter_to_the_last_bit(
     assert np.array_equal(merged.sums, whole.sums) and merged.images == 7
     for name in ("largest", "active", "always", "histogram", "nans"):
         assert np.array_equal(getattr(merged, name), getattr(whole, name))
-    np.testing.assert_allclose(merged.cross, whole.cross, rtol=1e-9, atol=1e-3)
+    np.testing.assert_allclose(merged.products(), whole.products(), rtol=1e-9, atol=1e-3)
     assert_equal_figures(merged.to_json()["units"], whole.to_json()["units"])
 
 
@@ -176,6 +175,21 @@ def test_a_layer_of_too_many_units_has_all_figures_but_correlations(tmp_path: Pa
     assert_equal_figures(result["units"][:1], brute_force(np.concatenate([maps, maps])[:, :1]))
 
 
+def test_the_state_of_few_images_is_small_and_that_of_many_goes_on(tmp_path: Path) -> None:
+    graph = passing_through(UNITS)
+    layer = graph.layer("y")
+    sizes = []
+    for count in (4, 200):
+        maps = random_maps(count)
+        half = measured(maps[: count // 2])
+        save_states(tmp_path / "s.npz", "id", ["a"], [half])
+        sizes.append("0/cross.npy" in np.load(tmp_path / "s.npz").zip.namelist())
+        _, (restored,) = restore_states(tmp_path / "s.npz", "id", [layer])
+        restored.merge(measured(maps[count // 2 :]))
+        np.testing.assert_allclose(restored.correlation(), measured(maps).correlation(), atol=1e-9)
+    assert sizes == [False, True]
+
+
 def test_saved_figures_come_back_and_go_on(tmp_path: Path) -> None:
     maps = random_maps()
     half = measured(maps[:5])
@@ -199,13 +213,3 @@ def test_no_images_know_nothing() -> None:
     result = UnitStatistics.empty(LAYER).to_json()
     assert (result["images"], result["dead"], result["always_on"], result["correlated"]) == (0, [], [], [])
     assert np.isnan(result["units"][0]["mean"])
-
-
-def test_the_histogram_picture_shows_the_share_of_the_images_by_descending_mean_maximum() -> None:
-    maps = np.zeros((4, UNITS, 2, 2), np.float32)
-    maps[:, 1] = 3.0  # all four images in one bin
-    maps[0, 3] = 3.0
-    picture, (low, high) = histogram_picture(measured(maps))
-    assert (low, high) == (0.0, pytest.approx(2**2)) and picture.shape[2] == 3
-    brightness = picture.sum(axis=2)[:: picture.shape[0] // UNITS, -1]
-    assert brightness[0] == brightness.max() > brightness[1] > brightness[2] == brightness[3]

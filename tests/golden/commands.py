@@ -33,14 +33,14 @@ COMMANDS = {
     "explain": f"explain lenet {CAT} {COFFEE} --method gradcam,saliency --class top:2 --layer conv2",
     "explain-metrics": f"explain lenet {CAT} --method gradcam,layercam --metrics --box 2,2,20,20",
     "predict": f"predict lenet {PHOTOS}",
-    "attack": f"attack lenet {CAT} --pixels 2 --population 8 --iterations 3",
+    "attack": f"attack lenet {CAT} --pixels 2 --population 8 --steps 3",
     "attack-fgsm": f"attack lenet {CAT} --method fgsm --epsilon 0.05",
     "activations": f"activations lenet {CAT} {COFFEE} --layer conv1,dense2 --units 0-2 --save npz",
     "top": f"top lenet {PHOTOS} --layer conv1,dense2 --units 0-2 -k 2",
     "stats": f"stats lenet {PHOTOS} --layer conv1",
     "compare": "compare lenet models/lenet/lenet.onnx --match --pictures 1 --steps 2 --size 28",
 }
-_WITHOUT_FOLDER = ("info", "verify", "predict")
+_WITHOUT_FOLDER = ("info", "predict")
 _WITHOUT_DEVICE = ("info", "verify", "weights")
 _VOLATILE = {"command", "versions", "convscope", "torch", "sha256", "graph_sha256"}
 _LONGEST = 24  # entries of a list; of a longer one the first stand for all

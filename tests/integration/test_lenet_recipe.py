@@ -12,6 +12,7 @@ from PIL import Image
 import convscope
 from convscope.cli.main import run
 from convscope.engine.ascent.filters import filters
+from convscope.engine.render.grid import CAPTION
 
 FOLDER = Path(__file__).parents[2] / "models" / "lenet"
 SOME = [5, 11, 49, 1]  # unit 5 is silent: its kernel inhibits whatever it sees
@@ -32,7 +33,7 @@ def test_the_grid_is_six_by_six_and_its_best_filter_comes_first(folder: Path) ->
     assert {unit["status"] for unit in told["units"]} <= {"ok", "weak"} and told["units"][0]["status"] == "ok"
     with Image.open(folder / "grid.png") as grid:
         side = 4 * 28  # enlarged by a whole number
-        assert grid.size == (6 * side + 5 * 2, 6 * side + 5 * 2)
+        assert grid.size == (6 * side + 5 * 2, 6 * (side + CAPTION) + 5 * 2)
 
 
 def test_the_silent_filters_are_dead_with_a_reason_and_left_out(folder: Path) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ....errors import UsageError
-from .parameterizations import Fourier, Maco, Parameterization, Pixels
+from .canvases import Canvas, FourierCanvas, MacoCanvas, Noise, PixelCanvas
+from .parameterizations import Parameterization
 from .regularizers import (
     BoxBlur,
     ClipSmallContribution,
@@ -21,11 +22,11 @@ from .regularizers import (
     Regularizer,
     WeightedMean,
 )
+from .show import Clip, Percentile, Show, Standard, Stretch
 from .steps import Adam, Normalized, Progress, StepRule
 from .transforms import Crops, Plain, Robust, Roll, Transform, Zoom
 
 AUTO = "convscope"  # the recipe that suits the layer
-PIXELS = ("pixels", "centred")  # parameterizations that start from pixel noise
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,16 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """The start of pixel recipes, in 0..255: "uniform" in mean +- spread, or "normal" with that deviation.
+class Goal:
+    """What of a unit is maximized.
 
-    A mean of None is the model's own mean.
+    Attributes:
+        neuron: its value in the middle of the map, instead of the mean over positions.
+        matching: besides, features distributed as in photographs (`matching`).
     """
 
-    kind: str = "uniform"
-    mean: float | None = 128
-    spread: float = 10
+    neuron: bool = False
+    matching: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,7 @@ class Preset:
     Attributes:
         name: as for ``--preset``.
         source: where its numbers come from.
-        picture: "pixels", "centred" (pixels counted from the model's mean), "fourier" or "maco".
-        decay, contrast: of `Fourier`.
+        picture: what is changed, see `canvases`.
         rule: how a gradient becomes a step.
         steps: how many.
         size: side of the picture where the user names none.
@@ -66,10 +67,8 @@ class Preset:
         penalties: taken off the objective, functions of the picture.
         stages: sizes on the way.
         redirect: number of first steps with redirected ReLU gradients.
-        objective: "channel" (mean over positions), "neuron" (the middle of the map) or "matching" (the mean, and
-            features distributed as in photographs, `matching`).
-        show: how pixels become the picture shown: "clip", "standard" (mean 0.5, deviation 0.1), "stretch" (symmetric
-            around the start's zero, as Yosinski's toolbox) or "percentile" (the 1st black, the 99th white, as Horama).
+        objective: what of a unit is maximized.
+        show: how pixels become the picture shown, see `show`.
         noise: the start of pixel recipes.
         skip_last: take no step and no regularization after the last gradient.
         patience: stop a picture in the last stage when the mean of so many steps is less than ``gain`` above that
@@ -82,21 +81,19 @@ class Preset:
 
     name: str
     source: str
-    picture: str
+    picture: Canvas
     rule: StepRule
     steps: int
     size: int = 128
-    decay: float = 1.0
-    contrast: float = 0.25
     transform: Transform = field(default_factory=Plain)
     regularizers: tuple[Regularizer, ...] = ()
     before: tuple[Regularizer, ...] = ()
     penalties: tuple[Penalty, ...] = ()
     stages: tuple[Stage, ...] = (Stage(1.0, 1.0),)
     redirect: int = 0
-    objective: str = "channel"
-    show: str = "clip"
-    noise: Noise = Noise()
+    objective: Goal = Goal()
+    show: Show = field(default_factory=Clip)
+    noise: Noise = field(default_factory=Noise)
     skip_last: bool = False
     patience: int = 0
     gain: float = 0.005
@@ -112,13 +109,7 @@ class Preset:
             size: (height, width) of the picture.
             origin: the picture value (0..255) of the model's mean, one per channel.
         """
-        if self.picture == "fourier":
-            return Fourier(channels, size, self.decay, self.contrast)
-        if self.picture == "maco":
-            return Maco(channels, size)
-        zero = origin if self.picture == "centred" else np.zeros(channels)
-        n = self.noise
-        return Pixels(channels, size, zero, n.kind, origin if n.mean is None else n.mean, n.spread)
+        return self.picture.parameterization(channels, size, origin, self.noise)
 
 
 def preset(name: str | Preset) -> Preset:
@@ -148,12 +139,12 @@ def _yosinski(
     return Preset(
         name=f"yosinski-{row}",
         source=f"Yosinski et al. 2015, arXiv:1506.06579, table 1 row {row}, and their toolbox's settings for it",
-        picture="centred",
+        picture=PixelCanvas(centred=True),
         rule=rule,
         steps=steps,
         regularizers=(*decays, *regularizers),
-        objective="neuron",
-        show="stretch",
+        objective=Goal(neuron=True),
+        show=Stretch(),
         noise=Noise("normal", None, 10),
         skip_last=True,
         exact=True,
@@ -163,7 +154,7 @@ def _yosinski(
 _STRONGEST = Preset(
     name="strongest",
     source="measured here, docs/presets.md",
-    picture="fourier",
+    picture=FourierCanvas(),
     rule=Adam(0.2, beta1=0.8, beta2=0.98, anneal=0.05),
     steps=256,
     transform=Robust(),
@@ -180,15 +171,15 @@ _OURS = (
     replace(
         _STRONGEST,
         name="objects",
-        decay=1.5,
-        contrast=1 / 8,
-        stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.3), Stage(1.0, 0.4)),
+        picture=FourierCanvas(1.75, 1 / 8),
+        rule=Adam(0.2, beta1=0.8, beta2=0.98, anneal=0.05, hold=0.7),
+        stages=(Stage(2 / 7, 0.3), Stage(1 / 2, 0.4), Stage(1.0, 0.3)),
         transform=Zoom(0.6, 1.2),
     ),
     replace(
         _STRONGEST,
         name="parts",
-        decay=1.5,
+        picture=FourierCanvas(1.5),
         stages=(Stage(1 / 2, 1 / 2), Stage(1.0, 1 / 2)),
     ),
     replace(_STRONGEST, name="tile", transform=Robust(pad=4, jitters=(4, 2))),
@@ -199,7 +190,7 @@ _ALL = (
     Preset(
         name="lucid",
         source="Olah et al. 2017, doi:10.23915/distill.00007, Lucid 0.3.10",
-        picture="fourier",
+        picture=FourierCanvas(),
         rule=Adam(0.05),
         steps=512,
         transform=Robust(),
@@ -208,41 +199,41 @@ _ALL = (
     Preset(
         name="maco",
         source="Fel et al. 2023, arXiv:2306.06805; crops and noise of Horama 0.3.0, steps of Xplique 2.0",
-        picture="maco",
+        picture=MacoCanvas(),
         rule=Adam(1.0, nesterov=True),
         steps=256,
         size=256,
         transform=Crops(),
         redirect=16,
-        show="percentile",
+        show=Percentile(),
     ),
     replace(
         _STRONGEST,
         name="vital",
         source="Gorgun et al. 2025, arXiv:2503.22399 (sort matching), with our own picture, steps and views",
-        decay=1.5,
+        picture=FourierCanvas(1.5),
         transform=Roll(30),
-        objective="matching",
+        objective=Goal(matching=True),
         patience=0,
         insist=False,
     ),
     Preset(
         name="chollet",
         source="Chollet 2016, How convolutional neural networks see the world",
-        picture="pixels",
+        picture=PixelCanvas(),
         rule=Normalized(1.0),
         steps=20,
-        show="standard",
+        show=Standard(),
         exact=True,
     ),
     Preset(
         name="jacobgil",
         source="Gildenblat 2016, keras-filter-visualization",
-        picture="pixels",
+        picture=PixelCanvas(),
         rule=Normalized(0.9),
         steps=20,
         regularizers=(WeightedMean((BoxBlur(3), Decay(0.2), ClipSmallValues(1.0)), (3, 3, 1)),),
-        show="standard",
+        show=Standard(),
         exact=True,
         noise=Noise("uniform", 138, 10),
     ),
@@ -253,8 +244,7 @@ _ALL = (
     Preset(
         name="accent",
         source="Hamblin et al. 2024, arXiv:2402.10039, with Adam; rate and views measured here",
-        picture="fourier",
-        decay=1.5,
+        picture=FourierCanvas(1.5),
         rule=Adam(0.05, beta1=0.8, beta2=0.98, anneal=0.05),
         steps=96,
         size=224,
@@ -264,7 +254,7 @@ _ALL = (
     Preset(
         name="dream",
         source="Mordvintsev et al. 2015, DeepDream notebook: 4 octaves of scale 1.4, 10 steps each",
-        picture="pixels",
+        picture=PixelCanvas(),
         rule=Normalized(1.5, "mean", 1e-30),
         steps=40,
         transform=Roll(32),
@@ -285,7 +275,6 @@ def in_place(chosen: Preset) -> Preset:
 
 
 def fitted(chosen: Preset, origin: np.ndarray) -> Preset:
-    """The preset with what depends on the model filled in: where mean-free pixels leave 0..255."""
-    if chosen.picture != "centred":
-        return chosen
-    return replace(chosen, before=(ClipToRange(tuple(float(v) for v in origin)),))
+    """The preset with what depends on the model filled in: the limits of its picture."""
+    limits = chosen.picture.limits(origin)
+    return replace(chosen, before=limits) if limits else chosen

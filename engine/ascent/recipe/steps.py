@@ -86,7 +86,8 @@ class Adam:
     """D. Kingma and J. Ba 2015 (arXiv:1412.6980); ``nesterov`` makes it T. Dozat's NAdam (2016), as torch has it.
 
     With ``anneal`` the rate falls along half a cosine from ``rate`` to ``anneal * rate`` over the ascent's steps
-    (I. Loshchilov and F. Hutter 2017, SGDR, arXiv:1608.03983, one cycle).
+    (I. Loshchilov and F. Hutter 2017, SGDR, arXiv:1608.03983, one cycle), or over what is left of them after a share of
+    ``hold`` at the full rate.
     """
 
     rate: float = 0.05
@@ -96,6 +97,7 @@ class Adam:
     nesterov: bool = False
     momentum_decay: float = 4e-3
     anneal: float = 1.0
+    hold: float = 0.0
     horizon: int = 1
 
     def over(self, steps: int) -> StepRule:
@@ -115,7 +117,8 @@ class Adam:
         return parameters + self._rate(step) * mean / deviation
 
     def _rate(self, step: int) -> float:
-        share = 0.5 * (1 + math.cos(math.pi * min(step / self.horizon, 1.0)))
+        passed = (step / self.horizon - self.hold) / (1 - self.hold)
+        share = 0.5 * (1 + math.cos(math.pi * min(max(passed, 0.0), 1.0)))
         return self.rate * (self.anneal + (1 - self.anneal) * share)
 
     def _momenta(self, step: int) -> tuple[float, float, float]:

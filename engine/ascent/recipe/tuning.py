@@ -1,4 +1,4 @@
-"""Changes to any recipe by name: ``--set decay=0.1``, ``tuning={"blur": 0.5}``.
+"""Changes to any recipe by name: ``tuning=decay=0.1``, ``tuning={"blur": 0.5}``.
 
 What a recipe has of the kind is replaced, what it has not is added, and 0 takes it away. Decay, blur and the two
 clippings are those of Yosinski et al. 2015 (arXiv:1506.06579), in the order of their toolbox.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ....errors import UsageError
-from .presets import PIXELS, Preset
+from .presets import Preset
 from .regularizers import ClipSmallContribution, ClipSmallNorm, Decay, GaussianBlur, Regularizer, TotalVariation
 from .steps import Adam, Normalized, Progress
 from .transforms import Plain, Robust, Roll
@@ -27,10 +27,10 @@ def tuned(recipe: Preset, tuning: Mapping[str, float]) -> Preset:
     """
     for name, value in tuning.items():
         if name not in SETTINGS:
-            raise UsageError(f"--set {name}: ascent has no such setting; it has {', '.join(SETTINGS)}")
+            raise UsageError(f"tuning['{name}']: ascent has no such setting; it has {', '.join(SETTINGS)}")
         change, low, high = SETTINGS[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise UsageError(f"--set {name}={value}: give a number from {low:g} to {high:g}")
+            raise UsageError(f"tuning['{name}']={value}: give a number from {low:g} to {high:g}")
         recipe = change(recipe, float(value))
     return recipe
 
@@ -46,8 +46,8 @@ def _learning_rate(recipe: Preset, value: float) -> Preset:
 
 
 def _decay(recipe: Preset, value: float) -> Preset:
-    if recipe.picture == "maco":
-        raise UsageError(f"--set decay: {recipe.name} changes phases alone, which do not decay; use another preset")
+    if not recipe.picture.decays:
+        raise UsageError(f"tuning['decay']: {recipe.name} changes phases alone, which do not decay; use another preset")
     return _regularized(recipe, Decay, Decay(value) if value else None)
 
 
@@ -59,7 +59,7 @@ def _blur(recipe: Preset, value: float) -> Preset:
 def _blur_every(recipe: Preset, value: float) -> Preset:
     blur = next((r for r in recipe.regularizers if isinstance(r, GaussianBlur)), None)
     if blur is None:
-        raise UsageError(f"--set blur_every: {recipe.name} has no blur; set blur first")
+        raise UsageError(f"tuning['blur_every']: {recipe.name} has no blur; set blur first")
     return _of_pixels(recipe, "blur_every", GaussianBlur, replace(blur, every=round(value)))
 
 
@@ -84,13 +84,13 @@ def _jitter(recipe: Preset, value: float) -> Preset:
         return replace(recipe, transform=replace(transform, jitters=(pixels - after, after)))
     if isinstance(transform, Plain | Roll):
         return replace(recipe, transform=Roll(pixels) if pixels else Plain())
-    raise UsageError(f"--set jitter: {recipe.name} looks at random crops already; use another preset")
+    raise UsageError(f"tuning['jitter']: {recipe.name} looks at random crops already; use another preset")
 
 
 def _of_pixels(recipe: Preset, name: str, kind: type, wanted: Regularizer | None) -> Preset:
-    if recipe.picture not in PIXELS:
+    if not recipe.picture.of_pixels:
         raise UsageError(
-            f"--set {name}: {recipe.name} does not change pixels but the spectrum; use total_variation, "
+            f"tuning['{name}']: {recipe.name} does not change pixels but the spectrum; use total_variation, "
             "or a preset of pixels like chollet or yosinski-a"
         )
     return _regularized(recipe, kind, wanted)

@@ -56,7 +56,8 @@ def odam(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Zhao & Chan 2023, "ODAM: Gradient-based Instance-Specific Visual Explanations for Object Detection",
     arXiv:2304.06354: H = ReLU(sum_k w_k * A_k) with w_k = dY/dA_k at every position, where Y is one number of one
-    predicted box. Deviation: the gradients are not smoothed by a local kernel before the product.
+    predicted box. The paper lets a local kernel smooth the gradients before the product; the authors' published code
+    for one-stage detectors (github.com/Cyang-Zhao/ODAM, tools/savefig_odam.py) does not, and no more does this.
     """
     return hires_cam(activations, gradients)
 

@@ -108,5 +108,5 @@ def _stages(batch: Batch, last: Layer, count: int) -> list[Layer]:
             found[tuple(layer.shape[2:])] = layer
     kept = list(found.values())[-max(count, 1) :]
     if len(kept) < 2:
-        raise UsageError("refinecam multiplies the maps of two layers or more; name them: --layer A,B")
+        raise UsageError("refinecam multiplies the maps of two layers or more; name them: layer=A,B")
     return kept

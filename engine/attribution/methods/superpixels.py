@@ -51,7 +51,7 @@ def lime(
 
     Ribeiro et al. 2016, "Why Should I Trust You?", arXiv:1602.04938: ``samples`` masks with half of the pieces hidden,
     weighted by exp(-d^2 / width^2) with the cosine distance d to the whole picture (``width`` 0.25 as the authors'
-    image code), ridge regression of strength 1.
+    image code, which takes the square root of that weight), ridge regression of strength 1.
     """
     if samples < 2 or width <= 0:
         raise UsageError(f"lime: samples {samples}, width {width}; need samples >= 2 and width > 0")
@@ -97,7 +97,6 @@ def local_fit(masks: np.ndarray, found: np.ndarray, width: float, ridge: float =
     z = masks.astype(np.float64)
     cosine = np.sqrt(z.mean(axis=1))  # of a mask with the whole picture
     weights = np.exp(-((1 - cosine) ** 2) / width**2)
-    weights = weights / weights.sum() * len(weights)
     middle, level = (weights @ z) / weights.sum(), float(weights @ found) / weights.sum()
     centred = z - middle
     left = centred.T @ (weights[:, None] * centred) + ridge * np.eye(z.shape[1])

@@ -121,6 +121,14 @@ def _scatter_elements(v: Visit) -> Gradients:
     return found
 
 
+def _top_k(v: Visit) -> Gradients:
+    """Back to the places that the values were taken from."""
+    x = v.raw(0)
+    places = v.second_output("TopK")
+    nothing = v.w.zeros(x.shape())
+    return {0: nothing.apply("ScatterElements", places, v.dy, axis=int(v.get("axis", -1)))}
+
+
 def _scatter_nd(v: Visit) -> Gradients:
     how = v.get("reduction", "none")
     if how not in ("none", "add"):
@@ -201,5 +209,6 @@ SHAPES: dict[str, Gradient] = {
     "Trilu": _triangle,
     "ScatterElements": _scatter_elements,
     "ScatterND": _scatter_nd,
+    "TopK": _top_k,
     "Resize": _resize,
 }

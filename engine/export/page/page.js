@@ -4,7 +4,8 @@
 const info = JSON.parse(document.getElementById("info").textContent);
 const $ = id => document.getElementById(id);
 const [HEIGHT, WIDTH] = info.size;
-let session, current = null, chosen = -1, busy = false;
+const NOTHING = {};  // asks for nothing: what the model says itself
+let session, current = null, chosen = NOTHING, busy = false;
 
 const say = text => { $("status").textContent = text; };
 
@@ -42,11 +43,11 @@ function tensorOf(values) {
   return new ort.Tensor("float32", turned, [1, HEIGHT, WIDTH, info.channels]);
 }
 
-async function run(values, index) {
+async function run(values, asked) {
   const feeds = { [info.input]: tensorOf(values) };
-  if (info.takes_class) feeds["class"] = new ort.Tensor("int64", BigInt64Array.from([BigInt(index)]), [1]);
+  for (const name of info.asks) feeds[name] = new ort.Tensor("int64", BigInt64Array.from([BigInt(asked[name] ?? -1)]), [1]);
   const began = performance.now(), results = await session.run(feeds);
-  return { scores: results[info.output], map: results["heatmap"], milliseconds: performance.now() - began };
+  return { results, map: results["heatmap"], milliseconds: performance.now() - began };
 }
 
 function probabilities(scores) {  // as the model's own head makes them
@@ -59,30 +60,53 @@ function probabilities(scores) {  // as the model's own head makes them
   return info.head === "logits" ? values.map(v => 1 / (1 + Math.exp(-v))) : values;
 }
 
-async function explain(index) {
+function shares(maps) {  // how much of the picture each class is the strongest in
+  const [, count, rows, columns] = maps.dims, area = rows * columns, found = new Array(count).fill(0);
+  for (let i = 0; i < area; i++) {
+    let best = 0;
+    for (let k = 1; k < count; k++) if (maps.data[k * area + i] > maps.data[best * area + i]) best = k;
+    found[best] += 1 / area;
+  }
+  return found;
+}
+
+function answers(results) {  // what the model says: the most likely first, each with what asks for it
+  const scores = results[info.output], name = i => info.labels ? info.labels[i] : "class " + i;
+  if (info.lists === "boxes" && info.boxes) {
+    return boxesOf(results, info.boxes).slice(0, 20).map((b, i) => (
+      { text: `${i + 1}: ${name(b.index)}  ${(100 * b.score).toFixed(1)} %`, asked: { box: b.place, class: b.index }, box: b.sides }));
+  }
+  const isVector = info.lists === "classes" && scores.dims.length === 2;
+  if (!isVector && !(info.lists === "masks" && scores.dims.length === 4 && scores.dims[1] > 1)) return [];
+  const found = isVector ? probabilities(scores) : shares(scores);
+  return found.map((p, i) => ({ p, text: `${name(i)}  ${(100 * p).toFixed(1)} %`, asked: { class: i } }))
+    .sort((a, b) => b.p - a.p).filter(a => isVector || a.p > 0).slice(0, 5);
+}
+
+async function explain(asked) {
   if (!current || busy || !session) return;
   busy = true;
   try {
-    const result = await run(current.values, index);
-    chosen = index;
+    const result = await run(current.values, asked), found = answers(result.results);
+    const same = a => info.asks.every(name => a.asked[name] === asked[name]);
+    chosen = asked === NOTHING && found.length ? found[0].asked : asked;
+    current.answers = found;
     draw(current.fitted, result.map);
-    if (result.scores.dims.length === 2) list(probabilities(result.scores));
-    say(`${Math.round(result.milliseconds)} ms`);
-    globalThis.explanation = { index, map: result.map, input: current.values };  // for who drives the page by a program
-    document.documentElement.dataset.explained = String(index);
+    list(found, asked === NOTHING ? found[0] : found.find(same));
+    say(`${Math.round(result.milliseconds)} ms` + (info.lists === "boxes" && !found.length ? ", no box that is likely" : ""));
+    globalThis.explanation = { asked: chosen, map: result.map, input: current.values };  // for who drives the page by a program
+    document.documentElement.dataset.explained = asked === NOTHING ? "-1" : String(asked.box ?? asked.class);
   } catch (error) { say(`The model failed: ${error.message}`); } finally { busy = false; }
 }
 
-function list(found) {
-  const order = found.map((p, i) => [p, i]).sort((a, b) => b[0] - a[0]).slice(0, 5);
-  if (chosen < 0) chosen = order[0][1];
-  $("classes").replaceChildren(...order.map(([p, i]) => {
+function list(found, pressed) {
+  $("classes").replaceChildren(...found.map(answer => {
     const button = document.createElement("button");
-    button.textContent = `${info.labels ? info.labels[i] : "class " + i}  ${(100 * p).toFixed(1)} %`;
-    button.setAttribute("aria-pressed", String(i === chosen));
-    button.dataset.index = String(i);
-    button.disabled = !info.takes_class;
-    button.onclick = () => explain(i);
+    button.textContent = answer.text;
+    button.setAttribute("aria-pressed", String(answer === pressed));
+    button.dataset.index = String(answer.asked.box ?? answer.asked.class);
+    button.disabled = !info.asks.length;
+    button.onclick = () => explain(answer.asked);
     const row = document.createElement("li");
     row.append(button);
     return row;
@@ -103,6 +127,22 @@ function draw(fitted, map) {
   }
   context.putImageData(image, 0, 0);
   current.map = map;
+  outline(context);
+}
+
+function outline(context) {  // boxes with their numbers, the one that is explained in a thicker line
+  const size = Math.max(HEIGHT, WIDTH);
+  (current.answers || []).filter(answer => answer.box).forEach((answer, i) => {
+    const [left, top, right, bottom] = answer.box, mine = chosen && answer.asked.box === chosen.box;
+    context.lineWidth = size / (mine ? 110 : 320);
+    context.strokeStyle = mine ? "#fff" : "#fffb";
+    context.shadowColor = "#000"; context.shadowBlur = size / 160;
+    context.strokeRect(left, top, right - left, bottom - top);
+    context.font = `${Math.round(size / 26)}px system-ui, sans-serif`;
+    context.fillStyle = "#fff";
+    context.fillText(String(i + 1), left + size / 120, Math.max(top, 0) + size / 26);
+    context.shadowBlur = 0;
+  });
 }
 
 function growMap(map, rows, columns) {  // bilinear, half-pixel centres
@@ -123,14 +163,14 @@ async function show(source, height, width) {  // anything that a canvas can draw
   canvas.width = width; canvas.height = height;
   context.drawImage(source, 0, 0);
   current = inputOf(opaque(context.getImageData(0, 0, width, height).data), [height, width]);
-  await explain(-1);
+  await explain(NOTHING);
 }
 
 async function open(file) {
   try {
     const options = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image" };
     const bitmap = await createImageBitmap(file, options);
-    chosen = -1;
+    chosen = NOTHING;
     await show(bitmap, bitmap.height, bitmap.width);
   } catch (error) { say(`${file.name || "This"} is no picture that the browser reads.`); }
 }
@@ -149,9 +189,7 @@ async function camera() {
   await video.play();
   $("camera").textContent = "Stop the camera";
   while (video.srcObject) {
-    const keep = chosen;
     await show(video, video.videoHeight, video.videoWidth);
-    if (keep >= 0 && keep !== chosen) chosen = keep;
     await new Promise(done => setTimeout(done, 50));
   }
 }

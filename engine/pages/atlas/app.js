@@ -568,7 +568,7 @@ async function showUnit(i, unit) {
         ["places that are zero", percent(columns.sparsity[unit])], ["photographs that excite it", percent(one.active)],
         ["class specificity", columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
         one.nan ? ["photographs with NaN", number(one.nan)] : null, one.id ? ["id", el("code", {}, one.id.slice(0, 16))] : null])),
-      el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. Bright: where its map is above half of its maximum. `), field),
+      el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}. `), field),
         one.top.length ? crops : el("p", { class: "soft" }, "None.")),
       family(isClass ? "Units that speak for it" : "Reads from", "The length of the kernel times the mean activation, as a share of all that it reads; red weights excite, blue ones hold back.", inputs, la.sources || "Nothing in this atlas."),
       family("Read by", "", readers, columns.mean[unit] === 0 ? "Nobody to speak of: it is silent on the photographs." : "No layer of this atlas reads it through weights."),

@@ -16,7 +16,8 @@ from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.photograph import dream, invert
-from convscope.engine.ascent.recipe.presets import PRESETS, Noise
+from convscope.engine.ascent.recipe.canvases import Noise
+from convscope.engine.ascent.recipe.presets import PRESETS
 from convscope.engine.ascent.recipe.spectrum import reference_pictures
 from convscope.engine.ascent.results import tile
 from convscope.engine.ascent.verdicts import verdict

@@ -15,8 +15,8 @@ from convscope.engine.ascent.ascend import ascend
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.photograph import dream, invert
+from convscope.engine.ascent.recipe.canvases import Noise
 from convscope.engine.ascent.recipe.objectives import diversity, excitation, interpolation, joint
-from convscope.engine.ascent.recipe.presets import Noise
 from convscope.engine.graph.graph import Graph
 from convscope.errors import RefusedInput, UsageError
 

@@ -13,7 +13,7 @@ from convscope.engine.ascent.loop import Batch, Job
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.recipe.parameterizations import Pixels
 from convscope.engine.ascent.recipe.presets import PRESETS, names, preset
-from convscope.engine.ascent.recipe.show import shown
+from convscope.engine.ascent.recipe.show import Percentile, Standard, shown
 from convscope.engine.ascent.settings import settings
 from convscope.engine.graph.graph import Graph
 from convscope.errors import UsageError
@@ -136,7 +136,7 @@ def test_the_numbers_of_the_sources() -> None:
 
 def test_chollets_picture_has_mean_a_half_and_deviation_a_tenth() -> None:
     pixels = np.random.default_rng(0).normal(0.5, 0.02, (3, 32, 32))
-    picture = shown(pixels, "standard", np.zeros(3))
+    picture = shown(pixels, Standard(), np.zeros(3))
     assert picture.mean() == pytest.approx(0.5, abs=1e-3) and picture.std() == pytest.approx(0.1, abs=1e-3)
 
 
@@ -144,8 +144,8 @@ def test_macos_picture_is_shown_from_its_first_percentile_to_its_last_as_horama_
     pixels = np.random.default_rng(0).normal(0.5, 0.02, (3, 32, 32)).astype(np.float32)
     clipped = np.clip(pixels, np.percentile(pixels, 1.0), np.percentile(pixels, 99.0))
     expected = (clipped - clipped.min()) / (clipped - clipped.min()).max()
-    np.testing.assert_allclose(shown(pixels, "percentile", np.zeros(3)), expected.transpose(1, 2, 0), atol=1e-5)
-    assert not shown(np.full((3, 4, 4), 0.5), "percentile", np.zeros(3)).any()  # a blank picture divides by nothing
+    np.testing.assert_allclose(shown(pixels, Percentile(), np.zeros(3)), expected.transpose(1, 2, 0), atol=1e-5)
+    assert not shown(np.full((3, 4, 4), 0.5), Percentile(), np.zeros(3)).any()  # a blank picture divides by nothing
 
 
 def test_an_unknown_preset_is_refused_with_the_list() -> None:

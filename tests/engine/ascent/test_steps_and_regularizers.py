@@ -41,6 +41,15 @@ def test_adam_takes_torchs_steps(nesterov: bool) -> None:
     torch.testing.assert_close(ours, theirs.detach(), atol=1e-6, rtol=1e-5)
 
 
+def test_the_rate_is_held_and_then_falls_along_half_a_cosine() -> None:
+    rule = Adam(0.2, beta1=0.0, beta2=0.0, anneal=0.1, hold=0.5).over(8)  # without moments a step is the rate itself
+    state, moved = rule.start(ZERO), []
+    for step in range(8):
+        moved.append(float(rule(ZERO, ZERO + 1, state, step)))
+    cosine = [0.02 + 0.18 * 0.5 * (1 + np.cos(np.pi * k / 4)) for k in range(4)]
+    assert moved == pytest.approx([0.2] * 4 + cosine, rel=1e-5)
+
+
 def test_progress_raises_the_linear_forecast_by_what_is_desired() -> None:
     gradient = _noise(2, 3, 4, 4)
     moved = Progress(1e8, 2.0)(torch.zeros_like(gradient), gradient, {}, 0)

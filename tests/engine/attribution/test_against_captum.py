@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ declare()
 pytest.importorskip("captum", reason="captum 0.9 is not installed", exc_type=ImportError)
 
 from captum import attr  # noqa: E402
+from captum._utils.models.linear_model import SkLearnRidge  # noqa: E402
 from captum.metrics import sensitivity_max  # noqa: E402
 
-from convscope.engine.attribution import explain  # noqa: E402
+from convscope.engine.attribution import Question, explain  # noqa: E402
 from convscope.engine.attribution.faithfulness.measures import max_sensitivity  # noqa: E402
+from convscope.engine.attribution.methods.superpixels import local_fit  # noqa: E402
 
 from .nets import ResidualNet, gated, images, relative, residual, seeded  # noqa: E402
 
@@ -187,3 +190,68 @@ def _pooled_rescale(x, reference, weights, rectified):
         found[window][np.unravel_index(new.argmax(), (2, 2))] += slope * (top - old.max())
         found[window][np.unravel_index(old.argmax(), (2, 2))] += slope * (new.max() - top)
     return found
+
+
+class Likeness(nn.Module):
+    """The cosine of a network's output with a vector."""
+
+    def __init__(self, net: nn.Module, vector: np.ndarray) -> None:
+        super().__init__()
+        self.net, self.vector = net, torch.from_numpy(vector)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cosine_similarity(self.net(x), self.vector[None], dim=1)
+
+
+@pytest.mark.parametrize("method", ["inputxgradient", "integratedgradients", "gradcam"])
+def test_the_likeness_of_an_embedding_to_a_vector(case, method):
+    net, graph, x, _ = case
+    vector = np.random.default_rng(1).normal(size=net(torch.from_numpy(x[:1])).shape[1]).astype(np.float32)
+    model = Likeness(net, vector)
+    options: dict[str, Any] = {
+        "decoder": "embedding",
+        **({"baseline": "zero"} if method == "integratedgradients" else {}),
+    }
+    question = Question(like=vector)
+    if method == "gradcam":
+        name = "block2.relu2" if hasattr(net, "block2") else "relu"
+        reference = theirs(attr.LayerGradCam(model, net.get_submodule(name)).attribute, x)[:, 0]
+        found = np.stack([a.values for a in explain_input(graph, x, method, question, name, **options)])
+    else:
+        attribute = {"inputxgradient": attr.InputXGradient, "integratedgradients": attr.IntegratedGradients}[method]
+        steps = {"n_steps": 50, "method": "gausslegendre"} if method == "integratedgradients" else {}
+        options |= {"steps": 50} if steps else {}
+        reference = theirs(attribute(model).attribute, x, **steps)
+        found = ours(graph, x, method, question, **options)
+    assert relative(found, reference) < (1e-5 if method == "inputxgradient" else TOLERANCE)
+
+
+def test_lime_s_fit_is_captum_s_on_the_same_masks():
+    rng = np.random.default_rng(0)
+    masks = rng.random((200, 8)) < 0.5
+    masks[0] = True
+    found = rng.normal(size=200)
+    rest = iter(range(200))
+
+    def draw(original, **kwargs):
+        return torch.from_numpy(masks[next(rest)][None].astype(np.float32))
+
+    def likeness(original, perturbed, interpretable, **kwargs):
+        shown = float(interpretable.mean())
+        return torch.tensor([np.exp(-((1 - np.sqrt(shown)) ** 2) / 0.25**2)])
+
+    scores = {masks[i].tobytes(): found[i] for i in range(200)}
+    base = attr.LimeBase(
+        lambda z: torch.tensor([scores[(z[0].numpy() > 0.5).tobytes()]], dtype=torch.float32),
+        SkLearnRidge(alpha=1.0),
+        similarity_func=likeness,
+        perturb_func=draw,
+        perturb_interpretable_space=True,
+        from_interp_rep_transform=lambda z, original, **kwargs: z,
+        to_interp_rep_transform=None,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = base.attribute(torch.ones(1, 8), n_samples=200)
+    found = np.asarray([scores[mask.tobytes()] for mask in masks])
+    assert relative(local_fit(masks, found, 0.25)[None], reference.numpy().reshape(1, -1)) < TOLERANCE

@@ -16,8 +16,9 @@ pytest.importorskip("pytorch_grad_cam", reason="grad-cam 1.5.7 is not installed"
 import pytorch_grad_cam as reference  # noqa: E402
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined  # noqa: E402
 from pytorch_grad_cam.utils.image import scale_cam_image  # noqa: E402
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, SemanticSegmentationTarget  # noqa: E402
 
+import convscope  # noqa: E402
 from convscope.engine.attribution import METHODS, Batch, Executors, Target, explain  # noqa: E402
 from convscope.engine.attribution.faithfulness.measures import road  # noqa: E402
 from convscope.engine.attribution.faithfulness.road import impute  # noqa: E402
@@ -26,6 +27,7 @@ from convscope.engine.attribution.methods.layer_methods import capture  # noqa: 
 from convscope.engine.attribution.methods.perturbation import score_cam  # noqa: E402
 from convscope.engine.outputs.reads import Channel  # noqa: E402
 
+from ..outputs import proof  # noqa: E402
 from .nets import images, relative, residual  # noqa: E402
 
 explain_input = functools.partial(explain, preprocessed=True)  # of arrays in model space
@@ -239,3 +241,19 @@ def test_every_method_of_the_cam_family_has_a_reference_here():
         "shapleycam", "smoothgradcam++", "refinecam",  # in test_new_methods
     }  # fmt: skip
     assert {n for n, m in METHODS.items() if m.family == "cam"} - compared == {"cam", "guidedgradcam"}
+
+
+@pytest.mark.parametrize(("method", "cls"), [("gradcam", reference.GradCAM), ("layercam", reference.LayerCAM)])
+def test_a_segmentation_s_map_equals_grad_cam_s_with_its_target_for_it(method, cls):
+    net = proof.trained(proof.Segmenter(), "segmenter").eval()
+    graph = convscope.load(net, example_input=torch.zeros(1, 3, 64, 64), check=False)
+    x = np.stack([proof.shapes(seed)[0] for seed in range(2)])
+    with torch.no_grad():
+        masks = (net(torch.from_numpy(x)).argmax(dim=1) == 1).float().numpy()
+    with cls(model=net, target_layers=[net.get_submodule("down.3")]) as cam:
+        kept = []
+        inner = cam.get_cam_image
+        cam.get_cam_image = lambda *args, **kwargs: kept.append(inner(*args, **kwargs)) or kept[-1]
+        cam(torch.from_numpy(x), [SemanticSegmentationTarget(1, mask) for mask in masks])
+    ours = np.stack([a.values for a in explain_input(graph, x, method, 1, "down.3")])
+    assert relative(ours, kept[0]) < TOLERANCE

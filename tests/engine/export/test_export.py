@@ -162,7 +162,7 @@ def test_a_map_that_is_not_the_twin_s_is_not_written(
         ({"method": "eigencam"}, "cannot be exported; choose one of"),
         ({"layer": "fc"}, "no feature maps"),
         ({"resize": "twice"}, "resize 'twice' is unknown"),
-        ({"target": "3", "class_input": True}, "leave one of the two out"),
+        ({"target": "3", "class_input": True}, "leave class_input= out"),
         ({"target": "top:3"}, "not one number"),
         ({"target": "99"}, "out of range"),
         ({"method": "saliency", "layer": "relu1"}, "takes no layer"),

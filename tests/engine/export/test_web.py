@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 
 import convscope
-from convscope.engine.export.web import RUNTIME, write_folder, write_single_file
+from convscope.engine.export.web import RUNTIME, _boxes, write_folder, write_single_file
 from convscope.engine.graph.graph import Graph
 from convscope.engine.graph.preprocessing import PRESETS, Preprocessing
+from convscope.engine.outputs import read_outputs
+from convscope.engine.outputs.boxes import DetectionReading
 from convscope.engine.pictures.read import model_input
 
 from ...tiny import small_cnn
+from ..outputs.planted import planted
 
 PAGE = Path(convscope.__file__).parent / "engine" / "export" / "page"
 NODE = shutil.which("node")
@@ -117,3 +120,44 @@ def test_a_model_of_two_channels_has_no_page(graph: Graph, exported: Path, tmp_p
     assert isinstance(two, onnx.ModelProto)
     with pytest.raises(convscope.UsageError, match="2 channels"):
         write_folder(convscope.load(two), exported, tmp_path / "demo", FAKE)
+
+
+def grid_outputs(columns: int) -> np.ndarray:
+    """(84, columns): centres and sizes of 64 pixels, and scores of which a few are high."""
+    rng = np.random.default_rng(1)
+    centres, sizes = rng.uniform(5, 60, (2, 84)), rng.uniform(8, 24, (2, 84))
+    scores = rng.uniform(0, 1, (columns - 4, 84))
+    return np.concatenate([centres, sizes, scores]).T.astype(np.float32)
+
+
+BOXES = {
+    "YOLOv8": ({"output0": grid_outputs(7).T[None]}, "yolov8"),
+    "YOLOv5": ({"output": np.repeat(grid_outputs(8), 3, 0)[None]}, "yolov5"),
+    "YOLOX": ({"output": (grid_outputs(8) / [16, 16, 8, 8, 1, 1, 1, 1])[None]}, "yolox"),
+    "DETR": ({"pred_logits": np.log(grid_outputs(7)[:40, 4:] + 0.01)[None],
+              "pred_boxes": grid_outputs(7)[:40, :4][None] / 64}, "detr"),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+@pytest.mark.parametrize("kind", BOXES)
+def test_the_page_finds_the_boxes_that_python_finds(kind: str, tmp_path: Path) -> None:
+    outputs, decoder = BOXES[kind]
+    found = planted(outputs, labels=["a", "b", "c"])
+    reading = read_outputs(found, decoder)
+    assert isinstance(reading, DetectionReading)
+    values = found.session(list(outputs)).run(np.zeros((1, 3, 64, 64), np.float32))
+    results = {n: {"dims": v.shape, "data": v.ravel().tolist()} for n, v in values.items()}
+    (tmp_path / "case.json").write_text(json.dumps({"results": results, "boxes": _boxes(reading)}))
+    program = (
+        "const p = require(process.argv[1]), c = JSON.parse(require('fs').readFileSync(process.argv[2]));"
+        "console.log(JSON.stringify(p.boxesOf(c.results, c.boxes)))"
+    )
+    command = [str(NODE), "-e", program, str(PAGE / "boxes.js"), str(tmp_path / "case.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    wanted = reading.detections({name: value[0] for name, value in values.items()})
+    assert len(wanted) > 2
+    listed = json.loads(done.stdout)
+    assert [(b["place"], b["index"]) for b in listed] == [(d.place, d.index) for d in wanted]
+    np.testing.assert_allclose([b["sides"] for b in listed], [d.box for d in wanted], atol=1e-3)
+    np.testing.assert_allclose([b["score"] for b in listed], [d.score for d in wanted], atol=1e-6)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
+from PIL import Image
 
+import convscope
 from convscope.engine.outputs import DECODERS, Question, read_outputs
 from convscope.engine.outputs.boxes import iou, suppressed
 from convscope.engine.outputs.target import row_of
+from convscope.engine.runs import explain
 from convscope.errors import UsageError
 
+from ...tiny import model
 from .planted import SIZE, planted
 
 RNG = np.random.default_rng(3)
@@ -210,7 +216,20 @@ def test_regions_of_text_are_islands_of_a_map() -> None:
     logits[0, 0, 40:48, 10:50] = 5
     reading, found = answer(planted({"maps": logits}, heads={"maps": "Sigmoid"}))
     assert reading.decoder == "db"
-    assert [r.box for r in found.regions] == [(6, 4, 30, 12), (10, 40, 50, 48)]
+    # the map shows text shrunk: 24 x 8 grows by 24 * 8 * 1.5 / 64 = 4.5 at each side, 40 x 8 by 5
+    assert [r.box for r in found.regions] == [(1.5, 0, 34.5, 16.5), (5, 35, 55, 53)]
+
+
+def test_each_region_of_text_has_files_of_its_own(tmp_path: Path) -> None:
+    logits = np.full((1, 1, SIZE, SIZE), -5, np.float32)
+    logits[0, 0, 4:12, 6:30] = logits[0, 0, 40:48, 10:50] = 5
+    graph = planted({"maps": logits}, heads={"maps": "Sigmoid"})
+    options = explain.Options(method="saliency")
+    Image.new("RGB", (SIZE, SIZE)).save(tmp_path / "page.png")
+    result = explain.run(graph, [tmp_path / "page.png"], options, tmp_path / "out")
+    files = [entry["heatmap"] for entry in result.content["images"][0]["maps"]]
+    assert files == ["page/saliency-text-2.npy", "page/saliency-text-1.npy"]
+    assert all((tmp_path / "out" / name).is_file() for name in files)
 
 
 def test_embeddings_values_landmarks_and_pictures() -> None:
@@ -226,6 +245,39 @@ def test_embeddings_values_landmarks_and_pictures() -> None:
     assert reading.form == "image" and found.pixels.shape == (128, 128, 3)
 
 
+def test_a_landmark_is_asked_for_by_its_number_and_explained_by_both_coordinates() -> None:
+    graph = planted({"landmarks": np.asarray([[0.25, 0.5, 0.75, 1.0, 0.1, 0.2]])})
+    reading = read_outputs(graph)
+    rows = {"landmarks": graph.session(["landmarks"]).run(np.zeros((1, 3, SIZE, SIZE), np.float32))["landmarks"][0]}
+
+    def names(question: Question) -> list[str]:
+        return [target.name for target in reading.targets(rows, question)]
+
+    assert names(Question(count=2)) == ["point 1 x", "point 1 y", "point 2 x", "point 2 y"]
+    assert names(Question(box=3)) == names(Question(target="point 3")) == ["point 3 x", "point 3 y"]
+    assert names(Question(target="point 2 y")) == names(Question(target=3)) == ["point 2 y"]
+    assert reading.targets(rows, Question(target="point 2 y"))[0].score(rows) == pytest.approx(1.0)
+    with pytest.raises(UsageError, match="point 4 is not there: planted gives 3 points"):
+        names(Question(box=4))
+
+
+def test_a_sigmoid_that_is_written_out_is_found_in_every_output() -> None:
+    one = np.ones(1, np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Identity", ["mean"], ["features"]),
+        helper.make_node("MatMul", ["mean", "w"], ["z"]),
+        helper.make_node("Neg", ["z"], ["n"]),
+        helper.make_node("Exp", ["n"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["d"]),
+        helper.make_node("Div", ["one", "d"], ["tags"]),
+    ]
+    weights = {"w": RNG.normal(size=(3, 4)).astype(np.float32), "one": one}
+    graph = convscope.load(model(nodes, weights, outputs=("features", "tags")), check=False)
+    reading = read_outputs(graph, output="tags")
+    assert (reading.decoder, reading.tensors) == ("sigmoids", ("z",))
+
+
 def test_what_nobody_knows_is_said_and_never_softmaxed() -> None:
     reading, found = answer(planted({"y": RNG.normal(size=(1, 2, 3, 4, 5)).astype(np.float32)}))
     assert (reading.form, reading.decoder) == ("unknown", "unknown")
@@ -237,7 +289,7 @@ def test_what_nobody_knows_is_said_and_never_softmaxed() -> None:
 def test_a_decoder_is_overruled_by_name_and_refused_where_it_cannot_read() -> None:
     graph = planted({"y": np.asarray([[1.0, 3.0, 2.0]])})
     assert read_outputs(graph, "softmax").form == "classification"
-    with pytest.raises(UsageError, match=r"--decoder yolov8 reads .*'y' \(1, 3\)"):
+    with pytest.raises(UsageError, match=r"decoder=yolov8 reads .*'y' \(1, 3\)"):
         read_outputs(graph, "yolov8")
     with pytest.raises(UsageError, match="closest: yolov8"):
         read_outputs(graph, "yolo8")

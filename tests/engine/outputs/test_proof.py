@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from onnx import helper
 
 import convscope
 from convscope.engine.attribution import Attribution, Batch, Executors, Question, explain, explain_batch, find_methods
+from convscope.engine.attribution.methods.masks import random_masks
 from convscope.engine.attribution.where import box_mask
 from convscope.engine.graph.graph import Graph
 from convscope.engine.outputs import read_outputs
-from convscope.engine.outputs.boxes import iou
+from convscope.engine.outputs.boxes import Candidates, Match, iou
 from convscope.engine.outputs.target import row_of
 
+from ...tiny import model
 from . import proof
 
 COUNT = 100
@@ -109,3 +113,62 @@ def test_a_black_box_s_maps_point_into_the_box() -> None:
         for s in range(3)
     ]
     assert [a.figures["pointing"] for a in pointing] == [1, 1, 1]
+
+
+def shown_box(place: tuple[int, int]) -> Graph:
+    """A detector that gives one box, with a score as high as one pixel is bright."""
+    pick = np.zeros((1, 3, 32, 32), np.float32)
+    pick[0, :, place[0], place[1]] = 1 / 3
+    table = np.zeros((1, 5, 20), np.float32)
+    table[0, :4, 0] = 10, 12, 8, 6  # the box; the other candidates are empty
+    score = np.zeros((1, 5, 20), np.float32)
+    score[0, 4, 0] = 1
+    nodes = [
+        helper.make_node("Conv", ["image", "first"], ["features"]),
+        helper.make_node("Relu", ["features"], ["seen"]),
+        helper.make_node("Conv", ["seen", "pick"], ["bright"]),
+        helper.make_node("Reshape", ["bright", "shape"], ["one"]),
+        helper.make_node("Mul", ["one", "score"], ["scored"]),
+        helper.make_node("Add", ["scored", "table"], ["output0"]),
+    ]
+    weights = {"first": np.eye(3, dtype=np.float32)[:, :, None, None], "pick": pick, "score": score, "table": table,
+               "shape": np.array([-1, 1, 1])}  # fmt: skip
+    return convscope.load(model(nodes, weights, ("N", 3, 32, 32), ("output0",), input_name="image"), check=False)
+
+
+def test_d_rise_of_a_box_that_one_pixel_shows_is_the_mean_of_the_masks_that_show_it() -> None:
+    """Closed form: the weight of a mask is what it leaves of the pixel, and the map E[m(pixel) m] / p."""
+    place = (20, 9)
+    graph = shown_box(place)
+    x = np.ones((1, 3, 32, 32), np.float32)
+    options = {"masks": 512, "cells": 8, "keep": 0.5, "seed": 3}
+    found = explain(graph, x, "drise", Question(box=1), decoder="yolov8", preprocessed=True, **options)
+    masks = np.concatenate(list(random_masks(np.random.default_rng(3), 512, 8, 0.5, (32, 32), 16)))
+    masks = masks[: int(found.figures["masks"])]
+    wanted = (masks[:, place[0], place[1], None, None] * masks).mean(axis=0) / 0.5
+    np.testing.assert_allclose(found.values, wanted, atol=1e-5)
+    assert np.unravel_index(found.values.argmax(), (32, 32)) == place or found.values[place] > 0.98 * found.values.max()
+
+
+def test_d_rise_s_similarity_is_the_library_s_written_again() -> None:
+    """The affinity of Microsoft's vision-explanation-methods 0.1.1, the box's own objectness left out."""
+    rng = np.random.default_rng(0)
+    corner, size = rng.uniform(0, 20, (7, 2)), rng.uniform(4, 12, (7, 2))
+    boxes, shares = np.concatenate([corner, corner + size], axis=1), rng.uniform(0.01, 1, (7, 3))
+    own, mine = boxes[2] + 1, rng.uniform(0.01, 1, 3)
+
+    class Reading:
+        graph = None
+
+        def decode(self, rows: Any) -> Candidates:
+            return Candidates(boxes, shares)
+
+    found = Match(Reading(), tuple(own), 0, mine)({"y": np.zeros(1)})  # type: ignore[arg-type]
+    best = 0.0
+    for box, share in zip(boxes, shares, strict=True):
+        wide, high = np.minimum(own[2:], box[2:]) - np.maximum(own[:2], box[:2])
+        shared = max(wide, 0) * max(high, 0)
+        union = np.prod(own[2:] - own[:2]) + np.prod(box[2:] - box[:2]) - shared
+        cosine = share @ mine / np.linalg.norm(share) / np.linalg.norm(mine)
+        best = max(best, shared / union * share.max() * cosine)
+    assert found == pytest.approx(best, rel=1e-12)

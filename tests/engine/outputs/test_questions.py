@@ -104,9 +104,9 @@ def test_a_side_of_a_box_another_class_and_a_wrong_number(squares: Graph, pictur
     assert contrast.score == pytest.approx(6 - 0.6 * -6, abs=1e-3)
     assert explain(squares, picture, "saliency", "blue").target.name == "box 2: blue"
     for question, message in [
-        (Question(box=3), "--box 3 is not there: 2 boxes found"),
-        (Question(of="middle"), "--of middle is unknown"),
-        (Question(like=np.zeros(3)), "--like means nothing"),
+        (Question(box=3), "box=3 is not there: 2 boxes found"),
+        (Question(of="middle"), "of=middle is unknown"),
+        (Question(like=np.zeros(3)), "like= means nothing"),
         (Question("green"), "not among the 2 class names"),
     ]:
         with pytest.raises(UsageError, match=message):
@@ -202,7 +202,7 @@ def test_an_embedding_is_explained_by_its_norm_or_by_another_picture(picture: np
     alike = explain(graph, picture, "inputxgradient", Question(like=np.asarray([0.0, 0, 1])))
     mean = picture.mean((0, 1))
     assert alike.score == pytest.approx(mean[2] / np.linalg.norm(mean), abs=1e-5)
-    with pytest.raises(UsageError, match="--like has 2 numbers"):
+    with pytest.raises(UsageError, match="like= has 2 numbers"):
         explain(graph, picture, "saliency", Question(like=np.zeros(2)))
 
 

@@ -14,6 +14,7 @@ import convscope
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.results import UnitResult
 from convscope.engine.graph.graph import Graph
+from convscope.engine.render.grid import CAPTION
 from convscope.engine.runs import dream, filters, invert, maximize
 from convscope.engine.runs.events import Event, Note, Preview, Progress
 from convscope.engine.runs.units import started, summary
@@ -73,7 +74,11 @@ def test_a_glob_makes_a_folder_a_layer_under_one_page(lenet: Graph, tmp_path: Pa
 def test_columns_and_margin_lay_out_the_grid(lenet: Graph, tmp_path: Path) -> None:
     filters.run(lenet, "conv1", "0-2", replace(FAST, columns=1, margin=5), tmp_path / "out")
     with Image.open(tmp_path / "out" / "grid.png") as picture:
-        assert picture.size == (112, 3 * 112 + 2 * 5)  # of 28 pixels, drawn four times as large
+        # of 28 pixels, drawn four times as large, each above its number
+        assert picture.size == (112, 3 * (112 + CAPTION) + 2 * 5)
+        numbers = [np.asarray(picture.convert("L"))[at - CAPTION : at] for at in (126, 257, 388)]
+        assert all(strip.min() < 100 and strip.max() == 255 for strip in numbers)
+        assert len({strip.tobytes() for strip in numbers}) == 3
         assert picture.info["Software"] == f"convscope {convscope.__version__}"
         assert lenet.sha256 in picture.info["model"] and picture.info["layer"] == "conv1"
 
@@ -96,7 +101,7 @@ def test_progress_counts_finished_units_and_steps_apart(lenet: Graph) -> None:
     assert (progress[0].done, progress[-1].done, progress[-1].total) == (0, 4, 4)
     assert {e.detail for e in progress if e.done == 0} >= {"step 1/2", "step 2/2"}
     drawn = [e.draw() for e in events if isinstance(e, Preview)]
-    assert drawn[-1].shape == (226, 226, 1)
+    assert drawn[-1].shape == (226 + 2 * CAPTION, 226, 1)
     assert not [e for e in events if isinstance(e, Note) and "unit 0 is" in e.text]
 
 

@@ -99,13 +99,15 @@ def test_a_shard_needs_a_folder_and_shards_merge_to_the_whole(lenet: Graph, phot
     assert _numbers(merged.to_json()) == _numbers(top.run(lenet, [photos], "conv1", options).to_json())
 
 
-def test_stats_names_dead_and_alike_units() -> None:
+def test_stats_names_dead_and_alike_units_and_the_latter_only_from_enough_pictures() -> None:
     entry = {
+        "images": 16,
         "dead": [3, 8],
         "always_on": [],
         "correlated": [{"a": 1, "b": 2, "correlation": -0.99}, {"a": 4, "b": 5, "correlation": 0.5}],
     }
     assert stats.in_words(entry) == "dead: 3, 8; alike: 1 and 2"
+    assert stats.in_words({**entry, "images": 15}) == "dead: 3, 8"
 
 
 def _keras_like(tmp_path: Path, order: str = "RGB") -> Graph:

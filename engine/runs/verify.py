@@ -1,0 +1,143 @@
+"""``verify``: does the graph compute what the model file computes?
+
+What compares the graph with its source reads model files, and lives with the adapters; it is handed to the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...errors import UsageError
+from ..graph.graph import Graph
+from ..record import Record, write
+from .events import Note, OnEvent, ignore
+from .folder import locked
+from .result import Result
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared and how far apart it was; relative to each tensor's largest absolute value.
+
+    Attributes:
+        ok: every bound holds.
+        tensors_compared, tensors_total: of the canonical graph.
+        worst: the tensor with the largest difference between the executors.
+        gradient_rel: input gradient against central differences, float64.
+        batch_rel: an image alone against the same image in a batch of three.
+        source_rel: against the source file in its own runtime, None where that is not at hand.
+        source_tensors: how many tensors that comparison covers.
+        bounds: the limits that ``ok`` stands for.
+        images: which images were run.
+        rounded: how many tensors lie further apart than the bound, by no more than rounding explains.
+        reason: where the executors part beyond that, who is off by float64.
+        opaque: operators that the session alone computes, and why; what they give is compared with the source alone.
+        heatmap_rel: of a file that `convscope.export` wrote: its map against the twin's; None for other files.
+    """
+
+    ok: bool
+    tensors_compared: int
+    tensors_total: int
+    worst: dict[str, Any]
+    gradient_rel: float | None
+    batch_rel: float
+    source_rel: float | None
+    source_tensors: int
+    bounds: dict[str, float]
+    images: tuple[str, ...]
+    heatmap_rel: float | None = None
+    rounded: int = 0
+    reason: str | None = None
+    opaque: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is run.
+
+    Attributes:
+        size: side of the random images, or (height, width); None is the graph's own.
+        batch: random images at once; a model with a fixed batch of one needs 1.
+        seed: of the random images.
+    """
+
+    size: int | tuple[int, int] | None = None
+    batch: int = 2
+    seed: int = 0
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """(height, width), if they are named."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def check(self) -> None:
+        """Raises UsageError for a size or batch that is none."""
+        if self.sides is not None and min(self.sides) < 1:
+            raise UsageError(f"size={self.size} is not understood: a side has at least 1 pixel")
+        if self.batch < 1:
+            raise UsageError(f"batch={self.batch} is not understood: at least 1 image is needed")
+
+
+class Prove(Protocol):
+    """What compares a graph with itself and its source: `adapters.verify.verify`."""
+
+    def __call__(
+        self, graph: Graph, *, size: tuple[int, int] | None, batch: int, seed: int, progress: Callable[[str], None]
+    ) -> Verification:
+        """The verification of a graph."""
+
+
+@dataclass(frozen=True, eq=False)
+class Verified(Result):
+    """The result of `run`.
+
+    Attributes:
+        verification: what was compared, and how far apart it was.
+    """
+
+    verification: Verification | None = None
+
+
+def run(
+    graph: Graph,
+    prove: Prove,
+    options: Options | None = None,
+    folder: Path | None = None,
+    *,
+    command: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Verified:
+    """Compares every tensor of both executors, the gradient, the batch and the source.
+
+    Args:
+        graph: from `convscope.load`, with or without the check at import.
+        prove: makes the comparisons.
+        options: default two random images of the graph's own size.
+        folder: writes ``result.json`` there.
+        command: what the record says made it.
+        on_event: told of every stage.
+
+    Raises:
+        UsageError: a size or batch that is none. RefusedInput: the weights hold NaN.
+    """
+    options = options or Options()
+    options.check()
+    with locked(folder):
+        found = prove(
+            graph,
+            size=options.sides,
+            batch=options.batch,
+            seed=options.seed,
+            progress=lambda stage: on_event(Note(f"comparing: {stage}")),
+        )
+        content = Record.of(graph, command).to_json(found.to_json())
+        if folder is not None:
+            write(folder, content)
+    return Verified(content, None, found)
