@@ -6,7 +6,7 @@ JOBS ?= 2
 PINS := pyproject.toml constraints.txt requirements-reference.txt
 # Keyed on the contents, so that a checkout that only touches the files installs nothing again.
 READY := $(VENV)/ready-$(shell cat $(PINS) | cksum | tr ' ' '-')
-SOURCES := adapters benchmarks cli engine models tests errors.py face.py __init__.py
+SOURCES := adapters benchmarks cli engine models tests demo.py errors.py face.py __init__.py
 BENCHMARKS := ascent explain activations
 
 .DEFAULT_GOAL := help
@@ -49,7 +49,7 @@ quick: $(READY)
 	$(BIN)/pytest -m 'not slow' $(QUICK)
 
 demo: $(READY)
-	$(BIN)/python -P -m convscope.cli.demo
+	$(BIN)/python -P -m convscope.demo
 
 # What users import, and nothing of the rooms behind it.
 docs: $(READY)

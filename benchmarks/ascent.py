@@ -37,7 +37,7 @@ import torch
 
 import convscope
 from benchmarks.ascent_rivals import MARGIN, Whole, lucent_picture, plain_chollet
-from convscope.engine.ascent.loop import Batch, Job
+from convscope.engine.ascent.loop import Ascent, AscentBatch
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.recipe.objectives import channel
@@ -67,8 +67,8 @@ def ours(
     studio = Studio(graph, layer, chosen, device=device, precision=precision)
     made = []
     for first in range(0, len(units), studio.batch):
-        jobs = [Job(("benchmark", unit), unit) for unit in units[first : first + studio.batch]]
-        made += Batch(studio.network, studio.goal, studio.chosen.preset, jobs, (side, side), steps).run()
+        ascents = [Ascent(("benchmark", unit), unit) for unit in units[first : first + studio.batch]]
+        made += AscentBatch(studio.network, studio.goal, studio.chosen.preset, ascents, (side, side), steps).run()
     return [one.pixels for one in made]
 
 

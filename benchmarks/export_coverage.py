@@ -8,21 +8,15 @@ into docs/coverage.md, ``--retry`` measures again what was not equal.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
-import multiprocessing
-import os
-import sys
 import tempfile
-import time
 from collections import Counter
-from multiprocessing.connection import Connection
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from . import coverage
 from .coverage_networks import Case, calibrate, keras_network, smallest_input, torch_network
+from .sweep import Sweep
 
 RESULTS = coverage.ROOT / "build" / "export-coverage.jsonl"
 _BEGIN, _END = "<!-- export -->", "<!-- /export -->"
@@ -31,39 +25,12 @@ _PICTURES = 4
 
 def main() -> None:
     """Sweeps, or reports, as the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="*", default=coverage.SOURCES, help="default: all")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--limit", type=float, default=240, metavar="SECONDS", help="per network")
-    parser.add_argument("--until", type=float, default=float("inf"), metavar="SECONDS", help="for the whole sweep")
-    parser.add_argument("--retry", action="store_true", help="again what was not equal")
-    parser.add_argument("--report", action="store_true", help="only write docs/coverage.md")
-    arguments = parser.parse_args()
-    if arguments.report:
-        write_report(list(coverage.read_results(arguments.results).values()))
-    else:
-        sweep(arguments)
+    Sweep(__doc__ or "", coverage.SOURCES, RESULTS, _prepare, coverage.cases, measure, write_report).main()
 
 
-def sweep(arguments: argparse.Namespace) -> None:
-    """Measures every case that has no result yet."""
-    deadline = time.monotonic() + arguments.until
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    coverage.prepare(arguments.sources)
+def _prepare(sources: Iterable[str]) -> None:
+    coverage.prepare(sources)
     import convscope.engine.export.export  # noqa: F401  (once, for all the forked processes)
-
-    done = coverage.read_results(arguments.results)
-    for case in coverage.cases(arguments.sources):
-        known = done.get((case.source, case.name))
-        if known is not None and not (arguments.retry and known["status"] != "equal"):
-            continue
-        if time.monotonic() > deadline:
-            print("time is up; the same command goes on", file=sys.stderr)
-            return
-        result = _run_apart(case, arguments.limit)
-        with arguments.results.open("a") as file:
-            file.write(json.dumps(result) + "\n")
-        print(f"{case.source} {case.name}: {result['status']} {result.get('why', '')}", file=sys.stderr, flush=True)
 
 
 def measure(case: Case) -> dict[str, Any]:
@@ -127,39 +94,11 @@ def _graph(case: Case) -> Any:
     return replace(graph, preprocessing=replace(graph.preprocessing, size=(side, side)))
 
 
-def _run_apart(case: Case, limit: float) -> dict[str, Any]:
-    """One measurement in a process of its own, forked from this one."""
-    fork = multiprocessing.get_context("fork")
-    receiver, sender = fork.Pipe(duplex=False)
-    process = fork.Process(target=_measure_into, args=(case, sender))
-    process.start()
-    sender.close()
-    base = {"source": case.source, "group": case.group, "name": case.name}
-    try:
-        if not receiver.poll(limit):
-            return {**base, "status": "failed", "why": f"not done after {limit:.0f} s"}
-        return {**base, **receiver.recv()}
-    except EOFError:
-        process.join()
-        return {**base, "status": "failed", "why": f"the process ended with {process.exitcode}"}
-    finally:
-        process.kill()
-        process.join()
-
-
-def _measure_into(case: Case, sender: Connection) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        sender.send(measure(case))
-
-
-def write_report(results: list[dict[str, Any]]) -> None:
+def write_report(results: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Puts the table between the two marks of docs/coverage.md."""
     page = coverage.PAGE.read_text()
     head, tail = page.split(_BEGIN)[0], page.split(_END)[1]
-    coverage.PAGE.write_text(f"{head}{_BEGIN}\n{_tables(results)}\n{_END}{tail}")
+    coverage.PAGE.write_text(f"{head}{_BEGIN}\n{_tables(list(results.values()))}\n{_END}{tail}")
 
 
 def _tables(results: list[dict[str, Any]]) -> str:

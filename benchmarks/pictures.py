@@ -32,7 +32,7 @@ from PIL import Image, ImageDraw
 from benchmarks.pictures_measures import JUDGES, photographs, ranks, statistics, unseen
 from benchmarks.pictures_rivals import HORAMAS_CROPS, LUCENTS_MARGIN, horama_picture, lucent_picture
 from convscope.cli.loading import open_model
-from convscope.engine.ascent.loop import Batch, Job
+from convscope.engine.ascent.loop import Ascent, AscentBatch
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import find, logits_layer
 from convscope.engine.ascent.network import Network
@@ -123,8 +123,10 @@ class Bench:
         for first in range(0, len(classes), 2):
             part = classes[first : first + 2]
             begun = time.process_time()
-            jobs = [Job((recipe.name, chosen.size, seed, 0, find(self.graph, c)), find(self.graph, c)) for c in part]
-            outcomes = Batch(studio.network, studio.goal, recipe, jobs, chosen.size, steps).run()
+            ascents = [
+                Ascent((recipe.name, chosen.size, seed, 0, find(self.graph, c)), find(self.graph, c)) for c in part
+            ]
+            outcomes = AscentBatch(studio.network, studio.goal, recipe, ascents, chosen.size, steps).run()
             for wanted, outcome in zip(part, outcomes, strict=True):
                 picture = shown(outcome.pixels, recipe.show, origin)
                 yield wanted, picture, (time.process_time() - begun) / len(part), steps

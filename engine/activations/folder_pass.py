@@ -22,7 +22,7 @@ from .stream import Failure, run_batches
 S = TypeVar("S", bound=Source)
 
 
-def identity(graph: Graph, layer: Layer) -> str:
+def measurement_identity(graph: Graph, layer: Layer) -> str:
     """What figures of a layer belong to: the model, its preprocessing, its input size and the layer, as a digest."""
     words = [graph.sha256, graph.preprocessing.to_json(), list(graph.image_size), layer.tensor]
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()

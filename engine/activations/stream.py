@@ -29,7 +29,7 @@ def _refuse(_path: Path, error: RefusedInput) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class ActivationBatch:
     """Activations of a few images.
 
     Attributes:
@@ -53,7 +53,7 @@ def activations(
     device: str = "auto",
     workers: int = 2,
     failed: Failure = _refuse,
-) -> Iterator[Batch]:
+) -> Iterator[ActivationBatch]:
     """The layers' activations, batch by batch, in the order of the paths.
 
     Args:
@@ -76,7 +76,7 @@ def activations(
     files, _ = sources(paths, graph.channels)
     session = graph.session(list(dict.fromkeys(layer.tensor for layer in found)), device=device)
     for first, names, values in run_batches(session, graph, files, batch, size, workers, failed):
-        yield Batch(first, names, {la.name: np.asarray(la.maps(values[la.tensor])) for la in found})
+        yield ActivationBatch(first, names, {la.name: np.asarray(la.maps(values[la.tensor])) for la in found})
 
 
 def of_input(
@@ -87,7 +87,7 @@ def of_input(
     *,
     batch: int = 8,
     device: str = "auto",
-) -> Iterator[Batch]:
+) -> Iterator[ActivationBatch]:
     """The layers' activations for model input (N, C, H, W), batch by batch; ``names`` stand for the paths."""
     session = graph.session(list(dict.fromkeys(layer.tensor for layer in layers)), device=device)
     for first in range(0, len(x), batch):
@@ -95,7 +95,7 @@ def of_input(
         filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)]) if len(part) < batch else part
         values = session.run(filled.astype(graph.inputs[0].dtype, copy=False))
         found = {la.name: np.asarray(la.maps(values[la.tensor]))[: len(part)] for la in layers}
-        yield Batch(first, tuple(names[first : first + len(part)]), found)
+        yield ActivationBatch(first, tuple(names[first : first + len(part)]), found)
 
 
 def run_batches(

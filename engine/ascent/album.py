@@ -35,7 +35,7 @@ class Album:
 
     Args:
         folder: made on the first write.
-        identity: as from `identity`.
+        identity: as from `picture_identity`.
         labels: text kept in every PNG, keyword -> text.
         force: begin anew: with the first unit that is finished, what an album wrote there before is removed.
 
@@ -174,7 +174,7 @@ class Album:
         _remove(folder / "strips", lambda name: _of_strip(name) in names)
 
 
-def identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping[str, Any] | None = None) -> str:
+def picture_identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping[str, Any] | None = None) -> str:
     """What a unit's picture is a function of, as a hash."""
     start = None if chosen.start is None else hashlib.sha256(chosen.start.tobytes()).hexdigest()
     parts = {

@@ -14,8 +14,8 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .filters import gathered
 from .fitting import adapted, reduced_precision
-from .loop import Batch, Goal, Job, Outcome
-from .many import OnProgress, Progress
+from .loop import Ascent, AscentBatch, Goal, Outcome
+from .many import AscentProgress, OnProgress
 from .network import Network, check_finite
 from .recipe.objectives import Objective, Taps
 from .recipe.objectives import objective as as_objective
@@ -143,11 +143,13 @@ def single(
 
 
 def _run(network: Network, goal: Goal, chosen: Settings, count: int, progress: OnProgress | None) -> list[Outcome]:
-    jobs = [Job((chosen.preset.name, chosen.size, chosen.seed, i), i, chosen.start) for i in range(count)]
-    batch = Batch(network, goal, chosen.preset, jobs, chosen.size, chosen.steps, strip=chosen.strip, companion=False)
+    ascents = [Ascent((chosen.preset.name, chosen.size, chosen.seed, i), i, chosen.start) for i in range(count)]
+    batch = AscentBatch(
+        network, goal, chosen.preset, ascents, chosen.size, chosen.steps, strip=chosen.strip, companion=False
+    )
 
     def on_step(step: int, steps: int) -> None:
         if progress is not None:
-            progress(Progress(0, count, step, steps, count))
+            progress(AscentProgress(0, count, step, steps, count))
 
     return batch.run(on_step)

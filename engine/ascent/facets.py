@@ -8,8 +8,8 @@ from dataclasses import replace
 from ...errors import UsageError
 from ..graph.graph import Graph
 from .filters import gathered
-from .loop import Batch, Job
-from .many import OnProgress, Progress, Studio, Units
+from .loop import Ascent, AscentBatch
+from .many import AscentProgress, OnProgress, Studio, Units
 from .network import unit_layer
 from .recipe.objectives import Objective, Place, diversity
 from .recipe.presets import AUTO, Preset
@@ -81,11 +81,11 @@ def facets(
 
     def on_step(step: int, steps: int) -> None:
         if progress is not None:
-            progress(Progress(0, count, step, steps, count))
+            progress(AscentProgress(0, count, step, steps, count))
 
     recipe, made = studio.chosen.preset, studio.chosen
-    jobs = [Job((recipe.name, made.size, made.seed, "facet", i, asked), asked) for i in range(count)]
-    outcomes = Batch(studio.network, goal, recipe, jobs, made.size, made.steps, companion=False).run(on_step)
+    ascents = [Ascent((recipe.name, made.size, made.seed, "facet", i, asked), asked) for i in range(count)]
+    outcomes = AscentBatch(studio.network, goal, recipe, ascents, made.size, made.steps, companion=False).run(on_step)
     units = [studio.result(one) for one in studio.measured([asked] * count, outcomes)]
     named = [replace(one, name=f"facet {i}") for i, one in enumerate(units, start=1)]
     return gathered(graph, found.name, made, named, studio.precision)

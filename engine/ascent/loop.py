@@ -25,7 +25,7 @@ OnStep = Callable[[int, int], None]  # steps done of this batch, steps in all
 
 
 @dataclass(frozen=True)
-class Job:
+class Ascent:
     """One picture to make.
 
     Attributes:
@@ -70,14 +70,14 @@ class Outcome:
 Goal = Callable[[Sequence[int]], Objective]  # units of the pictures in the batch -> their objective
 
 
-class Batch:
+class AscentBatch:
     """The state of some pictures between steps.
 
     Args:
         network: taps what the goal reads.
         goal: the objective for given units.
         preset: the recipe; its stages, step rule, transform and regularizers are used.
-        jobs: the pictures.
+        ascents: the pictures.
         size: (height, width) of the finished pictures.
         steps: in all.
         strip: how many pictures on the way to keep.
@@ -91,7 +91,7 @@ class Batch:
         network: Network,
         goal: Goal,
         preset: Preset,
-        jobs: Sequence[Job],
+        ascents: Sequence[Ascent],
         size: tuple[int, int],
         steps: int,
         *,
@@ -101,15 +101,15 @@ class Batch:
         alpha: bool = False,
     ) -> None:
 
-        self.network, self.goal, self.jobs, self.steps = network, goal, list(jobs), steps
+        self.network, self.goal, self.ascents, self.steps = network, goal, list(ascents), steps
         origin = network.origin()
         self.preset = fitted(preset, origin)
         self.final = self.preset.parameterization(network.channels, size, origin)
         self.companion, self.rule = companion, self.preset.rule.over(steps)
         self.redirect = steps if redirect else self.preset.redirect
-        streams = [stream(*job.key) for job in jobs]
+        streams = [stream(*ascent.key) for ascent in ascents]
         noise = torch.stack([self.final.noise(rng) for rng in streams])
-        self.noise = _started(self.final, noise, jobs).to(network.device)
+        self.noise = _started(self.final, noise, ascents).to(network.device)
         self.rows = np.stack([self.preset.transform.draw(rng, steps) for rng in streams])
         self.keep_at = set(np.linspace(0, steps - 1, strip + 1).round().astype(int)[1:]) if strip else set()
         with torch.no_grad():
@@ -118,8 +118,8 @@ class Batch:
         self.alpha = alpha
 
     def run(self, on_step: OnStep | None = None) -> list[Outcome]:
-        """All steps; the outcomes in the order of the jobs."""
-        alive = list(range(len(self.jobs)))
+        """All steps; the outcomes in the order of the ascents."""
+        alive = list(range(len(self.ascents)))
         stage_ends = _schedule(self.preset.stages, self.steps)
         parameters, base, space, state = None, None, self.final, State()
         done = 0
@@ -208,7 +208,7 @@ class Batch:
         full = min(self.outcomes[0].pixels.shape[1:])
         image = space.image(batch)
         views = self.preset.transform(image, self.rows[list(rows), step], full)
-        values = self._values([self.jobs[i].unit for i in rows], self.network(views, redirect))
+        values = self._values([self.ascents[i].unit for i in rows], self.network(views, redirect))
         wanted = values - sum(penalty(image) for penalty in self.preset.penalties)
         attended = self.alpha and image.shape[2:] == self.outcomes[0].pixels.shape[1:]
         gradient, *of_image = torch.autograd.grad(wanted.sum(), (batch, image) if attended else (batch,))
@@ -252,13 +252,13 @@ class Batch:
             self.outcomes[i].strip.append(one)
 
 
-def _started(space: Parameterization, noise: Tensor, jobs: Sequence[Job]) -> Tensor:
+def _started(space: Parameterization, noise: Tensor, ascents: Sequence[Ascent]) -> Tensor:
     """The start parameters: the noise, or a given picture's code."""
-    if all(job.start is None for job in jobs):
+    if all(ascent.start is None for ascent in ascents):
         return noise
     rows = [
-        noise[i] if job.start is None else space.encode(torch.from_numpy(job.start[None].astype(np.float32)))[0]
-        for i, job in enumerate(jobs)
+        noise[i] if ascent.start is None else space.encode(torch.from_numpy(ascent.start[None].astype(np.float32)))[0]
+        for i, ascent in enumerate(ascents)
     ]
     return torch.stack(rows)
 

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .album import OWN, Album, identity
+from .album import OWN, Album, picture_identity
 from .many import OnProgress, Studio
 from .results import DEAD, UnitResult
 
@@ -89,7 +89,7 @@ def function_of(studio: Studio, extra: Mapping[str, Any]) -> str:
     """What a studio's pictures are a function of, beside the unit, as a hash; ``extra`` as for `open_album`."""
     known = {"device": studio.network.device.type, "gradients": studio.precision}
     known |= {k: _digest(v) if isinstance(v, np.ndarray) else v for k, v in extra.items()}
-    return identity(studio.graph, studio.layer.tensor, studio.chosen, known)
+    return picture_identity(studio.graph, studio.layer.tensor, studio.chosen, known)
 
 
 def made(

@@ -12,7 +12,7 @@ from ..executors.memory import out_of_memory
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .fitting import adapted, batch_size, reduced_precision
-from .loop import Batch, Job, OnStep, Outcome
+from .loop import Ascent, AscentBatch, OnStep, Outcome
 from .matched import Matching, matched_layers
 from .network import Network, before_activation, check_finite, feeds_gate, is_signed
 from .recipe import objectives
@@ -28,7 +28,7 @@ from .verdicts import activations, is_silent, photographs, verdict
 
 
 @dataclass(frozen=True)
-class Progress:
+class AscentProgress:
     """How far the work is: units finished of ``total``, and steps done of the ``batch`` units in hand."""
 
     done: int
@@ -38,7 +38,7 @@ class Progress:
     batch: int
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[AscentProgress], None]
 Units = Sequence[int]
 
 
@@ -138,7 +138,7 @@ class Studio:
 
             def on_step(step: int, steps: int, done: int = done, count: int = len(part)) -> None:
                 if progress is not None:
-                    progress(Progress(done, total, step, steps, count))
+                    progress(AscentProgress(done, total, step, steps, count))
 
             try:
                 results = self._finished(part, on_step)
@@ -234,9 +234,11 @@ class Studio:
         if how.centre:
             goal = self._goal_centre
         key = (recipe.name, c.size, c.seed, how.number)
-        jobs = [Job((*key, unit), unit, self._start(unit, how)) for unit in units]
+        ascents = [Ascent((*key, unit), unit, self._start(unit, how)) for unit in units]
         steps = self._steps(how) if limit is None else min(self._steps(how), limit)
-        batch = Batch(network, goal, recipe, jobs, c.size, steps, strip=c.strip, redirect=how.number > 0, alpha=c.alpha)
+        batch = AscentBatch(
+            network, goal, recipe, ascents, c.size, steps, strip=c.strip, redirect=how.number > 0, alpha=c.alpha
+        )
         outcomes = batch.run(on_step)
         heights = activations(network, goal, units, np.stack([o.pixels for o in outcomes])) if how.before else None
         return {

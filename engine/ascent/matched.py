@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .loop import Goal
@@ -25,7 +26,11 @@ _POSITIONS = 4096  # of a map that are sorted, at most
 
 
 def matched_layers(graph: Graph, layer: Layer) -> list[Layer]:
-    """The last feature map of each stride on the way to the layer, at most ``TAPS``, its own included."""
+    """The last feature map of each stride on the way to the layer, at most ``TAPS``, its own included.
+
+    Raises:
+        UsageError: there is none.
+    """
     nodes = graph.index.between([i.name for i in graph.inputs], [layer.tensor])
     on_the_way = {name for node in nodes for name in node.output}
     by_stride = {
@@ -33,6 +38,11 @@ def matched_layers(graph: Graph, layer: Layer) -> list[Layer]:
         for la in graph.layers[: layer.index + 1]
         if la.tensor in on_the_way and la.receptive_field is not None and la.op != "Pad" and _is_map(la)
     }
+    if not by_stride:
+        raise UsageError(
+            f"preset vital compares feature maps, and {graph.name} has none on the way to '{layer.name}'; "
+            "choose another preset, for instance objects"
+        )
     return list(by_stride.values())[-TAPS:]
 
 
@@ -75,6 +85,8 @@ class Matching:
             units: of the pictures in the batch.
             references: the most that photographs reach, one for each of them.
         """
+        for other in self._wanted.keys() - set(units):
+            del self._wanted[other]  # some megabytes each
         measured = self._measure(units)
         scales = [max(abs(reference), 1e-6) for reference in references]
 

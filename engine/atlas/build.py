@@ -24,7 +24,7 @@ from .leases import Leases, rest, together
 from .plan import COARSE, FILE, FINE, Plan, Variant, Wishes, make_plan, photograph_files, unit_id
 from .progress import Pulse, tidy
 from .rendering import BLOCK, Block, Renderer, blocks, failures, run_here
-from .workers import run_in_processes
+from .workers import Work, run_in_processes
 
 VARIANTS = "variants"
 STAGES = ("numbers", COARSE, "relations", FINE, VARIANTS)
@@ -297,35 +297,16 @@ class _Run:
 
     def _done(self, work: list[Block], count: Callable[[int], None]) -> dict[str, str]:
         m = self.manner
+        others = Work(
+            self.files, self.graph, self.plan, self.wishes, m.device, m.workers, work, self._is_late, count,
+            self.leases.owner,
+        )  # fmt: skip
         if m.executor == "ray":
             from .on_ray import run_on_ray
 
-            return run_on_ray(
-                self.files,
-                self.graph,
-                self.plan,
-                self.wishes,
-                m.device,
-                m.workers,
-                work,
-                self._is_late,
-                count,
-                self.leases.owner,
-                address=m.address,
-            )
+            return run_on_ray(others, address=m.address)
         if m.workers > 1 and len(work) > 1:
-            return run_in_processes(
-                self.files,
-                self.graph,
-                self.plan,
-                self.wishes,
-                m.device,
-                m.workers,
-                work,
-                self._is_late,
-                count,
-                self.leases.owner,
-            )
+            return run_in_processes(others)
         renderer = Renderer(self.files, self.graph, self.plan, self.wishes, m.device, self.leases)
         return run_here(renderer, work, self._is_late, count)
 

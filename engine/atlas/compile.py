@@ -1,9 +1,9 @@
 """The page's files, made from the store alone: nothing is rendered, measured or asked of the model here.
 
-``index.html``, ``app.js`` and ``app.css`` are the page; ``d/`` holds what it shows, as scripts that call one function,
-since a page from ``file://`` can load nothing else; ``s/`` sheets of 16 x 16 units, ``u/`` single units, ``p/`` the
-photographs. ``manifest.json`` lists every file with its sum. What is unchanged is not written again; the page's own
-files come last.
+``index.html``, ``app.js``, ``app.css`` and the kit of all pages are the page; ``d/`` holds what it shows, as scripts
+that call one function, since a page from ``file://`` can load nothing else; ``s/`` sheets of 16 x 16 units, ``u/``
+single units, ``p/`` the photographs. ``manifest.json`` lists every file with its sum. What is unchanged is not written
+again; the page's own files come last.
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ from .relations import read as read_relations
 from .rendering import failures
 
 PAGE = Path(__file__).parent.parent / "pages" / "atlas"
-PAGE_FILES = ("app.css", "app.js", "index.html")  # the index last: it is what a user opens
+KIT = PAGE.parent / "kit"  # what the atlas shares with all pages
+PAGE_FILES = {  # the index last: it is what a user opens
+    "kit.css": KIT / "kit.css",
+    "kit.js": KIT / "base.js",
+    "app.css": PAGE / "app.css",
+    "app.js": PAGE / "app.js",
+    "index.html": PAGE / "index.html",
+}
 MANIFEST = "manifest.json"
 CERTIFICATE = "store/certificate.json"
 ACROSS, GROUP = 16, 256  # tiles of a sheet's row, units of a sheet and of a file of details
@@ -367,8 +374,8 @@ class Writer:
 
     def finish(self) -> None:
         """Writes the page itself and the list, and removes files of an earlier page that are no more of it."""
-        for name in PAGE_FILES:
-            self.write(name, (PAGE / name).read_bytes())
+        for name, source in PAGE_FILES.items():
+            self.write(name, source.read_bytes())
         for name in sorted(set(self._earlier) - set(self._sums)):
             if name.split("/")[0] in ("d", "s", "u", "p"):
                 self.files.remove(name)

@@ -6,47 +6,20 @@ running cluster is given. The driver only counts: losing it loses nothing.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...errors import PartlyDone, UsageError
-from ..graph.graph import Graph
-from .files import Files
-from .plan import Plan, Wishes
-from .rendering import Block, forget_failure, note_failure
-from .workers import answer_to, renderer_of
+from ...errors import UsageError
+from .rendering import Block
+from .workers import Work, answer_to, renderer_of
 
 _RETRIES = 3
 
 
-def run_on_ray(
-    files: Files,
-    graph: Graph,
-    plan: Plan,
-    wishes: Wishes,
-    device: str,
-    count: int,
-    work: Sequence[Block],
-    is_late: Callable[[], bool],
-    advance: Callable[[int], None],
-    owner: str,
-    *,
-    address: str | None = None,
-) -> dict[str, str]:
-    """Makes blocks by ``count`` actors; result as for `rendering.run_here`.
+def run_on_ray(work: Work, *, address: str | None = None) -> dict[str, str]:
+    """Makes blocks by actors; result as for `rendering.run_here`.
 
     Args:
-        files: the atlas's folder.
-        graph: the model.
-        plan: what the atlas holds.
-        wishes: what the plan was made from.
-        device: "auto", "cpu" or "cuda[:n]", for every actor.
-        count: of actors.
-        work: blocks that are still to be made.
-        is_late: whether no further block may begin.
-        advance: called with the number of units that came to an end.
-        owner: of the run's leases.
+        work: the blocks.
         address: of a running Ray; None starts one that only this machine reaches, and ends it.
 
     Raises:
@@ -58,9 +31,9 @@ def run_on_ray(
         raise UsageError("executor=ray needs Ray: pip install 'convscope[ray]'") from None
     started = not ray.is_initialized()
     if started:
-        _start(ray, count, address)
+        _start(ray, work.count, address)
     try:
-        return _run(ray, files, graph, plan, wishes, device, count, work, is_late, advance, owner)
+        return _run(ray, work)
     finally:
         if started:
             ray.shutdown()
@@ -74,24 +47,12 @@ def _start(ray: Any, count: int, address: str | None) -> None:
         ray.init(num_cpus=count, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
 
 
-def _run(
-    ray: Any,
-    files: Files,
-    graph: Graph,
-    plan: Plan,
-    wishes: Wishes,
-    device: str,
-    count: int,
-    work: Sequence[Block],
-    is_late: Callable[[], bool],
-    advance: Callable[[int], None],
-    owner: str,
-) -> dict[str, str]:
-    gpus = 1 if plan.device == "cuda" else 0
+def _run(ray: Any, work: Work) -> dict[str, str]:
+    gpus = 1 if work.plan.device == "cuda" else 0
     actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=_RETRIES, max_task_retries=_RETRIES)(_Maker)
-    payload = ray.put(pickle.dumps((files.place, graph, plan, wishes, owner), protocol=pickle.HIGHEST_PROTOCOL))
-    makers = [actor.remote(payload, device) for _ in range(min(count, max(len(work), 1)))]
-    left, failed = list(reversed(work)), dict[str, str]()
+    payload = ray.put(work.payload())
+    makers = [actor.remote(payload, work.device) for _ in range(min(work.count, max(len(work.blocks), 1)))]
+    left = list(reversed(work.blocks))
     running = {maker.make.remote(block.to_json()): (maker, block) for maker in makers if left for block in [left.pop()]}
     while running:
         done, _ = ray.wait(list(running), num_returns=1)
@@ -100,19 +61,11 @@ def _run(
             answer = ray.get(done[0])
         except ray.exceptions.RayError as exc:
             answer = {"error": f"its process ended: {type(exc).__name__}"}
-        if "full" in answer:
-            raise PartlyDone(answer["full"])
-        if "bug" in answer:
-            raise RuntimeError(answer["bug"])
-        if "error" in answer:
-            failed[block.name] = note_failure(files, plan, block, answer["error"])
-        else:
-            forget_failure(files, block)
-        advance(len(block.units) - int(answer.get("others", 0)))
-        if left and not is_late():
+        work.heard(block, answer)
+        if left and not work.is_late():
             following = left.pop()
             running[maker.make.remote(following.to_json())] = (maker, following)
-    return failed
+    return work.failed
 
 
 class _Maker:

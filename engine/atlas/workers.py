@@ -14,7 +14,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ...errors import ConvscopeError, PartlyDone
@@ -27,39 +28,63 @@ from .rendering import Block, Renderer, forget_failure, note_failure
 _DEATHS = 3  # of processes over one block, before it is left out
 
 
-def run_in_processes(
-    files: Files,
-    graph: Graph,
-    plan: Plan,
-    wishes: Wishes,
-    device: str,
-    count: int,
-    work: Sequence[Block],
-    is_late: Callable[[], bool],
-    advance: Callable[[int], None],
-    owner: str,
-) -> dict[str, str]:
-    """Makes blocks in ``count`` processes, one thread each; result as for `rendering.run_here`.
+@dataclass(eq=False)
+class Work:
+    """Blocks that others make, processes or actors, and what is heard of them.
 
-    Args:
-        files: the atlas.
+    Attributes:
+        files: the atlas's folder.
         graph: the model.
-        plan: what the atlas is of.
+        plan: what the atlas holds.
         wishes: what the plan was made from.
         device: "auto", "cpu" or "cuda[:n]".
-        count: of processes.
-        work: the blocks.
+        count: of processes or actors.
+        blocks: that are still to be made.
         is_late: whether no further block may begin.
         advance: called with the number of units that came to an end.
         owner: of the run's leases.
+        failed: block -> why it could not be made.
     """
-    waiting: queue.SimpleQueue[tuple[Block, int]] = queue.SimpleQueue()
-    for block in work:
-        waiting.put((block, 0))
-    payload = pickle.dumps((files.place, graph, plan, wishes, owner), protocol=pickle.HIGHEST_PROTOCOL)
-    crew = _Crew(files, plan, payload, waiting, is_late, advance)
-    devices = _devices(device, count)
-    threads = [threading.Thread(target=crew.lead, args=(d,), daemon=True) for d in devices[: max(len(work), 1)]]
+
+    files: Files
+    graph: Graph
+    plan: Plan
+    wishes: Wishes
+    device: str
+    count: int
+    blocks: Sequence[Block]
+    is_late: Callable[[], bool]
+    advance: Callable[[int], None]
+    owner: str
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def payload(self) -> bytes:
+        """What `renderer_of` reads."""
+        parts = (self.files.place, self.graph, self.plan, self.wishes, self.owner)
+        return pickle.dumps(parts, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def heard(self, block: Block, answer: Mapping[str, Any]) -> None:
+        """Takes in what came of a block, see `answer_to`.
+
+        Raises:
+            PartlyDone: the disk is full. RuntimeError: a bug of ours.
+        """
+        if "bug" in answer:
+            raise RuntimeError(answer["bug"])
+        if "full" in answer:
+            raise PartlyDone(answer["full"])
+        if "error" in answer:
+            self.failed[block.name] = note_failure(self.files, self.plan, block, str(answer["error"]))
+        else:
+            forget_failure(self.files, block)
+        self.advance(len(block.units) - int(answer.get("others", 0)))
+
+
+def run_in_processes(work: Work) -> dict[str, str]:
+    """Makes blocks in processes, one thread each; result as for `rendering.run_here`."""
+    crew = _Crew(work)
+    devices = _devices(work.device, work.count)[: max(len(work.blocks), 1)]
+    threads = [threading.Thread(target=crew.lead, args=(d,), daemon=True) for d in devices]
     for thread in threads:
         thread.start()
     try:
@@ -70,7 +95,7 @@ def run_in_processes(
         raise
     if crew.broken:
         raise crew.broken[0]
-    return crew.failed
+    return work.failed
 
 
 def _devices(device: str, count: int) -> list[str]:
@@ -88,18 +113,11 @@ def _devices(device: str, count: int) -> list[str]:
 class _Crew:
     """The processes' leaders: threads that hand out blocks and hear of their end."""
 
-    def __init__(
-        self,
-        files: Files,
-        plan: Plan,
-        payload: bytes,
-        waiting: queue.SimpleQueue[tuple[Block, int]],
-        is_late: Callable[[], bool],
-        advance: Callable[[int], None],
-    ) -> None:
-        self.files, self.plan, self.payload, self.waiting = files, plan, payload, waiting
-        self.is_late, self.advance = is_late, advance
-        self.failed: dict[str, str] = {}
+    def __init__(self, work: Work) -> None:
+        self.work, self._payload = work, work.payload()
+        self._waiting: queue.SimpleQueue[tuple[Block, int]] = queue.SimpleQueue()
+        for block in work.blocks:
+            self._waiting.put((block, 0))
         self.broken: list[BaseException] = []
         self._stopped = False
         self._processes: set[subprocess.Popen[bytes]] = set()
@@ -109,9 +127,9 @@ class _Crew:
         """Hands blocks to one process after the other until none is left."""
         process: subprocess.Popen[bytes] | None = None
         try:
-            while not (self._stopped or self.broken or self.is_late()):
+            while not (self._stopped or self.broken or self.work.is_late()):
                 try:
-                    block, deaths = self.waiting.get_nowait()
+                    block, deaths = self._waiting.get_nowait()
                 except queue.Empty:
                     break
                 if process is None:
@@ -122,7 +140,8 @@ class _Crew:
                     process = None
                     self._again(block, deaths + 1)
                     continue
-                self._heard(block, answer or {})
+                with self._lock:
+                    self.work.heard(block, answer or {})
         except BaseException as exc:  # the main thread must hear of it
             self.broken.append(exc)
         finally:
@@ -137,24 +156,11 @@ class _Crew:
 
     def _again(self, block: Block, deaths: int) -> None:
         if deaths < _DEATHS:
-            self.waiting.put((block, deaths))
+            self._waiting.put((block, deaths))
             return
         reason = f"{deaths} processes ended while making them; is there enough memory?"
         with self._lock:
-            self.failed[block.name] = note_failure(self.files, self.plan, block, reason)
-            self.advance(len(block.units))
-
-    def _heard(self, block: Block, answer: dict[str, Any]) -> None:
-        with self._lock:
-            if "bug" in answer:
-                raise RuntimeError(answer["bug"])
-            if "full" in answer:
-                raise PartlyDone(answer["full"])
-            if "error" in answer:
-                self.failed[block.name] = note_failure(self.files, self.plan, block, str(answer["error"]))
-            else:
-                forget_failure(self.files, block)
-            self.advance(len(block.units) - int(answer.get("others", 0)))
+            self.work.heard(block, {"error": reason})
 
     def _start(self, device: str) -> subprocess.Popen[bytes]:
         # the module path of this process, so that the child finds the same convscope
@@ -171,7 +177,7 @@ class _Crew:
         self._processes.add(process)
         assert process.stdin is not None
         try:
-            process.stdin.write(len(self.payload).to_bytes(8, "little") + self.payload)
+            process.stdin.write(len(self._payload).to_bytes(8, "little") + self._payload)
             process.stdin.flush()
         except OSError:
             pass  # it died; the first question finds out

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
-from ..activations.stream import Batch, activations, of_input
+from ..activations.stream import ActivationBatch, activations, of_input
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import parse_units
@@ -219,7 +219,7 @@ class _Run:
         arrays = {name: np.concatenate(parts) for name, parts in self.arrays.items()}
         return Activated(content, self._write(content, record), saved, arrays)
 
-    def _parts(self, pictures: Sequence[Path | Picture], x: np.ndarray | None) -> Iterator[Batch]:
+    def _parts(self, pictures: Sequence[Path | Picture], x: np.ndarray | None) -> Iterator[ActivationBatch]:
         size, device = min(self.options.batch, len(pictures)), self.options.device
         if x is not None:
             names = [Path(p.path) for p in pictures if isinstance(p, Picture)]
@@ -231,7 +231,7 @@ class _Run:
         asked = parse_units(self.options.units, layer.channels or 0)
         return list(asked.indices) if len(asked.indices) < (layer.channels or 0) else None
 
-    def _add(self, part: Batch, store: Store | None, given: Mapping[str, Picture], record: Record) -> None:
+    def _add(self, part: ActivationBatch, store: Store | None, given: Mapping[str, Picture], record: Record) -> None:
         asked = {n: v if (u := self.kept[n]) is None else v[:, u] for n, v in part.values.items()}
         if store is not None:
             store.append(asked)

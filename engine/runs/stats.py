@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DamagedState, UsageError
-from ..activations.folder_pass import identity
+from ..activations.folder_pass import measurement_identity
 from ..activations.statistics import FEWEST_ALIKE, UnitStatistics, restore_states, save_states
 from ..graph.graph import Graph
 from ..graph.layers import Layer
@@ -84,7 +84,7 @@ def run(
     options = options or Options()
     layers = _layers(graph, options.layer)
     pictures = named_pictures(graph, images)
-    whose = hashlib.sha256("".join(identity(graph, la) for la in layers).encode()).hexdigest()
+    whose = hashlib.sha256("".join(measurement_identity(graph, la) for la in layers).encode()).hexdigest()
     failures = Failures(on_event)
     with locked(folder):
         file = None if folder is None else folder / _STATE

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import DamagedState, UsageError
 from ..activations.fields import FIELDS
-from ..activations.folder_pass import identity
+from ..activations.folder_pass import measurement_identity
 from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
 from ..graph.graph import Graph
@@ -176,7 +176,7 @@ class _Run:
 
     def _known(self, layer: Layer) -> TopImages:
         """What earlier runs have found: of this shard, or without one of all shards together."""
-        found = TopImages.empty(layer, self.options.k, identity(self.graph, layer))
+        found = TopImages.empty(layer, self.options.k, measurement_identity(self.graph, layer))
         own = self._state(layer)
         if own is None:
             return found

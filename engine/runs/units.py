@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import UsageError
 from ..ascent.album import MANIFEST
 from ..ascent.making import Kept
-from ..ascent.many import Progress as Steps
+from ..ascent.many import AscentProgress
 from ..ascent.recipe.canvases import Noise
 from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
 from ..graph.graph import Graph
@@ -146,7 +146,7 @@ class Wall:
                 frames = [units.album.start(unit), *units.album.strip(unit), units.album.picture(unit)]
                 write_bytes(target, webp_bytes([enlarged(frame) for frame in frames]))
 
-    def _progress(self, steps: Steps) -> None:
+    def _progress(self, steps: AscentProgress) -> None:
         total = len(self._units)
         if self._earlier is None:
             self._earlier = total - steps.total

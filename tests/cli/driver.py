@@ -126,7 +126,7 @@ class Chromium:
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(said["exceptionDetails"]["exception"].get("description", "exception"))
         elif method == "Log.entryAdded" and said["entry"]["level"] in ("warning", "error"):
-            self.complaints.append(said["entry"]["text"])
+            self.complaints.append(f"{said['entry']['text']} {said['entry'].get('url', '')}".strip())
 
 
 class Firefox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def write_atlas(folder: Path, units: int = 100_000, name: str = "conv", labels: 
     writer.write("s/best-000.webp", sheet)
     writer.manifest_script(_manifest(units, name, labels or [], marks))
     writer.finish()
+    write_status(folder, {"running": False})
+
+
+def write_status(folder: Path, status: dict[str, Any]) -> None:
+    """What a run says while it works, see docs/atlas.md."""
+    (folder / "d" / "status.js").write_text(f"ATLAS_STATUS({json.dumps(status)});\n", encoding="ascii")
 
 
 def _sheet() -> bytes:
@@ -70,7 +77,8 @@ def _unit(unit: int, units: int, name: str) -> dict[str, Any]:
         "readers": [[0, 3, 0.25, 1]], "id": "ab" * 32, "size": [128, 128], "steps": 256, "reason": name,
         "rescue": "", "start": 0.0, "curve": [0.0, 1.0],
         "variants": [
-            {"stage": stage, "file": _variant_file(unit, stage), "id": "cd" * 32, "preset": name, "size": [128, 128],
+            {"stage": stage, "file": _variant_file(unit % min(units, 60), stage),
+             "id": "cd" * 32, "preset": name, "size": [128, 128],
              "steps": 256, "status": "ok", "reason": name, "rescue": "", "start": 0.0, "act": 1.5}
             for stage in VARIANTS
         ],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from .driver import CHROMIUM, FIREFOX, Chromium, Firefox
-from .large_atlas import write_atlas
+from .large_atlas import write_atlas, write_status
 from .test_pages_browser import HOSTILE
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -214,3 +215,55 @@ def test_blocks_of_the_graph_unfold_and_a_box_leads_to_its_layer(browser: Chromi
     assert browser.run("return document.querySelectorAll('.drawing path').length") == 4
     browser.run("document.querySelector('a.node').click()")
     browser.wait("document.documentElement.dataset.shown === '#/L0000'")
+
+
+def test_the_address_of_a_layer_holds_what_is_found_and_how_it_is_sorted(browser: Chromium, small: str) -> None:
+    browser.open(f"{small}#/L0000?find=3-5%2C12&sort=-act")
+    assert _tiles(browser) == "12,5,4,3"
+    browser.run(
+        "const find = document.getElementById('find'); find.value = '12'; find.dispatchEvent(new Event('input'))"
+    )
+    assert browser.run("return location.hash") == "#/L0000?find=12&sort=-act"
+
+
+def test_a_unit_shows_its_other_pictures_and_which_of_them_inhibit_it(browser: Chromium, small: str) -> None:
+    browser.open(f"{small}#/L0000/3")
+    said = browser.run("return [...document.querySelectorAll('.others b')].map((b) => b.innerText).join('; ')")
+    assert said == "What inhibits it, by conv; By conv"
+    loaded = "return [...document.querySelectorAll('.others img')].every((i) => i.alt && i.src)"
+    assert browser.run(loaded) is True
+
+
+@pytest.mark.parametrize("kind", [Chromium, Firefox])
+def test_a_page_whose_atlas_is_being_made_looks_again_by_itself(
+    kind: type[Chromium] | type[Firefox], tmp_path: Path
+) -> None:
+    if kind is Firefox and FIREFOX is None:
+        pytest.skip("firefox-esr is not installed")
+    folder = tmp_path / "atlas"
+    write_atlas(folder, 60)
+    running = {"running": True, "stage": "fine", "unit": "units", "done": 12, "total": 60, "rate": 2.0}
+    write_status(folder, {**running, "seconds_left": 24, "at": time.time()})
+    opened = kind(tmp_path)
+    try:
+        opened.open((folder / "index.html").as_uri())
+        opened.wait("!document.getElementById('status').hidden")
+        assert "fine, 12 of 60 units, about 24 s left" in opened.run(
+            "return document.getElementById('status').innerText"
+        )
+        manifest = folder / "d" / "manifest.js"
+        text = manifest.read_text()
+        manifest.write_text(text.replace('"counts":{"units":60,"ok":42', '"counts":{"units":60,"ok":48'))
+        assert manifest.read_text() != text
+        write_status(folder, {"running": False})
+        opened.wait("document.querySelector('main').innerText.includes('48 ok')")
+        assert opened.run("return document.getElementById('status').hidden") is True
+    finally:
+        opened.close()
+
+
+def test_no_view_shows_an_object_or_a_missing_value(browser: Chromium, small: str) -> None:
+    for view in ("#/", "#/L0000", "#/L0000/3", "#/L0000/2", "#/L0000/1", "#/nothing"):
+        browser.open(small + view)
+        said = browser.run("return document.body.innerText")
+        assert not [word for word in ("[object", "undefined", "NaN", "null") if word in said], view

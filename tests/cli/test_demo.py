@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.cli import demo, main
+from convscope import demo
+from convscope.cli import main
 from convscope.engine.render.artifacts import save_png, write_json
 
 

@@ -23,7 +23,7 @@ from .regularizers import (
     WeightedMean,
 )
 from .show import Clip, Percentile, Show, Standard, Stretch
-from .steps import Adam, Normalized, Progress, StepRule
+from .steps import Adam, Forecast, Normalized, StepRule
 from .transforms import Crops, Plain, Robust, Roll, Transform, Zoom
 
 AUTO = "convscope"  # the recipe that suits the layer
@@ -38,7 +38,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Goal:
+class Aim:
     """What of a unit is maximized.
 
     Attributes:
@@ -91,7 +91,7 @@ class Preset:
     penalties: tuple[Penalty, ...] = ()
     stages: tuple[Stage, ...] = (Stage(1.0, 1.0),)
     redirect: int = 0
-    objective: Goal = Goal()
+    objective: Aim = Aim()
     show: Show = field(default_factory=Clip)
     noise: Noise = field(default_factory=Noise)
     skip_last: bool = False
@@ -133,7 +133,7 @@ def names() -> tuple[str, ...]:
 
 
 def _yosinski(
-    row: str, steps: int, rule: Progress, decay: float = 0.0, regularizers: Sequence[Regularizer] = ()
+    row: str, steps: int, rule: Forecast, decay: float = 0.0, regularizers: Sequence[Regularizer] = ()
 ) -> Preset:
     decays: tuple[Regularizer, ...] = (Decay(decay),) if decay else ()
     return Preset(
@@ -143,7 +143,7 @@ def _yosinski(
         rule=rule,
         steps=steps,
         regularizers=(*decays, *regularizers),
-        objective=Goal(neuron=True),
+        objective=Aim(neuron=True),
         show=Stretch(),
         noise=Noise("normal", None, 10),
         skip_last=True,
@@ -213,7 +213,7 @@ _ALL = (
         source="Gorgun et al. 2025, arXiv:2503.22399 (sort matching), with our own picture, steps and views",
         picture=FourierCanvas(1.5),
         transform=Roll(30),
-        objective=Goal(matching=True),
+        objective=Aim(matching=True),
         patience=0,
         insist=False,
     ),
@@ -237,10 +237,10 @@ _ALL = (
         exact=True,
         noise=Noise("uniform", 138, 10),
     ),
-    _yosinski("a", 500, Progress(100, 2), 0.0, (GaussianBlur(0.5, 4), ClipSmallNorm(50))),
-    _yosinski("b", 750, Progress(100), 0.3, (ClipSmallNorm(20),)),
-    _yosinski("c", 1000, Progress(100), 1e-4, (GaussianBlur(1.0, 4),)),
-    _yosinski("d", 1000, Progress(1e8, 2), 0.0, (GaussianBlur(0.5, 4), ClipSmallContribution(90))),
+    _yosinski("a", 500, Forecast(100, 2), 0.0, (GaussianBlur(0.5, 4), ClipSmallNorm(50))),
+    _yosinski("b", 750, Forecast(100), 0.3, (ClipSmallNorm(20),)),
+    _yosinski("c", 1000, Forecast(100), 1e-4, (GaussianBlur(1.0, 4),)),
+    _yosinski("d", 1000, Forecast(1e8, 2), 0.0, (GaussianBlur(0.5, 4), ClipSmallContribution(90))),
     Preset(
         name="accent",
         source="Hamblin et al. 2024, arXiv:2402.10039, with Adam; rate and views measured here",

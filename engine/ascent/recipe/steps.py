@@ -58,7 +58,7 @@ class Normalized:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Forecast:
     """The rate that a linear forecast says will raise the objective by ``desired``: min(limit, desired / |g|^2).
 
     The learning policy of J. Yosinski et al. 2015 (Understanding Neural Networks Through Deep Visualization,

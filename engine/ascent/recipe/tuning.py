@@ -13,7 +13,7 @@ from dataclasses import replace
 from ....errors import UsageError
 from .presets import Preset
 from .regularizers import ClipSmallContribution, ClipSmallNorm, Decay, GaussianBlur, Regularizer, TotalVariation
-from .steps import Adam, Normalized, Progress
+from .steps import Adam, Forecast, Normalized
 from .transforms import Plain, Robust, Roll
 
 _ORDER: tuple[type, ...] = (Decay, GaussianBlur, ClipSmallNorm, ClipSmallContribution)
@@ -41,7 +41,7 @@ def _learning_rate(recipe: Preset, value: float) -> Preset:
         return replace(recipe, rule=replace(rule, rate=value))
     if isinstance(rule, Normalized):
         return replace(recipe, rule=replace(rule, size=value))
-    assert isinstance(rule, Progress)
+    assert isinstance(rule, Forecast)
     return replace(recipe, rule=replace(rule, limit=value))
 
 

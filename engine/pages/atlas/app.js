@@ -1,24 +1,28 @@
-// The atlas's page: a classic script without libraries, so that it runs from file://. Data come as scripts that call the
-// four ATLAS_ functions. Names are hostile: text reaches the page as text nodes and attributes only.
+// The atlas's page: a classic script beside the kit of all pages, so that it runs from file://. Data come as scripts that
+// call the ATLAS_ functions. Names are hostile: text reaches the page as text nodes and attributes only.
 (() => {
 "use strict";
 
-const byId = (id) => document.getElementById(id);
 const loaded = { layers: new Map(), details: new Map(), photographs: null };
 const views = new Map(); // layer -> how its grid is sorted, filtered and scrolled
-let model = null;
+let model = null, status = null;
 
-window.ATLAS_MODEL = (found) => { model = found; start(); };
+window.ATLAS_MODEL = (found) => { const first = model === null; model = found; if (first) start(); };
 window.ATLAS_LAYER = (i, columns) => loaded.layers.set(i, columns);
 window.ATLAS_UNITS = (i, group, rows) => loaded.details.set(`${i}/${group}`, rows);
 window.ATLAS_PHOTOGRAPHS = (names) => { loaded.photographs = names; };
+window.ATLAS_STATUS = (found) => { status = found; };
+
+// While the atlas is being made, what is read again gets another address each time, or a browser shows what it has.
+let round = 0;
+const fresh = (file) => (round ? `${file}?${round}` : file);
 
 const scripts = new Map();
 function script(src) {
   if (!scripts.has(src)) {
     scripts.set(src, new Promise((done, failed) => {
       const node = document.createElement("script");
-      node.src = src;
+      node.src = fresh(src);
       node.onload = done;
       node.onerror = () => { scripts.delete(src); failed(new Error(`${src} is missing; was the folder copied whole?`)); };
       document.head.append(node);
@@ -26,7 +30,6 @@ function script(src) {
   }
   return scripts.get(src);
 }
-const pad = (n, width) => String(n).padStart(width, "0");
 const layerFile = (i) => `L${pad(i, 4)}`;
 async function columnsOf(i) {
   if (!loaded.layers.has(i)) await script(`d/${layerFile(i)}.js`);
@@ -38,32 +41,7 @@ async function detailsOf(i, unit) {
   return loaded.details.get(`${i}/${group}`)[unit % model.group];
 }
 
-// ---- Text and elements ------------------------------------------------------------------------------------------------
-
-// Characters that a reader cannot see, or that turn the text around, are written out, so that a name looks like what it is.
-const visible = (text) => String(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-  (c) => `\\u${pad(c.charCodeAt(0).toString(16), 4)}`);
-const SVG = new Set(["svg", "path", "polyline", "line", "rect", "text"]);
-function el(tag, attributes = {}, ...children) {
-  const node = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") node.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, typeof value === "string" ? visible(value) : value);
-  }
-  node.append(...children.flat(3).filter((c) => c !== null && c !== undefined && c !== false)
-    .map((c) => (c instanceof Node ? c : visible(c))));
-  return node;
-}
 const show = (...children) => byId("main").replaceChildren(...el("div", {}, children).childNodes);
-// A number as a person writes it: 4 significant digits, no exponent where it is readable without.
-function number(value) {
-  if (value === null || value === undefined) return "–";
-  if (Number.isInteger(value)) return value.toLocaleString("en");
-  const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
-}
-const percent = (share) => (share === null || share === undefined ? "–" : `${Number((100 * share).toPrecision(share < 0.1 ? 2 : 3))} %`);
-const counted = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 const say = (text) => { byId("said").textContent = visible(text); };
 
 const STATUS = { o: "ok", w: "weak", d: "dead", "-": "missing" };
@@ -77,14 +55,14 @@ const link = (i, unit) => `#/${layerFile(i)}${unit === undefined ? "" : `/${unit
 // A unit's part of its layer's sheet, as the background of a square element of that side.
 function sprite(node, i, unit, side) {
   const at = unit % model.group, tile = rowOf(i)?.tile ?? side;
-  node.style.backgroundImage = `url("s/${layerFile(i)}-${pad(Math.floor(unit / model.group), 3)}.webp")`;
+  node.style.backgroundImage = `url("${fresh(`s/${layerFile(i)}-${pad(Math.floor(unit / model.group), 3)}.webp`)}")`;
   node.style.backgroundSize = `${model.across * side}px auto`;
   node.style.backgroundPosition = `${-(at % model.across) * side}px ${-Math.floor(at / model.across) * side}px`;
   node.classList.toggle("crisp", tile <= 64 && side > tile);
 }
 function bestSprite(row, column, columns, side) {
   const node = el("span", { class: "sprite", role: "img" });
-  node.style.backgroundImage = `url("s/best-${pad(Math.floor(row / model.bestRows), 3)}.webp")`;
+  node.style.backgroundImage = `url("${fresh(`s/best-${pad(Math.floor(row / model.bestRows), 3)}.webp`)}")`;
   node.style.backgroundSize = `${8 * side}px auto`;
   node.style.backgroundPosition = `${-column * side}px ${-(row % model.bestRows) * side}px`;
   node.style.width = `${columns * side}px`;
@@ -92,44 +70,6 @@ function bestSprite(row, column, columns, side) {
   return node;
 }
 
-// ---- Charts -----------------------------------------------------------------------------------------------------------
-
-const BOX = { width: 460, height: 190, left: 58, right: 14, top: 14, bottom: 40 };
-const text = (x, y, words, anchor = "middle") => el("text", { x, y, "text-anchor": anchor, class: "tick" }, words);
-function chart(label, children) {
-  return el("svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, class: "chart", role: "img", "aria-label": label }, children);
-}
-function curve(values, steps, reference) {
-  const known = [...values, reference].filter((v) => v !== null && v !== undefined);
-  const low = Math.min(...known), high = Math.max(...known), span = high - low || 1;
-  const x = (i) => BOX.left + (i / Math.max(1, values.length - 1)) * (BOX.width - BOX.left - BOX.right);
-  const y = (v) => BOX.top + (1 - (v - low) / span) * (BOX.height - BOX.top - BOX.bottom);
-  const rule = (v, kind) => el("line", { x1: BOX.left, x2: BOX.width - BOX.right, y1: y(v), y2: y(v), class: kind });
-  const points = values.map((v, i) => (v === null ? null : `${x(i).toFixed(1)},${y(v).toFixed(1)}`)).filter(Boolean).join(" ");
-  return chart(`what ascent maximized: from ${number(values[0])} to ${number(values[values.length - 1])} in ${steps} steps`, [
-    rule(high, "rule"), rule(low, "rule"),
-    reference === null || reference === undefined ? null : [rule(reference, "reference"),
-      text(BOX.width - BOX.right, y(reference) + (y(reference) < 40 ? 15 : -5), `photographs ${number(reference)}`, "end")],
-    el("polyline", { points, class: "trace" }),
-    text(BOX.left - 6, y(high) + 4, number(high), "end"), text(BOX.left - 6, y(low) + 4, number(low), "end"),
-    text(BOX.left, BOX.height - 22, "1"), text(BOX.width - BOX.right, BOX.height - 22, String(steps), "end"),
-    text((BOX.left + BOX.width - BOX.right) / 2, BOX.height - 5, "step of ascent")]);
-}
-function histogram([first, counts]) {
-  if (!counts.length) return el("p", { class: "soft" }, "No photograph gave a number.");
-  const most = Math.max(...counts), wide = (BOX.width - BOX.left - BOX.right) / counts.length, tall = BOX.height - BOX.top - BOX.bottom;
-  const edge = (k) => model.edges[first + k];
-  const said = (k) => (edge(k) === null ? (k === 0 ? "−∞" : "∞") : number(edge(k)));
-  const shown = counts.length <= 6 ? counts.map((_, k) => k).concat(counts.length)
-    : [0, 1, 2, 3, 4].map((k) => Math.round((k * counts.length) / 4));
-  return chart(`the largest value per photograph: from ${said(0)} to ${said(counts.length)}, at most ${most} photographs in a bin`, [
-    el("line", { x1: BOX.left, x2: BOX.width - BOX.right, y1: BOX.top + tall, y2: BOX.top + tall, class: "rule" }),
-    counts.map((n, k) => (n ? el("rect", { x: BOX.left + k * wide + 1, width: Math.max(wide - 2, 1), class: "bar",
-      y: BOX.top + tall * (1 - n / most), height: tall * (n / most) }) : null)),
-    text(BOX.left - 6, BOX.top + 5, String(most), "end"), text(BOX.left - 6, BOX.top + tall + 4, "0", "end"),
-    [...new Set(shown)].map((k) => text(BOX.left + k * wide, BOX.height - 22, said(k))),
-    text((BOX.left + BOX.width - BOX.right) / 2, BOX.height - 5, "largest value in a photograph")]);
-}
 // A kernel as a small picture: red excites, blue holds back, white is nothing.
 function kernel(packed, [rows, columns], sum) {
   if (!packed) return null;
@@ -358,19 +298,25 @@ function viewOf(i) {
   if (!views.has(i)) views.set(i, { sort: "unit", up: true, status: "all", find: "", scroll: 0, table: false, focus: null });
   return views.get(i);
 }
-// "12", "0-63", "3,7-9" are units; anything else is looked for among the names of classes.
-function wanted(i, words) {
-  const said = words.trim().toLowerCase();
-  if (!said) return () => true;
-  if (/^[\d\s,-]+$/.test(said)) {
-    const ranges = said.split(",").map((part) => part.trim().split("-").map((n) => (n.trim() === "" ? NaN : Number(n))));
-    return (u) => ranges.some(([low, high]) => (high === undefined || Number.isNaN(high) ? u === low : u >= low && u <= high));
-  }
-  return (u) => labelled(i, u).toLowerCase().includes(said);
+const FRESH = { sort: "unit", up: true, status: "all", find: "", table: false };
+function readView(i) { // what the address asks for, where it asks
+  const asked = new URLSearchParams(location.hash.split("?")[1] ?? "");
+  if (![...asked].length) return;
+  const by = asked.get("sort") ?? "unit", key = by.replace(/^-/, "");
+  Object.assign(viewOf(i), { find: asked.get("find") ?? "", sort: key in SORTS ? key : "unit", up: !by.startsWith("-"), status: ["ok", "weak", "dead", "missing", "coarse"].includes(asked.get("show")) ? asked.get("show") : "all", table: asked.get("as") === "table" });
+}
+function viewAddress(i) {
+  const view = viewOf(i), said = new URLSearchParams();
+  if (view.find) said.set("find", view.find);
+  if (view.sort !== FRESH.sort || !view.up) said.set("sort", (view.up ? "" : "-") + view.sort);
+  if (view.status !== FRESH.status) said.set("show", view.status);
+  if (view.table) said.set("as", "table");
+  const query = said.toString();
+  return link(i) + (query ? `?${query}` : "");
 }
 function ordered(i, columns) {
-  const view = viewOf(i), fits = wanted(i, view.find), count = columns.status.length, found = [];
-  for (let u = 0; u < count; u++) if ((view.status === "all" || STATUS[columns.status[u]] === view.status || (view.status === "coarse" && columns.coarse[u] === "c")) && fits(u)) found.push(u);
+  const view = viewOf(i), fits = matcher(view.find), count = columns.status.length, found = [];
+  for (let u = 0; u < count; u++) if ((view.status === "all" || STATUS[columns.status[u]] === view.status || (view.status === "coarse" && columns.coarse[u] === "c")) && fits(u, [labelled(i, u)])) found.push(u);
   const values = SORTS[view.sort][1](columns);
   if (view.sort === "status") found.sort((a, b) => RANK[columns.status[a]] - RANK[columns.status[b]] || a - b);
   else if (values) found.sort((a, b) => (values[b] ?? -Infinity) - (values[a] ?? -Infinity) || a - b);
@@ -381,6 +327,7 @@ let grid = null; // the grid on the page: { layout, focusOn }
 async function showLayer(i) {
   const la = rowOf(i), columns = await columnsOf(i), view = viewOf(i);
   if (!isHere(i)) return;
+  readView(i);
   let order = ordered(i, columns);
   const holder = el("div", { class: "grid", role: "list" });
   const count = el("span", { class: "soft", role: "status" });
@@ -459,6 +406,7 @@ async function showLayer(i) {
     heads.replaceChildren(...WIDTHS.map(([key, wide]) => el("button", { type: "button", "aria-pressed": String(view.sort === key), onclick: () => { view.up = view.sort === key ? !view.up : true; view.sort = key; again(); } }, HEADS[key].padStart(wide))));
     count.textContent = order.length === la.units ? counted(la.units, "unit") : `${number(order.length)} of ${counted(la.units, "unit")}`;
     none.hidden = order.length > 0;
+    if (isHere(i) && location.hash !== viewAddress(i) && parsed(location.hash).layer === i) history.replaceState(null, "", viewAddress(i));
     measure(); paint();
   }
   const none = el("p", { class: "nothing", hidden: "" }, "No unit fits; change the search or the status.");
@@ -530,14 +478,16 @@ function commandOf(i, unit) {
   for (const flag of ["size", "steps"]) if (model.made[flag] !== null) words.push(`--${flag}`, String(model.made[flag]));
   return [...words, "--seed", String(model.made.seed)].map((w) => quote(visible(w))).join(" ");
 }
-function copying(words) {
-  const button = el("button", { type: "button" }, "Copy");
-  button.addEventListener("click", async () => {
-    try { await navigator.clipboard.writeText(words); button.textContent = "Copied"; } catch { button.textContent = "Select and copy"; }
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
-  });
-  return el("div", { class: "command" }, el("code", {}, words), button);
+// The unit's further pictures side by side: by other presets, and of what inhibits it.
+function variants(i, unit, one) {
+  const made = one.variants ?? [], negative = (row) => model.variants?.find((v) => v.stage === row.stage)?.negative;
+  if (!made.length) return null;
+  const words = (row) => (negative(row) ? `What inhibits it, by ${row.preset}` : `By ${row.preset}`);
+  return el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Other pictures of it"), el("span", { class: "soft" }, "Of a negative one the number says how much the unit was held back.")),
+    el("ul", { class: "others" }, made.map((row) => el("li", {}, el("figure", {}, crisp(el("img", { src: fresh(row.file), loading: "lazy", alt: `${words(row).toLowerCase()}: ${unitName(i, unit)} of ${rowOf(i).name}` })),
+      el("figcaption", {}, el("b", {}, words(row)), el("span", {}, badge(row.status), ` ${number(row.start)} → ${number(row.act)}`), el("span", {}, `${counted(row.steps, "step")} at ${row.size.join(" x ")} pixels`), row.reason ? el("span", {}, row.reason) : null))))));
 }
+const crisp = (image) => { image.addEventListener("load", () => image.classList.toggle("crisp", image.naturalWidth <= 64)); return image; };
 async function showUnit(i, unit) {
   const la = rowOf(i), columns = await columnsOf(i);
   const [one] = await Promise.all([detailsOf(i, unit), loaded.photographs ? null : script("d/photographs.js")]);
@@ -546,8 +496,8 @@ async function showUnit(i, unit) {
   viewOf(i).focus = unit;
   const step = (by, label, sign) => { const to = at < 0 ? unit + by : order[at + by];
     return to === undefined || to < 0 || to >= la.units ? el("button", { type: "button", disabled: "", "aria-label": label }, sign) : el("a", { href: link(i, to), "aria-label": label, class: "step" }, sign); };
-  const picture = status === "missing" ? el("p", { class: "nothing picture" }, "not made yet") : el("img", { class: "picture", src: `u/${layerFile(i)}/${pad(unit, 5)}.webp`, alt: `what excites ${unitName(i, unit)} of ${la.name}: ${WORDS[status]}` });
-  picture.addEventListener("load", () => picture.classList.toggle("crisp", picture.naturalWidth <= 64));
+  const picture = status === "missing" ? el("p", { class: "nothing picture" }, "not made yet") : el("img", { class: "picture", src: fresh(`u/${layerFile(i)}/${pad(unit, 5)}.webp`), alt: `what excites ${unitName(i, unit)} of ${la.name}: ${WORDS[status]}` });
+  if (status !== "missing") crisp(picture);
   const crops = el("ul", { class: "crops" });
   const field = el("button", { type: "button", "aria-keyshortcuts": "t", onclick: () => { wholeField = !wholeField; recrop(); } }, "All it sees");
   const recrop = () => { crops.replaceChildren(...one.top.map(crop)); field.setAttribute("aria-pressed", String(wholeField)); };
@@ -563,18 +513,20 @@ async function showUnit(i, unit) {
         : `What excites it, by ${la.recipes.fine.name}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}.`)),
       el("div", {}, el("h2", {}, "Numbers"), pairs([
         one.reason ? ["verdict", one.reason] : null, one.rescue ? ["helped by", one.rescue] : null,
-        ["activation of the picture", number(columns.act[unit])],
-        ["largest on a photograph", `${number(columns.photo[unit])} (of ${number(several)})`], ["mean, deviation", `${number(columns.mean[unit])}, ${number(one.std)}`],
+        ["activation of the picture, as the verdict measures it", number(columns.act[unit])],
+        ["largest value anywhere in a photograph", `${number(columns.photo[unit])} (of ${number(several)})`], ["mean, deviation", `${number(columns.mean[unit])}, ${number(one.std)}`],
         ["places that are zero", percent(columns.sparsity[unit])], ["photographs that excite it", percent(one.active)],
         ["class specificity", columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
         one.nan ? ["photographs with NaN", number(one.nan)] : null, one.id ? ["id", el("code", {}, one.id.slice(0, 16))] : null])),
+      variants(i, unit, one),
       el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}. `), field),
         one.top.length ? crops : el("p", { class: "soft" }, "None.")),
       family(isClass ? "Units that speak for it" : "Reads from", "The length of the kernel times the mean activation, as a share of all that it reads; red weights excite, blue ones hold back.", inputs, la.sources || "Nothing in this atlas."),
       family("Read by", "", readers, columns.mean[unit] === 0 ? "Nobody to speak of: it is silent on the photographs." : "No layer of this atlas reads it through weights."),
-      family("Most alike", `In this layer, by cosine over ${counted(several, "photograph")}.`, one.near.map(([u, cosine]) => kin(i, u, `cosine ${number(cosine)}`)), "It is alone in its layer."),
-      el("section", { class: "wide charts" }, el("figure", {}, histogram(one.hist), el("figcaption", {}, "How many photographs reach what value.")),
-        one.curve && one.curve.length > 1 ? el("figure", {}, curve(one.curve, one.steps, null), el("figcaption", {}, "What ascent maximized, on its random views.")) : null),
+      family("Most alike", `In this layer, by cosine over ${counted(several, "photograph")}.`, several < model.fewest ? [] : one.near.map(([u, cosine]) => kin(i, u, `cosine ${number(cosine)}`)),
+        several < model.fewest ? `Told from ${model.fewest} photographs on: over so few, most units of a layer are alike.` : "It is alone in its layer."),
+      el("section", { class: "wide charts" }, el("figure", {}, histogram(one.hist[1], model.edges.slice(one.hist[0], one.hist[0] + one.hist[1].length + 1)), el("figcaption", {}, "How many photographs reach what value.")),
+        one.curve && one.curve.length > 1 ? el("figure", {}, curve(one.curve, { last: one.steps, first: 1 }), el("figcaption", {}, "What ascent maximized, on its random views.")) : null),
       el("section", { class: "wide" }, el("h2", {}, "Make it again"), copying(commandOf(i, unit)))));
   recrop();
 }
@@ -611,7 +563,34 @@ async function route() {
   } catch (error) {
     show(el("p", { class: "nothing bad" }, error.message));
   }
-  document.documentElement.dataset.shown = location.hash || "#/";
+  document.documentElement.dataset.shown = location.hash.split("?")[0] || "#/";
+}
+// ---- An atlas that is still being made ------------------------------------------------------------------------------------
+
+const EVERY = 3000, OLD = 60; // milliseconds between looks; seconds after which a last word means nothing
+async function look() {
+  let was = status;
+  round += 1;
+  scripts.delete("d/status.js");
+  try { await script("d/status.js"); } catch { round -= 1; return; } // an atlas without one
+  const running = status?.running && Date.now() / 1000 - status.at < OLD;
+  const left = running && status.seconds_left !== null && status.seconds_left !== undefined ? `, about ${status.seconds_left < 90 ? `${Math.round(status.seconds_left)} s` : `${Math.round(status.seconds_left / 60)} min`} left` : "";
+  byId("status").hidden = !running;
+  if (running) byId("status").replaceChildren(`This atlas is being made: ${visible(status.stage)}${status.total ? `, ${number(status.done)} of ${number(status.total)} ${visible(status.unit ?? "")}` : ""}${left}. The page looks again by itself.`);
+  if (running || was?.running) await again();
+  else round -= 1;
+  if (running) setTimeout(look, EVERY);
+}
+async function again() { // the model's facts; and where they have changed, all that is on the page
+  const before = JSON.stringify([model.counts, model.variants]);
+  scripts.delete("d/manifest.js");
+  await script("d/manifest.js").catch(() => null);
+  if (JSON.stringify([model.counts, model.variants]) === before || document.querySelector("dialog[open]") || ["INPUT", "SELECT"].includes(document.activeElement?.tagName)) return;
+  loaded.layers.clear(); loaded.details.clear(); scripts.clear(); loaded.photographs = null;
+  const y = scrollY, focus = document.activeElement?.hash;
+  await route();
+  scrollTo(0, y);
+  if (focus) document.querySelector(`main a[href="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
 }
 function goTo(said) {
   const words = said.trim(), low = words.toLowerCase();
@@ -638,6 +617,7 @@ function start() {
   byId("foot").replaceChildren(...(model.made.command ? [el("span", {}, "Made by"), copying(model.made.command)] : []));
   addEventListener("hashchange", route);
   route();
+  look();
 }
 let pending = false;
 addEventListener("scroll", () => { if (!pending && grid) { pending = true; requestAnimationFrame(() => { pending = false; grid?.paint(); }); } }, { passive: true });

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.engine.ascent.album import MANIFEST, Album, identity
+from convscope.engine.ascent.album import MANIFEST, Album, picture_identity
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.settings import settings
 from convscope.errors import UsageError
@@ -20,7 +20,7 @@ def _studio(seed: int = 0) -> tuple[Studio, str]:
     graph = small()
     layer = graph.layer("conv2")
     studio = Studio(graph, layer, settings(graph, size=16, steps=2, seed=seed, strip=1))
-    return studio, identity(graph, layer.tensor, studio.chosen)
+    return studio, picture_identity(graph, layer.tensor, studio.chosen)
 
 
 def test_a_killed_run_continues_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:

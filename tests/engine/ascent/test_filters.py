@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 import convscope
 from convscope.engine.ascent.filters import filters
-from convscope.engine.ascent.loop import Batch
+from convscope.engine.ascent.loop import AscentBatch
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network
@@ -89,13 +89,13 @@ def test_a_filter_of_zeros_with_bias_minus_one_is_dead_with_a_reason() -> None:
 def test_a_unit_that_stays_silent_costs_at_most_twice_the_steps_asked_for(
     monkeypatch: pytest.MonkeyPatch, asked: int
 ) -> None:
-    taken, step = [], Batch._step
+    taken, step = [], AscentBatch._step
 
-    def counted(self: Batch, *arguments: Any) -> Any:
+    def counted(self: AscentBatch, *arguments: Any) -> Any:
         taken.append(self.steps)
         return step(self, *arguments)
 
-    monkeypatch.setattr(Batch, "_step", counted)
+    monkeypatch.setattr(AscentBatch, "_step", counted)
     dead = filters(with_silent_filters(), "relu", 1, size=16, steps=asked)[0]
     assert dead.status == "dead" and asked < len(taken) <= 2 * asked
     assert f"given up after {len(taken) - asked} further steps" in dead.reason

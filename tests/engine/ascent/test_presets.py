@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from torch.nn import functional as F
 
 from convscope.engine.ascent.filters import filters
-from convscope.engine.ascent.loop import Batch, Job
+from convscope.engine.ascent.loop import Ascent, AscentBatch
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.recipe.parameterizations import Pixels
 from convscope.engine.ascent.recipe.presets import PRESETS, names, preset
@@ -30,7 +30,9 @@ def _one(name: str, steps: int = 1) -> tuple[np.ndarray, np.ndarray, torch.nn.Mo
     graph = small()
     layer = graph.layer(LAYER)
     studio = Studio(graph, layer, settings(graph, preset_name=name, size=SIZE, steps=steps))
-    made = Batch(studio.network, studio.goal, studio.chosen.preset, [Job(("k",), UNIT)], (SIZE, SIZE), steps).run()[0]
+    made = AscentBatch(
+        studio.network, studio.goal, studio.chosen.preset, [Ascent(("k",), UNIT)], (SIZE, SIZE), steps
+    ).run()[0]
     return made.start * 255, made.pixels * 255, _Map(graph)
 
 

@@ -16,7 +16,7 @@ from convscope.engine.ascent.recipe.regularizers import (
     GaussianBlur,
     TotalVariation,
 )
-from convscope.engine.ascent.recipe.steps import Adam, Normalized, Progress
+from convscope.engine.ascent.recipe.steps import Adam, Forecast, Normalized
 
 ZERO = torch.zeros(1)
 
@@ -52,10 +52,10 @@ def test_the_rate_is_held_and_then_falls_along_half_a_cosine() -> None:
 
 def test_progress_raises_the_linear_forecast_by_what_is_desired() -> None:
     gradient = _noise(2, 3, 4, 4)
-    moved = Progress(1e8, 2.0)(torch.zeros_like(gradient), gradient, {}, 0)
+    moved = Forecast(1e8, 2.0)(torch.zeros_like(gradient), gradient, {}, 0)
     forecast = (moved * gradient).flatten(1).sum(1)
     torch.testing.assert_close(forecast, torch.full((2,), 2.0))
-    limited = Progress(1e-3, 2.0)(torch.zeros_like(gradient), gradient, {}, 0)
+    limited = Forecast(1e-3, 2.0)(torch.zeros_like(gradient), gradient, {}, 0)
     torch.testing.assert_close(limited, 1e-3 * gradient)
 
 
@@ -63,7 +63,7 @@ def test_a_pictures_step_does_not_depend_on_its_neighbour() -> None:
     gradient = _noise(2, 3, 4, 4)
     loud = gradient.clone()
     loud[1] *= 1000
-    for rule in (Normalized(), Normalized(1.5, "mean"), Progress(100, 2), Adam()):
+    for rule in (Normalized(), Normalized(1.5, "mean"), Forecast(100, 2), Adam()):
         zero = torch.zeros_like(gradient)
         one, other = (rule(zero, g, rule.start(zero), 0)[0] for g in (gradient, loud))
         assert torch.equal(one, other)

@@ -7,7 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
+import convscope
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.matched import matched_layers
@@ -17,7 +19,9 @@ from convscope.engine.ascent.recipe.matching import Ranked, importance, mismatch
 from convscope.engine.ascent.results import AscentResult
 from convscope.engine.ascent.settings import settings
 from convscope.engine.graph.graph import Graph
+from convscope.errors import UsageError
 
+from ...tiny import model
 from .nets import small
 
 RNG = np.random.default_rng(0)
@@ -68,6 +72,14 @@ def test_the_last_map_of_each_stride_is_matched_and_what_has_one_position_is_not
     graph = small()
     assert [la.name for la in matched_layers(graph, graph.layer("fc"))] == ["relu1", "relu2"]
     assert [la.name for la in matched_layers(graph, graph.layer("conv2"))] == ["relu1", "conv2"]
+
+
+def test_a_network_without_feature_maps_is_refused_by_name() -> None:
+    weights = {"w": np.ones((48, 2), np.float32)}
+    nodes = [helper.make_node("Flatten", ["x"], ["f"], "flat"), helper.make_node("MatMul", ["f", "w"], ["y"], "dense")]
+    graph = convscope.load(model(nodes, weights, shape=(1, 3, 4, 4)), preprocessing="unit", check=False)
+    with pytest.raises(UsageError, match="preset vital compares feature maps, and tiny has none on the way to 'y'"):
+        filters(graph, "dense", 0, preset="vital", steps=2)
 
 
 def _distance(graph: Graph, made: AscentResult) -> float:

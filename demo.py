@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..engine.pictures.photographs import FOLDER
+from .engine.pictures.photographs import FOLDER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,8 +94,8 @@ STEPS = (
 
 def main(steps: Sequence[Step] = STEPS) -> int:
     """Runs every step, writes ``demo/index.html`` and prints the page of the last one; returns the exit code."""
-    from .main import run
-    from .output import emit, say
+    from .cli.main import run
+    from .cli.output import emit, say
 
     started = time.monotonic()
     for number, step in enumerate(steps, 1):
@@ -114,8 +114,8 @@ def _write_page(steps: Sequence[Step]) -> Path:
     import numpy as np
     from PIL import Image
 
-    from ..engine.pages.gallery import Item, pictures_page
-    from ..engine.render.artifacts import write_text
+    from .engine.pages.gallery import Item, pictures_page
+    from .engine.render.artifacts import write_text
 
     items = []
     for step in steps:
@@ -132,8 +132,8 @@ def _write_montage(steps: Sequence[Step]) -> None:
     """``demo/montage.jpg``: the classes above the three layers, as the README shows them, without their numbers."""
     import numpy as np
 
-    from ..engine.render.artifacts import to_pillow
-    from ..engine.render.grid import grid
+    from .engine.render.artifacts import to_pillow
+    from .engine.render.grid import grid
 
     (classes,) = (step for step in steps if step.folder == "classes")
     layers = [step for step in steps if step.folder.startswith("filters")]
@@ -151,8 +151,8 @@ def _wall(step: Step) -> np.ndarray:
     import numpy as np
     from PIL import Image
 
-    from ..engine.record import FILE
-    from ..engine.render.grid import grid
+    from .engine.record import FILE
+    from .engine.render.grid import grid
 
     pictures = []
     for unit in json.loads((step.out / FILE).read_text(encoding="utf-8"))["units"]:
@@ -166,7 +166,7 @@ def _scaled(pixels: np.ndarray, width: int) -> np.ndarray:
     import numpy as np
     from PIL import Image
 
-    from ..engine.render.artifacts import to_pillow
+    from .engine.render.artifacts import to_pillow
 
     picture = to_pillow(pixels)
     height = max(1, round(width * picture.height / picture.width))
