@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from ..engine.runs.events import Event, ImageDone
     from ..engine.runs.result import Result
 
-    R = TypeVar("R", bound=Result)
-else:
-    R = TypeVar("R")
-
+R = TypeVar("R", bound="Result")
 ENDING: Group = {"out": OUT, "device": DEVICE, "as_json": JSON, "quiet": QUIET}
 
 

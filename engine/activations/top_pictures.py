@@ -46,10 +46,12 @@ def add_fields(
     pictures: Mapping[str, Source],
     device: str = "auto",
     field: str = "map",
+    advance: Callable[[], None] = lambda: None,
 ) -> None:
     """Adds ``where`` to every image of `rows`: the effective field, in pixels of the model's input; see `fields`.
 
     Every picture runs through the model once more, for all layers together; for gradients see `effective_boxes`.
+    ``advance`` is called after every picture.
 
     Raises:
         UsageError, UnsupportedOperator: as `effective_boxes`.
@@ -67,6 +69,7 @@ def add_fields(
     for name, boxes in effective_boxes(graph, peaks, pictures, device, field):
         for best, box in zip(places[name], boxes, strict=True):
             best["where"] = list(box)
+        advance()
 
 
 def strips(

@@ -20,7 +20,7 @@ def suited(graph: Graph, layer: Layer, size: tuple[int, int] | None = None) -> P
     """The recipe for the layer's units.
 
     * ``objects`` for classes and whatever else has no map;
-    * ``parts`` where a position sees at least twice the picture's side;
+    * ``parts`` where a position sees at least twice the picture's side, and half of it is not too small to begin with;
     * ``tile`` where the user names no size and ``FIELDS`` receptive fields are at most half the side;
     * ``strongest`` in between.
 
@@ -33,7 +33,7 @@ def suited(graph: Graph, layer: Layer, size: tuple[int, int] | None = None) -> P
     if field is None:
         return PRESETS["objects"]
     side = min(size or _usual(graph))
-    if field >= 2 * side:
+    if field >= 2 * side and side >= PRESETS["parts"].size:
         return PRESETS["parts"]
     if size is None and FIELDS * field <= side / 2 and not _is_small(graph):
         return PRESETS["tile"]

@@ -184,6 +184,8 @@ def _meaning(graph: Graph, entry: Mapping[str, Any]) -> str:
         return "its lead over the other"
     if stored.get("read") == "entry" and stored.get("box"):
         return "the class's output for this box"
+    if stored.get("read") == "distance" and stored.get("sign") == -1:
+        return "the length of the vector; like= another picture asks what makes the two alike"
     return _SCORES.get(str(stored.get("read")), "")
 
 

@@ -111,7 +111,11 @@ def _relative(page: Path, start: Path) -> str:
 def _beside(graph: Graph, folder: Path) -> Iterator[Held]:
     """The pages of the model in ``folder`` and the folders beside it."""
     folder = folder.absolute()
-    for one in sorted(folder.parent.iterdir())[:_MOST_FOLDERS]:
+    try:
+        beside = [one for one in sorted(folder.parent.iterdir()) if one != folder][:_MOST_FOLDERS]
+    except OSError:  # a folder that may be written into below one that may not be read
+        beside = []
+    for one in (folder, *beside):
         if one.is_dir() and not one.is_symlink():
             yield from _held(graph, one)
 

@@ -210,7 +210,8 @@ class _Run:
         cards: list[dict[str, Any]] = []
         room = PAGE_UNITS
         found = [(la, rows(self.graph, la, s, self._shown(la, s))) for la, s in zip(self.layers, states, strict=True)]
-        add_fields(self.graph, found, pictures, self.options.device, self.options.field)
+        looking = self._told("where units are excited", [unit for _, units in found for unit in units])
+        add_fields(self.graph, found, pictures, self.options.device, self.options.field, looking)
         for (layer, units), state in zip(found, states, strict=True):
             if self.folder is not None:
                 cards.append({"layer": layer.name, "units": self._strips(layer, units, pictures, room, record)})
@@ -249,7 +250,7 @@ class _Run:
         """Writes each unit's strip, puts its file into its row, and returns the page's part for the first ``room``."""
         assert self.folder is not None
         into = f"{layer.index:04d}-{unique(layer.name, set())}"
-        sheets = strips(self.graph, units, pictures, self._cutting(layer, units))
+        sheets = strips(self.graph, units, pictures, self._told(f"crops of {layer.name}", units))
         fields = strips(self.graph, units[: max(room, 0)], pictures, field=True)
         cards: list[dict[str, Any]] = []
         for unit in units:
@@ -263,9 +264,8 @@ class _Run:
                 cards.append({**unit, "name": name, **shown})
         return cards
 
-    def _cutting(self, layer: Layer, units: Sequence[dict[str, Any]]) -> Callable[[], None]:
-        """Tells of every picture that crops are cut from."""
-        stage = f"crops of {layer.name}"
+    def _told(self, stage: str, units: Sequence[dict[str, Any]]) -> Callable[[], None]:
+        """What tells of every picture among the units' best that is done with."""
         total = len({best["image"] for unit in units for best in unit["top"]})
         done = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import onnx
 import pytest
 from PIL import Image
 
+from convscope import load
 from convscope.cli.main import run
+from convscope.engine.pages import explanation
 
 from ..tiny import small_cnn
 from .browser import dom, driven, needs_chromium
@@ -259,3 +262,13 @@ def test_every_picture_and_control_has_a_name(pages: dict[str, Path], browser: C
             """
         )
         assert said == [0, 1], command
+
+
+def test_the_explanation_says_what_its_score_is_and_why_its_colours_end(pages: dict[str, Path]) -> None:
+    html, _ = dom(pages["explain"])
+    shown = html[html.index("<main") : html.index("<footer")]
+    assert "the class's logit, before softmax" in shown
+    assert "The model sees" not in shown  # all of it: the picture is squashed
+    graph = load(pages["explain"].parents[1] / "small.onnx", check=False, size=(16, 16))
+    cropping = replace(graph, preprocessing=replace(graph.preprocessing, resize="crop", crop=0.5))
+    assert "rows 10 to 30 and columns 20 to 40 of 40 x 60" in explanation._frame(cropping, (40, 60))

@@ -54,7 +54,8 @@ def test_a_size_that_the_user_names_is_the_size_and_no_tile() -> None:
     graph = tower(9)
     chosen = settings(graph, graph.layer("c0"), size=96)
     assert (chosen.preset.name, chosen.size) == ("strongest", (96, 96))
-    assert suited(graph, graph.layer("c5"), (32, 32)).name == "parts"  # 65 pixels seen of 32
+    assert suited(graph, graph.layer("c7"), (128, 128)).name == "parts"  # 257 pixels seen of 128
+    assert suited(graph, graph.layer("c5"), (32, 32)).name == "strongest"  # 65 pixels seen of 32, too few to begin with
 
 
 def test_classes_are_drawn_as_objects_at_the_models_own_size() -> None:
