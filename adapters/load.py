@@ -361,8 +361,8 @@ def _of_family(found: Preprocessing, exported: Exported) -> tuple[Preprocessing,
     if known is None:
         return found, ""
     return known.preprocessing, (
-        f"the file states no preprocessing; it has the form of {known.name}, and their own is taken; --preprocessing, "
-        "--mean, --std, --order and --image-size overrule"
+        f"the file states no preprocessing; it has the form of {known.name}, and their own is taken; "
+        "preprocessing= overrules"
     )
 
 
@@ -373,7 +373,7 @@ def _weighed(graph: Graph) -> Graph:
     told = from_weights(graph)
     if told is None:
         return graph
-    source = replace(graph.source, notes=(*graph.source.notes, f"{told.reason}; --preprocessing overrules"))
+    source = replace(graph.source, notes=(*graph.source.notes, f"{told.reason}; preprocessing= overrules"))
     return replace(graph, preprocessing=told.preprocessing, source=source)
 
 

@@ -71,7 +71,7 @@ def in_words(rows: Sequence[dict[str, Any]], file: str) -> str:
         )
     return (
         f"the file states no preprocessing, and the answer depends on it: {listed} ({file}); "
-        "say which it is: --preprocessing NAME"
+        "say which it is: preprocessing="
     )
 
 

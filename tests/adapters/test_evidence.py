@@ -140,7 +140,7 @@ def test_paddle_files_have_the_preprocessing_of_their_kind(
     graph = convscope.load(paddle(outputs, strides))
     found = graph.preprocessing
     assert (graph.image_size, found.preset, found.order, found.found) == (size, name, order, "family")
-    assert any("Paddle" in note and "overrule" in note for note in graph.source.notes)
+    assert any("Paddle" in note and "preprocessing= overrules" in note for note in graph.source.notes)
 
 
 def test_a_square_file_of_another_exporter_is_no_paddle_file() -> None:
