@@ -56,7 +56,7 @@ def check_parity(
     x = random_inputs(graph, size or graph.image_size, 1 if graph.opaque else batch, seed)
     differences: list[TensorDifference] = []
     rounding = Rounding(graph, x)
-    for difference in compare_executors(graph, x):
+    for difference in compare_executors(graph, x, optimize=False):
         differences.append(difference)
         if not difference.rel <= tolerance and not rounding.explains(difference, tolerance):
             node = graph.index.producer[difference.tensor]
@@ -81,7 +81,7 @@ def refuse_nan_weights(graph: Graph) -> None:
         )
 
 
-def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[TensorDifference]:
+def compare_executors(graph: Graph, x: dict[str, np.ndarray], *, optimize: bool = True) -> Iterable[TensorDifference]:
     """The relative difference of every tensor, in order of execution.
 
     Where an operator is opaque the twin goes on with what the session computed there, so that all else is compared.
@@ -89,6 +89,7 @@ def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[Tensor
     Args:
         graph: the model.
         x: model input by name; of one picture where the graph has opaque operators.
+        optimize: whether ONNX Runtime rewrites the graph as it does when it is used, which takes time and memory.
 
     Raises:
         UnsupportedOperator: an opaque operator may run without end, or gives something else each time.
@@ -96,7 +97,7 @@ def compare_executors(graph: Graph, x: dict[str, np.ndarray]) -> Iterable[Tensor
     """
     refuse_unbounded(graph)  # before the session: a Loop of 2^40 rounds, say, is never run
     feeds = {k: v for k, v in x.items() if k in {i.name for i in graph.model.graph.input}}
-    expected = graph.session(_tensors(graph), device="cpu").run(feeds)
+    expected = graph.session(_tensors(graph), device="cpu", optimize=optimize).run(feeds)
     held = {name: expected.pop(name) for name in opaque_outputs(graph)}
     names = list(expected)
     feeds.update(held)

@@ -331,6 +331,7 @@ def _as_declared(graph: Graph, info: Any, value: np.ndarray) -> np.ndarray:
 
 
 def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:
+    from .keras.definition import as_tensorflow
     from .keras.files import inspect_h5, inspect_keras
     from .keras.load import import_keras
     from .keras.safe_load import load_model
@@ -345,7 +346,8 @@ def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tu
     if graph.own_input is not None:
         x = x.reshape([len(x), *(s or -1 for s in graph.own_input[1][1:])])
     axes = graph.permuted.get(graph.inputs[0].name)
-    value = model(x.transpose(np.argsort(axes)) if axes is not None else x)
+    with as_tensorflow(found_file.version):
+        value = model(x.transpose(np.argsort(axes)) if axes is not None else x)
     values = [np.asarray(v.detach().cpu()) for v in (value if isinstance(value, (list, tuple)) else [value])]
     found = graph.session([o.name for o in graph.outputs], device="cpu").run(feeds)
     worst = 0.0

@@ -23,15 +23,22 @@ _FUNCTIONS = (
 @contextlib.contextmanager
 def plain_arguments() -> Iterator[None]:
     """While it is open, torch's layer functions get integers where Keras gives them tensors of the trace."""
+    from keras.src.backend.torch import nn
+
     functional: Any = torch.nn.functional
     before = {name: getattr(functional, name) for name in _FUNCTIONS}
     for name, function in before.items():
         setattr(functional, name, _with_numbers(function))
+    layout = getattr(nn, "_maybe_convert_to_channels_last", None)
+    if layout is not None:  # of volumes the tracing exporter cannot write it, and it changes no value
+        nn._maybe_convert_to_channels_last = lambda tensor: tensor
     try:
         yield
     finally:
         for name, function in before.items():
             setattr(functional, name, function)
+        if layout is not None:
+            nn._maybe_convert_to_channels_last = layout
 
 
 def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:

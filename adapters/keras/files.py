@@ -37,11 +37,13 @@ class KerasFile:
         config: the network's description, or None where the file holds weights alone.
         weight_bytes: bytes of all stored weights.
         style: "keras" (the zip), "h5" (Keras 2's HDF5) or "weights" (Keras 3's .weights.h5).
+        version: of the Keras that wrote it, "" where the file does not say.
     """
 
     config: dict[str, Any] | None
     weight_bytes: int
     style: str
+    version: str = ""
 
 
 def inspect_keras(path: Path, *, trust: bool = False) -> KerasFile:
@@ -56,7 +58,8 @@ def inspect_keras(path: Path, *, trust: bool = False) -> KerasFile:
             raise UnsafeFile(f"{path} has the member {name[:80]!r}, which no Keras model has")
     config = _parse(archive.read("config.json"), path)
     check_config(config, path, trust=trust)
-    return KerasFile(config, _archived_weights(archive), "keras")
+    about = _parse(archive.read("metadata.json"), path) if "metadata.json" in archive.members else {}
+    return KerasFile(config, _archived_weights(archive), "keras", _version(about.get("keras_version")))
 
 
 def inspect_h5(path: Path, *, trust: bool = False) -> KerasFile:
@@ -70,13 +73,19 @@ def inspect_h5(path: Path, *, trust: bool = False) -> KerasFile:
         stored = _walk(file, path)
         text = file.attrs.get("model_config")
         keras2 = "layer_names" in file.attrs or "model_weights" in file
+        version = _version(file.attrs.get("keras_version"))
     if text is None:
-        return KerasFile(None, stored, "h5" if keras2 else "weights")
+        return KerasFile(None, stored, "h5" if keras2 else "weights", version)
     if len(text) > MAX_TEXT:
         raise UnsafeFile(f"{path}: its model_config has {len(text):,} characters")
     config = _parse(text, path)
     check_config(config, path, trust=trust)
-    return KerasFile(config, stored, "h5")
+    return KerasFile(config, stored, "h5", version)
+
+
+def _version(stated: Any) -> str:
+    text = stated.decode("ascii", "replace") if isinstance(stated, bytes) else stated
+    return text[:40] if isinstance(text, str) else ""
 
 
 def check_config(config: Any, path: Path, *, trust: bool = False) -> None:

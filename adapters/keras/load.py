@@ -28,6 +28,7 @@ from ..preprocessing import companion
 from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, trace_marked
 from ..torch.marks import Marker
 from .arguments import plain_arguments
+from .definition import as_tensorflow
 from .family import family
 from .files import MAX_PIXELS, inspect_h5, inspect_keras
 from .safe_load import load_model, weights_into
@@ -64,7 +65,8 @@ def load_keras_file(
     else:
         model = load_model(keras, path, found, trust)
         notes = []
-    exported = export_keras(model, size=size)
+    with as_tensorflow(found.version):
+        exported = export_keras(model, size=size)
     known = companion(path) or exported.preprocessing
     return replace(exported, preprocessing=known, notes=(*notes, *exported.notes))
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -98,34 +99,56 @@ def _bounded_weights(keras: Any, path: Path, stored: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_keras_wants(path: Path, suffix: str, found: KerasFile) -> Iterator[str]:
-    """The file under a fitting name; a copy where it holds a Sequential as Keras 2.0 to 2.2 wrote it.
+    """The file under a fitting name; a copy where its description is one of Keras 2 that Keras 3 does not take.
 
-    Keras 3 knows neither its bare list of layers nor an input shape on the first of them.
+    Keras 3 knows neither the bare list of layers of Keras 2.0 to 2.2 nor an input shape on the first of them, and
+    refuses settings that layers of Keras 2 wrote down without having them.
     """
     modern = _modern(found.config)
-    if found.style != "h5" or modern == found.config:
+    if modern == found.config:
         with _with_suffix(path, suffix) as file:
             yield file
         return
-    import h5py
-
     with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
         copy = Path(folder) / f"model{suffix}"
-        shutil.copyfile(path, copy)
-        with h5py.File(copy, "a") as opened:
-            del opened.attrs["model_config"]
-            opened.attrs["model_config"] = json.dumps(modern)
+        if found.style == "h5":
+            import h5py
+
+            shutil.copyfile(path, copy)
+            with h5py.File(copy, "a") as opened:
+                del opened.attrs["model_config"]
+                opened.attrs["model_config"] = json.dumps(modern)
+        else:
+            with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
+                for member in source.infolist():
+                    is_config = member.filename == "config.json"
+                    target.writestr(member, json.dumps(modern) if is_config else source.read(member))
         yield str(copy)
 
 
+_UNUSED = dict.fromkeys(("kernel_initializer", "kernel_regularizer", "kernel_constraint"), ...)  # of the parts' own
+# class -> setting that Keras 2 wrote -> the value that means nothing (... for any): Keras 3 takes none of them
+_GONE: dict[str, dict[str, Any]] = {
+    **{name: {"time_major": False} for name in ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D")},
+    **{name: {"groups": 1} for name in ("DepthwiseConv1D", "DepthwiseConv2D")},
+    **{name: {"groups": 1, **_UNUSED} for name in ("SeparableConv1D", "SeparableConv2D")},
+    **{name: {"groups": 1} for name in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")},
+    "MultiHeadAttention": dict.fromkeys(("query_shape", "key_shape", "value_shape", "softmax_robust_masking"), ...),
+    "Attention": {"score_mode": "dot"},  # the default, which Keras 3 takes for the name of a function
+}
+
+
 def _modern(config: Any) -> Any:
-    """The config with every Sequential in the form of a later Keras 2: a dictionary, its input a layer."""
+    """The config without settings that mean nothing, and with every Sequential a dictionary whose input is a layer."""
     if isinstance(config, list):
         return [_modern(value) for value in config]
     if not isinstance(config, dict):
         return config
     config = {key: _modern(value) for key, value in config.items()}
     inner = config.get("config")
+    if isinstance(inner, dict):
+        gone = _GONE.get(str(config.get("class_name")), {})
+        config["config"] = inner = {k: v for k, v in inner.items() if k not in gone or gone[k] not in (v, ...)}
     if config.get("class_name") != "Sequential" or "module" in config:
         return config
     if isinstance(inner, list):

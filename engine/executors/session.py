@@ -34,6 +34,7 @@ class Session:
         threads: intra-op threads; None leaves the choice to ONNX Runtime.
         optimize: False switches every graph optimization off (for exact comparisons).
         alone: run one picture at a time, where an operator would mix those of a batch.
+        held: values of weights that the model declares and does not hold (`cut.extract`, hollow); they are shared.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Session:
         threads: int | None = None,
         optimize: bool = True,
         alone: bool = False,
+        held: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self._alone = alone
+        self.held = dict(held or {})  # ONNX Runtime reads them where they lie
         ort = import_runtime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -52,6 +55,10 @@ class Session:
             options.intra_op_num_threads = threads
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of the weights
+        if self.held:
+            values = [ort.OrtValue.ortvalue_from_numpy(value) for value in self.held.values()]
+            options.add_external_initializers(list(self.held), values)
         self.input_names = tuple(i.name for i in model.graph.input)
         self.output_names = tuple(o.name for o in model.graph.output)
         try:

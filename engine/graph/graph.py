@@ -332,7 +332,10 @@ class Graph:
         """The forward-only executor, cut to what ``outputs`` need; arguments as for `twin`."""
         from ..executors.session import Session
 
-        return Session(self.submodel(outputs, inputs), device, threads, optimize, self.mixes_batch is not None)
+        model = self._cut(outputs, inputs, hollow=True)
+        large = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+        held = {name: value for name in large if (value := self.index.constant(name)) is not None}
+        return Session(model, device, threads, optimize, self.mixes_batch is not None, held)
 
     def with_weights(self, values: Mapping[str, np.ndarray]) -> Graph:
         """A copy of the graph with other values in the named weights, in both executors.
@@ -357,10 +360,13 @@ class Graph:
 
     def submodel(self, outputs: Sequence[str], inputs: Sequence[str] | None = None) -> onnx.ModelProto:
         """The canonical ONNX cut to the part between ``inputs`` and ``outputs`` (tensor names)."""
+        return self._cut(outputs, inputs)
+
+    def _cut(self, outputs: Sequence[str], inputs: Sequence[str] | None, hollow: bool = False) -> onnx.ModelProto:
         known = {v.name: v for v in (*self.model.graph.input, *self.model.graph.value_info)}
         names = inputs or [i.name for i in self.inputs]
         infos = [known.get(n) or helper.make_empty_tensor_value_info(n) for n in names]
-        return extract(self.model, infos, outputs, self.index)
+        return extract(self.model, infos, outputs, self.index, hollow=hollow)
 
     @cached_property
     def _by_name(self) -> dict[str, Layer]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 
 import convscope
 from convscope.engine.executors.devices import session_providers, torch_device
+from convscope.engine.executors.session import Session
 from convscope.errors import UsageError
 from tests import tiny
 
@@ -88,3 +90,17 @@ def test_devices_are_checked_before_work() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="no CUDA device"):
             torch_device("cuda:1")
+
+
+def test_a_session_shares_the_graph_s_large_weights_and_computes_the_same() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(0, 0.1, (64, 3, 5, 5)).astype(np.float32), "b": rng.normal(0, 1, 64).astype(np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    graph = convscope.load(tiny.model(nodes, weights), check=False)
+    session = graph.session(["y"], device="cpu")
+    assert list(session.held) == ["w"]
+    assert np.shares_memory(session.held["w"], graph.index.constant("w"))
+    whole = Session(graph.submodel(["y"]), device="cpu")
+    np.testing.assert_array_equal(session.run(picture())["y"], whole.run(picture())["y"])
+    other = graph.with_weights({"w": 2 * weights["w"]})
+    assert not np.array_equal(other.session(["y"], device="cpu").run(picture())["y"], whole.run(picture())["y"])
