@@ -5,6 +5,7 @@
     python -m benchmarks.atlas kills [TIMES [SEED]]        kill -9 at random moments, driver and workers in turn
     python -m benchmarks.atlas same                        serial, two processes, two drivers, shards in one folder, and
                                                            Ray where it is installed
+    python -m benchmarks.atlas full                        a disk of half a megabyte, then a larger one (Linux, as root)
     python -m benchmarks.atlas workers [ROUNDS]            one worker and two in turn: processor time by the clock
     python -m benchmarks.atlas page [UNITS]                the page of so many units in Chromium: opening and 40 jumps
 
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-STEPS, SIZE = 32, 32  # of a picture: a run is then mostly starting, and making, in about equal parts
+STEPS, SIZE = 160, 32  # of a picture: long enough to be killed in
 
 DRIVER = """
 import sys, json
@@ -56,6 +57,7 @@ def main() -> None:
         "same": same,
         "workers": workers,
         "page": page,
+        "full": full,
     }
     modes[what](*rest)
 
@@ -106,8 +108,12 @@ def kills(times: str = "10", seed: str = "0") -> None:
             folder, lost = Path(root) / f"killed{workers}", 0
             for number in range(int(times)):
                 process = _start(photos, folder, {"manner": {"workers": workers}})
-                moment = drawn.uniform(0.3, 1.0) * seconds / (1 if number % 2 else 2)
-                time.sleep(moment)
+                before = _kept(folder)
+                while process.poll() is None and not list((folder / "store" / "leases").rglob("*.json")):
+                    time.sleep(0.02)
+                while number % 3 and process.poll() is None and _kept(folder) == before:
+                    time.sleep(0.02)  # two of three are killed when they have made something
+                time.sleep(drawn.uniform(0, 2))
                 target = process.pid
                 if workers > 1 and number % 2 and (children := _children(process.pid)):
                     target = drawn.choice(children)
@@ -115,11 +121,10 @@ def kills(times: str = "10", seed: str = "0") -> None:
                 if alive:
                     os.kill(target, signal.SIGKILL)
                     lost += 1
-                if target != process.pid:
-                    process.wait(600)
                 process.wait(600)
                 whom = "driver" if target == process.pid else "worker"
-                print(f"  {workers} workers, {whom} at {moment:.1f} s{'' if alive else ': it had ended'}", flush=True)
+                ended = "" if alive else ": it had ended"
+                print(f"  {workers} workers, {whom}, {_kept(folder)} pictures kept{ended}", flush=True)
             _run(photos, folder, {"manner": {"workers": workers}})
             left = [p for p in folder.rglob("*") if p.name.endswith(".part")]
             leases = list((folder / "store" / "leases").rglob("*.json"))
@@ -162,6 +167,27 @@ def same() -> None:
         folder = Path(root) / "ray"
         _run(photos, folder, {"manner": {"workers": 2, "executor": "ray"}})
         say("two workers of Ray (they count elsewhere)", folder)
+
+
+def full() -> None:
+    """Makes an atlas on a disk that is too small, and goes on when it is larger."""
+    with tempfile.TemporaryDirectory() as root:
+        photos, whole, disk = _photographs(Path(root)), Path(root) / "whole", Path(root) / "disk"
+        _run(photos, whole)
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], check=True)
+        try:
+            for size in ("256k", "512k", "16m"):
+                process = _start(photos, disk / "atlas", stderr=subprocess.PIPE)
+                said = (process.communicate()[1] or b"").decode().strip().splitlines()
+                print(f"{process.returncode}: {said[-1][-120:] if said else 'done'}", flush=True)
+                subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+            _run(photos, disk / "atlas")
+            parts = [p for p in (disk / "atlas").rglob("*") if p.name.endswith(".part")]
+            equal = "same hash" if _fingerprint(disk / "atlas") == _fingerprint(whole) else "ANOTHER HASH"
+            print(f"{equal}, {len(parts)} parts left")
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
 
 
 def workers(rounds: str = "2") -> None:
@@ -232,10 +258,13 @@ def _photographs(root: Path) -> Path:
     return photographs(root / "photos", 4)
 
 
-def _start(photos: Path, folder: Path, words: dict[str, Any] | None = None) -> subprocess.Popen[bytes]:
+def _start(
+    photos: Path, folder: Path, words: dict[str, Any] | None = None, stderr: int | None = None
+) -> subprocess.Popen[bytes]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     text = json.dumps({"steps": STEPS, "size": SIZE, **(words or {})})
-    return subprocess.Popen([sys.executable, "-c", DRIVER, str(photos), str(folder), text], env=env, cwd=ROOT)
+    command = [sys.executable, "-c", DRIVER, str(photos), str(folder), text]
+    return subprocess.Popen(command, env=env, cwd=ROOT, stderr=stderr)
 
 
 def _run(photos: Path, folder: Path, words: dict[str, Any] | None = None) -> float:
@@ -259,11 +288,18 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _children(process: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{process}/task/{process}/children").read_text()
-    except OSError:
-        return []
-    return [int(word) for word in text.split()]
+    """Its processes, started by whichever of its threads."""
+    found: list[int] = []
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        try:
+            found += [int(word) for word in file.read_text().split()]
+        except OSError:
+            continue
+    return found
+
+
+def _kept(folder: Path) -> int:
+    return sum(1 for _ in (folder / "store" / "units").rglob("*.png"))
 
 
 def _processor() -> float:

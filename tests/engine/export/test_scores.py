@@ -262,12 +262,10 @@ def test_nothing_is_begun_before_the_question_is_understood(tmp_path: Path) -> N
     assert not stages
 
 
-@pytest.mark.parametrize(
-    "question", [Question(against="top:2"), Question(of="top"), Question(target="red")], ids=["against", "of", "class"]
-)
-def test_what_was_asked_is_read_back_from_the_file(detector: Graph, tmp_path: Path, question: Question) -> None:
+def test_what_was_asked_is_read_back_from_the_file(detector: Graph, tmp_path: Path) -> None:
+    question = Question(target="red", against="top:2")
     done = convscope.export(detector, tmp_path / "out.onnx", "layercam", target=question)
-    difference = heatmap_difference(convscope.load(done.path, check=False))
+    difference = heatmap_difference(convscope.load(done.path, check=False, trust=True))
     assert difference is not None and difference < 1e-5
 
 
@@ -275,7 +273,7 @@ def test_a_stored_target_s_vector_is_read_back_from_the_file(tmp_path: Path) -> 
     graph = convscope.load(vector_net("embedding"), check=False)
     for question in (Question(like=VECTOR[:5]), Target(Channel("r1", 3), "unit")):
         done = convscope.export(graph, tmp_path / "out.onnx", "hirescam", "conv1", target=question)
-        difference = heatmap_difference(convscope.load(done.path, check=False))
+        difference = heatmap_difference(convscope.load(done.path, check=False, trust=True))
         assert difference is not None and difference < 1e-5
 
 
@@ -289,7 +287,7 @@ def half(plain: onnx.ModelProto) -> onnx.ModelProto:
 
 def test_a_float16_file_stays_one_outside_with_its_gradient_in_float32(tmp_path: Path) -> None:
     onnx.save(half(small_cnn()), tmp_path / "half.onnx")
-    graph = convscope.load(tmp_path / "half.onnx")
+    graph = convscope.load(tmp_path / "half.onnx", trust=True)
     done = convscope.export(graph, tmp_path / "out.onnx", layer="pool1")
     file = onnx.load(done.path)
     types = {i.name: i.type.tensor_type.elem_type for i in (*file.graph.input, *file.graph.output)}
@@ -301,7 +299,7 @@ def test_a_float16_file_stays_one_outside_with_its_gradient_in_float32(tmp_path:
     wanted = convscope.explain(graph, x.astype(np.float32), "gradcam", 2, "pool1", preprocessed=True)
     for heatmap, attribution in zip(found["heatmap"], wanted, strict=True):
         np.testing.assert_allclose(heatmap, np.maximum(attribution.values, 0), atol=1e-5)
-    assert heatmap_difference(convscope.load(done.path, check=False)) < 1e-4  # type: ignore[operator]
+    assert heatmap_difference(convscope.load(done.path, check=False, trust=True)) < 1e-4  # type: ignore[operator]
 
 
 def test_a_file_of_whole_numbers_takes_whole_numbers(tmp_path: Path) -> None:
