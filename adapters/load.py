@@ -19,6 +19,7 @@ from ..engine.graph.graph import DEFAULT_SIZE, Graph
 from ..engine.graph.layers import Layer, Source, TensorSpec
 from ..engine.graph.operators import operator
 from ..engine.graph.preprocessing import Preprocessing, preset, whole_numbers
+from ..engine.pictures.sides import height_width
 from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
 from .derived import derived_size
@@ -58,7 +59,7 @@ def load(
     example_input: Any = None,
     preprocessing: Preprocessing | str | None = None,
     labels: Sequence[str] | None = None,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     layout: str | None = None,
     inputs: Mapping[str, Any] | None = None,
     check: bool = True,
@@ -79,8 +80,8 @@ def load(
             random one of ``size``, or else of the first usual size that the network takes.
         preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
         labels: class names by index.
-        size: (height, width) where the source leaves the image size open; default what it states, or else the first
-            of the usual sizes that it runs at.
+        size: side in pixels, or (height, width), where the source leaves the image size open; default what it states,
+            or else the first of the usual sizes that it runs at.
         layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
         inputs: name -> number, array or path of an ``.npy`` file, for inputs beside the picture, each for one picture;
             others get a default that the notes say.
@@ -97,7 +98,8 @@ def load(
     """
     options: dict[str, Any] = {
         "arch": arch, "example_input": example_input, "preprocessing": preprocessing, "labels": labels,
-        "size": size, "layout": layout, "inputs": _given_inputs(inputs or {}), "check": check,
+        "size": None if size is None else height_width(size), "layout": layout,
+        "inputs": _given_inputs(inputs or {}), "check": check,
     }  # fmt: skip
     if isinstance(source, (str, os.PathLike)) and not trust and stands(arch):
         from .wall.parent import load_behind

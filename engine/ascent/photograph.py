@@ -11,6 +11,7 @@ import torch
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..pictures.sides import height_width
 from .ascend import single
 from .many import OnProgress
 from .network import Network, check_finite, unit_layer
@@ -124,7 +125,7 @@ def invert(
     found = graph.layer(layer) if not isinstance(layer, Layer) else layer
     if not 0 < gain <= _LARGEST_GAIN:
         raise UsageError(f"gain {gain} is not in (0, {_LARGEST_GAIN:g}]; 1 inverts, above 1 exaggerates")
-    pair = graph.image_size if size is None else (size, size) if isinstance(size, int) else size
+    pair = graph.image_size if size is None else height_width(size)
     recipe = replace(find_preset(preset), transform=Plain(), stages=(Stage(1.0, 1.0),))
     chosen = settings(graph, preset_name=recipe, size=pair, steps=steps, seed=seed, strip=strip, tuning=tuning)
     network = Network(graph, [found.tensor], device)

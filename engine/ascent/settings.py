@@ -13,6 +13,7 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.read import check_range, checked_pixels
+from ..pictures.sides import height_width
 from .recipe.canvases import Noise
 from .recipe.presets import AUTO, Preset, preset
 from .recipe.tuning import tuned
@@ -85,7 +86,7 @@ def settings(
         UsageError: an unknown preset, a size or number of steps that is not positive, noise or a picture to start from
             that is none.
     """
-    asked = None if size is None else _pair(size)
+    asked = None if size is None else height_width(size)
     recipe = suited(graph, layer, asked) if preset_name == AUTO and layer is not None else preset(preset_name)
     recipe = tuned(recipe, tuning or {})
     pair = asked or default_size(graph, layer, recipe)
@@ -113,16 +114,6 @@ def settings(
         tuning=dict(tuning or {}),
         is_sized=asked is not None or start is not None,
     )
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    """(height, width) from either form."""
-    sides = [size, size] if isinstance(size, Integral) else list(size) if isinstance(size, Sequence) else []
-    if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
-        raise UsageError(f"size {size} is neither a number of pixels nor (height, width)")
-    if min(sides) < 1:
-        raise UsageError(f"size {size} is not positive; give the side of the pictures in pixels, for instance 128")
-    return int(sides[0]), int(sides[1])
 
 
 def _check_noise(noise: Noise) -> None:

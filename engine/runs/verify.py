@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ...errors import UsageError
 from ..graph.graph import Graph
+from ..pictures.sides import height_width
 from ..record import Record, write
 from .events import Note, OnEvent, ignore
 from .folder import locked
@@ -74,13 +75,13 @@ class Options:
 
     @property
     def sides(self) -> tuple[int, int] | None:
-        """(height, width), if they are named."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
+        """(height, width), if they are named; raises UsageError for what is none."""
+        return None if self.size is None else height_width(self.size)
 
     def check(self) -> None:
         """Raises UsageError for a size or batch that is none."""
-        if self.sides is not None and min(self.sides) < 1:
-            raise UsageError(f"size={self.size} is not understood: a side has at least 1 pixel")
+        if self.size is not None:
+            height_width(self.size)
         if self.batch < 1:
             raise UsageError(f"batch={self.batch} is not understood: at least 1 image is needed")
 

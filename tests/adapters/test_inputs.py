@@ -190,6 +190,17 @@ def test_a_size_at_which_nothing_runs_is_our_guess_and_the_message_says_so() -> 
     assert convscope.load(made, size=(7, 9)).image_size == (7, 9)
 
 
+def test_a_size_is_a_side_or_both_and_anything_else_is_refused_before_the_import(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    made = model(nodes, {"x": ["N", 3, "h", "w"]}, {"w": normal(4, 3, 3, 3)})
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    assert convscope.load(path, size=24).image_size == (24, 24)
+    for wrong in (0, -8, (8,), (8, 8, 8), 7.5, "24"):
+        with pytest.raises(UsageError, match=r"size .* is (neither a number of pixels|not positive)"):
+            convscope.load(path, size=wrong)
+
+
 def test_a_size_in_the_metadata_is_taken() -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
     made = model(nodes, {"x": ["N", 3, "h", "w"]}, {"w": normal(2, 3, 3, 3)}, {"imgsz": "[96, 160]"})
