@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..engine.executors.twin import Rule  # torch comes with it
 
 _PIECE = 2**20  # values compared at once
+_OF_RANGE = 1e-3  # of an operator's range: smaller values are no more exact than those of this size
 TOLERANCE = 1e-3  # float32 over hundreds of layers stays below 1e-4; a wrong import is far above
 
 
@@ -103,7 +104,8 @@ def compare_executors(graph: Graph, x: dict[str, np.ndarray], *, optimize: bool 
     found, failure = _twin_values(graph, names, feeds)
     compared = names[: len(found)]
     for name in compared:
-        yield TensorDifference(name, relative_difference(found.pop(name), expected.pop(name)))
+        gap = relative_difference(found.pop(name), expected.pop(name), least_scale(graph, name))
+        yield TensorDifference(name, gap)
     if failure is not None:
         where = names[len(compared)][:80]
         raise RefusedInput(
@@ -220,8 +222,30 @@ def _tensors(graph: Graph) -> list[str]:
     return [name for node in graph.model.graph.node for name in node.output if name]
 
 
-def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """max |found - expected| / max |expected|; infinite where shapes or the places of NaN differ."""
+def least_scale(graph: Graph, tensor: str) -> float:
+    """What the values of a tensor are measured by at least: a share of the range where a bounded operator makes them.
+
+    A sigmoid map whose largest value is 1e-6 holds nothing but the last bits of a number between 0 and 1.
+    """
+    node = graph.index.producer.get(tensor)
+    while node is not None:
+        row = operator(node)
+        if row.range is not None:
+            return _OF_RANGE * max(abs(end) for end in row.range)
+        if not (row.neutral or row.preserves) or not node.input:
+            return 0.0
+        node = graph.index.producer.get(node.input[0])
+    return 0.0
+
+
+def relative_difference(found: np.ndarray, expected: np.ndarray, least: float = 0.0) -> float:
+    """max |found - expected| / max |expected|; infinite where shapes or the places of NaN differ.
+
+    Args:
+        found: of one of them.
+        expected: of the other, in the same shape; its largest value is the scale.
+        least: the divisor is at least that, see `least_scale`.
+    """
     if found.shape != expected.shape:
         return float("inf")
     gap = scale = 0.0
@@ -236,7 +260,7 @@ def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
         gap = max(gap, float(np.abs(np.where(same, 0.0, a) - np.where(same, 0.0, b)).max()))
         finite = b[np.isfinite(b)]
         scale = max(scale, float(np.abs(finite).max()) if finite.size else 0.0)
-    return gap / max(scale, 1e-6)
+    return gap / max(scale, least, 1e-6)
 
 
 def random_inputs(graph: Graph, size: tuple[int, int], batch: int, seed: int) -> dict[str, np.ndarray]:

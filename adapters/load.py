@@ -21,11 +21,14 @@ from ..engine.graph.operators import operator
 from ..engine.graph.preprocessing import Preprocessing, preset, whole_numbers
 from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
+from .derived import derived_size
+from .evidence import from_weights
 from .exported import Exported
 from .formats import Asked, format_of
 from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check, refuse_hidden
 from .layers.table import layer_table
 from .normalize import Draft, normalize
+from .onnx.families import family
 from .onnx.metadata import ALIASES_KEY, READS_TEXT, companion_labels, stated_labels, stated_names
 from .onnx.precheck import precheck
 from .onnx.read import parse
@@ -130,10 +133,12 @@ def load_here(
                 exported = replace(exported, notes=(*exported.notes, *unfit_companion(path)))
         else:
             kind, exported = _from_object(source, example_input, size)
-        chosen = _preprocessing(preprocessing, exported, path)
+        chosen, note = _of_family(_preprocessing(preprocessing, exported, path), exported)
+        exported = replace(exported, notes=(*exported.notes, note)) if note else exported
         metadata = {p.key: p.value for p in exported.model.metadata_props}
         size = size or chosen.size or stated_size(metadata)
         tries = max(2, min(_NODES_TRIED // len(exported.model.graph.node), _BYTES_TRIED // (_bytes(path) + 1)))
+        derived = derived_size(exported.model) if size is None else None
         waiting = [exported]
         del exported  # its weights, while the check needs room for two executors
 
@@ -146,7 +151,9 @@ def load_here(
                 made = _from_object(source, example_input, side)[1]
             return build_graph(made, kind, path, chosen, labels, size=side, layout=layout, given=inputs)
 
-        graph = find_size(build, READS_TEXT in metadata, tries) if size is None else _sized(build(size), size)
+        graph = find_size(build, READS_TEXT in metadata, tries, derived) if size is None else _sized(build(size), size)
+        if preprocessing is None:
+            graph = _weighed(graph)
         if check:
             _self_check(graph)
             graph = _with_opaque_noted(graph)
@@ -345,8 +352,29 @@ def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: 
         return preset(given)
     if given is not None:
         return given
-    found = exported.preprocessing or embedded(exported.model) or (companion(path) if path else None)
-    return found or Preprocessing()
+    return exported.preprocessing or embedded(exported.model) or (companion(path) if path else None) or Preprocessing()
+
+
+def _of_family(found: Preprocessing, exported: Exported) -> tuple[Preprocessing, str]:
+    """What the file's form says where nothing else does, and a note."""
+    known = family(exported.model) if found.found == "assumed" else None
+    if known is None:
+        return found, ""
+    return known.preprocessing, (
+        f"the file states no preprocessing; it has the form of {known.name}, and their own is taken; "
+        "preprocessing= overrules"
+    )
+
+
+def _weighed(graph: Graph) -> Graph:
+    """The graph with the preprocessing that its weights fit, where nothing states one."""
+    if graph.preprocessing.found not in ("assumed", "family"):
+        return graph
+    told = from_weights(graph)
+    if told is None:
+        return graph
+    source = replace(graph.source, notes=(*graph.source.notes, f"{told.reason}; preprocessing= overrules"))
+    return replace(graph, preprocessing=told.preprocessing, source=source)
 
 
 def _labels(

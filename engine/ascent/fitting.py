@@ -23,7 +23,8 @@ _CPU_MAP_BYTES = 12e6  # of the largest feature map of a batch
 def adapted(network: Network, chosen: Settings) -> Settings:
     """The settings with a recipe that the network can follow: a head may take pictures of one size only.
 
-    Small views go first, then small stages, then views larger than the picture; what is left must work.
+    Small views go first, then small stages, then views larger than the picture, then a size that is not the model's own
+    and that the user did not name; what is left must work.
 
     Raises:
         UsageError: the network does not take pictures of this size at all.
@@ -33,11 +34,14 @@ def adapted(network: Network, chosen: Settings) -> Settings:
         return chosen
     if isinstance(recipe.transform, Zoom):  # a small picture can be seen enlarged
         recipe = replace(recipe, transform=replace(recipe.transform, whole=True))
-    else:
+    if not isinstance(recipe.transform, Zoom) or not _fits(network, recipe, chosen.size):
         recipe = replace(recipe, stages=(Stage(1.0, 1.0),))
     if not _fits(network, recipe, chosen.size) and isinstance(recipe.transform, Robust):
         recipe = replace(recipe, transform=replace(recipe.transform, keep=True))
     if not _fits(network, recipe, chosen.size):
+        own = network.graph.image_size
+        if not chosen.is_sized and chosen.size != own:  # attention over a fixed number of places, say
+            return adapted(network, replace(chosen, size=own))
         network(torch.zeros(2, network.channels, *chosen.size, device=network.device))  # raises, with the reason
     return replace(chosen, preset=recipe)
 

@@ -34,6 +34,7 @@ class Settings:
         negative: minimize: what inhibits the unit.
         alpha: keep how much each place mattered.
         tuning: the user's changes to the recipe by name; ``preset`` has them.
+        is_sized: whether the user named the size: else a network that does not take it gets its own.
     """
 
     preset: Preset
@@ -46,6 +47,7 @@ class Settings:
     negative: bool = False
     alpha: bool = False
     tuning: Mapping[str, float] = field(default_factory=dict)
+    is_sized: bool = True
 
 
 def settings(
@@ -109,6 +111,7 @@ def settings(
         negative=negative,
         alpha=alpha,
         tuning=dict(tuning or {}),
+        is_sized=asked is not None or start is not None,
     )
 
 

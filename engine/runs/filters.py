@@ -11,8 +11,10 @@ from typing import Any
 from ...errors import UsageError
 from ..ascent.filters import filters
 from ..ascent.network import unit_layer
+from ..ascent.recipe.presets import PRESETS
 from ..ascent.results import AscentResult
 from ..ascent.settings import checked_units
+from ..ascent.suited import default_size
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import Units, parse_units
@@ -20,7 +22,7 @@ from ..pages.gallery import Item, pictures_page
 from ..pages.siblings import connect
 from ..record import Record, write
 from ..render.artifacts import write_text
-from .events import OnEvent, ignore
+from .events import Note, OnEvent, ignore
 from .folder import locked, unique
 from .result import Result
 from .units import Options, Wall, content, summary, wall_grid
@@ -104,7 +106,13 @@ def _one(
 ) -> AscentResult:
     keywords = options.of_ascent(graph, "start", "noise", "neuron")
     wall = Wall(layer.name, units.indices, options, folder, record, "units", on_event)
-    return wall.make(partial(filters, graph, layer, units.indices, top=units.top, **keywords))
+    result = wall.make(partial(filters, graph, layer, units.indices, top=units.top, **keywords))
+    recipe = PRESETS.get(result.preset)
+    usual = result.size if recipe is None or options.size is not None else default_size(graph, layer, recipe)
+    if result.size == graph.image_size != usual:
+        shown, other = (f"{height}x{width}" for height, width in (result.size, usual))
+        on_event(Note(f"{layer.name}: pictures of {shown}, the model's own size; it takes none of {other}"))
+    return result
 
 
 def _layers(graph: Graph, layer: Any) -> list[Layer]:

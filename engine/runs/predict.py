@@ -18,6 +18,8 @@ from ..render.artifacts import save_png
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked, unique
 from .images import Failures, batches
+from .preprocessings import answers
+from .preprocessings import in_words as preprocessings_in_words
 from .reading import compared, in_words, outputs_record, vector_of
 from .result import Result
 
@@ -54,7 +56,8 @@ def run(
 ) -> Result:
     """What the outputs say: classes, boxes, masks, text, vectors; ``content["images"]`` in the order of the pictures.
 
-    ``content["outputs"]`` says how the outputs were read, and why. docs/outputs.md has every form's fields.
+    ``content["outputs"]`` says how the outputs were read, and why. docs/outputs.md has every form's fields. Where
+    nobody states the preprocessing, ``content["usual_preprocessings"]`` has the first picture's best class under each.
 
     Args:
         graph: from `convscope.load`.
@@ -71,17 +74,21 @@ def run(
     pictures, _ = sources(images, graph.channels)
     failures = Failures(on_event)
     rows: list[dict[str, Any]] = []
+    trials: list[dict[str, Any]] = []
     names: set[str] = set()
     with locked(folder):
         executors = Executors(
             graph, device=options.device, batch=options.batch, decoder=options.decoder, output=options.output
         )
         reading = executors.reading
-        on_event(Note(f"outputs: {reading.reason}"))
         like = None if options.like is None else vector_of(executors, options.like)
         on_event(Progress("predicting", 0, len(pictures), "images"))
         size = 1 if None in reading.axes.values() else options.batch
         for part in batches(graph, pictures, size, failures, on_event):
+            if not rows:  # not before a picture has been read: a refusal is one line
+                on_event(Note(f"outputs: {reading.reason}"))
+                if trials := answers(executors, part[0][0]):
+                    on_event(Note(preprocessings_in_words(trials, Path(part[0][0].path).name)))
             batch = Batch(executors, np.concatenate([x for _, x in part]))
             for (picture, _), values in zip(part, batch.rows(reading), strict=True):
                 answer = reading.answer(values, top=options.top)
@@ -94,6 +101,8 @@ def run(
             on_event(Progress("predicting", len(rows) + len(failures.rows), len(pictures), "images"))
         failures.refuse_all(len(pictures))
         found = {"outputs": outputs_record(reading), "images": rows}
+        if trials:
+            found["usual_preprocessings"] = trials
         content = Record.of(graph, command).to_json(found, failures.rows)
         if folder is not None:
             write(folder, content)

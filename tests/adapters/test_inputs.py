@@ -172,11 +172,12 @@ def test_signals_spectra_and_volumes_are_seen_as_pictures_with_the_file_s_own_va
 def test_an_open_size_is_found_by_trying_and_said() -> None:
     nodes = [
         helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[4, 4], strides=[4, 4]),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("MatMul", ["f", "m"], ["y"]),
+        helper.make_node("Add", ["p", "places"], ["a"]),
+        helper.make_node("Flatten", ["a"], ["f"]),
+        helper.make_node("ReduceSum", ["f", "axes"], ["y"]),
     ]
-    made = model(nodes, {"x": ["N", 3, "h", "w"]}, {"m": normal(3 * 64 * 64, 2)})
-    graph = convscope.load(made)
+    weights = {"places": normal(1, 3, 64, 64), "axes": np.array([1])}
+    graph = convscope.load(model(nodes, {"x": ["N", 3, "h", "w"]}, weights))
     assert graph.image_size == (256, 256)
     assert any("256x256 is taken: the first usual size that it runs at, after 224x224" in n for n in graph.source.notes)
 

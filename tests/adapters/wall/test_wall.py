@@ -101,7 +101,7 @@ def test_a_file_that_is_missing_is_said_before_a_process_is_started(tmp_path: Pa
         ("os._exit(7)", {}, r"ended the process \(the exit code 7\)"),
         ("time.sleep(600)", {"max_seconds": 0.2}, r"takes longer than 2 s; raise it with max_seconds="),
         ("any(iter(int, 1))", {"max_seconds": 3}, r"takes more than 3 s of processor time"),
-        ("held = bytearray(2 * 10**9)", {"max_memory": 1}, r"more than 1 GiB of memory; raise it with --max-mem"),
+        ("held = bytearray(2 * 10**9)", {"max_memory": 1}, r"more than 1 GiB of memory; raise it with max_mem"),
         ("os.fork() or time.sleep(600); os.kill(os.getpid(), 9)", {}, r"SIGKILL"),
     ],
 )  # fmt: skip

@@ -55,10 +55,10 @@ def _run(
     script = WORKER.replace("{dies}", dies).replace("{answer}", answer)
     monkeypatch.setattr(workers, "_command", lambda device: [sys.executable, "-c", script, str(folder)])
     counted: list[int] = []
-    failed = workers.run_in_processes(
+    work = workers.Work(
         Folder(folder), graph, plan, Wishes("lucid"), "cpu", 2, BLOCKS, lambda: False, counted.append, "me"
     )
-    return failed, sum(counted)
+    return workers.run_in_processes(work), sum(counted)
 
 
 def test_the_block_of_a_killed_process_is_given_to_another(

