@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 _CHECK_BYTES = 24  # per value of one image: two images in two executors, and what they need to compute them
+_KERAS_EXPORTERS = ("tf2onnx", "keras2onnx")
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
 
 # how much may be imported anew in search of a size at which the network runs
@@ -201,7 +202,13 @@ def build_graph(
         keep=exported.names,
         given=given,
     )
-    layers = layer_table(draft, canonical, _names_of(exported, draft), side)
+    layers = layer_table(
+        draft,
+        canonical,
+        _names_of(exported, draft),
+        side,
+        counts_statistics=kind == "keras" or exported.model.producer_name in _KERAS_EXPORTERS,
+    )
     refuse_hidden(draft, layers)
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):

@@ -16,10 +16,17 @@ from .names import human_names
 from .tokens import TokenTracker
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED)
+_STATISTICS = {"BatchNormalization": (3, 4)}  # mean and variance: Keras counts them as parameters, torch as buffers
+_UNTRAINED = {"Resize": (1, 2, 3), "Upsample": (1,)}  # regions, scales and sizes are settings
 
 
 def layer_table(
-    draft: Draft, model: onnx.ModelProto, known: Mapping[str, str], size: tuple[int, int]
+    draft: Draft,
+    model: onnx.ModelProto,
+    known: Mapping[str, str],
+    size: tuple[int, int],
+    *,
+    counts_statistics: bool = False,
 ) -> tuple[Layer, ...]:
     """Every floating tensor of rank 2 or more that depends on the image, in order of execution.
 
@@ -28,6 +35,7 @@ def layer_table(
         model: the canonical graph.
         known: tensor -> layer name, from the source adapter.
         size: (height, width) that the shapes were inferred at, where the image leaves them open.
+        counts_statistics: whether the source's framework counts a batch-norm's statistics as parameters.
     """
     nodes = list(model.graph.node)
     image = draft.inputs[0].name
@@ -64,9 +72,13 @@ def layer_table(
     names = human_names(nodes, tensors, known)
     former = human_names(nodes, tensors, known, as_before=True)
     draft.former_names.update((former[t], t) for t in tensors if former[t] != names[t])
+    untrained = _UNTRAINED if counts_statistics else {**_UNTRAINED, **_STATISTICS}
     counted: set[str] = set()
+    parameters = {
+        id(node): _parameters(node, draft, untrained, counted) for node, name in taps if name == node.output[0]
+    }
     return tuple(
-        _layer(index, node, name, names[name], draft, fields, axes, tokens, counted)
+        _layer(index, node, name, names[name], draft, fields, axes, tokens, parameters.get(id(node), 0))
         for index, (node, name) in enumerate(taps)
     )
 
@@ -80,7 +92,7 @@ def _layer(
     fields: FieldTracker,
     axes: ChannelAxes,
     tokens: TokenTracker,
-    counted: set[str],
+    parameters: int,
 ) -> Layer:
     shape: Shape = draft.shapes.get(tensor, ())
     if shape:
@@ -97,18 +109,21 @@ def _layer(
         shape=shape,
         channel_axis=axis if channels is not None else None,
         receptive_field=fields.field(tensor, axis),
-        parameters=_parameters(node, draft, counted) if tensor == node.output[0] else 0,
+        parameters=parameters if tensor == node.output[0] else 0,
         macs=_macs(node, draft, shape) if tensor == node.output[0] else 0,
         tokens=tokens.tokens(tensor),
     )
 
 
-def _parameters(node: onnx.NodeProto, draft: Draft, counted: set[str]) -> int:
-    """Values of the node's floating weights with more than one value; a shared weight counts once."""
+def _parameters(node: onnx.NodeProto, draft: Draft, untrained: Mapping[str, Sequence[int]], counted: set[str]) -> int:
+    """Values of the node's floating weights with more than one value; a shared weight counts once.
+
+    ``untrained`` has the places of inputs that are no weights, by operator.
+    """
     total = 0
-    for name in node.input:
+    for place, name in enumerate(node.input):
         tensor = draft.tensors.get(name)
-        if tensor is None or name in counted:
+        if tensor is None or name in counted or place in untrained.get(node.op_type, ()):
             continue
         quantized = node.op_type.startswith(("QLinear", "DequantizeLinear")) and len(tensor.dims) > 0
         if (tensor.data_type in _FLOATS or quantized) and prod(tensor.dims) > 1:

@@ -82,7 +82,8 @@ class Layer:
         shape: output shape at the graph's default image size; the batch axis is None.
         channel_axis: 1 for (N, C, ...), the last axis for channels-last tensors, None without channels.
         receptive_field: None where it is not defined (after a dense layer, or off the image's path).
-        parameters: number of trained values that this layer's node holds.
+        parameters: number of values that this layer's node holds, as the source's framework counts them: a batch-norm's
+            statistics are parameters for Keras, and none elsewhere.
         macs: multiply-adds for one image of the default size.
         tokens: of a transformer's layer, the grid of its tokens; None for all others.
     """

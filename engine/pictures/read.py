@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_SIGNATURES = {
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"), "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "WebP": re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "TIFF": re.compile(rb"II[*+]\x00|MM\x00[*+]"),
+    "BMP": re.compile(rb"BM"), "GIF": re.compile(rb"GIF8"),
+}  # fmt: skip
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
 _LARGEST_WHOLE = 2**25  # pixels; larger ones are read at half their size, 0.3 GB then
@@ -89,12 +95,25 @@ def read_image(path: str | Path) -> Picture:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RefusedInput(f"image '{path}' claims more than {MAX_PIXELS:,} pixels; scale it down first") from None
     except UnidentifiedImageError:
-        raise RefusedInput(f"image '{path}' is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from None
+        raise RefusedInput(f"image '{path}' {_unreadable(file)}") from None
     except ConvscopeError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError, TypeError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise RefusedInput(f"image '{path}' is broken: {reason}") from None
+
+
+def _unreadable(path: Path) -> str:
+    """Why no reader takes a file: it is of no known format, or of one but in a form that has no reader."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    for format_, pattern in _SIGNATURES.items():
+        if pattern.match(start):
+            return (
+                f"is a {format_} that is broken, or holds values of a kind that is not read here (such as 16-bit "
+                "floating-point); save it with 8 or 16 bits a channel"
+            )
+    return f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
 
 
 def _mode(path: Path) -> int:

@@ -78,11 +78,25 @@ def test_a_gate_that_sees_everything_does_not_widen_the_field_and_a_dense_layer_
     assert graph.layer("y").receptive_field.size is None  # type: ignore[union-attr]
 
 
+def test_a_torch_networks_parameters_are_those_that_torch_counts() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.BatchNorm2d(3), torch.nn.Upsample(scale_factor=2, mode="bilinear"), torch.nn.Conv2d(3, 4, 3)
+    ).eval()
+    graph = convscope.load(network, size=16, check=False)
+    assert sum(la.parameters for la in graph.layers) == sum(p.numel() for p in network.parameters())
+
+
+def test_statistics_count_in_a_file_that_keras_made() -> None:
+    file = tiny.small_cnn()
+    file.producer_name = "tf2onnx"
+    assert convscope.load(file, check=False).layer("bn1").parameters == 4 * 8
+
+
 def test_parameters_and_multiply_adds_are_those_of_hand_calculation() -> None:
     graph = convscope.load(tiny.small_cnn(), check=False)
     assert graph.layer("conv1").parameters == 8 * 3 * 9 + 8
     assert graph.layer("conv1").macs == 16 * 16 * 8 * 3 * 9
-    assert graph.layer("bn1").parameters == 4 * 8
+    assert graph.layer("bn1").parameters == 2 * 8
     assert graph.layer("conv2").macs == 8 * 8 * 12 * 8 * 9
     assert graph.layer("fc").parameters == 5 * 12 + 5
     assert graph.layer("fc").macs == 5 * 12

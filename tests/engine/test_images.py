@@ -253,3 +253,25 @@ def test_a_strip_is_cropped_before_it_is_enlarged() -> None:
         patch.setattr("convscope.engine.pictures.read._LARGEST_ENLARGED", 1000)
         np.testing.assert_allclose(images.fit(strip, graph), whole, atol=2e-3)
     assert images.fit(np.zeros((1, 40_000, 3), np.float32), graph, (224, 224)).shape == (3, 224, 224)
+
+
+def test_a_tiff_of_half_floats_is_not_called_something_else(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 64, dtype=np.float16).tobytes()
+    tags = [
+        (256, 8),
+        (257, 8),
+        (258, 16),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 8),
+        (279, len(values)),
+        (339, 3),
+    ]
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(values))
+    path = tmp_path / "half.tif"
+    path.write_bytes(start + values + struct.pack("<H", len(tags)) + entries + bytes(4))
+    with pytest.raises(RefusedInput, match="is a TIFF that is broken, or holds values of a kind that is not read here"):
+        images.read_image(path)
