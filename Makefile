@@ -7,6 +7,7 @@ PINS := pyproject.toml constraints.txt requirements-reference.txt
 # Keyed on the contents, so that a checkout that only touches the files installs nothing again.
 READY := $(VENV)/ready-$(shell cat $(PINS) | cksum | tr ' ' '-')
 SOURCES := adapters benchmarks cli engine models tests demo.py errors.py face.py __init__.py
+FUZZ_SECONDS ?= 300
 BENCHMARKS := ascent explain activations
 
 .DEFAULT_GOAL := help
@@ -14,7 +15,7 @@ QUICK := tests/golden tests/docs tests/cli/test_architecture.py tests/engine/com
 	tests/engine/compare/test_permutation.py tests/engine/ascent tests/engine/attribution/test_maths.py \
 	tests/engine/test_images.py tests/adapters/test_table.py tests/adapters/test_normalize.py
 
-.PHONY: help test quick lint demo docs bench clean
+.PHONY: help test quick lint demo docs bench fuzz clean
 
 help:
 	@echo "make test    lint, types and tests"
@@ -23,6 +24,7 @@ help:
 	@echo "make demo    classes, filters, a dream and an atlas of EfficientNet-Lite0; prints the page to open"
 	@echo "make docs    the API reference, from the docstrings: docs/reference/convscope.html"
 	@echo "make bench   the benchmarks against the neighbouring tools (long)"
+	@echo "make fuzz    coverage-guided fuzzing, five minutes for each reader of files (FUZZ_SECONDS=300)"
 	@echo "make clean   remove .venv and what the tools left"
 
 $(READY): $(PINS)
@@ -59,6 +61,10 @@ docs: $(READY)
 
 bench: $(READY)
 	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m benchmarks.fuzz --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) docs/reference .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

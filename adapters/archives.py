@@ -40,7 +40,7 @@ class Archive:
             with zipfile.ZipFile(self.path) as archive, archive.open(name) as member:
                 data = member.read(limit + 1)
         except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, NotImplementedError) as error:
-            raise RefusedInput(f"{self.path}: member '{name}' is damaged: {error}") from None
+            raise RefusedInput(f"{self.path}: member '{name[:80]}' is damaged: {str(error)[:120]}") from None
         if len(data) != self.members[name]:  # the directory lied
             raise UnsafeFile(f"{self.path}: member '{name}' does not have the size that it states")
         return data
@@ -61,7 +61,7 @@ def inspect_zip(path: Path, *, stored: bool = False) -> Archive:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise RefusedInput(f"{path} is a broken zip archive: {error}") from None
+        raise RefusedInput(f"{path} is a broken zip archive: {str(error)[:120]}") from None
     if len(entries) > MAX_MEMBERS:
         raise UnsafeFile(f"{path} has {len(entries):,} members; at most {MAX_MEMBERS:,} are read")
     members: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import zipfile
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..errors import RefusedInput, UsageError
 
 MAX_BYTES = 8 * 2**30  # a CNN of this size does not exist; a sparse file of this size does
 _HEAD = 4096
+_PAGE = re.compile(rb"\s*<[!?A-Za-z]")  # the length of a safetensors header may begin with blanks and a "<" too
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Look:
             with zipfile.ZipFile(self.path) as archive:
                 return frozenset(archive.namelist())
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise RefusedInput(f"{self.path} is a broken zip archive: {error}") from None
+            raise RefusedInput(f"{self.path} is a broken zip archive: {str(error)[:120]}") from None
 
     @cached_property
     def tails(self) -> frozenset[str]:
@@ -67,7 +69,7 @@ def glance(path: Path) -> bytes:
     head = _read_head(path)
     if head.startswith(b"version https://git-lfs"):
         raise RefusedInput(f"{path} is a git-lfs pointer, not the model; fetch the real file: git lfs pull")
-    if head.lstrip()[:1] == b"<" or b"<html" in head[:512].lower():
+    if _PAGE.match(head) or b"<html" in head[:512].lower():
         raise RefusedInput(f"{path} is an HTML or XML page, not a model; the download probably failed")
     if head.startswith(b"\x1f\x8b"):
         raise RefusedInput(f"{path} is gzip-compressed; unpack it first: gunzip {path.name}")

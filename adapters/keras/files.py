@@ -7,6 +7,7 @@ what networks are made of, not of what is known to be bad), and weights that the
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from ...errors import RefusedInput, UnsafeFile
 from ..archives import MAX_TEXT, Archive, inspect_zip
 
 MAX_OBJECTS = 200_000  # in an HDF5 file or a config
+MAX_CALLS = 200_000  # of layers, initializers and the like: some ten for each layer of a network
+MAX_NAME = 10_000  # characters of a layer's name
 MAX_PIXELS = 2**26  # of one input (8192 x 8192)
 _WEIGHTS = "model.weights.h5"
 _MAX_WEIGHTS = 2**33
@@ -69,13 +72,15 @@ def inspect_h5(path: Path, *, trust: bool = False) -> KerasFile:
         UnsafeFile: links to other files, virtual or external data, sizes that the file does not hold, code.
         RefusedInput: damaged.
     """
-    with _open(path, path) as file:
+    with _opened(path, path) as file:
         stored = _walk(file, path)
         text = file.attrs.get("model_config")
         keras2 = "layer_names" in file.attrs or "model_weights" in file
         version = _version(file.attrs.get("keras_version"))
     if text is None:
         return KerasFile(None, stored, "h5" if keras2 else "weights", version)
+    if not isinstance(text, (str, bytes)):
+        raise RefusedInput(f"{path}: its model_config is a {type(text).__name__}, not a text")
     if len(text) > MAX_TEXT:
         raise UnsafeFile(f"{path}: its model_config has {len(text):,} characters")
     config = _parse(text, path)
@@ -94,23 +99,31 @@ def check_config(config: Any, path: Path, *, trust: bool = False) -> None:
     Raises:
         UnsafeFile: with the name of what is refused.
     """
-    count = 0
-    stack: list[Any] = [config]
+    count = calls = 0
+    stack: list[tuple[Any, int]] = [(config, 1)]  # each value with how often the models around it are called
     while stack:
-        value = stack.pop()
+        value, times = stack.pop()
         count += 1
         if count > 50 * MAX_OBJECTS:
             raise UnsafeFile(f"{path}: its config has more than {50 * MAX_OBJECTS:,} entries")
         if isinstance(value, list):
-            stack.extend(value)
+            stack.extend((inner, times) for inner in value)
         elif isinstance(value, dict):
             _check_class(value, path, trust)
             _check_shape(value, path)
-            stack.extend(value.values())
+            if isinstance(value.get("inbound_nodes"), list):
+                times *= max(1, len(value["inbound_nodes"]))
+            calls += times if "class_name" in value else 0
+            if calls > MAX_CALLS:
+                raise UnsafeFile(f"{path}: its models call layers more than {MAX_CALLS:,} times, one inside the other")
+            stack.extend((inner, times) for inner in value.values())
 
 
 def _check_class(value: dict[str, Any], path: Path, trust: bool) -> None:
     name, module = value.get("class_name"), value.get("module")
+    own = value.get("name")
+    if isinstance(own, str) and len(own) > MAX_NAME:
+        raise UnsafeFile(f"{path}: a name in its config has {len(own):,} characters")
     if not isinstance(name, str) or trust:
         return
     shown = name[:60]
@@ -158,16 +171,19 @@ def _archived_weights(archive: Archive) -> int:
     size = archive.members[_WEIGHTS]
     if size > _PACKING * archive.path.stat().st_size + 2**20:
         raise UnsafeFile(f"{archive.path}: its weights unpack to {size:,} bytes (a zip bomb)")
-    with _open(io.BytesIO(archive.read(_WEIGHTS, _MAX_WEIGHTS)), archive.path) as file:
+    with _opened(io.BytesIO(archive.read(_WEIGHTS, _MAX_WEIGHTS)), archive.path) as file:
         return _walk(file, archive.path)
 
 
-def _open(source: Any, path: Path) -> Any:
+@contextlib.contextmanager
+def _opened(source: Any, path: Path) -> Iterator[Any]:
+    """An HDF5 file; whatever h5py cannot read of it, then or while it is open, is damage."""
     import h5py
 
     try:
-        return h5py.File(source, "r")
-    except (OSError, RuntimeError, ValueError) as error:
+        with h5py.File(source, "r") as file:
+            yield file
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise RefusedInput(f"{path} is a damaged HDF5 file: {str(error)[:120]}") from None
 
 

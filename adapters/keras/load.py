@@ -27,6 +27,7 @@ from ..formats import format_of
 from ..preprocessing import companion
 from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, trace_marked
 from ..torch.marks import Marker
+from ..wall.limits import at_a_glance
 from .arguments import plain_arguments
 from .definition import as_tensorflow
 from .family import family
@@ -52,7 +53,8 @@ def load_keras_file(
         UnsafeFile: loading would run code or exhaust the machine. RefusedInput: damaged or unsupported.
     """
     path = Path(path)
-    found = inspect_keras(path, trust=trust) if format_of(path).name == "keras" else inspect_h5(path, trust=trust)
+    with at_a_glance():
+        found = inspect_keras(path, trust=trust) if format_of(path).name == "keras" else inspect_h5(path, trust=trust)
     if found.config is None and arch is None:
         raise UsageError(
             f"{path} holds weights alone; name the code that builds the network: arch=keras.applications:VGG16, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -37,7 +38,7 @@ def load_model(keras: Any, path: Path, found: KerasFile, trust: bool) -> Any:
 
 
 def _refusal(path: Path, error: Exception) -> RefusedInput:
-    text = first_line(error, 200)
+    text = _reason(error)
     if "Lambda" in str(error) or "safe_mode" in str(error) or "unsafe" in str(error).lower():
         return UnsafeFile(f"{path} needs code from the file to load ({text}); pass trust=True if you made it yourself")
     if "custom_objects" in str(error) or "Could not locate" in str(error) or "Unknown layer" in str(error):
@@ -45,6 +46,12 @@ def _refusal(path: Path, error: Exception) -> RefusedInput:
             f"{path} uses a layer that is not Keras' own ({text}); load it in your code and pass it to convscope.load"
         )
     return RefusedInput(f"Keras cannot load {path}: {text}")
+
+
+def _reason(error: Exception) -> str:
+    """Keras wraps an error in its general words, each time with what it was doing; the last of them is the cause."""
+    inner = re.split(r"Exception encountered: ", str(error))[-1]
+    return first_line(ValueError(inner), 200) if inner.strip() else first_line(error, 200)
 
 
 def weights_into(path: Path, found: KerasFile, arch: str) -> Any:

@@ -14,6 +14,8 @@ from onnx import helper, numpy_helper
 from ...engine.graph.index import reads
 from ...errors import RefusedInput
 
+_ALL_OUTPUTS = {"TopK", "DynamicQuantizeLinear"}  # operators that must have all that they are declared with
+
 
 @dataclass
 class Draft:
@@ -167,7 +169,8 @@ class Draft:
         for node in reversed(self.nodes):
             if any(name in needed for name in node.output):
                 needed.update(reads(node))
-                whole = node.op_type == "BatchNormalization" and attribute(node, "training_mode")  # must have three
+                trains = node.op_type == "BatchNormalization" and attribute(node, "training_mode")
+                whole = node.op_type in _ALL_OUTPUTS or trains
                 while len(node.output) > 1 and node.output[-1] not in needed and not whole:
                     del node.output[-1]
                 kept.append(node)

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from ...engine.executors.session import import_runtime
 from ...errors import RefusedInput, UnsafeFile
@@ -16,6 +16,7 @@ from .draft import Draft, attribute
 
 MAX_ACTIVATION_ELEMENTS = 2**31  # one image's tensor; beyond that no CNN of this world is found
 _LONGEST_SHAPE, _LONGEST_VECTOR = 64, 2**16  # values of a shape, and of what is computed from shapes
+_WINDOWS = {"HannWindow", "HammingWindow", "BlackmanWindow"}
 _SMALL = 1024  # constants up to this many values take part in shape computations
 
 
@@ -131,7 +132,12 @@ def _hide_ranges(graph: onnx.GraphProto) -> None:
 def _has_short_vectors(graph: onnx.GraphProto) -> bool:
     """Whether the vectors of sizes, whose values inference computes, stay short: 40 Concats can make 2^40 of them."""
     lengths = {t.name: prod(t.dims) for t in graph.initializer if len(t.dims) <= 1}
+    numbers = {t.name: t for t in graph.initializer if not prod(t.dims) - 1}
     for node in graph.node:
+        if node.op_type in _WINDOWS:  # of which inference lists the places as those of a Range
+            size = numbers.get(node.input[0])
+            if size is None or numpy_helper.to_array(size).max() > _LONGEST_VECTOR:
+                return False
         known = [lengths.get(name, 0) for name in node.input]
         length = sum(known) if node.op_type == "Concat" else max(known, default=0)
         if node.op_type == "Shape":

@@ -13,6 +13,7 @@ import onnx
 from onnx import AttributeProto, TensorProto
 
 from ...errors import RefusedInput, UnsafeFile
+from .signatures import check_signatures
 from .sizes import check_sizes
 
 MAX_NODES = 20_000  # the deepest networks have some 5,000; this many still load in about 20 seconds
@@ -55,11 +56,14 @@ def precheck(model: onnx.ModelProto, where: str) -> None:
     Raises:
         UnsafeFile: too many nodes after function expansion, too deep, absurd tensor sizes.
         RefusedInput: unknown operator set or domain, tensors whose bytes do not fit their shape,
+            nodes that are not as their operators are declared,
             a graph that is not a graph (a cycle, a value computed twice, a missing value).
     """
     _check_lengths(model, where)
     _check_opsets(model, where)
     _check_functions(model, where)
+    opset = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
+    check_signatures(_all_nodes(model), opset, {(_domain(f), f.name) for f in model.functions}, where)
     _check_tensors(model, where)
     _check_sparse(model, where)
     _check_wiring(model.graph, where)

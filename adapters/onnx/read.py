@@ -100,6 +100,7 @@ def _contained(location: str, path: Path, name: str) -> Path:
     """The real file behind an external location, proven to lie where the model's own files lie."""
     parts = PurePosixPath(location).parts
     windows = PureWindowsPath(location)
+    shown = repr(location[:80])
     if (
         not location
         or "\0" in location
@@ -109,23 +110,27 @@ def _contained(location: str, path: Path, name: str) -> Path:
         or windows.is_absolute()
         or ".." in windows.parts
     ):
-        raise UnsafeFile(f"{path}: external data of tensor '{name}' points outside the model's folder: {location!r}")
+        raise UnsafeFile(f"{path}: external data of tensor '{name}' points outside the model's folder: {shown}")
     folder = path.absolute().parent
-    real = (folder / location).resolve()
+    try:
+        real = (folder / location).resolve()
+        is_there = real.exists()
+    except OSError as error:
+        raise RefusedInput(
+            f"{path}: external data file {shown} of tensor '{name}' cannot be read: {error.strerror}"
+        ) from None
     allowed = [folder.resolve()]
     if path.is_symlink():  # a hub cache: snapshots/REV/model.onnx -> ../../blobs/HASH
         allowed.append(path.resolve().parent)
     if not any(real.is_relative_to(root) for root in allowed):
-        raise UnsafeFile(f"{path}: external data of tensor '{name}' lies outside the model's folder: {location!r}")
-    if not real.exists():
-        raise RefusedInput(f"{path}: external data file '{location}' is missing; put it beside the model")
+        raise UnsafeFile(f"{path}: external data of tensor '{name}' lies outside the model's folder: {shown}")
+    if not is_there:
+        raise RefusedInput(f"{path}: external data file {shown} is missing; put it beside the model")
     status = real.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeFile(f"{path}: external data '{location}' is not a regular file")
+        raise UnsafeFile(f"{path}: external data {shown} is not a regular file")
     if status.st_nlink > 1:
-        raise UnsafeFile(
-            f"{path}: external data '{location}' is a hard link, which can show a file from outside; copy it"
-        )
+        raise UnsafeFile(f"{path}: external data {shown} is a hard link, which can show a file from outside; copy it")
     return real
 
 

@@ -54,7 +54,7 @@ def _walk(file: Any, path: Path, count: int) -> int:
             if count > MAX_OPCODES:
                 raise UnsafeFile(f"{path}: its pickle has more than {MAX_OPCODES:,} opcodes")
             machine.step(opcode.name, argument)
-    except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise RefusedInput(f"{path} is a damaged Torch file: {str(error)[:100] or 'broken pickle'}") from None
     return count
 

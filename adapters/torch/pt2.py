@@ -63,9 +63,9 @@ def export_archive(path: Path) -> Export:
         UnsafeFile: it holds pickled objects, compiled code, operators or expressions that are not on the list.
         RefusedInput: damaged, of another version of torch, or not exportable.
     """
-    archive = inspect_zip(path, stored=True)
+    copy = harmless_copy(inspect_zip(path, stored=True))
     try:
-        program = torch.export.load(io.BytesIO(_harmless_copy(archive)))
+        program = torch.export.load(io.BytesIO(copy))
     except RefusedInput:
         raise
     except Exception as error:
@@ -76,6 +76,20 @@ def export_archive(path: Path) -> Export:
     module = program.module(check_guards=False)
     assert isinstance(module, nn.Module)
     return export_program(program, module, _example(program, path))
+
+
+def harmless_copy(archive: Archive) -> bytes:
+    """An archive in memory that holds what a network needs, as far as it is on the lists.
+
+    Raises:
+        UnsafeFile, RefusedInput: as `export_archive`.
+    """
+    try:
+        return _harmless_copy(archive)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+        raise RefusedInput(
+            f"{archive.path} is a damaged torch.export archive: {type(error).__name__} {first_line(error, 100)}"
+        ) from None
 
 
 def _harmless_copy(archive: Archive) -> bytes:

@@ -8,8 +8,10 @@ bounded too, far more loosely.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import ceil
 
@@ -22,6 +24,7 @@ _IMPORTS = 2**29  # bytes that torch and Keras take when they are imported
 _LOOSE = 32 * GIB  # of address space beyond that, for mapped libraries
 _SECONDS, _SLOW_SECONDS = 60.0, 300.0  # of processor time; Torch's exporters are slow
 _CLOCK = 10  # times the processor time by the clock: others may have the processor
+GLANCE_SECONDS = 8.0
 _PROCESSORS = 4  # that a worker uses: with 64 threads the stacks alone would be half a gigabyte
 
 
@@ -91,6 +94,24 @@ def allow(memory: int) -> None:
             soft, _ = resource.getrlimit(kind)
             if soft != resource.RLIM_INFINITY:
                 _set(kind, soft + memory)
+
+
+@contextmanager
+def at_a_glance() -> Iterator[None]:
+    """While it is open, this worker is killed (SIGPROF) after `GLANCE_SECONDS` of processor time.
+
+    For what only looks into a file: a library that goes round in circles cannot be interrupted otherwise. Does nothing
+    in a process without limits.
+    """
+    if _current is None:
+        yield
+        return
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, GLANCE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def lift() -> None:

@@ -25,7 +25,7 @@ import onnx
 from ...engine.graph.graph import Graph
 from ...errors import ConvscopeError, RefusedInput, UnsafeFile
 from ..sniff import glance
-from .limits import GIB, Limits, limits_for
+from .limits import GIB, GLANCE_SECONDS, Limits, limits_for
 from .server import LENGTH
 from .wire import decode_error, decode_graph
 from .worker import LENGTHS, Request, supervise
@@ -157,6 +157,11 @@ class _Import:
             return self._too_much(f"longer than {limits.clock:.0f} s", "max_seconds=S")
         if code == -signal.SIGXCPU:
             return self._too_much(f"more than {limits.seconds:.0f} s of processor time", "max_seconds=S")
+        if code == -signal.SIGPROF:
+            return UnsafeFile(
+                f"{self.request.path}: looking into it takes more than {GLANCE_SECONDS:.0f} s of processor time; "
+                "the file is damaged or hostile"
+            )
         kind = signal.Signals(-code) if code < 0 else None
         what = f"{kind.name}, {_KINDS.get(kind, 'a signal')}" if kind else f"the exit code {code}"
         return UnsafeFile(

@@ -7,9 +7,7 @@ channels)). The store appears under its final name when it is whole.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from ...errors import UsageError
-from .artifacts import NO_DATE, atomic
+from .artifacts import NO_DATE, atomic, temporary_name
 
 FORMATS = ("npz", "zarr")
 
@@ -68,14 +66,16 @@ class _Npz:
 @contextmanager
 def _npz(path: Path) -> Iterator[Store]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as folder:
-        store = _Npz(Path(folder))
-        try:
-            yield store
-            _archive(path, store)
-        finally:
-            for file in store.files.values():
-                file.close()
+    folder = path.with_name(temporary_name())
+    folder.mkdir()
+    store = _Npz(folder)
+    try:
+        yield store
+        _archive(path, store)
+    finally:
+        for file in store.files.values():
+            file.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _archive(path: Path, store: _Npz) -> None:
@@ -112,7 +112,7 @@ def _zarr(path: Path) -> Iterator[Store]:
         import zarr
     except ImportError:
         raise UsageError("save=zarr needs zarr; install it: pip install 'convscope[index]'") from None
-    temporary = path.with_name(f".{secrets.token_hex(6)}.part")
+    temporary = path.with_name(temporary_name())
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         yield _Zarr(zarr.open_group(str(temporary), mode="w"))

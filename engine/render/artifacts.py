@@ -16,6 +16,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import socket
 import stat
 import zipfile
@@ -46,7 +47,7 @@ def atomic(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path
         ConvscopeError: the file cannot be written there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{_here()}-{os.getpid()}-{secrets.token_hex(6)}.part")
+    temporary = path.with_name(temporary_name())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -80,9 +81,21 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
     return Path(path).read_bytes()
 
 
-def sweep(folder: str | os.PathLike[str]) -> None:
-    """Removes the temporary files below ``folder`` that processes of this machine left when they were killed."""
-    for path in Path(folder).rglob(".*.part"):
+def temporary_name() -> str:
+    """A new name for what is not whole yet; it says whose it is, so that `sweep` can tell when nobody's."""
+    return f".{_here()}-{os.getpid()}-{secrets.token_hex(6)}.part"
+
+
+def sweep(folder: str | os.PathLike[str], everywhere: bool = True) -> None:
+    """Removes the temporary files below ``folder`` that processes of this machine left when they were killed.
+
+    Args:
+        folder: where; it may be missing.
+        everywhere: at any depth, or in the folder and the folders in it alone, which in a large one is quick.
+    """
+    root = Path(folder)
+    found = root.rglob(".*.part") if everywhere else (p for deep in (".*.part", "*/.*.part") for p in root.glob(deep))
+    for path in list(found):
         here, _, rest = path.name[1:].partition("-")
         process = rest.partition("-")[0]
         if here == _here() and process.isdecimal() and not is_alive(int(process)):
@@ -298,8 +311,10 @@ def png_bytes(image: np.ndarray, metadata: Mapping[str, str] | None = None, alph
 
 def save_npy(path: str | os.PathLike[str], array: np.ndarray) -> Path:
     """Writes one array as .npy (no pickles)."""
+    buffer = io.BytesIO()  # straight into a file NumPy says of a full disk only how many values were written
+    np.save(buffer, array, allow_pickle=False)
     with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        file.write(buffer.getbuffer())
     return Path(path)
 
 
@@ -330,6 +345,9 @@ def _write_npz(target: Path | io.BytesIO, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def _remove(temporary: Path) -> None:
+    if temporary.is_dir() and not temporary.is_symlink():  # arrays are gathered in one
+        shutil.rmtree(temporary, ignore_errors=True)
+        return
     with suppress(OSError):
         temporary.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import locks
-from ..render.artifacts import check_folder
+from ..render.artifacts import check_folder, sweep
 
 SECONDS_BETWEEN_SAVES = 20.0
 
@@ -16,6 +16,8 @@ SECONDS_BETWEEN_SAVES = 20.0
 @contextmanager
 def locked(folder: Path | None, shared: bool = False) -> Iterator[None]:
     """Holds a folder for one run, or a ``shared`` one with others, see `locks.locked`; without a folder it is nothing.
+
+    What a killed run left in it half written is removed.
 
     Raises:
         UsageError: another process is writing there. ConvscopeError: the folder cannot be written.
@@ -25,6 +27,7 @@ def locked(folder: Path | None, shared: bool = False) -> Iterator[None]:
         return
     check_folder(folder)
     with locks.locked(folder, shared):
+        sweep(folder, everywhere=False)
         yield
 
 

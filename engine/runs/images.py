@@ -38,10 +38,16 @@ class Failures:
 def batches(
     graph: Graph, pictures: Sequence[Source], size: int, failures: Failures, on_event: OnEvent
 ) -> Iterator[list[tuple[Picture, np.ndarray]]]:
-    """(picture, model input (1, C, H, W)) in lists of up to ``size``; unreadable pictures are told and left out."""
+    """(picture, model input (1, C, H, W)) in lists of up to ``size``; unreadable pictures are told and left out.
+
+    Raises:
+        RefusedInput: the only picture cannot be read.
+    """
     part: list[tuple[Picture, np.ndarray]] = []
     for path, found in stream(pictures, lambda picture: (picture, model_input(picture, graph))):
         if isinstance(found, RefusedInput):
+            if len(pictures) == 1:
+                raise found
             failures(path, found)
             continue
         for note in found[0].notes:

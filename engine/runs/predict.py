@@ -81,13 +81,14 @@ def run(
             graph, device=options.device, batch=options.batch, decoder=options.decoder, output=options.output
         )
         reading = executors.reading
-        on_event(Note(f"outputs: {reading.reason}"))
         like = None if options.like is None else vector_of(executors, options.like)
         on_event(Progress("predicting", 0, len(pictures), "images"))
         size = 1 if None in reading.axes.values() else options.batch
         for part in batches(graph, pictures, size, failures, on_event):
-            if not rows and (trials := answers(executors, part[0][0])):
-                on_event(Note(preprocessings_in_words(trials, Path(part[0][0].path).name)))
+            if not rows:  # not before a picture has been read: a refusal is one line
+                on_event(Note(f"outputs: {reading.reason}"))
+                if trials := answers(executors, part[0][0]):
+                    on_event(Note(preprocessings_in_words(trials, Path(part[0][0].path).name)))
             batch = Batch(executors, np.concatenate([x for _, x in part]))
             for (picture, _), values in zip(part, batch.rows(reading), strict=True):
                 answer = reading.answer(values, top=options.top)

@@ -10,7 +10,10 @@ import torch
 from onnx import TensorProto, helper
 
 from . import hostile_archives as a
+from . import hostile_families as f
+from . import hostile_growth_cases, hostile_keras, hostile_pictures
 from . import hostile_onnx as o
+from .hostile_pairs import Pair, Pairs
 
 TRUST = ("--trust",)
 
@@ -148,7 +151,7 @@ TORCH = {
 KERAS = {
     "Keras Lambda": Case(a.keras_zip(a.edited(a.with_lambda)), "lenet.keras"),
     "Keras os.system": Case(a.keras_zip(a.edited(a.system_call)), "lenet.keras"),
-    "Keras zip bomb": Case(a.keras_zip(a.padded(2**27), compression=8), "compressed .keras"),
+    "Keras zip bomb": Case(a.keras_zip(a.padded(2**24), compression=8), "compressed .keras"),
     "Keras member ..": Case(a.keras_zip(extra={"../outside": b"x"}), "lenet.keras"),
     "Keras member .py": Case(a.keras_zip(extra={"payload.py": b"x"}), "lenet.keras"),
     "Keras overlapping members": Case(a.overlapped, "lenet.keras"),
@@ -162,8 +165,6 @@ KERAS = {
     "h5 hollow data": Case(a.h5(a.hollow_data), "more data.h5"),
     "h5 truncated": Case(a.cut(a.shipped("lenet.h5"), 0.5), "lenet.h5"),
 }
-HOSTILE = {**NOT_A_MODEL, **EXTERNAL, **BOMBS, **TORCH, **KERAS}
-
 NAMES = {
     "name ../../": "../../../etc/passwd",
     "name with control characters": "\x1b]0;owned\x07\x1b[2J\x9b31m\r\nerror: fake\x00",
@@ -201,6 +202,31 @@ HARMLESS = {
     "lenet.h5": Case(a.shipped("lenet.h5")),
     "more data.h5": Case(a.h5(a.extra_data)),
 }
+
+
+def _paired(cases: dict[str, Case]) -> Pairs:
+    """Each file with the harmless one that it names; those are the same for several."""
+    return {
+        name: Pair(case.build, HARMLESS[case.twin].build, case.options or HARMLESS[case.twin].options)
+        for name, case in cases.items()
+    }
+
+
+# Every hostile file with its twin, by what it is about.
+CORPUS: dict[str, Pairs] = {
+    "not a model": _paired(NOT_A_MODEL),
+    "external data": {**_paired(EXTERNAL), **f.PLACES},
+    "ONNX: lies and structure": {**f.LIES, **f.STRUCTURE, **f.SIGNATURES},
+    "ONNX: bombs": {**_paired(BOMBS), **f.OPERATORS},
+    "ONNX: growth": hostile_growth_cases.PAIRS,
+    "Torch": {**_paired(TORCH), **f.TORCH},
+    "safetensors": f.SAFETENSORS,
+    "Keras: descriptions": {**_paired(KERAS), **hostile_keras.CONFIGS},
+    "Keras: zip": hostile_keras.ARCHIVES,
+    "Keras: HDF5": hostile_keras.HDF5,
+    "pictures": hostile_pictures.PICTURES,
+}
+
 # What the code in a file does when it is let loose: the canary must then sing, or its silence above means nothing.
 CONTROLS = {
     "pickle in a state dict": Case(a.weights(extra=a.Canary()), options=(*a.ARCH, *TRUST)),

@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .hostile_archives import LENET
+from .hostile_onnx import Build
+from .hostile_pairs import Pair
+
 LIMIT_SECONDS = 60  # by the clock; the promise is 10 s of processor time, and this machine may be busy
 LIMIT_BYTES = 12 * 2**30  # of address space: a bomb must not take the machine down before the test says so
 
@@ -93,3 +97,27 @@ def listing(folder: Path) -> dict[Path, tuple[int, int, int]]:
         is_folder = path.is_dir() and not path.is_symlink()
         found[path] = (status.st_mode, 0, 0) if is_folder else (status.st_mode, status.st_size, status.st_mtime_ns)
     return found
+
+
+def info(build: Build, folder: Path, *arguments: str) -> tuple[Path, Ended]:
+    """``convscope info`` of one file, which is made in ``folder/files``."""
+    (folder / "files").mkdir(parents=True)
+    path = build(folder / "files")
+    return path, convscope(["info", str(path), *arguments], folder)
+
+
+def convscope_pair(pair: Pair, side: str, folder: Path) -> tuple[Path, Ended]:
+    """The command that reads a pair's file: ``info`` of a model, ``predict`` by the shipped network of a picture.
+
+    Args:
+        pair: of files.
+        side: "hostile", or "harmless", which is then read without the check.
+        folder: of its own.
+    """
+    build: Build = getattr(pair, side)
+    (folder / "files").mkdir(parents=True)
+    path = build(folder / "files")
+    if path.name.startswith("picture."):
+        return path, convscope(["predict", str(LENET / "lenet.onnx"), str(path), "--no-check"], folder)
+    options = (*pair.options, *(["--no-check"] if side == "harmless" else []))
+    return path, convscope(["info", str(path), *options], folder)

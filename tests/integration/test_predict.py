@@ -108,7 +108,11 @@ def test_where_no_picture_can_be_read_nothing_is_printed_and_it_is_a_refusal(
     (tmp_path / "bad.png").write_bytes(b"no picture")
     assert run(["predict", "lenet", str(tmp_path / "bad.png"), "--json", "--device", "cpu"]) == 3
     said = capsys.readouterr()
-    assert said.out == "" and "none of the 1 images could be read" in said.err
+    assert said.out == ""
+    assert said.err.startswith("error: image ") and said.err.count("\n") == 1
+    (tmp_path / "worse.png").write_bytes(b"no picture")
+    assert run(["predict", "lenet", str(tmp_path), "--json", "--device", "cpu"]) == 3
+    assert "none of the 2 images could be read" in capsys.readouterr().err
 
 
 def test_a_labels_file_names_the_classes(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

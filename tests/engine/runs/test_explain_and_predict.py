@@ -56,6 +56,6 @@ def test_predictions_are_the_softmax_of_the_logits(lenet: Graph, photos: Path) -
 def test_wrong_options_are_refused_before_any_work(lenet: Graph, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no method here has that option"):
         explain.run(lenet, [photos], explain.Options(settings={"steps": 3}), tmp_path / "out")
-    with pytest.raises(RefusedInput, match="none of the 1 images"):
+    with pytest.raises(RefusedInput, match=r"^image .*broken\.png"):
         explain.run(lenet, [photos / "broken.png"], folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from convscope.engine.pictures.photographs import FOLDER
+from convscope.engine.render.artifacts import temporary_name
 from convscope.engine.runs.folder import kept, locked
 from convscope.errors import ConvscopeError
 
@@ -49,3 +51,34 @@ def test_a_state_is_saved_now_and_then_and_at_the_end_however_it_ends() -> None:
             tick()
         raise KeyboardInterrupt
     assert saved == [21.0, 125.0, 135.0]
+
+
+def test_what_a_killed_run_left_half_written_goes_and_what_is_not_ours_stays(tmp_path: Path) -> None:
+    script = "from convscope.engine.render.artifacts import temporary_name; print(temporary_name())"
+    dead, gathered = (
+        subprocess.check_output([sys.executable, "-P", "-c", script], text=True).strip() for _ in range(2)
+    )
+    kept = [tmp_path / temporary_name(), tmp_path / ".mine.part", tmp_path / "a" / "note.part"]
+    (tmp_path / "a").mkdir()
+    for path in (tmp_path / dead, tmp_path / "a" / dead, *kept):
+        path.write_bytes(b"half")
+    (tmp_path / gathered).mkdir()
+    (tmp_path / gathered / "0").write_bytes(b"half")
+    with locked(tmp_path):
+        assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+        assert not (tmp_path / gathered).exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit on file sizes here")
+def test_an_array_that_does_not_fit_on_the_disk_is_a_line_of_our_own(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys, numpy; from convscope.engine.render.artifacts import save_npy;"
+        "from convscope.errors import ConvscopeError; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: save_npy(sys.argv[1], numpy.zeros(10**5))\n"
+        "except ConvscopeError as error: print(error)"
+    )
+    path = tmp_path / "a.npy"
+    said = subprocess.check_output([sys.executable, "-P", "-c", script, str(path)], text=True, timeout=120)
+    assert str(path) in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
