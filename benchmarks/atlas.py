@@ -288,11 +288,12 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _children(process: int) -> list[int]:
-    """Its processes, started by whichever of its threads."""
+    """Its processes: the fourth word of ``stat``, behind a name in brackets, is the parent."""
     found: list[int] = []
-    for file in Path(f"/proc/{process}/task").glob("*/children"):
+    for file in Path("/proc").glob("[0-9]*/stat"):
         try:
-            found += [int(word) for word in file.read_text().split()]
+            if int(file.read_text().rpartition(")")[2].split()[1]) == process:
+                found.append(int(file.parent.name))
         except OSError:
             continue
     return found
