@@ -7,6 +7,7 @@ weights for a storage record that is shorter than it says, or compressed, instea
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ from .pickles import MAX_BYTES, check_legacy, check_pickle
 
 # where training frameworks put the weights inside a checkpoint, the likeliest first
 _NESTED = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "ema", "params_ema", "params",
-           "net", "network", "module", "weights", "generator", "backbone")  # fmt: skip
+           "ema_state_dict", "model_state", "best_model", "net", "network", "module", "weights", "generator",
+           "backbone")  # fmt: skip
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # of DataParallel, torch.compile, wrappers
+_SHAPES_NAMED = 6  # sizes that differ, in a message
+_DEEPEST = 4  # parts of a name that a wrapper's prefix may take
 _MAX_HEADER, _MAX_ENTRIES = 2**24, 100_000  # bytes and tensors of a safetensors header
 _SAVE_HINT = "save torch.save(model.state_dict(), ...) and give arch=, or export the model to ONNX"
 
@@ -115,7 +119,8 @@ def fit(module: nn.Module, state: StateDict, path: Path, arch: str) -> list[str]
         problems = [
             *([f"missing {_some(missing)}"] if missing else []),
             *([f"unexpected {_some(unexpected)}"] if unexpected else []),
-            *([f"{shapes[0]}" + (f" and {len(shapes) - 1} more" if len(shapes) > 1 else "")] if shapes else []),
+            *shapes[:_SHAPES_NAMED],
+            *([f"and {len(shapes) - _SHAPES_NAMED} more sizes"] if len(shapes) > _SHAPES_NAMED else []),
         ]
         raise RefusedInput(f"the weights in {path} do not fit arch={arch}: " + "; ".join(problems))
     if unexpected:
@@ -136,17 +141,22 @@ def head_classes(state: StateDict, module: nn.Module, classifier: str) -> int | 
 
 
 def _strip(state: StateDict, own: set[str]) -> tuple[StateDict, list[str]]:
-    """Removes a wrapper's prefix that every name has and the network's own names do not."""
-    notes: list[str] = []
-    for _ in range(3):
-        if own & set(state):
-            break
-        prefix = next((p for p in _PREFIXES if state and all(k.startswith(p) for k in state)), None)
-        if prefix is None:
-            break
-        state = {k.removeprefix(prefix): v for k, v in state.items()}
-        notes.append(f"the prefix '{prefix}' was removed from the weights' names")
-    return state, notes
+    """Removes a wrapper's prefix from the names, where more of the network's own names come out without it.
+
+    Names that do not bear it stay as they are: a loss's buffers beside Lightning's ``model.``, the counter of an
+    averaged model beside its ``module.``.
+    """
+    fitting: Counter[str] = Counter()
+    for name in state:
+        for depth, place in enumerate(match.end() for match in re.finditer(r"\.", name)):
+            if depth < _DEEPEST and name[place:] in own:
+                fitting[name[:place]] += 1
+    best = max(sorted(fitting), key=lambda prefix: fitting[prefix], default="")
+    if fitting[best] <= len(own & set(state)):
+        return state, []
+    stripped = {k.removeprefix(best): v for k, v in state.items() if k.startswith(best)}
+    others = {k: v for k, v in state.items() if not k.startswith(best) and k not in stripped}
+    return {**stripped, **others}, [f"the prefix '{best}' was removed from the weights' names"]
 
 
 def _some(names: list[str], shown: int = 3) -> str:

@@ -154,6 +154,7 @@ def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tenso
     reason = ""
     try:
         module.eval()
+        channels = _first_called(module, channels)
         for height, width in _sizes(module, size):
             example = torch.rand((1, channels, height, width), generator=generator)
             try:
@@ -225,6 +226,34 @@ def _runs(module: nn.Module, channels: int, side: int) -> bool:
     except (*_ERRORS, _Taken):
         return False
     return True
+
+
+class _Reached(Exception):
+    """A convolution is called."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+
+def _first_called(module: nn.Module, declared: int) -> int:
+    """The channels of the convolution that a forward pass calls first, whichever is declared first."""
+
+    def stop(layer: nn.Module, _: tuple[Any, ...]) -> None:
+        raise _Reached(int(layer.in_channels))  # type: ignore[arg-type]
+
+    hooks = [part.register_forward_pre_hook(stop) for part in module.modules() if isinstance(part, nn.Conv2d)]
+    try:
+        with torch.no_grad():
+            module(torch.zeros((1, declared, _SIDES[0], _SIDES[0])))
+    except _Reached as reached:
+        return reached.channels
+    except _ERRORS:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return declared
 
 
 def _input_channels(module: nn.Module) -> int:

@@ -235,3 +235,49 @@ def test_timm_names_its_network_and_its_preprocessing(tmp_path: Path) -> None:
     assert exported.preprocessing.mean == tuple(model.pretrained_cfg["mean"])
     x = torch.rand(2, 3, 160, 160)
     np.testing.assert_allclose(outputs(exported.model, x), model.eval()(x).detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "beside"),
+    [
+        ("module.", {"n_averaged": torch.tensor(3)}),  # torch.optim.swa_utils.AveragedModel
+        ("model.", {"loss.weight": torch.ones(5)}),  # Lightning, with a loss that keeps weights
+        ("module._orig_mod.", {}),
+        ("student.encoder.", {"teacher.encoder.0.bias": torch.ones(4)}),
+    ],
+)
+def test_a_wrappers_prefix_is_found_beside_names_that_do_not_bear_it(
+    wrapper: str, beside: dict[str, torch.Tensor]
+) -> None:
+    from convscope.adapters.torch.files import fit
+
+    torch.manual_seed(0)
+    trained, empty = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)) for _ in range(2))
+    state = {wrapper + name: value for name, value in trained.state_dict().items()}
+    notes = fit(empty, {**beside, **state}, Path("file.pth"), "net")
+    assert all(torch.equal(value, empty.state_dict()[name]) for name, value in trained.state_dict().items())
+    assert f"the prefix '{wrapper}' was removed from the weights' names" in notes
+    assert not beside or any("left out" in note and next(iter(beside)) in note for note in notes)
+
+
+def test_sizes_that_differ_are_named_key_by_key() -> None:
+    from convscope.adapters.torch.files import fit
+
+    state = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)).state_dict()
+    with pytest.raises(RefusedInput) as refusal:
+        fit(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3)), state, Path("file.pth"), "net")
+    assert "'1.weight' is (5, 4, 3, 3), the network's is (6, 4, 3, 3)" in str(refusal.value)
+    assert "'1.bias' is (5,), the network's is (6,)" in str(refusal.value)
+
+
+def test_the_channels_are_those_of_the_convolution_that_is_called_first_not_declared_first() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.stem = nn.Conv2d(16, 4, 1), nn.Conv2d(3, 16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.head(torch.relu(self.stem(x))).mean((2, 3))
+            return found
+
+    assert example_for(Backwards()).shape == (1, 3, 224, 224)

@@ -96,7 +96,7 @@ def test_several_pictures_with_a_broken_one_are_partly_done(digits: Path, capsys
     found, err = predicted(capsys, "lenet", str(digits), code=4)
     assert [Path(entry["file"]).stem for entry in found["images"]] == sorted(DIGITS)
     assert [entry["file"] for entry in found["failed"]] == [str(digits / "3.png")]
-    read, said, ending = err.splitlines()
+    said, read, ending = err.splitlines()
     assert read == READ.strip()
     assert said.startswith("skipped: image '") and "3.png" in said
     assert ending == "error: 1 of 4 images could not be read; the others are done"
