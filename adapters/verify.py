@@ -335,6 +335,7 @@ def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tu
     from .keras.files import inspect_h5, inspect_keras
     from .keras.load import import_keras
     from .keras.safe_load import load_model
+    from .torch.export import flat_outputs
 
     found_file = inspect_keras(path) if graph.source.format == "keras" else inspect_h5(path)
     if graph.given:  # Keras orders and names its inputs otherwise
@@ -348,7 +349,7 @@ def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tu
     axes = graph.permuted.get(graph.inputs[0].name)
     with as_tensorflow(found_file.version):
         value = model(x.transpose(np.argsort(axes)) if axes is not None else x)
-    values = [np.asarray(v.detach().cpu()) for v in (value if isinstance(value, (list, tuple)) else [value])]
+    values = flat_outputs(value)  # a model may return a dict
     found = graph.session([o.name for o in graph.outputs], device="cpu").run(feeds)
     worst = 0.0
     for name, expected in zip(found, values, strict=True):

@@ -79,7 +79,7 @@ def first_that_agrees(
     """
     failures: list[str] = []
     with _inference_mode(module), _quiet():
-        expected = _flatten(_run(module, inputs))
+        expected = flat_outputs(_run(module, inputs))
         for title, attempt in attempts:
             try:
                 export = attempt()
@@ -106,7 +106,7 @@ def export_program(program: Any, module: nn.Module, inputs: tuple[Tensor, ...]) 
     """
     with _quiet():
         try:
-            expected = _flatten(_run(module, inputs))
+            expected = flat_outputs(_run(module, inputs))
             written = torch.onnx.export(program, dynamo=True, opset_version=DYNAMO_OPSET, optimize=False, verbose=False)
             assert written is not None
             _require_equal(module, written.model_proto, inputs, expected)
@@ -214,7 +214,7 @@ def _bounds(module: nn.Module, inputs: tuple[Tensor, ...], expected: Sequence[np
     """What rounding alone may do to each output: a network that amplifies its input's last bit does so to all."""
     generator = torch.Generator().manual_seed(0)
     moved = (x * (1 + NOISE * torch.randn(x.shape, generator=generator).to(x)) for x in inputs)
-    noisy = _flatten(_run(module, tuple(moved)))
+    noisy = flat_outputs(_run(module, tuple(moved)))
     return [rounding_bound(TOLERANCE, _relative(a, b)) for a, b in zip(noisy, expected, strict=True)]
 
 
@@ -227,14 +227,14 @@ def _run(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
         return module(*inputs)
 
 
-def _flatten(output: Any) -> list[np.ndarray]:
+def flat_outputs(output: Any) -> list[np.ndarray]:
     """The tensors in a module's output (tensor, tuple, list, dict), in order."""
     if isinstance(output, Tensor):
         return [output.detach().cpu().numpy()]
     if isinstance(output, dict):
         output = list(output.values())
     if isinstance(output, (tuple, list)):
-        return [array for item in output for array in _flatten(item)]
+        return [array for item in output for array in flat_outputs(item)]
     return []
 
 

@@ -18,6 +18,7 @@ import h5py
 
 from convscope.adapters.keras.family import family
 from convscope.adapters.keras.load import export_keras, import_keras, load_keras_file
+from convscope.adapters.verify import source_difference
 from convscope.engine.executors.session import Session
 from convscope.errors import RefusedInput, UsageError
 
@@ -235,3 +236,18 @@ def test_a_companion_file_wins_over_the_family(model: Any, tmp_path: Path) -> No
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     exported = load_keras_file(tmp_path / "small.keras")
     assert exported.preprocessing is not None and exported.preprocessing.mean == (0.5, 0.5, 0.5)
+
+
+def test_verify_compares_every_output_of_a_model_that_returns_a_dict(tmp_path: Path) -> None:
+    import convscope
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="conv")(image))
+    heads = {name: keras.layers.Dense(units, name=name)(pooled) for name, units in (("yes", 1), ("many", 6))}
+    keras.Model(image, heads).save(tmp_path / "heads.keras")
+    graph = convscope.load(tmp_path / "heads.keras", check=False)
+    picture = np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)
+    worst, tensors = source_difference(graph, {graph.inputs[0].name: picture})
+    assert tensors == 2
+    assert worst is not None and worst < 1e-5
