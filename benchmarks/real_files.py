@@ -59,7 +59,7 @@ def main() -> None:
         return
     deadline = time.monotonic() + arguments.until
     paths = {case: _found(arguments.folder, case) for case in CASES}
-    for case, path in sorted(paths.items(), key=lambda item: item[1].stat().st_size if item[1] else 0):
+    for case, path in sorted(paths.items(), key=_order):
         again = arguments.only and arguments.only in case.file
         if path is None or (not again and ((case.package, case.file) in done or arguments.only)):
             continue
@@ -70,6 +70,12 @@ def main() -> None:
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(" | ".join(str(value) for value in row.values()), flush=True)
+
+
+def _order(found: tuple[Case, Path | None]) -> tuple[bool, int]:
+    """What takes pictures first, and small files before large ones."""
+    case, path = found
+    return case.feeds is None, path.stat().st_size if path else 0
 
 
 def _done() -> dict[tuple[str, str], dict[str, Any]]:
