@@ -3,6 +3,7 @@
     python -m benchmarks.atlas cost MODEL [UNITS [STAGE]]  processor time of UNITS random units of every layer, and what
                                                            all units of the model would take, by that
     python -m benchmarks.atlas kills [TIMES [SEED]]        kill -9 at random moments, driver and workers in turn
+    python -m benchmarks.atlas deaths [TIMES [SEED]]       kill -9 of one of two workers, whose driver goes on
     python -m benchmarks.atlas same                        serial, two processes, two drivers, shards in one folder, and
                                                            Ray where it is installed
     python -m benchmarks.atlas full                        a disk of half a megabyte, then a larger one (Linux, as root)
@@ -57,6 +58,7 @@ def main() -> None:
     modes: dict[str, Callable[..., None]] = {
         "cost": cost,
         "kills": kills,
+        "deaths": deaths,
         "same": same,
         "workers": workers,
         "page": page,
@@ -136,6 +138,30 @@ def kills(times: str = "10", seed: str = "0") -> None:
             print(
                 f"{workers} workers, {lost} kills: {equal}, {len(left)} parts, {len(leases)} leases left{more}",
                 flush=True,
+            )
+
+
+def deaths(times: str = "4", seed: str = "0") -> None:
+    """Kills one of two workers at a random moment, each time in a new folder; the driver must end well by itself."""
+    drawn = random.Random(int(seed))
+    with tempfile.TemporaryDirectory() as root:
+        photos, whole = _photographs(Path(root)), Path(root) / "whole"
+        _run(photos, whole)
+        for number in range(int(times)):
+            folder = Path(root) / f"died{number}"
+            process = _start(photos, folder, {"manner": {"workers": 2}})
+            while process.poll() is None and not (_children(process.pid) and _kept(folder)):
+                time.sleep(0.02)
+            time.sleep(drawn.uniform(0, 1))
+            kept, workers = _kept(folder), _children(process.pid)
+            if workers:
+                os.kill(drawn.choice(workers), signal.SIGKILL)
+            ended = process.wait(600)
+            leases = list((folder / "store" / "leases").rglob("*.json"))
+            equal = "same hash" if _fingerprint(folder) == _fingerprint(whole) else "ANOTHER HASH"
+            killed = f"one of {len(workers)} workers killed" if workers else "it had ended"
+            print(
+                f"{killed} with {kept} pictures kept: exit code {ended}, {equal}, {len(leases)} leases left", flush=True
             )
 
 

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def main() -> None:
         if time.monotonic() > deadline:
             print("time is up; the same command goes on", file=sys.stderr)
             return
-        row = {"package": case.package, "file": case.file, **walk(case, path)}
+        row = {"package": case.package, "file": case.file, **_walk_or_fault(case, path)}
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(" | ".join(str(value) for value in row.values()), flush=True)
@@ -90,6 +91,15 @@ def _found(folder: Path, case: Case) -> Path | None:
         if any(re.sub(r"[^a-z]", "", part.lower()).startswith(name) for part in path.relative_to(folder).parts):
             return path
     return None
+
+
+def _walk_or_fault(case: Case, path: Path) -> dict[str, str]:
+    """The walk, or what broke in it: a fault of ours must not end the others' walks."""
+    try:
+        return walk(case, path)
+    except Exception as error:
+        traceback.print_exc()
+        return {"imported": f"FAULT: {type(error).__name__}: {_short(error)}"}
 
 
 def walk(case: Case, path: Path) -> dict[str, str]:
