@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .graph import Graph
-from .layers import Layer, ReceptiveField, TensorSpec
+from .layers import Layer, ReceptiveField, TensorSpec, Tokens
 
 COLUMNS = ("#", "layer", "op", "output shape", "sees", "stride", "parameters", "multiply-adds")
 
@@ -36,10 +36,11 @@ def free_axes(graph: Graph) -> list[str]:
 
 
 def row_in_words(layer: Layer) -> tuple[str, ...]:
-    """A layer's cells under `COLUMNS`."""
+    """A layer's cells under `COLUMNS`; a shape of tokens names their grid."""
     sees, stride = _sees(layer.receptive_field)
     counts = (f"{layer.parameters:,}" if layer.parameters else "", in_si(layer.macs) if layer.macs else "")
-    return (str(layer.index), layer.name, layer.op, shape_in_words(layer.shape), sees, stride, *counts)
+    shape = shape_in_words(layer.shape) + _grid(layer.tokens)
+    return (str(layer.index), layer.name, layer.op, shape, sees, stride, *counts)
 
 
 def facts_in_words(graph: Graph) -> list[tuple[str, str]]:
@@ -74,6 +75,14 @@ def in_si(value: float) -> str:
             return f"{value:.3g}{unit}"
         value /= 1000
     return f"{value:.3g} P"
+
+
+def _grid(tokens: Tokens | None) -> str:
+    """`` (4x6 + 1)``: rows and columns of a layer's tokens, and the class and register tokens beside them."""
+    if tokens is None:
+        return ""
+    beside = tokens.count - tokens.rows * tokens.columns
+    return f" ({tokens.rows}x{tokens.columns}{f' + {beside}' if beside else ''})"
 
 
 def _sees(field: ReceptiveField | None) -> tuple[str, str]:
