@@ -152,7 +152,7 @@ def kept_layer(graph: Graph, layer: Layer) -> Layer:
 
 
 def _stride(graph: Graph, layer: Layer) -> float:
-    """Rows of the picture per row of the layer; behind attention, whose every place sees all, by the grid's own size."""
+    """Rows of the picture per row of the layer; where every place sees all of it, by the size of the grid."""
     seen = layer.receptive_field
     return seen.stride[0] if seen is not None and seen.size is not None else graph.image_size[0] / plane(layer)[0]
 

@@ -75,7 +75,7 @@ class Index:
         return value
 
     def ancestors(self, tensors: str | Iterable[str], stop: Container[str] = ()) -> set[str]:
-        """Every tensor that one of these is computed from (these included), not looking beyond an operator of ``stop``."""
+        """Every tensor that one of these is computed from (these included); not beyond operators of ``stop``."""
         seen, stack = set[str](), [tensors] if isinstance(tensors, str) else list(tensors)
         while stack:
             name = stack.pop()
