@@ -152,9 +152,10 @@ def kept_layer(graph: Graph, layer: Layer) -> Layer:
 
 
 def _stride(graph: Graph, layer: Layer) -> float:
-    """Rows of the picture per row of the layer; where every place sees all of it, by the size of the grid."""
-    seen = layer.receptive_field
-    return seen.stride[0] if seen is not None and seen.size is not None else graph.image_size[0] / plane(layer)[0]
+    """Rows of the picture per row of the layer; behind attention, where no stride is known, by the grid's own size."""
+    side, rows = graph.image_size[0], plane(layer)[0]
+    told = 0.0 if layer.receptive_field is None else layer.receptive_field.stride[0]
+    return told if rows == 1 or 0.5 < told * rows / side < 1.6 else side / rows
 
 
 def _start(studio: Studio) -> np.ndarray:
