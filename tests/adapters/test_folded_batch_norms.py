@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import warnings
+from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
@@ -33,18 +32,18 @@ class Net(torch.nn.Module):
 
 
 @pytest.mark.parametrize("dynamo", [True, False])
-def test_torchs_exporters_leave_the_folded_batch_norm_to_be_seen(dynamo: bool) -> None:
+def test_torchs_exporters_leave_the_folded_batch_norm_to_be_seen(dynamo: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    net, file = Net().eval(), io.BytesIO()
+    net, file = Net().eval(), str(tmp_path / "net.onnx")
     net.bn1.running_mean += 0.5
     x = torch.zeros(1, 3, 12, 12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if dynamo:
-            torch.onnx.export(net, (x,), dynamo=True, verbose=False).save(file)
+            torch.onnx.export(net, (x,), file, dynamo=True, verbose=False)
         else:
             torch.onnx.export(net, (x,), file, dynamo=False)
-    graph = convscope.load(onnx.load_from_string(file.getvalue()), check=False)
+    graph = convscope.load(file, check=False)
     ops = [row[2] for row in rows_in_words(graph) if row[2].startswith("Conv")]
     assert ops == ["Conv with batch-norm", "Conv", "Conv"]
 
