@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..executors.twin import Twin
 
 DEFAULT_SIZE = 224  # where neither the file nor the preprocessing names one
+_WEIGHING = frozenset({"Sigmoid", "HardSigmoid", "Softmax"})  # what comes out of them weighs other maps
 
 
 class TwinFactory(Protocol):
@@ -258,19 +259,23 @@ class Graph:
     def last_spatial_layer(self) -> Layer:
         """The last feature map larger than 1 x 1 on the way to the logits: the default of the CAM family.
 
-        Of a vision transformer the last layer whose tokens of the grid reach the logits, see `last_tokens`.
+        Of a vision transformer the last layer whose tokens of the grid reach the logits, see `last_tokens`. What
+        reaches the logits through a gate alone (a map of attention behind a sigmoid) is asked last.
 
         Raises:
             UsageError: the model has no such layer.
         """
         tokens = last_tokens(self.index, self.layers, self.logits)
+        found: list[Layer] = []
         for layer in reversed(self.layers):
             sizes = [s for a, s in enumerate(layer.shape) if a not in (0, layer.channel_axis)]
-            if layer is tokens:
-                return layer
-            if layer.is_spatial and all(s is None or s > 1 for s in sizes) and self._leads_to_logits(layer):
-                return layer
-        raise UsageError(f"{self.name} has no layer with spatial extent")
+            large = layer.is_spatial and all(s is None or s > 1 for s in sizes) and self._leads_to_logits(layer)
+            if layer is tokens or large:
+                found.append(layer)
+        if not found:
+            raise UsageError(f"{self.name} has no layer with spatial extent")
+        ungated = self.index.ancestors(self.logits, stop=_WEIGHING)
+        return next((layer for layer in found if layer.tensor in ungated), found[0])
 
     def twin(
         self,
