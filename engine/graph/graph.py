@@ -274,8 +274,21 @@ class Graph:
                 found.append(layer)
         if not found:
             raise UsageError(f"{self.name} has no layer with spatial extent")
-        ungated = self.index.ancestors(self.logits, stop=_WEIGHING)
-        return next((layer for layer in found if layer.tensor in ungated), found[0])
+        values = self._values_of_logits()
+        return next((layer for layer in found if layer.tensor in values), found[0])
+
+    def _values_of_logits(self) -> set[str]:
+        """What reaches the logits as more than weights of others: not by a gate alone, nor as one map times many."""
+        channels = {layer.tensor: layer.channels for layer in self.layers}
+        seen, stack = set[str](), [self.logits]
+        while stack:
+            name = stack.pop()
+            node = self.index.producer.get(name)
+            if name not in seen and node is not None and node.op_type not in _WEIGHING:
+                spread = node.op_type == "Mul" and (channels.get(name) or 1) > 1
+                stack.extend(source for source in reads(node) if not (spread and channels.get(source) == 1))
+            seen.add(name)
+        return seen
 
     def twin(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -74,15 +74,14 @@ class Index:
             raise KeyError(node.input[place])
         return value
 
-    def ancestors(self, tensors: str | Iterable[str], stop: Container[str] = ()) -> set[str]:
-        """Every tensor that one of these is computed from (these included); not beyond operators of ``stop``."""
+    def ancestors(self, tensors: str | Iterable[str]) -> set[str]:
+        """Every tensor that one of these is computed from (these included)."""
         seen, stack = set[str](), [tensors] if isinstance(tensors, str) else list(tensors)
         while stack:
             name = stack.pop()
             if name not in seen:
                 seen.add(name)
-                node = self.producer.get(name)
-                stack.extend(() if node is None or node.op_type in stop else reads(node))
+                stack.extend(reads(self.producer[name]) if name in self.producer else ())
         return seen
 
     def descendants(self, tensors: str | Iterable[str]) -> set[str]:

@@ -174,8 +174,9 @@ def test_tokens_are_followed_through_a_batch_norm_that_takes_each_as_a_row() -> 
 class GatedAtTheEnd(torch.nn.Module):
     """The last map is 1 x 1, weighed by attention at 7 x 7 as csatv2 does at 64 pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: torch.nn.Module) -> None:
         super().__init__()
+        self.gate = gate
         self.stage1 = torch.nn.Conv2d(3, 8, 4, 4)
         self.stage2 = torch.nn.Conv2d(8, 8, 4, 4)
         self.attention = torch.nn.Conv2d(8, 4, 3, padding=1)
@@ -185,8 +186,9 @@ class GatedAtTheEnd(torch.nn.Module):
         x = self.stage2(torch.relu(self.stage1(x)))
         large = torch.nn.functional.interpolate(x, (7, 7))
         gate = torch.nn.functional.adaptive_avg_pool2d(self.attention(large), 1).mean(1, keepdim=True)
-        return self.head((x * torch.sigmoid(gate)).flatten(1))
+        return self.head((x * self.gate(gate)).flatten(1))
 
 
-def test_the_default_layer_is_no_map_that_weighs_another() -> None:
-    assert loaded(GatedAtTheEnd(), (16, 16)).last_spatial_layer().name in ("stage1", "Relu")
+@pytest.mark.parametrize("gate", [torch.nn.Sigmoid(), torch.nn.Identity()])
+def test_the_default_layer_is_no_map_that_weighs_another(gate: torch.nn.Module) -> None:
+    assert loaded(GatedAtTheEnd(gate), (16, 16)).last_spatial_layer().name in ("stage1", "Relu")
