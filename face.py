@@ -511,7 +511,7 @@ def stats(
     Args:
         graph: from `load`, or what `load` takes.
         images: pictures, as for `given.sources`; best one folder.
-        layer: one or several; default every feature map.
+        layer: one or several; default every feature map, and every layer of tokens with a grid.
         batch: pictures per pass.
         force: see all pictures again.
         folder: keeps the state, so that the same call goes on, and gets numbers and a page.

@@ -48,6 +48,8 @@ def verify(
         seed: of the random images.
         progress: called with the name of each stage as it starts.
     """
+    from .twin.converters.quantize import without_rounding
+
     refuse_nan_weights(graph)
     batch = batch if graph.mixes_batch is None and not graph.opaque else 1
     chosen = size or graph.image_size
@@ -62,7 +64,8 @@ def verify(
         real = {**random_inputs(graph, chosen, 1, seed), graph.inputs[0].name: pixels}
         verdicts.compare(real)
     progress("gradient against finite differences")
-    gradient = gradient_difference(graph, feeds)
+    with without_rounding():
+        gradient = gradient_difference(graph, feeds)
     progress("batch 3 against batch 1")
     batches = batch_difference(graph, chosen, seed)
     progress("source")
@@ -140,7 +143,7 @@ def gradient_difference(graph: Graph, feeds: dict[str, np.ndarray], seed: int = 
     kinks of ReLU and narrow ones drown in rounding. None where every step drowns in it: the logits do not
     depend on the image, as in an untrained network whose signal dies out on the way. None too where the image
     consists of whole numbers (uint8 pictures). Where an opaque operator lies before the logits, what it reads takes
-    their place.
+    their place. Quantized networks are to be compared `without_rounding`.
     """
     import torch
 

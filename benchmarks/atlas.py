@@ -3,11 +3,12 @@
     python -m benchmarks.atlas cost MODEL [UNITS [STAGE]]  processor time of UNITS random units of every layer, and what
                                                            all units of the model would take, by that
     python -m benchmarks.atlas kills [TIMES [SEED]]        kill -9 at random moments, driver and workers in turn
+    python -m benchmarks.atlas deaths [TIMES [SEED]]       kill -9 of one of two workers, whose driver goes on
     python -m benchmarks.atlas same                        serial, two processes, two drivers, shards in one folder, and
                                                            Ray where it is installed
     python -m benchmarks.atlas full                        a disk of half a megabyte, then a larger one (Linux, as root)
     python -m benchmarks.atlas workers [ROUNDS]            one worker and two in turn: processor time by the clock
-    python -m benchmarks.atlas page [UNITS]                the page of so many units in Chromium: opening and 40 jumps
+    python -m benchmarks.atlas page [UNITS]                the page of so many units in two browsers: opening, 40 jumps
 
 Of the others all but ``cost`` make the atlas of the tests' small network, again and again.
 """
@@ -25,7 +26,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.cli.driver import Chromium, Firefox
 
 ROOT = Path(__file__).parents[1]
 STEPS, SIZE = 160, 32  # of a picture: long enough to be killed in
@@ -54,6 +58,7 @@ def main() -> None:
     modes: dict[str, Callable[..., None]] = {
         "cost": cost,
         "kills": kills,
+        "deaths": deaths,
         "same": same,
         "workers": workers,
         "page": page,
@@ -136,6 +141,30 @@ def kills(times: str = "10", seed: str = "0") -> None:
             )
 
 
+def deaths(times: str = "4", seed: str = "0") -> None:
+    """Kills one of two workers at a random moment, each time in a new folder; the driver must end well by itself."""
+    drawn = random.Random(int(seed))
+    with tempfile.TemporaryDirectory() as root:
+        photos, whole = _photographs(Path(root)), Path(root) / "whole"
+        _run(photos, whole)
+        for number in range(int(times)):
+            folder = Path(root) / f"died{number}"
+            process = _start(photos, folder, {"manner": {"workers": 2}})
+            while process.poll() is None and not (_children(process.pid) and _kept(folder)):
+                time.sleep(0.02)
+            time.sleep(drawn.uniform(0, 1))
+            kept, workers = _kept(folder), _children(process.pid)
+            if workers:
+                os.kill(drawn.choice(workers), signal.SIGKILL)
+            ended = process.wait(600)
+            leases = list((folder / "store" / "leases").rglob("*.json"))
+            equal = "same hash" if _fingerprint(folder) == _fingerprint(whole) else "ANOTHER HASH"
+            killed = f"one of {len(workers)} workers killed" if workers else "it had ended"
+            print(
+                f"{killed} with {kept} pictures kept: exit code {ended}, {equal}, {len(leases)} leases left", flush=True
+            )
+
+
 def same() -> None:
     """Prints for every way of running whether the list of files is that of one process."""
     with tempfile.TemporaryDirectory() as root:
@@ -213,43 +242,55 @@ def workers(rounds: str = "2") -> None:
 
 
 def page(units: str = "100000") -> None:
-    """Prints nodes, requests, and how long opening and jumping takes: by the clock, and of the page's own thread."""
-    from tests.cli.driver import Chromium
+    """Prints what the browsers that are installed make of the page of so many units of one layer."""
+    from tests.cli.driver import CHROMIUM, FIREFOX, Chromium, Firefox
     from tests.cli.large_atlas import write_atlas
 
     with tempfile.TemporaryDirectory() as root:
         write_atlas(Path(root) / "atlas", int(units))
         address = (Path(root) / "atlas" / "index.html").as_uri() + "#/L0000"
-        browser = Chromium(Path(root))
-        browser._ask("Performance.enable", {"timeDomain": "threadTicks"})
+        for kind in (*([Chromium] if CHROMIUM else []), *([Firefox] if FIREFOX else [])):
+            browser = kind(Path(root))
+            print(f"{kind.__name__}, {units} units; {os.getloadavg()[0]:.1f} processes waited", flush=True)
+            _browsed(browser, address)
+            browser.close()
 
-        def own() -> float:
-            metrics = browser._ask("Performance.getMetrics")["metrics"]
-            return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
 
-        opened = []
-        for _ in range(5):
-            began = time.monotonic()
-            browser.open(address)
-            opened.append(time.monotonic() - began)
-        requests = len(browser.requests)
-        nodes = browser.run("return document.querySelectorAll('*').length")
-        jumps = []
-        for number in range(40):
-            before = own()
-            worst = browser.run(
-                f"scrollTo(0, document.documentElement.scrollHeight * {(number * 17) % 40} / 39);"
-                "let last = performance.now(), worst = 0;"
-                "for (let i = 0; i < 3; i++) { const now = await new Promise(requestAnimationFrame);"
-                "  worst = Math.max(worst, performance.now() - last); last = performance.now(); } return worst;"
-            )
-            jumps.append((worst / 1000, own() - before))
-        after = browser.run("return document.querySelectorAll('*').length")
-        browser.close()
-    print(f"{units} units: {nodes} nodes, {after} after 40 jumps, {requests} requests; {os.getloadavg()[0]:.1f} waited")
-    print(f"opening: {sorted(opened)[2]:.3f} s by the clock (median of 5)")
-    clock, thread = (1000 * sorted(column)[20] for column in zip(*jumps, strict=True))
-    print(f"a jump: worst frame {clock:.0f} ms by the clock, {thread:.0f} ms of the page's thread (medians of 40)")
+def _browsed(browser: Chromium | Firefox, address: str) -> None:
+    """Prints nodes, requests, and how long opening and jumping takes: by the clock, and of Chromium's own thread."""
+    from tests.cli.driver import Chromium
+
+    chromium = browser if isinstance(browser, Chromium) else None
+    if chromium:
+        chromium._ask("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def worked() -> float:
+        if chromium is None:
+            return 0.0
+        metrics = chromium._ask("Performance.getMetrics")["metrics"]
+        return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
+
+    count, opened = "return document.querySelectorAll('*').length", []
+    for _ in range(5):
+        began = time.monotonic()
+        browser.open(address)
+        opened.append(time.monotonic() - began)
+    requests = f", {len(chromium.requests)} requests" if chromium else ""
+    nodes, jumps = browser.run(count), []
+    for number in range(40):
+        before = worked()
+        worst = browser.run(
+            f"scrollTo(0, document.documentElement.scrollHeight * {(number * 17) % 40} / 39);"
+            "let last = performance.now(), worst = 0;"
+            "for (let i = 0; i < 3; i++) { const now = await new Promise(requestAnimationFrame);"
+            "  worst = Math.max(worst, performance.now() - last); last = performance.now(); } return worst;"
+        )
+        jumps.append((worst, 1000 * (worked() - before)))
+    print(f"  {nodes} nodes, {browser.run(count)} after 40 jumps{requests}")
+    print(f"  opening: {sorted(opened)[2]:.3f} s by the clock (median of 5)")
+    clock, thread = (sorted(column)[20] for column in zip(*jumps, strict=True))
+    own = f", {thread:.0f} ms of the page's thread" if chromium else ""
+    print(f"  a jump: worst frame {clock:.0f} ms by the clock{own} (medians of 40)", flush=True)
 
 
 def _photographs(root: Path) -> Path:

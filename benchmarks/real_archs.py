@@ -42,6 +42,16 @@ def onet() -> Any:
     return _mtcnn().ONet(pretrained=False)
 
 
+def mobilenet_v2() -> Any:
+    """Of torchvision, whose wheels do not load beside a CPU build of torch unless its operators are declared."""
+    from tests.torchvision_schemas import declare
+
+    declare()
+    from torchvision.models import mobilenet_v2 as made
+
+    return made()
+
+
 def efficientnet_lite1() -> Any:
     """Of the package efficientnet-lite-pytorch."""
     from efficientnet_lite_pytorch import EfficientNet

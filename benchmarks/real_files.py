@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,17 +60,23 @@ def main() -> None:
         return
     deadline = time.monotonic() + arguments.until
     paths = {case: _found(arguments.folder, case) for case in CASES}
-    for case, path in sorted(paths.items(), key=lambda item: item[1].stat().st_size if item[1] else 0):
+    for case, path in sorted(paths.items(), key=_order):
         again = arguments.only and arguments.only in case.file
         if path is None or (not again and ((case.package, case.file) in done or arguments.only)):
             continue
         if time.monotonic() > deadline:
             print("time is up; the same command goes on", file=sys.stderr)
             return
-        row = {"package": case.package, "file": case.file, **walk(case, path)}
+        row = {"package": case.package, "file": case.file, **_walk_or_fault(case, path)}
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(" | ".join(str(value) for value in row.values()), flush=True)
+
+
+def _order(found: tuple[Case, Path | None]) -> tuple[bool, int]:
+    """What takes pictures first, and small files before large ones."""
+    case, path = found
+    return case.feeds is None, path.stat().st_size if path else 0
 
 
 def _done() -> dict[tuple[str, str], dict[str, Any]]:
@@ -84,6 +91,15 @@ def _found(folder: Path, case: Case) -> Path | None:
         if any(re.sub(r"[^a-z]", "", part.lower()).startswith(name) for part in path.relative_to(folder).parts):
             return path
     return None
+
+
+def _walk_or_fault(case: Case, path: Path) -> dict[str, str]:
+    """The walk, or what broke in it: a fault of ours must not end the others' walks."""
+    try:
+        return walk(case, path)
+    except Exception as error:
+        traceback.print_exc()
+        return {"imported": f"FAULT: {type(error).__name__}: {_short(error)}"}
 
 
 def walk(case: Case, path: Path) -> dict[str, str]:

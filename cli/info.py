@@ -34,9 +34,9 @@ def command(model: ModelArgument, **words: Any) -> None:
 def _show(graph: Graph) -> None:
     from rich.text import Text
 
-    from ..engine.graph.summary import COLUMNS, facts_in_words, row_in_words
+    from ..engine.graph.summary import COLUMNS, facts_in_words, rows_in_words
 
-    rows = [[_cut(cell) for cell in row_in_words(layer)] for layer in graph.layers]
+    rows = [[_cut(cell) for cell in row] for row in rows_in_words(graph)]
     shown = console(90 + max((len(row[1]) + len(row[3]) for row in rows), default=0))
     layers = table(COLUMNS, left=("op", "output shape"), folded=("layer",))
     for row in rows:

@@ -140,7 +140,7 @@ def _run(test: NodeTest, form: str) -> dict[str, np.ndarray]:
         with torch.no_grad():
             return {k: v.numpy() for k, v in twin({k: _tensor(v) for k, v in feeds.items()}).items()}
     # these are operators, not networks that take pictures
-    with patch("convscope.adapters.normalize.settle_inputs") if model.graph.input else nullcontext():
+    with patch("convscope.adapters.normalize.passes.settle_inputs") if model.graph.input else nullcontext():
         graph = convscope.load(model, check=False)
     names = {name: graph.aliases.get(name, name) for name in outputs}
     turned = {k: v.transpose(graph.permuted[k]) if k in graph.permuted else v for k, v in feeds.items()}

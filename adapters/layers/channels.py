@@ -43,6 +43,16 @@ class ChannelAxes:
             return None
         return pieces[0] if len(pieces) == 1 else None
 
+    def exact(self, tensor: str) -> Sequence[int] | None:
+        """A tensor's shape for one picture, the rows that a picture makes of the batch axis included; None if unknown.
+
+        Attention as torch's exporters write it, (N x heads, tokens, channels), leaves the batch axis open.
+        """
+        found, rows = self._shape(tensor), self._rows.get(tensor, Fraction(1))
+        if found is None or self._draft.shapes.get(tensor, ())[:1] != (None,) or rows.denominator != 1:
+            return found
+        return [int(rows), *found[1:]]
+
     def visit(self, node: onnx.NodeProto) -> None:
         """Takes in the next node; nodes come in order of execution."""
         if not any(name in self._pieces for name in node.input):
@@ -55,11 +65,12 @@ class ChannelAxes:
 
     def _count_rows(self, node: onnx.NodeProto, result: str) -> None:
         """How many rows of the result are one picture's, by what a reshape moves between the batch and the rest."""
-        inputs = node.input[:1] if node.op_type == "Reshape" else node.input  # its shape is no picture
+        reshapes = node.op_type in ("Reshape", "Flatten")  # LeViT's batch-norm takes every token as a row
+        inputs = node.input[:1] if reshapes else node.input  # its shape is no picture
         source = max(inputs, key=lambda n: n in self._rows)
         rows = self._rows.get(source, Fraction(1))
         before, after = self._draft.shapes.get(source, ()), self._draft.shapes.get(result, ())
-        if node.op_type == "Reshape" and before[:1] == after[:1] == (None,) and None not in (*before[1:], *after[1:]):
+        if reshapes and before[:1] == after[:1] == (None,) and None not in (*before[1:], *after[1:]):
             rows *= Fraction(prod(s or 1 for s in before[1:]), prod(s or 1 for s in after[1:]) or 1)
         if rows != 1 and len(after) > 1:
             self._rows[result] = rows
@@ -109,7 +120,7 @@ class ChannelAxes:
 
     def _regrouped(self, source: str, result: str) -> Pieces:
         """Axes made of channels alone; else those that channels are part of."""
-        before, after = self._shape(source), self._shape(result)
+        before, after = self.exact(source), self.exact(result)
         pieces = self._pieces[source]
         if before is None or after is None:
             return self._guessed(source, result)

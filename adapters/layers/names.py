@@ -13,13 +13,16 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import onnx
 
 _GENERIC = re.compile(r"^(node_)?[A-Za-z]*_?\d*$|^n\d+$")
 _MODULE_WEIGHT = re.compile(r"^([A-Za-z_][\w]*(?:\.[\w]+)*)\.(?:weight|bias|running_mean)$")
 _CAFFE2_WEIGHT = re.compile(r"^(.+?)_(?:bn_)?(?:w|b|s|bias|scale|mean|var|riv|rm)_\d+$")  # conv1/7x7_s2_w_0
+_PADDLE_NODE = re.compile(r"^(?:p2o\.)?[A-Z][A-Za-z]*[.@]\d+$")  # p2o.Conv.0, Conv.0, Conv@0
+# conv2d_12.w_0, conv2d_12.w_0_deepcopy_7, conv2_expand_weights, conv2_expand_bn_offset
+_PADDLE_WEIGHT = re.compile(r"^(.+?)(?:\.[wb]_\d+(?:_deepcopy_\d+)?|_(?:weights|scale|offset|mean|variance))$")
 _COUNTED = re.compile(r"_\d+$")
 _PREFIX = re.compile(r"^(functional|model|sequential|keras)(_\d+)?$")
 
@@ -33,8 +36,8 @@ def human_names(
         nodes: the canonical graph's, in order.
         taps: tensor names that need a name, in order of execution.
         known: tensor -> name, from the source adapter; always wins.
-        as_before: by the rules of version 0.1, whose names stay aliases: doubled containers in torch's paths, and
-            Keras 3's scope suffixes where not all were ``_1``.
+        as_before: by the rules of version 0.1, whose names stay aliases: doubled containers in torch's paths, Keras
+            3's scope suffixes where not all were ``_1``, and Paddle's counted nodes where a weight names its layer.
     """
     scopes = _scopes(nodes, as_before)
     if known:
@@ -118,7 +121,8 @@ def _scopes(nodes: Sequence[onnx.NodeProto], as_before: bool) -> list[str]:
     scopes = [_path_scope(n, as_before) for n in nodes]
     if sum(bool(s) for s in scopes) * 2 > len(nodes):
         return _shorten(scopes, as_before)
-    return [_weight_scope(n) for n in nodes]
+    made = {name for node in nodes for name in node.output}
+    return [_weight_scope(n) or ("" if as_before else _paddle_scope(n, made)) for n in nodes]
 
 
 def _dynamo_scope(node: onnx.NodeProto) -> str:
@@ -191,6 +195,15 @@ def _shorten(scopes: list[str], as_before: bool) -> list[str]:
     if not layers or not mostly or len(stems) < len(layers) or not all(_COUNTED.search(layer) for layer in layers):
         return scopes
     return [_COUNTED.sub("", s.split(".", 1)[0]) + s[len(s.split(".", 1)[0]) :] for s in scopes]
+
+
+def _paddle_scope(node: onnx.NodeProto, made: Set[str]) -> str:
+    """The layer that Paddle names a counted node's weight after: ``conv2d_12`` of ``conv2d_12.w_0``."""
+    if _PADDLE_NODE.match(node.name):
+        for name in node.input:
+            if name not in made and (match := _PADDLE_WEIGHT.match(name)):
+                return match[1]
+    return ""
 
 
 def _weight_scope(node: onnx.NodeProto) -> str:

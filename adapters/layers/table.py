@@ -48,7 +48,7 @@ def layer_table(
         return None if not known or known.count(None) > 1 else [1 if size is None else size for size in known]
 
     axes = ChannelAxes(draft, image, shape)
-    tokens = TokenTracker(draft, axes, shape)
+    tokens = TokenTracker(draft, axes)
     dependent = {image}
     taps: list[tuple[onnx.NodeProto, str]] = []
     for node in nodes:

@@ -6,7 +6,7 @@ to them, and what only moves, splits or picks values takes them along. In attent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -18,6 +18,8 @@ from ...engine.graph.operators import operator
 from ..normalize.draft import Draft
 from .channels import ChannelAxes
 from .seen import UnknownPlaces, axis_groups
+
+_KEEP = frozenset({"LayerNormalization", "RMSNormalization", "BatchNormalization", "Softmax"})
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,10 @@ class TokenTracker:
     Args:
         draft: with shapes at the default image size.
         axes: of the channels.
-        shape: a tensor's shape for one picture, None where it is not known.
     """
 
-    def __init__(self, draft: Draft, axes: ChannelAxes, shape: Callable[[str], Sequence[int] | None]) -> None:
-        self._draft, self._axes, self._shape = draft, axes, shape
+    def __init__(self, draft: Draft, axes: ChannelAxes) -> None:
+        self._draft, self._axes = draft, axes
         self._found: dict[str, _Found] = {}
 
     def tokens(self, tensor: str) -> Tokens | None:
@@ -77,14 +78,14 @@ class TokenTracker:
             return self._picked(node, found, before, rank)
         if node.op_type == "Split":
             return None if int(options.get("axis", 0)) % before == found.axis else found
-        kept = operator(node).elementwise or node.op_type in ("LayerNormalization", "RMSNormalization", "Softmax")
+        kept = operator(node).elementwise or node.op_type in _KEEP
         same = all(self._found[n] == found for n in sources if self._rank(n) == rank)
         return found if kept and before == rank and same else None
 
     def _first(self, source: str, result: str) -> _Found | None:
         """Tokens of a feature map (N, C, h, w) or (N, h, w, C) whose two axes of positions become one."""
         channels = self._axes.axis(source)
-        before, after = self._shape(source), self._shape(result)
+        before, after = self._axes.exact(source), self._axes.exact(result)
         if channels is None or before is None or after is None or len(before) != 4 or len(after) != 3:
             return None
         places = [a for a in (1, 2, 3) if a != channels]
@@ -137,7 +138,7 @@ class TokenTracker:
         """Where the axis of tokens is after a change of shape that leaves it whole."""
         before, after = self._draft.shapes.get(source, ()), self._draft.shapes.get(result, ())
         count = found.tokens.count
-        exact = self._shape(source), self._shape(result)
+        exact = self._axes.exact(source), self._axes.exact(result)
         if exact[0] is not None and exact[1] is not None:
             for old, new in self._groups(exact[0], exact[1]):
                 if [a for a in old if exact[0][a] > 1] == [found.axis]:

@@ -20,6 +20,7 @@ _READER = (48, 320)  # PaddleOCR, rec_image_shape of PP-OCRv3 and later
 _CLASSIFIER = (48, 192)  # PaddleOCR, cls_image_shape
 _DETECTOR = (640, 640)  # PaddleOCR trains its detectors on crops of this size
 _MOST_LINE_CLASSES = 8  # 0 and 180 degrees
+_PRODUCER = "PaddlePaddle"  # paddle-onnx states it; its successor Paddle2ONNX states nothing but has names of its own
 _CV_ORDER = "BGR"  # OpenCV's, which PaddleOCR leaves as it is
 
 
@@ -58,6 +59,8 @@ def _found(name: str, order: str, size: tuple[int, int]) -> Preprocessing:
 
 
 def _is_paddle(model: onnx.ModelProto) -> bool:
+    if model.producer_name == _PRODUCER:
+        return True
     dims = (d.dim_param for i in (*model.graph.input, *model.graph.output) for d in i.type.tensor_type.shape.dim)
     return any("DynamicDimension" in name for name in dims) or any(
         name.startswith("p2o.") for node in model.graph.node[:50] for name in (node.name, *node.output)
@@ -78,4 +81,4 @@ def _steps(model: onnx.ModelProto) -> Iterator[tuple[int, ...]]:
 
 
 def _shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    return tuple(d.dim_value or None for d in info.type.tensor_type.shape.dim)
+    return tuple(d.dim_value if d.dim_value > 0 else None for d in info.type.tensor_type.shape.dim)

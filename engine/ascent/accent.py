@@ -12,6 +12,7 @@ from torch import Tensor
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..pictures.crops import plane
 from .ascend import single
 from .fitting import reduced_precision
 from .many import OnProgress, Studio
@@ -142,13 +143,19 @@ def kept_layer(graph: Graph, layer: Layer) -> Layer:
 
     What lies where in the photograph is still told there, and what makes it what it is to the unit is not yet decided.
     """
-    before = [la for la in graph.layers[: layer.index] if la.is_spatial and la.receptive_field is not None]
+    before = [la for la in graph.layers[: layer.index] if la.has_maps and la.receptive_field is not None]
     if not before:
         raise UsageError(f"no feature map comes before '{layer.name}'; choose a later layer to accent")
-    own = layer.receptive_field if layer.is_spatial else before[-1].receptive_field
-    assert own is not None
-    fine = [la for la in before if la.receptive_field is not None and 4 * la.receptive_field.stride[0] <= own.stride[0]]
+    own = _stride(graph, layer if layer.has_maps else before[-1])
+    fine = [la for la in before if la.op != "Pad" and 4 * _stride(graph, la) <= own]
     return fine[-1] if fine else before[0]
+
+
+def _stride(graph: Graph, layer: Layer) -> float:
+    """Rows of the picture per row of the layer; behind attention, where no stride is known, by the grid's own size."""
+    side, rows = graph.image_size[0], plane(layer)[0]
+    told = 0.0 if layer.receptive_field is None else layer.receptive_field.stride[0]
+    return told if rows == 1 or 0.5 < told * rows / side < 1.6 else side / rows
 
 
 def _start(studio: Studio) -> np.ndarray:

@@ -72,7 +72,7 @@ def facets(
     (asked,) = checked_units(found, unit)
     chosen = settings(graph, found, preset_name=preset, size=size, steps=steps, seed=seed, tuning=tuning)
     chosen = replace(chosen, preset=replace(chosen.preset, patience=0))
-    place = found if found.is_spatial else graph.last_spatial_layer()
+    place = found if found.has_maps else graph.last_spatial_layer()
     studio = Studio(graph, found, chosen, device=device, batch=count, precision=precision, beside=[place.tensor])
     scale = max(abs(studio.refer([asked])[asked]), 1e-6)
 

@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..graph.tokens import last_tokens
 from ..outputs.heads import is_feature_map, maps_into_head
 from ..outputs.reading import Reading
 
@@ -54,7 +55,9 @@ def chosen_layers(graph: Graph, layer: Any, tensors: Sequence[str], reading: Rea
 
 def _last_map(graph: Graph, tensors: Sequence[str]) -> Layer:
     needed = graph.index.ancestors(tensors)
+    tokens = [last_tokens(graph.index, graph.layers, tensor) for tensor in tensors]
     for layer in reversed(graph.layers):
-        if layer.tensor in needed and layer.tensor not in tensors and is_feature_map(graph, layer):
+        found = layer in tokens or is_feature_map(graph, layer)
+        if found and layer.tensor in needed and layer.tensor not in tensors:
             return layer
     raise UsageError(f"no layer with spatial extent leads to {', '.join(map(repr, tensors))}; name one with layer=")

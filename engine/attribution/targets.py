@@ -66,8 +66,8 @@ def resolve(reading: Reading, question: Question, rows: Rows) -> list[Target]:
     return reading.targets(rows, question) if found is None else found
 
 
-def unit_target(graph: Graph, layer: Layer | str, unit: int, position: tuple[int, int] | None = None) -> Target:
-    """A unit (the mean of its feature map) or a neuron (one position of it) of any layer.
+def unit_target(graph: Graph, layer: Layer | str, unit: int, position: tuple[int, ...] | None = None) -> Target:
+    """A unit (the mean of its feature map) or a neuron (one position of it) of any layer; of tokens those of the grid.
 
     Raises:
         UsageError: no such layer or unit, or the position lies outside the feature map.
@@ -80,11 +80,18 @@ def unit_target(graph: Graph, layer: Layer | str, unit: int, position: tuple[int
         raise UsageError(f"unit {unit} is out of range: layer '{chosen.name}' has {chosen.channels} units")
     where = f"@{position[0]},{position[1]}" if position else ""
     name = f"{chosen.name}:{unit}{where}"
+    grid = chosen.tokens
     if position is None:
-        return Target(Channel(chosen.tensor, unit, axis), name)
-    sizes = [s for a, s in enumerate(chosen.shape) if a not in (0, axis)]
+        if grid is None:
+            return Target(Channel(chosen.tensor, unit, axis), name)
+        mean = np.zeros(grid.count, dtype=np.float32)
+        mean[grid.prefix : grid.prefix + grid.rows * grid.columns] = 1 / (grid.rows * grid.columns)
+        return Target(Masked(chosen.tensor, unit, mean, axis), name)
+    sizes = [s for a, s in enumerate(chosen.shape) if a not in (0, axis)] if grid is None else [grid.rows, grid.columns]
     if len(sizes) != 2 or any(s is not None and not 0 <= p < s for p, s in zip(position, sizes, strict=True)):
         raise UsageError(f"position {position} lies outside layer '{chosen.name}' of spatial size {tuple(sizes)}")
+    if grid is not None:
+        position = (grid.prefix + position[0] * grid.columns + position[1],)
     place = (unit, *position) if axis == 1 else (*position, unit)
     return Target(Entry(((chosen.tensor, place),)), name)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..executors.twin import Twin
 
 DEFAULT_SIZE = 224  # where neither the file nor the preprocessing names one
+_WEIGHING = frozenset({"Sigmoid", "HardSigmoid", "Softmax"})  # what comes out of them weighs other maps
 
 
 class TwinFactory(Protocol):
@@ -258,19 +259,36 @@ class Graph:
     def last_spatial_layer(self) -> Layer:
         """The last feature map larger than 1 x 1 on the way to the logits: the default of the CAM family.
 
-        Of a vision transformer the last layer whose tokens of the grid reach the logits, see `last_tokens`.
+        Of a vision transformer the last layer whose tokens of the grid reach the logits, see `last_tokens`. What
+        reaches the logits through a gate alone (a map of attention behind a sigmoid) is asked last.
 
         Raises:
             UsageError: the model has no such layer.
         """
         tokens = last_tokens(self.index, self.layers, self.logits)
+        found: list[Layer] = []
         for layer in reversed(self.layers):
             sizes = [s for a, s in enumerate(layer.shape) if a not in (0, layer.channel_axis)]
-            if layer is tokens:
-                return layer
-            if layer.is_spatial and all(s is None or s > 1 for s in sizes) and self._leads_to_logits(layer):
-                return layer
-        raise UsageError(f"{self.name} has no layer with spatial extent")
+            large = layer.is_spatial and all(s is None or s > 1 for s in sizes) and self._leads_to_logits(layer)
+            if layer is tokens or large:
+                found.append(layer)
+        if not found:
+            raise UsageError(f"{self.name} has no layer with spatial extent")
+        values = self._values_of_logits()
+        return next((layer for layer in found if layer.tensor in values), found[0])
+
+    def _values_of_logits(self) -> set[str]:
+        """What reaches the logits as more than weights of others: not by a gate alone, nor as one map times many."""
+        channels = {layer.tensor: layer.channels for layer in self.layers}
+        seen, stack = set[str](), [self.logits]
+        while stack:
+            name = stack.pop()
+            node = self.index.producer.get(name)
+            if name not in seen and node is not None and node.op_type not in _WEIGHING:
+                spread = node.op_type == "Mul" and (channels.get(name) or 1) > 1
+                stack.extend(source for source in reads(node) if not (spread and channels.get(source) == 1))
+            seen.add(name)
+        return seen
 
     def twin(
         self,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import onnx
+
+from .folded import has_batch_norm
 from .graph import Graph
-from .layers import Layer, ReceptiveField, TensorSpec
+from .layers import Layer, ReceptiveField, TensorSpec, Tokens
 
 COLUMNS = ("#", "layer", "op", "output shape", "sees", "stride", "parameters", "multiply-adds")
 
@@ -35,11 +38,21 @@ def free_axes(graph: Graph) -> list[str]:
     return [name for name, size in zip(("height", "width"), graph.inputs[0].shape[2:], strict=False) if size is None]
 
 
-def row_in_words(layer: Layer) -> tuple[str, ...]:
-    """A layer's cells under `COLUMNS`."""
+def rows_in_words(graph: Graph) -> list[tuple[str, ...]]:
+    """Every layer's cells, see `row_in_words`."""
+    return [row_in_words(layer, graph.index.producer.get(layer.tensor)) for layer in graph.layers]
+
+
+def row_in_words(layer: Layer, node: onnx.NodeProto | None = None) -> tuple[str, ...]:
+    """A layer's cells under `COLUMNS`.
+
+    A shape of tokens names their grid; with its node a convolution says where a batch-norm is folded into it.
+    """
+    op = f"{layer.op} with batch-norm" if node is not None and has_batch_norm(node) else layer.op
     sees, stride = _sees(layer.receptive_field)
     counts = (f"{layer.parameters:,}" if layer.parameters else "", in_si(layer.macs) if layer.macs else "")
-    return (str(layer.index), layer.name, layer.op, shape_in_words(layer.shape), sees, stride, *counts)
+    shape = shape_in_words(layer.shape) + _grid(layer.tokens)
+    return (str(layer.index), layer.name, op, shape, sees, stride, *counts)
 
 
 def facts_in_words(graph: Graph) -> list[tuple[str, str]]:
@@ -74,6 +87,14 @@ def in_si(value: float) -> str:
             return f"{value:.3g}{unit}"
         value /= 1000
     return f"{value:.3g} P"
+
+
+def _grid(tokens: Tokens | None) -> str:
+    """`` (4x6 + 1)``: rows and columns of a layer's tokens, and the class and register tokens beside them."""
+    if tokens is None:
+        return ""
+    beside = tokens.count - tokens.rows * tokens.columns
+    return f" ({tokens.rows}x{tokens.columns}{f' + {beside}' if beside else ''})"
 
 
 def _sees(field: ReceptiveField | None) -> tuple[str, str]:

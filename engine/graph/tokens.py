@@ -26,9 +26,9 @@ def last_tokens(index: Index, layers: Sequence[Layer], target: str) -> Layer | N
         target: a tensor.
 
     Returns:
-        None where there is no attention, or no token that leads to the target.
+        None where there is no attention, or no block's end that leads to the target. Never what is inside attention.
     """
-    tokens = {layer.tensor: layer for layer in layers if layer.tokens is not None}
+    tokens = {layer.tensor: layer for layer in layers if layer.tokens is not None and layer.tensor != target}
     if not tokens:
         return None
     needed, from_tokens = index.ancestors(target), index.descendants(tokens)
@@ -37,13 +37,13 @@ def last_tokens(index: Index, layers: Sequence[Layer], target: str) -> Layer | N
         return None
     if _reads_prefix_alone(index, tokens, needed):
         needed = index.ancestors(attention[-1])
-    found = [layer for name, layer in tokens.items() if name in needed]
     chosen = [
         layer
-        for layer in found
-        if layer.op in _NORMS or (layer.op == "Add" and set(index.producer[layer.tensor].input) <= from_tokens)
+        for name, layer in tokens.items()
+        if name in needed
+        and (layer.op in _NORMS or (layer.op == "Add" and set(index.producer[name].input) <= from_tokens))
     ]
-    return max(chosen or found, key=lambda layer: layer.index, default=None)
+    return max(chosen, key=lambda layer: layer.index, default=None)
 
 
 def _reads_prefix_alone(index: Index, tokens: dict[str, Layer], needed: set[str]) -> bool:

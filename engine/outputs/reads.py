@@ -81,7 +81,7 @@ class Masked(_OfOneTensor):
 
     Attributes:
         index: the channel, or None where the tensor is one map without a channel axis.
-        mask: (H, W) float32 weights, of the tensor's own height and width.
+        mask: (H, W) float32 weights, of the tensor's own height and width; (T,) for a tensor of tokens.
         axis: as for `Channel`.
     """
 

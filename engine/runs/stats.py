@@ -35,7 +35,7 @@ class Options:
     """What to measure.
 
     Attributes:
-        layer: names and globs with commas; None is every feature map.
+        layer: names and globs with commas; None is every feature map, and every layer of tokens with a grid.
         batch: pictures per pass.
         device: "auto", "cpu" or "cuda[:n]".
         force: measure all pictures again.
@@ -168,7 +168,7 @@ def in_words(entry: Mapping[str, Any]) -> str:
 
 def _layers(graph: Graph, patterns: str | None) -> list[Layer]:
     if patterns is None:
-        found = [la for la in graph.layers if la.is_spatial]
+        found = [la for la in graph.layers if la.has_maps]
         if not found:
             raise UsageError(f"{graph.name} has no feature maps; name layers with layer=")
         return found

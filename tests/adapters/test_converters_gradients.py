@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import TensorProto, helper
 
 import convscope
 from convscope.adapters.twin.build import TwinFactory
@@ -179,3 +180,25 @@ def test_the_gradient_of_batch_norm_keeps_its_order_on_one_column_wide_maps_of_a
     weighting = torch.randn(2, 4, 7, 1)
     (gradient,) = torch.autograd.grad((twin(x)["y"] * weighting).sum(), x)
     torch.testing.assert_close(gradient, 2 * weighting)
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        helper.make_node("ConstantOfShape", ["shape"], ["made"]),
+        helper.make_node("Cast", ["whole"], ["made"], to=TensorProto.FLOAT),
+        helper.make_node("EyeLike", ["whole"], ["made"], dtype=TensorProto.FLOAT),
+    ],
+    ids=lambda node: str(node.op_type),
+)
+def test_what_a_float64_twin_makes_of_whole_numbers_is_float64(maker: onnx.NodeProto) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["q"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["q", "square"], ["whole"]),
+        helper.make_node("Shape", ["whole"], ["shape"]),
+        maker,
+        helper.make_node("MatMul", ["x", "made"], ["y"]),
+    ]
+    model = tiny.model(nodes, {"square": np.array([4, 4])}, ("N", 1, 4, 4))
+    twin = TwinFactory(model)(("y",), ("x",), dtype=torch.float64)
+    assert twin.only(torch.ones(1, 1, 4, 4, dtype=torch.float64)).dtype == torch.float64

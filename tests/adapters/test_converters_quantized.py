@@ -11,6 +11,7 @@ import torch
 from onnx import helper
 
 import convscope
+from convscope.adapters.verify import verify
 from convscope.errors import UnsupportedOperator
 from tests import tiny
 
@@ -181,6 +182,19 @@ def test_gradient_passes_the_rounding_and_stops_where_values_are_clipped() -> No
     (gradient,) = torch.autograd.grad(graph.twin(["y"])(x)["y"].sum(), x)
     inside = (x >= -128 * 0.02) & (x <= 127 * 0.02)
     torch.testing.assert_close(gradient, inside.float())
+
+
+def test_a_quantized_network_is_verified_by_the_gradient_of_what_it_rounds() -> None:
+    nodes = [
+        quantized("x", into="q"),
+        dequantized("q", into="d"),
+        helper.make_node("Conv", ["d", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["c"], ["y"]),
+    ]
+    weights = {**step(), "w": weights_of(np.float32) / 500}
+    result = verify(convscope.load(tiny.model(nodes, weights, ("N", 3, 8, 8), opset=13), check=False))
+    assert result.ok
+    assert result.gradient_rel is not None and result.gradient_rel < 1e-6
 
 
 @pytest.mark.parametrize("weights", [{"s": np.full((3, 2), 0.1, np.float32)}])

@@ -143,6 +143,16 @@ def test_paddle_files_have_the_preprocessing_of_their_kind(
     assert any("Paddle" in note and "preprocessing= overrules" in note for note in graph.source.notes)
 
 
+def test_a_file_of_paddle_s_first_exporter_is_known_by_its_producer() -> None:
+    model = paddle([None, 2], [2, 1])
+    model.producer_name = "PaddlePaddle"
+    shapes: list[list[Any]] = [[-1, 3, "?", "?"], [-1, 2]]
+    for info, shape in zip((model.graph.input[0], model.graph.output[0]), shapes, strict=True):
+        info.CopyFrom(helper.make_tensor_value_info(info.name, TensorProto.FLOAT, shape))
+    found = load_here(model, check=False).preprocessing
+    assert (found.size, found.preset, found.order, found.found) == ((48, 192), "tf", "BGR", "family")
+
+
 def test_a_square_file_of_another_exporter_is_no_paddle_file() -> None:
     model = paddle([None, 2], [2, 1])
     shapes: list[list[Any]] = [["N", 3, 32, 32], ["N", 2]]

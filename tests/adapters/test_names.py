@@ -52,6 +52,26 @@ def test_a_keras_layer_of_two_nodes_is_named_at_its_end() -> None:
     assert scoped == ["block1_conv1/Conv", "block1_conv1", "block1_conv2"]
 
 
+def test_paddles_weights_name_the_layers_and_the_counted_names_stay_aliases() -> None:
+    def made(op: str, output: str, name: str, *inputs: str) -> onnx.NodeProto:
+        return helper.make_node(op, inputs, [output], name)
+
+    nodes = [
+        made("Conv", "conv2d_53.tmp_0", "p2o.Conv.0", "x", "conv2d_12.w_0"),
+        made("BatchNormalization", "b", "p2o.BatchNormalization.0", "conv2d_53.tmp_0", "batch_norm_3.w_0"),
+        made("Conv", "c", "Conv.3", "b", "conv2d_4.w_0_deepcopy_20"),
+        made("Conv", "d", "Conv@5", "c", "conv2_expand_weights"),
+        made("Relu", "e", "p2o.Relu.0", "d"),
+        made("MatMul", "f", "p2o.MatMul.0", "e", "linear_0.w_0"),
+        made("Add", "g", "p2o.Add.9", "f", "linear_0.b_0"),
+    ]
+    taps = [node.output[0] for node in nodes]
+    assert list(human_names(nodes, taps, {}).values()) == [
+        "conv2d_12", "batch_norm_3", "conv2d_4", "conv2_expand", "p2o.Relu.0", "linear_0/MatMul", "linear_0",
+    ]  # fmt: skip
+    assert list(human_names(nodes, taps, {}, as_before=True).values()) == [node.name for node in nodes]
+
+
 def test_weights_name_the_layer_where_nodes_do_not() -> None:
     found = names(
         node("Conv", "12", "Conv_0", weight="features.0.weight"), node("Conv", "r1", "n1", weight="conv1_1_w_0")

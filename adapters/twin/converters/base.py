@@ -92,6 +92,22 @@ class Function(nn.Module):
         return self.function(*inputs)
 
 
+class OfKind(nn.Module):
+    """A function of a data type and inputs: ``forward(*inputs) = function(kind, *inputs)``.
+
+    For operators that state the type of what they make. A floating type follows the twin's own, as its weights do:
+    a twin in float64 would else mix what is made in float32 with its weights.
+    """
+
+    def __init__(self, kind: torch.dtype, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.register_buffer("_example", torch.zeros((), dtype=kind), persistent=False)
+        self.function = function
+
+    def forward(self, *inputs: Tensor | None) -> Any:
+        return self.function(self._example.dtype, *inputs)
+
+
 def pointwise(function: Callable[..., Any]) -> Converter:
     """A converter for an operator without attributes: all inputs go to ``function``."""
     return lambda node: Converted(Function(function), node.inputs)

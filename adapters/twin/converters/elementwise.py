@@ -9,7 +9,7 @@ import torch
 from onnx import helper
 from torch import Tensor
 
-from .base import Converted, Converter, Function, Node, pointwise
+from .base import Converted, Converter, Function, Node, OfKind, pointwise
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
@@ -50,13 +50,7 @@ def _shift(node: Node) -> Converted:
 
 
 def _cast(node: Node) -> Converted:
-    target = _dtype(node, int(node.get("to")))
-
-    def function(x: Tensor) -> Tensor:
-        # a float64 twin (gradient checks) stays float64 through the model's casts to float
-        return x if x.dtype == torch.float64 and target == torch.float32 else x.to(target)
-
-    return Converted(Function(function), node.inputs)
+    return Converted(OfKind(_dtype(node, int(node.get("to"))), lambda kind, x: x.to(kind)), node.inputs)
 
 
 def _dtype(node: Node, onnx_type: int) -> torch.dtype:

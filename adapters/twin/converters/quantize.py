@@ -6,6 +6,10 @@ Dequantize through Quantize to the image: d dequantize(quantize(x)) / dx = 1 whe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,9 +24,25 @@ _RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16"
 _BY_NUMBER = {0: "uint8", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}  # ONNX's numbers of data types
 
 
+_rounds = ContextVar("rounds", default=True)
+
+
+@contextmanager
+def without_rounding() -> Iterator[None]:
+    """Within it, quantized twins clip and scale but do not round.
+
+    That is the function whose derivative their gradient is: the steps themselves have none.
+    """
+    before = _rounds.set(False)
+    try:
+        yield
+    finally:
+        _rounds.reset(before)
+
+
 def round_straight_through(x: Tensor) -> Tensor:
     """Round half to even; the gradient passes as if nothing were rounded."""
-    return x + (torch.round(x) - x).detach()
+    return x + (torch.round(x) - x).detach() if _rounds.get() else x
 
 
 def _per_axis(value: Tensor, x: Tensor, axis: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from .base import Converted, Converter, Function, Node, first_input, whole_numbers
+from .base import Converted, Converter, Function, Node, OfKind, first_input, whole_numbers
 
 
 def _reshape(node: Node) -> Converted:
@@ -174,20 +174,17 @@ def _constant(node: Node) -> Converted:
             raise node.unsupported("a constant that is neither a tensor nor numbers")
         array = np.asarray(node.get(key), dtype=np.float32 if "float" in key else np.int64)
     tensor = torch.from_numpy(np.array(array))
-    return Converted(Function(lambda: tensor), ())
+    return Converted(OfKind(tensor.dtype, tensor.to), ())
 
 
 def _constant_of_shape(node: Node) -> Converted:
     value = node.get("value")
-    fill = torch.from_numpy(np.array(numpy_helper.to_array(value))).reshape(-1)[0] if value is not None else None
+    fill = torch.zeros(()) if value is None else torch.from_numpy(np.array(numpy_helper.to_array(value))).reshape(-1)[0]
 
-    def run(shape: Tensor) -> Tensor:
-        sizes = tuple(shape.tolist())
-        if fill is None:
-            return torch.zeros(sizes, device=shape.device)
-        return torch.full(sizes, fill.item(), dtype=fill.dtype, device=shape.device)
+    def run(kind: torch.dtype, shape: Tensor) -> Tensor:
+        return torch.full(tuple(shape.tolist()), fill.item(), dtype=kind, device=shape.device)
 
-    return Converted(Function(run), node.inputs)
+    return Converted(OfKind(fill.dtype, run), node.inputs)
 
 
 def _range(node: Node) -> Converted:
@@ -232,15 +229,17 @@ def _triangle(node: Node) -> Converted:
 
 
 def _eye_like(node: Node) -> Converted:
-    offset, kind = int(node.get("k", 0)), node.get("dtype")
-    wanted = None if kind is None else torch.from_numpy(np.zeros(1, helper.tensor_dtype_to_np_dtype(kind))).dtype
+    offset, stated = int(node.get("k", 0)), node.get("dtype")
 
-    def run(x: Tensor) -> Tensor:
+    def run(kind: torch.dtype | None, x: Tensor) -> Tensor:
         rows, columns = x.shape
         line = torch.arange(columns, device=x.device)[None] - torch.arange(rows, device=x.device)[:, None]
-        return (line == offset).to(wanted or x.dtype)
+        return (line == offset).to(kind or x.dtype)
 
-    return first_input(node, run)
+    if stated is None:
+        return first_input(node, lambda x: run(None, x))
+    wanted = torch.from_numpy(np.zeros(1, helper.tensor_dtype_to_np_dtype(stated))).dtype
+    return Converted(OfKind(wanted, run), node.inputs[:1])
 
 
 CONVERTERS: dict[tuple[str, str], Converter] = {

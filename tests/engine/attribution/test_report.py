@@ -92,7 +92,7 @@ def test_saved_files_hold_the_map_and_say_what_they_are(tmp_path):
     assert entry["method"] == "saliency" and entry["index"] == 3
     answer = Values((("<value>", 1.0),))
     row = page_entry(graph, "<cat>", pixels, answer, answer.text(), [(entry, heat, over)], [])
-    html = page(graph, [row], command="convscope explain", total=1, outputs="3 numbers")
+    html = page(graph, [row], command="convscope explain", total=1, outputs="3 numbers", colormap="viridis")
     assert "<cat>" not in html and "\\u003ccat\\u003e" in html
 
 
