@@ -232,6 +232,8 @@ class _Pass:
             physical, perm = self.moved[output.name]
             if physical == output.name:
                 continue  # a feature map as output: channels-first, recorded in ``permuted``
+            if any(output.name in node.output for node in self.nodes):
+                continue  # in the source's order already, since an operator without a rule reads it
             if perm == last_perm(len(perm)):
                 self._rename(physical, output.name, _inverse(perm))
             else:

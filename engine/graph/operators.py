@@ -227,7 +227,7 @@ _rows("selection", "ArgMax ArgMin", positions="moved", batch="by axis", gradient
 _rows("selection", "TopK", positions="moved", batch="by axis", exact=True, numbers=(1,))
 _rows("selection", "NonZero", positions="all", batch="mixed", gradient=False, exact=True)
 _rows("selection", "Compress", positions="all", batch="mixed", exact=True)
-_rows("selection", "NonMaxSuppression", positions="all", batch="separate", gradient=False, exact=True)
+_rows("selection", "NonMaxSuppression", positions="all", batch="mixed", gradient=False, exact=True)
 _rows("selection", "OneHot", positions="all", batch="by axis", gradient=False, exact=True)
 
 # Known to ONNX and not to the twin.

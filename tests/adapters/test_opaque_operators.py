@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -154,3 +155,37 @@ def test_an_operator_of_chance_is_refused() -> None:
     noise = helper.make_node("RandomNormalLike", ["in"], ["odd"], "dice")
     with pytest.raises(UnsupportedOperator, match=r"operator RandomNormalLike .*dice"):
         convscope.load(net("middle", noise))
+
+
+def test_boxes_that_are_an_output_and_go_into_the_suppression_are_what_the_file_gives(tmp_path: Path) -> None:
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w1"], ["c"], strides=[4, 4]),
+        node("Sigmoid", ["c"], ["s"]),
+        node("Reshape", ["s", "rows"], ["r"]),
+        node("Split", ["r", "parts"], ["xywh", "scores"], axis=1),
+        node("Transpose", ["xywh"], ["boxes"], perm=[0, 2, 1]),
+        node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "least"], ["chosen"], center_point_box=1),
+    ]
+    constants = {
+        "rows": np.array([0, 6, -1]), "parts": np.array([4, 2]), "most": np.array([5]),
+        "overlap": np.array([0.5], np.float32), "least": np.array([0.1], np.float32),
+    }  # fmt: skip
+    made = helper.make_graph(
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 16, 16])],
+        [helper.make_empty_tensor_value_info(name) for name in ("boxes", "scores", "chosen")],
+        [numpy_helper.from_array(value, name) for name, value in {"w1": WEIGHTS["w1"], **constants}.items()],
+    )
+    path = tmp_path / "detector.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    graph = convscope.load(path)
+    x = RNG.random((1, 3, 16, 16), dtype=np.float32)
+    names = [output.name for output in graph.outputs]
+    ours = graph.session(names, device="cpu").run({"x": x})
+    for name, theirs in zip(names, onnxruntime.InferenceSession(path).run(names, {"x": x}), strict=True):
+        assert np.allclose(ours[name], theirs, atol=1e-6)
+    assert convscope.verify(
+        graph
+    ).ok  # the rows that are kept say which picture they are of: a batch has them in one list
