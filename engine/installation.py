@@ -92,6 +92,7 @@ def _torch() -> tuple[dict[str, Any], list[str]]:
 
 
 def _onnxruntime() -> tuple[dict[str, Any], list[str]]:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as `executors.session`, which needs more than may be there
     try:
         import onnxruntime
 
