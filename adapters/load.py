@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ..engine.graph.company import reason
 from ..engine.graph.graph import DEFAULT_SIZE, Graph
 from ..engine.graph.layers import Layer, Source, TensorSpec
-from ..engine.graph.operators import operator
 from ..engine.graph.preprocessing import Preprocessing, preset, whole_numbers
 from ..engine.pictures.sides import height_width
 from ..errors import ParityError, RefusedInput, UsageError
@@ -261,8 +261,7 @@ def _alone(graph: Graph) -> Source:
     """The source with a note that pictures are run one at a time."""
     tensor = graph.mixes_batch or ""
     node = graph.index.producer[tensor]
-    how = "may depend" if operator(node).batch is None else "depends"
-    note = f"'{tensor[:80]}' ({node.op_type}) {how} on all pictures of a batch: pictures are run one at a time"
+    note = f"'{tensor[:80]}' ({node.op_type}) {reason(node)}: pictures are run one at a time"
     return replace(graph.source, notes=(*graph.source.notes, note))
 
 

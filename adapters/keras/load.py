@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
@@ -118,7 +119,8 @@ def import_keras() -> Any:
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "torch"
     try:
-        import keras
+        with _home_left_alone():
+            import keras
     except ImportError as error:
         raise UsageError(
             f"reading Keras models needs Keras ({error}); install it: pip install convscope[keras]"
@@ -129,6 +131,31 @@ def import_keras() -> Any:
             f"Keras already runs on the {backend} backend in this process; set KERAS_BACKEND=torch before importing it"
         )
     return keras
+
+
+@contextlib.contextmanager
+def _home_left_alone() -> Iterator[None]:
+    """For the import of Keras: nothing is written into the home, and nothing is read from there.
+
+    Keras would write its settings, and matplotlib, which Keras takes along, a list of all fonts. Settings that somebody
+    keeps there, such as another default type, would change what is computed.
+    """
+    if "keras" in sys.modules:
+        yield
+        return
+    hidden = "matplotlib" not in sys.modules
+    stated = os.environ.get("KERAS_HOME")
+    with tempfile.TemporaryDirectory(prefix="convscope-keras-") as folder:
+        os.environ["KERAS_HOME"] = stated or folder
+        if hidden:
+            sys.modules["matplotlib"] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            if stated is None:
+                del os.environ["KERAS_HOME"]
+            if hidden:
+                sys.modules.pop("matplotlib", None)
 
 
 @contextlib.contextmanager

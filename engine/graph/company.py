@@ -1,7 +1,8 @@
-"""Company: operators by which the pictures of one batch change one another's results.
+"""Company: operators by which the pictures of one batch change one another's results, or that take one alone.
 
 Statistics that are computed from the pictures, a mean over the first axis, a quantizer whose scale is that of the whole
-batch. The batch axis is followed from the image through what moves axes.
+batch; and what an export for a batch of one holds for that one: a class token, the first state of a recurrence. The
+batch axis is followed from the image through what moves axes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .operators import operator
 
 
 def mixing(index: Index, image: str, ranks: Mapping[str, int]) -> str | None:
-    """The first tensor that depends on all pictures of a batch at once, or None.
+    """The first tensor that depends on all pictures of a batch at once, or that is made of one only; or None.
 
     Args:
         index: of the graph.
@@ -24,6 +25,31 @@ def mixing(index: Index, image: str, ranks: Mapping[str, int]) -> str | None:
         ranks: tensor -> number of axes, as far as known.
     """
     return _Walk(index, image, ranks).run()
+
+
+def reason(node: onnx.NodeProto) -> str:
+    """What the node whose output `mixing` names does with a batch, for a sentence that begins with that output."""
+    row = operator(node)
+    if row.batch is None:
+        return "may depend on all pictures of a batch"
+    if node.op_type == "Concat" or (row.family == "recurrent" and row.batch == "by axis"):
+        return "holds a value for one picture"
+    return "depends on all pictures of a batch"
+
+
+def _takes_one(index: Index, node: onnx.NodeProto, axis: int) -> bool:
+    """Whether a constant beside the pictures is that of a single one; ``axis`` is the batch's.
+
+    A constant that is joined to the pictures must be as long as their batch; so must a first state, on its second axis.
+    """
+    if node.op_type == "Concat":
+        options, names = attributes(node), list(node.input)
+        constants = [value for name in names if (value := index.constant(name)) is not None and axis < value.ndim]
+        return any(value.shape[axis] == 1 and int(options["axis"]) % value.ndim != axis for value in constants)
+    if operator(node).family != "recurrent":
+        return False
+    states = [index.constant(name) for name in list(node.input)[5:7] if name]
+    return any(value is not None and value.ndim == 3 and value.shape[1] == 1 for value in states)
 
 
 class _Walk:
@@ -40,7 +66,7 @@ class _Walk:
             after = None
             if source is not None:
                 axis, rank = self._batch[source] or 0, self._ranks.get(source, 0)
-                if self._mixes(node, axis, rank):
+                if self._mixes(node, axis, rank) or _takes_one(self._index, node, axis):
                     return node.output[0]
                 after = self._after(node, axis, rank)
             self._batch.update((name, after) for name in node.output if name)

@@ -201,6 +201,37 @@ def test_a_size_is_a_side_or_both_and_anything_else_is_refused_before_the_import
             convscope.load(path, size=wrong)
 
 
+def exported_for_one(kind: str) -> onnx.ModelProto:
+    """A class token joined to the places of a map, or a recurrence that begins at zero: both as constants for one."""
+    node = helper.make_node
+    weights = {"w": normal(4, 3, 3, 3), "flat": np.array([1, 4, -1])}
+    nodes = [node("Conv", ["x", "w"], ["c"], strides=[4, 4]), node("Reshape", ["c", "flat"], ["r"])]
+    if kind == "token":
+        weights["token"] = normal(1, 4, 1)
+        nodes += [node("Concat", ["token", "r"], ["t"], axis=2), node("Relu", ["t"], ["y"])]
+    else:
+        weights |= {"wx": normal(1, 20, 4), "wh": normal(1, 20, 5), "zero": np.zeros((1, 1, 5), np.float32)}
+        nodes += [
+            node("Transpose", ["r"], ["t"], perm=[2, 0, 1]),
+            node("LSTM", ["t", "wx", "wh", "", "", "zero", "zero"], ["y"], hidden_size=5),
+        ]
+    return model(nodes, {"x": [1, 3, 16, 16]}, weights)
+
+
+@pytest.mark.parametrize("kind", ["token", "state"])
+def test_an_export_for_one_picture_takes_several_one_at_a_time(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "one.onnx"
+    onnx.save(exported_for_one(kind), path)
+    graph = convscope.load(path)
+    assert any("holds a value for one picture: pictures are run one at a time" in note for note in graph.source.notes)
+    assert convscope.verify(graph).ok
+    x = normal(3, 3, 16, 16)
+    session = onnxruntime.InferenceSession(path)
+    alone = [session.run(None, {"x": x[i : i + 1]})[0] for i in range(3)]
+    ours = graph.session(["y"], device="cpu").run({"x": x})["y"]
+    assert np.allclose(ours, np.concatenate(alone), atol=1e-6)
+
+
 def test_a_size_in_the_metadata_is_taken() -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
     made = model(nodes, {"x": ["N", 3, "h", "w"]}, {"w": normal(2, 3, 3, 3)}, {"imgsz": "[96, 160]"})

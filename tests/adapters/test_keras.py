@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,17 @@ def test_every_file_form_keeps_values_and_layer_names(
     exported = load_keras_file(path)
     np.testing.assert_allclose(outputs(exported, pixels), expected(model, pixels), atol=1e-5)
     assert named(exported) == LAYERS
+
+
+def test_importing_keras_leaves_nothing_in_the_home(tmp_path: Path) -> None:
+    homes = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in ("KERAS_HOME", "MPLCONFIGDIR")}
+    subprocess.run(
+        [sys.executable, "-P", "-c", "from convscope.adapters.keras.load import import_keras; import_keras()"],
+        env={**kept, **dict.fromkeys(homes, str(tmp_path))},
+        check=True,
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_named_tensor_is_the_layers_own_output(model: Any, pixels: np.ndarray) -> None:
