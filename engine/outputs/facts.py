@@ -105,6 +105,14 @@ class Facts:
             node = self.graph.index.producer.get(node.input[0])
         return None
 
+    def is_tanh(self, name: str) -> bool:
+        """Whether an output ends in a hyperbolic tangent, as pictures in -1..1 do; looking through moves of values."""
+        node = self.graph.index.producer.get(name)
+        while node is not None and node.op_type != "Tanh":
+            row = operator(node)
+            node = self.graph.index.producer.get(node.input[0]) if row.neutral or row.preserves else None
+        return node is not None
+
     def before_head(self, name: str) -> str:
         """The tensor whose values a final softmax or sigmoid of this output takes: the logits of its own shape."""
         found = self.graph.head(name)

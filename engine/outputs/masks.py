@@ -304,12 +304,12 @@ def _one_map(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:
 
 
 def _is_picture(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
-    """Whether three channels are a picture: larger than the input, or named so."""
+    """Whether three channels are a picture: larger than the input, named so, never below 0, or bounded by -1 and 1."""
     if shape[1] != 3 or facts.head(name) == "softmax" or (facts.labels is not None and len(facts.labels) == 3):
         return False
     larger = shape[2] > facts.size[0]
     low, _ = facts.range(name)
-    return larger or facts.named(name, "image", "img", "rgb", "sr", "picture") or low >= 0
+    return larger or facts.named(name, "image", "img", "rgb", "sr", "picture") or low >= 0 or facts.is_tanh(name)
 
 
 def _planes(row: Any) -> np.ndarray:

@@ -36,17 +36,19 @@ class PictureReading(MapReading):
     """Maps that are pictures themselves: denoised, enlarged, restyled, a depth.
 
     Attributes:
-        scale: largest value of a pixel, 1 or 255; 0 where the map's own range is drawn (depth).
+        scale: the value of white, 1 or 255; 0 where the map's own range is drawn (depth).
+        black: the value of black, 0, or -1 of pictures that end in a hyperbolic tangent.
     """
 
     scale: float = field(kw_only=True, default=1.0)
+    black: float = field(kw_only=True, default=0.0)
 
     accepts = frozenset({"region", "mask"})
 
     def answer(self, rows: Rows, *, top: int = 3) -> Any:
         maps = _planes(rows[self.tensor])
         if self.scale:
-            maps = np.clip(maps / self.scale, 0, 1)
+            maps = np.clip((maps - self.black) / (self.scale - self.black), 0, 1)
         else:
             maps = (maps - maps.min()) / max(float(np.ptp(maps)), 1e-12)
         pixels = maps.transpose(1, 2, 0).astype(np.float32)
@@ -75,13 +77,15 @@ def picture(facts: Facts, forced: bool = False) -> PictureReading | None:
         named = facts.named(name, "image", "img", "rgb", "picture")
         depth = facts.named(name, "depth", "disp")
         low, high = facts.range(name)
-        coloured = shape[1] == 3 and facts.head(name) != "softmax" and low >= 0
+        signed = facts.is_tanh(name)
+        coloured = shape[1] == 3 and facts.head(name) != "softmax" and (low >= 0 or signed)
         if not (forced or larger or named or depth or coloured):
             continue
         title = "depth" if depth else f"{shape[2] / facts.size[0]:g} times the input's size" if larger else "a picture"
         reason = f"a picture of {shape[2]} x {shape[3]} ({title})"
-        scale = 0.0 if depth else 255.0 if high > 4 else 1.0
         return PictureReading(
-            facts.graph, "image", "image", reason, (name,), (name,), tensor=name, binary=shape[1] == 1, scale=scale
-        )
+            facts.graph, "image", "image", reason, (name,), (name,), tensor=name, binary=shape[1] == 1,
+            scale=0.0 if depth else 255.0 if high > 4 else 1.0,
+            black=-1.0 if signed else 0.0,
+        )  # fmt: skip
     return None

@@ -245,6 +245,17 @@ def test_embeddings_values_landmarks_and_pictures() -> None:
     assert reading.form == "image" and found.pixels.shape == (128, 128, 3)
 
 
+def test_three_channels_that_end_in_a_tanh_are_a_picture_from_black_at_minus_one() -> None:
+    weights = {"w": np.eye(3, dtype=np.float32)[:, :, None, None]}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Tanh", ["c"], ["y"])]
+    graph = convscope.load(model(nodes, weights), check=False)
+    reading = read_outputs(graph)
+    assert reading.form == "image"
+    x = RNG.normal(0, 1, (1, *graph.inputs[0].shape[1:])).astype(np.float32)
+    found = reading.answer({"y": graph.session(["y"]).run(x)["y"][0]})
+    assert np.allclose(found.pixels, (np.tanh(x[0]).transpose(1, 2, 0) + 1) / 2, atol=1e-5)
+
+
 def test_a_landmark_is_asked_for_by_its_number_and_explained_by_both_coordinates() -> None:
     graph = planted({"landmarks": np.asarray([[0.25, 0.5, 0.75, 1.0, 0.1, 0.2]])})
     reading = read_outputs(graph)
