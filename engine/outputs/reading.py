@@ -92,6 +92,19 @@ class Reading:
 
     accepts = frozenset[str]()  # names of the question's attributes that mean something here
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The outputs that say nothing here: neither read nor computed from what is read."""
+        read = self.graph.index.descendants(self.tensors)
+        return tuple(output.name for output in self.graph.outputs if output.name not in read)
+
+    def in_words(self) -> str:
+        """How the outputs are read, and which are not, for people."""
+        if not self.unread:
+            return f"outputs: {self.reason}"
+        listed = ", ".join(f"'{name[:80]}'" for name in self.unread[:5]) + (", ..." if self.unread[5:] else "")
+        return f"outputs: {self.reason}; not read: {listed} (output= reads another)"
+
     def answer(self, rows: Rows, *, top: int = 3) -> Answer:
         """What the outputs say about one picture; ``rows`` are its values by tensor name, without the batch axis."""
         raise TypeError("a reading answers")

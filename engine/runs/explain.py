@@ -171,7 +171,7 @@ class _Run:
     def run(self, pictures: Sequence[Source], record: Record) -> Explained:
         reading = self.executors.reading
         question = self.options.asked.question(self.executors)
-        self.on_event(Note(f"outputs: {reading.reason}"))
+        self.on_event(Note(reading.in_words()))
         if not self.methods:
             self.methods = [default_method(self.executors, question)]
             if self.methods[0].family == "perturbation":

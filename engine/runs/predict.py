@@ -86,7 +86,7 @@ def run(
         size = 1 if None in reading.axes.values() else options.batch
         for part in batches(graph, pictures, size, failures, on_event):
             if not rows:  # not before a picture has been read: a refusal is one line
-                on_event(Note(f"outputs: {reading.reason}"))
+                on_event(Note(reading.in_words()))
                 if trials := answers(executors, part[0][0]):
                     on_event(Note(preprocessings_in_words(trials, Path(part[0][0].path).name)))
             batch = Batch(executors, np.concatenate([x for _, x in part]))

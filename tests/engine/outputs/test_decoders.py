@@ -245,6 +245,14 @@ def test_embeddings_values_landmarks_and_pictures() -> None:
     assert reading.form == "image" and found.pixels.shape == (128, 128, 3)
 
 
+def test_outputs_that_are_not_read_are_named() -> None:
+    graph = planted({"age": np.asarray([[31.0]]), "embedding": np.asarray([[0.6, 0.8, 0.0]], np.float32)})
+    reading = read_outputs(graph)
+    assert len(reading.unread) == 1 and reading.unread[0] not in reading.tensors
+    assert reading.in_words().endswith(f"; not read: '{reading.unread[0]}' (output= reads another)")
+    assert read_outputs(planted({"age": np.asarray([[31.0]])})).unread == ()
+
+
 def test_three_channels_that_end_in_a_tanh_are_a_picture_from_black_at_minus_one() -> None:
     weights = {"w": np.eye(3, dtype=np.float32)[:, :, None, None]}
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Tanh", ["c"], ["y"])]
