@@ -174,8 +174,9 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 
 def test_ctrl_c_ends_with_130_and_one_line() -> None:
-    code = (
-        "import sys, time\nimport convscope.cli.doctor as doctor\nfrom convscope.cli.main import run\n"
+    code = (  # what a shell starts in the background ignores the interruption, and so do its children
+        "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import convscope.cli.doctor as doctor\nfrom convscope.cli.main import run\n"
         "def wait():\n    print('ready', flush=True)\n    time.sleep(60)\n"
         "doctor.examine = wait\nsys.exit(run(['doctor']))"
     )
