@@ -20,6 +20,7 @@ from .targets import direct
 F = TypeVar("F", bound=Callable[..., Any])
 
 FAMILIES = ("cam", "gradient", "perturbation")
+_CAM_OF_FORM = {"detection": "odam", "text": "hirescam", "text regions": "hirescam"}
 
 
 @dataclass(frozen=True)
@@ -129,20 +130,28 @@ def find_methods(names: str | Sequence[str]) -> list[Method]:
 
 
 def default_method(executors: Executors, question: Question) -> Method:
-    """Grad-CAM; for a detector ODAM, and D-RISE where its file leaves no way back from the boxes.
-
-    For lines and regions of text HiResCAM: Grad-CAM weighs a channel by its mean gradient, and would show every other
-    character that the same channels stand for. RISE, or D-RISE, where an operator on the way has no gradient.
-    """
+    """The class activation map of `default_cam`; RISE, or D-RISE of boxes, where a file leaves no way back to it."""
     known = direct(executors.graph, question)
     form = executors.reading.form if known is None else ""
     tensors = tensors_of(known) if known is not None else executors.reading.head or executors.reading.tensors
     if form == "detection":
         has_way = executors.reading.differentiable and _has_gradient(executors, tensors)
-        return METHODS["odam" if has_way else "drise"]
+        return METHODS[default_cam(form) if has_way else "drise"]
     if not _has_gradient(executors, tensors):
         return METHODS["rise"]
-    return METHODS["hirescam" if form in ("text", "text regions") else "gradcam"]
+    return METHODS[default_cam(form)]
+
+
+def default_cam(form: str) -> str:
+    """Grad-CAM; for boxes ODAM, for lines and regions of text HiResCAM.
+
+    Grad-CAM weighs a channel by its mean gradient, and would show every other character that the same channels
+    stand for.
+
+    Args:
+        form: of the reading, "" for a target that needs none.
+    """
+    return _CAM_OF_FORM.get(form, "gradcam")
 
 
 def _has_gradient(executors: Executors, tensors: Sequence[str]) -> bool:
