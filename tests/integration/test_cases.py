@@ -114,7 +114,7 @@ def test_whole_numbers_of_other_types_are_moved_cut_and_cast_back_where_an_opera
 
 
 def test_lines_with_time_first_that_mix_their_batch_are_read_as_each_alone_is() -> None:
-    weights = {
+    weights: dict[str, np.ndarray] = {
         "w": np.random.default_rng(0).normal(size=(6, 3, 8, 2)).astype(np.float32),
         "batch": np.asarray([0], np.int64),
         "rows": np.asarray([2], np.int64),
