@@ -150,8 +150,8 @@ def reads(node: onnx.NodeProto) -> list[str]:
 def topological(nodes: Sequence[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], str | None]:
     """(nodes in an order in which each comes after those whose results it reads, None).
 
-    Of those that could come next the first one given does, so that nodes in order keep it. Where there is a cycle: (those
-    before it, a tensor on it).
+    Of those that could come next the first one given does, so that nodes in order keep it. Where there is a cycle:
+    (those before it, a tensor on it).
     """
     maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     needs = [{maker[name] for name in reads(node) if name in maker} for node in nodes]
