@@ -17,7 +17,7 @@ from typing import Any
 
 from .coverage_cases import GRADIENT_BOUND, OUTPUT_BOUND, TENSOR_BOUND, measure
 from .coverage_networks import CONVOLUTIONAL, HYBRID, KERAS, MAX_PARAMETERS, Case, timm_cases, torchvision_cases
-from .sweep import Sweep
+from .sweep import Sweep, put_between
 
 SOURCES = ("light", "keras", "torchvision", "timm")
 SWEPT = CONVOLUTIONAL + HYBRID  # timm's modules
@@ -64,11 +64,8 @@ def cases(sources: Iterable[str]) -> Iterator[Case]:
 def write_report(results: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Puts the sweep's tables between the two marks of docs/coverage.md."""
     prepare(SOURCES)
-    page = PAGE.read_text()
-    head, tail = page.split(_BEGIN)[0], page.split(_END)[1]
     left_out = f"timm and torchvision networks of more than {MAX_PARAMETERS:,} parameters are left out. "
-    lines = tables(list(results.values()), cases(SOURCES), left_out)
-    PAGE.write_text(f"{head}{_BEGIN}\n{lines}\n{_END}{tail}")
+    put_between(PAGE, _BEGIN, _END, tables(list(results.values()), cases(SOURCES), left_out))
 
 
 def tables(results: list[dict[str, Any]], planned_cases: Iterable[Case], left_out: str = "") -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from . import coverage
 from .coverage_cases import measure
 from .coverage_networks import Case, family
-from .sweep import Sweep
+from .sweep import Sweep, put_between
 
 SEED = 20261126
 NUMBER = 60
@@ -84,10 +84,7 @@ def _on_processor(name: str) -> Any:
 def write_report(results: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Puts the tables between the two marks of docs/coverage.md."""
     _prepare(SOURCES)
-    page = coverage.PAGE.read_text()
-    head, tail = page.split(_BEGIN)[0], page.split(_END)[1]
-    tables = coverage.tables(list(results.values()), cases(SOURCES))
-    coverage.PAGE.write_text(f"{head}{_BEGIN}\n{tables}\n{_END}{tail}")
+    put_between(coverage.PAGE, _BEGIN, _END, coverage.tables(list(results.values()), cases(SOURCES)))
 
 
 if __name__ == "__main__":

@@ -169,9 +169,9 @@ def _maps(value: Value, layer: Layer) -> Value:
     grid = layer.tokens
     if grid is None:
         return value
-    w, end = value.writer, grid.prefix + grid.rows * grid.columns
-    if end < grid.count or grid.prefix:
-        value = value.slice(w.integers([grid.prefix]), w.integers([end]), [2])
+    w = value.writer
+    if grid.end < grid.count or grid.prefix:
+        value = value.slice(w.integers([grid.prefix]), w.integers([grid.end]), [2])
     return value.reshape([0, 0, grid.rows, grid.columns])
 
 

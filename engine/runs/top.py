@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DamagedState, UsageError
-from ..activations.fields import FIELDS
+from ..activations.fields import check_field
 from ..activations.folder_pass import measurement_identity
 from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
@@ -99,8 +99,7 @@ def run(
         RefusedInput: no picture could be read.
     """
     options = options or Options()
-    if options.field not in FIELDS:
-        raise UsageError(f"field '{options.field}' is unknown; choose {' or '.join(FIELDS)}")
+    check_field(options.field)
     layers = with_units(graph, layer)
     for la in layers:
         parse_units(options.units, la.channels or 0)

@@ -138,10 +138,6 @@ def _map(reading: MapReading, question: Question) -> Score:
     return MaskScore(tensors=(reading.tensor,), head=reading.head, reading=reading, background=found.sign < 0)
 
 
-def _picture(reading: PictureReading, question: Question) -> Score:
-    return _stored(reading, question)
-
-
 def _line(reading: SequenceReading, question: Question) -> Score:
     if question.target is not None:
         raise UsageError(
@@ -191,7 +187,7 @@ def _boxes(reading: DetectionReading, question: Question) -> Score:
 
 
 _RULES: tuple[tuple[type[Reading], Any], ...] = (
-    (PictureReading, _picture),
+    (PictureReading, _stored),
     (ClassReading, _class),
     (MapReading, _map),
     (SequenceReading, _line),
