@@ -20,6 +20,7 @@ from .targets import direct
 F = TypeVar("F", bound=Callable[..., Any])
 
 FAMILIES = ("cam", "gradient", "perturbation")
+_CAM_OF_FORM = {"detection": "odam", "text": "hirescam", "text regions": "hirescam"}
 
 
 @dataclass(frozen=True)
@@ -129,21 +130,27 @@ def find_methods(names: str | Sequence[str]) -> list[Method]:
 
 
 def default_method(executors: Executors, question: Question) -> Method:
-    """Grad-CAM; for a detector ODAM, and D-RISE where its file leaves no way back from the boxes.
-
-    For lines and regions of text HiResCAM: Grad-CAM weighs a channel by its mean gradient, and would show every other
-    character that the same channels stand for. RISE, or D-RISE, where an operator on the way has no gradient.
-    """
+    """The class activation map of `default_cam`; RISE, or D-RISE of boxes, where a file leaves no way back to it."""
     known = direct(executors.graph, question)
     if known is not None:
         return METHODS["gradcam" if _has_gradient(executors, tensors_of(known), None) else "rise"]
     reading = executors.reading
     has_gradient = _has_gradient(executors, reading.head or reading.tensors, reading)
     if reading.form == "detection":
-        return METHODS["odam" if reading.differentiable and has_gradient else "drise"]
-    if not has_gradient:
-        return METHODS["rise"]
-    return METHODS["hirescam" if reading.form in ("text", "text regions") else "gradcam"]
+        return METHODS[default_cam(reading.form) if reading.differentiable and has_gradient else "drise"]
+    return METHODS[default_cam(reading.form) if has_gradient else "rise"]
+
+
+def default_cam(form: str) -> str:
+    """Grad-CAM; for boxes ODAM, for lines and regions of text HiResCAM.
+
+    Grad-CAM weighs a channel by its mean gradient, and would show every other character that the same channels
+    stand for.
+
+    Args:
+        form: of the reading, "" for a target that needs none.
+    """
+    return _CAM_OF_FORM.get(form, "gradcam")
 
 
 def _has_gradient(executors: Executors, tensors: Sequence[str], reading: Reading | None) -> bool:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...errors import RefusedInput, UnsupportedOperator, UsageError
 from ..attribution.batch import side_tensors
+from ..attribution.capture import require_spatial
 from ..attribution.places import chosen_layers
 from ..graph.graph import Graph
 from ..graph.layers import Layer
@@ -117,10 +118,7 @@ def layers_for(
         return ()
     layers = tuple(chosen_layers(graph, layer, score.head, score.reading))
     for chosen in layers:
-        if not chosen.has_maps:
-            raise UsageError(
-                f"layer '{chosen.name}' has shape {chosen.shape}, no feature maps; choose a layer with height and width"
-            )
+        require_spatial(chosen)
         side_tensors(graph, [chosen], score.tensors)  # refuses a layer that the target does not depend on
     return layers
 
