@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -196,7 +197,7 @@ def test_a_stem_of_every_second_pixel_in_the_range_of_bytes_is_yolox_s(focus: bo
     assert (found.preset, found.order, found.resize, found.found) == ("raw", order, fitted, "weights")
 
 
-def of_shapes(shapes: list[tuple[int, ...]], operator: str) -> onnx.ModelProto:
+def of_shapes(shapes: Sequence[tuple[int, ...]], operator: str) -> onnx.ModelProto:
     """A network of convolutions of these sizes, each with this operator behind it."""
     rng = np.random.default_rng(0)
     weights = {f"w{i}": rng.normal(0, 0.2, shape).astype(np.float32) for i, shape in enumerate(shapes)}
