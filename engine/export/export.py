@@ -60,6 +60,26 @@ class Exported:
     verification: Verification
     preprocessing_difference: float | None = None
 
+    @property
+    def lines(self) -> list[str]:
+        """What the file is, and how it was proven, for people."""
+        check = self.verification
+        jumps = f", {check.at_kinks} maps at kinks up to {check.kink_difference:.2g}" if check.at_kinks else ""
+        where = f"at '{self.layer}'" if self.layer else "of the picture"
+        read = f"outputs: {self.reading}; " if self.reading else ""
+        asks = f"; it is asked by {', '.join(self.inputs)}" if self.inputs else ""
+        found = [
+            f"{read}{self.method} {where}: {check.difference:.2g} of the maximum from the twin "
+            f"({check.compared}{jumps}); {self.added} nodes added to {self.nodes}; "
+            f"{check.time_ratio:.2f} times the plain model's time{asks}"
+        ]
+        if self.constants:
+            found.append(f"inputs beside the picture are constants of the file: {', '.join(self.constants)}")
+        if self.preprocessing_difference is not None:
+            far = f"{self.preprocessing_difference:.2g} grey levels from Python's at most"
+            found.append(f"preprocessing inside: {far}")
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""
         check = self.verification

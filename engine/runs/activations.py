@@ -15,7 +15,7 @@ from ..activations.stream import ActivationBatch, activations, of_input
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import names
-from ..graph.units import parse_units
+from ..graph.units import check_units, parse_units
 from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import as_pictures, model_batch, sources
@@ -63,7 +63,8 @@ class Options:
     preprocessed: bool = False
 
     def check(self) -> None:
-        """Raises UsageError for a scale or colormap that is none."""
+        """Raises UsageError for a scale, colormap or units that there are none of."""
+        check_units(self.units)
         check_scale(self.scale)
         colormaps.table(self.colormap)
 
@@ -79,6 +80,11 @@ class Activated(Result):
 
     saved: Path | None = None
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The arrays and the page."""
+        return (*([self.saved] if self.saved else ()), *super().paths)
 
     def __getitem__(self, layer: str) -> np.ndarray:
         """The values of one layer.

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..attribution.batch import Batch, Executors
 from ..graph.graph import Graph
+from ..outputs.registry import find_decoder
 from ..pictures.given import sources
 from ..pictures.read import Picture
 from ..record import Record, write
@@ -44,6 +45,11 @@ class Options:
     decoder: str | None = None
     output: str | None = None
 
+    def check(self) -> None:
+        """Raises UsageError for a decoder that there is none of."""
+        if self.decoder is not None:
+            find_decoder(self.decoder)
+
 
 def run(
     graph: Graph,
@@ -71,6 +77,7 @@ def run(
         UsageError: there is no such picture, decoder or output. RefusedInput: none of the pictures could be read.
     """
     options = options or Options()
+    options.check()
     pictures, _ = sources(images, graph.channels)
     failures = Failures(on_event)
     rows: list[dict[str, Any]] = []
