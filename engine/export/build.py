@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...errors import RefusedInput, UnsupportedOperator, UsageError
 from ..attribution.batch import side_tensors
+from ..attribution.capture import require_spatial
 from ..attribution.places import chosen_layers
 from ..graph.graph import Graph
 from ..graph.layers import Layer
@@ -117,10 +118,7 @@ def layers_for(
         return ()
     layers = tuple(chosen_layers(graph, layer, score.head, score.reading))
     for chosen in layers:
-        if not chosen.has_maps:
-            raise UsageError(
-                f"layer '{chosen.name}' has shape {chosen.shape}, no feature maps; choose a layer with height and width"
-            )
+        require_spatial(chosen)
         side_tensors(graph, [chosen], score.tensors)  # refuses a layer that the target does not depend on
     return layers
 
@@ -169,9 +167,9 @@ def _maps(value: Value, layer: Layer) -> Value:
     grid = layer.tokens
     if grid is None:
         return value
-    w, end = value.writer, grid.prefix + grid.rows * grid.columns
-    if end < grid.count or grid.prefix:
-        value = value.slice(w.integers([grid.prefix]), w.integers([end]), [2])
+    w = value.writer
+    if grid.end < grid.count or grid.prefix:
+        value = value.slice(w.integers([grid.prefix]), w.integers([grid.end]), [2])
     return value.reshape([0, 0, grid.rows, grid.columns])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from ...errors import ConvscopeError, RefusedInput, UsageError
-from ..attribution.targets import as_question
+from ..attribution.registry import default_cam
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..outputs.reading import Question as Asked
@@ -20,7 +20,7 @@ from ..render.artifacts import check_folder, write_bytes
 from .build import INTEGRATED, METHODS, Request, build, layers_for
 from .metadata import Stated, describe
 from .pictures import picture_difference
-from .scores import Score, score_of
+from .scores import one_question, score_of
 from .verification import BOUND, PICTURES, Question, Verification, verify
 
 DEFAULT_STEPS = 20
@@ -171,10 +171,11 @@ def export(
     if steps is not None and (method != INTEGRATED or steps < 1):
         raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
     check_folder(Path(path).absolute().parent)
-    score = score_of(graph, target, decoder, output)
+    asked = one_question(target)
+    score = score_of(graph, asked, decoder, output)
     if class_input and not score.inputs:
         raise UsageError("the target is always the same here, so the file takes no class; leave class_input= out")
-    method = method or _default_method(score)
+    method = method or default_cam(score.reading.form if score.reading is not None else "")
     layers = layers_for(graph, method, layer, score)
     count = (steps or DEFAULT_STEPS) if method == INTEGRATED else None
     inside = preprocessing == "inside"
@@ -199,7 +200,7 @@ def export(
                 f"{MOST_GREY_LEVELS:g}; nothing was written"
             )
     written = built.model if built.pictures is None else built.pictures
-    describe(written, graph, question, Stated(as_question(target), decoder, output), check)
+    describe(written, graph, question, Stated(asked, decoder, output), check)
     write_bytes(path, serialized(written))
     return Exported(
         path=Path(path),
@@ -214,12 +215,6 @@ def export(
         verification=check,
         preprocessing_difference=off,
     )
-
-
-def _default_method(score: Score) -> str:
-    """As `attribution.registry.default_method`."""
-    form = score.reading.form if score.reading is not None else ""
-    return {"detection": "odam", "text": "hirescam", "text regions": "hirescam"}.get(form, "gradcam")
 
 
 def serialized(model: onnx.ModelProto) -> bytes:

@@ -17,6 +17,7 @@ from ..outputs.reading import Question as Asked
 from ..outputs.reads import packed, unpacked
 from ..outputs.target import Target
 from ..outputs.target import from_json as target_from_json
+from ..render.artifacts import plain
 from .pictures import PICTURE
 from .verification import Question, Verification
 
@@ -39,7 +40,7 @@ class Stated:
     output: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What is not the default; arrays are packed."""
+        """What is not the default, as JSON has it; arrays are packed."""
         q = self.question
         target = {"stored": q.target.to_json()} if isinstance(q.target, Target) else q.target
         arrays = {name: None if v is None else packed(v) for name, v in (("mask", q.mask), ("like", q.like))}
@@ -47,7 +48,7 @@ class Stated:
             "target": target, "of": None if q.of == "score" else q.of, "region": q.region, "to": q.to,
             "against": q.against, "decoder": self.decoder, "output": self.output, **arrays,
         }  # fmt: skip
-        return {name: value for name, value in given.items() if value is not None}
+        return plain({name: value for name, value in given.items() if value is not None})
 
     @property
     def text(self) -> str:

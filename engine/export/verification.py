@@ -77,11 +77,6 @@ class Question:
     normalize: bool = False
     steps: int | None = None
 
-    @property
-    def in_picture(self) -> bool:
-        """Whether the map has the picture's size."""
-        return self.resize or len(self.layers) > 1
-
 
 def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures: int = PICTURES) -> Verification:
     """Runs the file and the twin on the same pictures.

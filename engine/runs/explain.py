@@ -183,7 +183,7 @@ class _Run:
             self.options.check_settings(self.methods)
         self._hint(reading, question)
         self.on_event(Progress("explaining", 0, len(pictures), "images"))
-        size = 1 if None in reading.axes.values() else self.options.batch
+        size = 1 if self.executors.one_at_a_time(reading.axes) else self.options.batch
         for part in batches(self.graph, pictures, size, self.failures, self.on_event):
             batch = Batch(self.executors, np.concatenate([x for _, x in part]))
             found = self._attributions(batch, question)

@@ -94,7 +94,7 @@ def run(
         reading = executors.reading
         like = None if options.like is None else vector_of(executors, options.like)
         on_event(Progress("predicting", 0, len(pictures), "images"))
-        size = 1 if None in reading.axes.values() else options.batch
+        size = 1 if executors.one_at_a_time(reading.axes) else options.batch
         for part in batches(graph, pictures, size, failures, on_event):
             if not rows:  # not before a picture has been read: a refusal is one line
                 on_event(Note(reading.in_words()))

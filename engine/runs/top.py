@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DamagedState, UsageError
-from ..activations.fields import FIELDS
+from ..activations.fields import check_field
 from ..activations.folder_pass import measurement_identity
 from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
@@ -60,8 +60,7 @@ class Options:
     def check(self) -> None:
         """Raises UsageError for a field that there is none of, or units that no layer can have."""
         check_units(self.units)
-        if self.field not in FIELDS:
-            raise UsageError(f"field '{self.field}' is unknown; choose {' or '.join(FIELDS)}")
+        check_field(self.field)
 
 
 @dataclass(frozen=True, eq=False)

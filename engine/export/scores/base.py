@@ -74,11 +74,6 @@ class Score:
         raise TypeError("a score has samples")
 
 
-def given(w: Writer, name: str) -> Value:
-    """An input of the file that asks."""
-    return w.value(name)
-
-
 def repeated(choice: Value, times: int) -> Value:
     """Each row of a choice so many times in a row."""
     w = choice.writer

@@ -13,7 +13,7 @@ from ...outputs.reads import SIDES, Box
 from ...outputs.target import GAMMA, Target
 from ..trace import Trace
 from ..writer import Value, Writer, total
-from .base import Sample, Score, given, one_hot
+from .base import Sample, Score, one_hot
 from .classes import CLASS_INPUT
 from .reads import Tensor, side_weights
 
@@ -48,13 +48,13 @@ class BoxScore(Score):
         scores = self._scores(w)  # (N, A, K)
         depth = scores.shape(2)
         if CLASS_INPUT in self.inputs:
-            asked = given(w, CLASS_INPUT)
+            asked = w.value(CLASS_INPUT)
         else:
             asked = w.integers([-1 if self.index is None else self.index])
         mine = one_hot(w, asked, depth).unsqueeze([1])
         allowed = w.where((asked < w.integers(0)).reshape([-1, 1, 1]), scores, w.where(mine > 0.0, scores, _NEVER))
         surest = allowed.reduce("ReduceMax", [2], keep=False).apply("ArgMax", axis=1, keepdims=0)
-        box = given(w, BOX_INPUT)
+        box = w.value(BOX_INPUT)
         box = w.where(box < w.integers(0), surest, box)
         row = allowed.apply("GatherND", box.unsqueeze([1]), batch_dims=1)
         found = {"box": box, "class": row.apply("ArgMax", axis=1, keepdims=0)}

@@ -46,13 +46,11 @@ def score_of(graph: Graph, target: Any = None, decoder: str | None = None, outpu
     Raises:
         UsageError: the question is about one picture alone, or does not fit the outputs.
     """
-    question = as_question(target)
+    question = one_question(target)
     if callable(question.target):
         raise UsageError("a Python function cannot be written into a file; give a target by name, or a Target")
     known = direct(graph, question)
     if known is not None:
-        if len(known) > 1:
-            raise UsageError(f"{len(known)} targets are given; an exported file explains one")
         return _fixed(known[0])
     for name, spec in (("target", question.target), *((("box", question.box),) if question.box is not None else ())):
         several = name == "target" and (top_count(spec) is not None or least_probability(spec) is not None)
@@ -65,6 +63,20 @@ def score_of(graph: Graph, target: Any = None, decoder: str | None = None, outpu
         if isinstance(reading, kind):
             return rule(reading, question)
     return _stored(reading, question)
+
+
+def one_question(target: Any) -> Question:
+    """The question of an exported file: a list of one target is that target.
+
+    Raises:
+        UsageError: a list of more, or of none.
+    """
+    question = as_question(target)
+    if not isinstance(question.target, (list, tuple, np.ndarray)):
+        return question
+    if len(given := np.ravel(question.target) if isinstance(question.target, np.ndarray) else question.target) != 1:
+        raise UsageError(f"{len(given)} targets are given; an exported file explains one")
+    return replace(question, target=given[0])
 
 
 def _fixed(target: Target, reading: Reading | None = None) -> FixedScore:
@@ -138,10 +150,6 @@ def _map(reading: MapReading, question: Question) -> Score:
     return MaskScore(tensors=(reading.tensor,), head=reading.head, reading=reading, background=found.sign < 0)
 
 
-def _picture(reading: PictureReading, question: Question) -> Score:
-    return _stored(reading, question)
-
-
 def _line(reading: SequenceReading, question: Question) -> Score:
     if question.target is not None:
         raise UsageError(
@@ -191,7 +199,7 @@ def _boxes(reading: DetectionReading, question: Question) -> Score:
 
 
 _RULES: tuple[tuple[type[Reading], Any], ...] = (
-    (PictureReading, _picture),
+    (PictureReading, _stored),
     (ClassReading, _class),
     (MapReading, _map),
     (SequenceReading, _line),
