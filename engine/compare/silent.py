@@ -10,7 +10,7 @@ from .operations import CommonForm, Operation
 
 
 def weight_difference(pair: Pair, networks: tuple[CommonForm, CommonForm]) -> float | None:
-    """How far the trained numbers of two paired operations are apart, relative to A's largest; None where not comparable.
+    """How far the weights of two paired operations are apart, relative to A's largest; None where not comparable.
 
     Convolutions and dense layers are compared with batch-norm folded in, a batch-norm of its own by its factor and
     offset per channel, PRelu and the other normalizations by the numbers as stored.
