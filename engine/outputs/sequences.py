@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import UsageError
 from .facts import Facts
 from .reading import Answer, Question, Reading
-from .reads import Rows, Step
+from .reads import Rows, Symbol
 from .specs import top_count
 from .target import Target
 
@@ -146,7 +146,7 @@ class SequenceReading(Reading):
             characters = self._named(characters, str(spec))
         return [
             Target(
-                Step(self.tensor, c.steps, c.index, self.axis, self.log, batch_axis=self.axes.get(self.tensor, 0)),
+                Symbol(self.tensor, c.steps, c.index, self.axis, self.log, batch_axis=self.axes.get(self.tensor, 0)),
                 f"{c.number}: {c.text}",
             )
             for c in characters
