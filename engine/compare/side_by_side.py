@@ -13,7 +13,7 @@ from .difference import Pictures
 from .operations import Operation
 from .pictures import reference
 from .result import Comparison
-from .statistics import LayerStatistics
+from .agreement import LayerAgreement
 
 _TOP = 3  # pictures per unit
 
@@ -65,7 +65,7 @@ def rows(
         pictures: those that the models were compared on; the top pictures are among them.
     """
     found: list[Row] = []
-    for index, measured in result.statistics.items():
+    for index, measured in result.agreement.items():
         pair = result.pairs[index]
         if pair.a.kind != "convolution" or pair.b.kind != "convolution":
             continue
@@ -77,7 +77,7 @@ def rows(
 def _layer(
     graphs: tuple[Graph, Graph],
     operations: tuple[Operation, Operation],
-    measured: LayerStatistics,
+    measured: LayerAgreement,
     count: int,
     options: Mapping[str, Any],
     pictures: Pictures,

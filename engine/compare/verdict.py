@@ -29,7 +29,7 @@ from .result import (
     FirstDifference,
 )
 from .silent import weight_difference
-from .statistics import measure
+from .agreement import measure
 from .stem import Stem, stems
 
 MAX_REL = 1e-4  # float32 through a hundred layers; a wrong setting is far above it
@@ -82,7 +82,7 @@ def compare(
     own = judge.differences(x_a, x_b)
     verdict, first, orders = judge.decide(own, x_a, x_b, told)
     told("matching units")
-    statistics, matrix = measure(bench, pairs, x_a, x_b, full=similarity)
+    agreement, matrix = measure(bench, pairs, x_a, x_b, full=similarity)
     unseen = judge.unseen(first) if verdict in (IDENTICAL, UNSEEN) else ""
     return Comparison(
         verdict=verdict,
@@ -91,7 +91,7 @@ def compare(
         pairs=pairs,
         rel=tuple(own),
         cause=tuple(tuple(judge.static(i)) for i in range(len(pairs))),
-        statistics=statistics,
+        agreement=agreement,
         cka_matrix=matrix,
         permutations={p.a.name: order for p in pairs if (order := moved(orders, p.b)) is not None},
         only_a=_unpaired(net_a, {id(p.a) for p in pairs}) if layers is None else (),
