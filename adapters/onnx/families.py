@@ -14,7 +14,7 @@ from math import prod
 import onnx
 from onnx import helper
 
-from ...engine.graph.preprocessing import Preprocessing, preset
+from ...engine.graph.preprocessing import Preprocessing, preprocessing_of
 
 _READER = (48, 320)  # PaddleOCR, rec_image_shape of PP-OCRv3 and later
 _CLASSIFIER = (48, 192)  # PaddleOCR, cls_image_shape
@@ -55,7 +55,7 @@ def family(model: onnx.ModelProto) -> Family | None:
 
 
 def _found(name: str, order: str, size: tuple[int, int]) -> Preprocessing:
-    return replace(preset(name), order=order, size=size, found="family")
+    return replace(preprocessing_of(name), order=order, size=size, found="family")
 
 
 def _is_paddle(model: onnx.ModelProto) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .agreement import LayerAgreement
 from .align import Pair
 from .cause import Cause
-from .agreement import LayerAgreement
 
 IDENTICAL, UNSEEN = "identical", "identical on these pictures, weights differ"
 PERMUTED, REORDERED = "equal up to permutation", "same network, classes in another order"

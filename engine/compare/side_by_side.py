@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..graph.graph import Graph
+from .agreement import LayerAgreement
 from .difference import Pictures
 from .operations import Operation
 from .pictures import reference
 from .result import Comparison
-from .agreement import LayerAgreement
 
 _TOP = 3  # pictures per unit
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import ConvscopeError, UsageError
 from ..graph.graph import Graph
+from .agreement import measure
 from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences
@@ -29,7 +30,6 @@ from .result import (
     FirstDifference,
 )
 from .silent import weight_difference
-from .agreement import measure
 from .stem import Stem, stems
 
 MAX_REL = 1e-4  # float32 through a hundred layers; a wrong setting is far above it

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..attribution.batch import Batch, Executors
 from ..graph.graph import Graph
-from ..graph.preprocessing import PRESETS, Preprocessing
+from ..graph.preprocessing import PREPROCESSINGS, Preprocessing
 from ..outputs.classes import Classes
 from ..pictures.read import Picture, fit
 
@@ -22,8 +22,8 @@ def usual(graph: Graph) -> list[Preprocessing]:
     """The graph's own preprocessing and the presets that differ from it in values, in its size and layout."""
     own = graph.preprocessing
     found = [own]
-    for name in PRESETS if graph.channels == 3 else _GRAY:
-        other = PRESETS[name]
+    for name in PREPROCESSINGS if graph.channels == 3 else _GRAY:
+        other = PREPROCESSINGS[name]
         made = replace(own, low=other.low, high=other.high, mean=other.mean, std=other.std, preset=name)
         made = replace(made, order=other.order if graph.channels == 3 else own.order)
         if all(_values(made) != _values(known) for known in found):
