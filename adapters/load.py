@@ -235,8 +235,10 @@ def build_graph(
             if known
             else replace(whole_numbers(draft.whole), layout=preprocessing.layout, size=preprocessing.size)
         )
+    if len(shape := draft.shapes.get(draft.inputs[0].name, ())) == 4 and shape[1] == 1 and preprocessing.order == "RGB":
+        preprocessing = replace(preprocessing, order="GRAY")
     if draft.own_input is not None and preprocessing.found == "assumed" and _is_signal(draft):
-        preprocessing = replace(preprocessing_of("tf"), found="assumed")  # samples of sound lie in -1..1
+        preprocessing = replace(preprocessing_of("tf"), order="GRAY", found="assumed")  # samples of sound lie in -1..1
     known = tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft)
     digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
     graph = Graph(

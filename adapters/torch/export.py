@@ -79,10 +79,11 @@ def first_that_agrees(
     """
     failures: list[str] = []
     with _inference_mode(module), _quiet():
-        expected = flat_outputs(_run(module, inputs))
+        output = _run(module, inputs)
+        expected, keys = flat_outputs(output), _keys(output)
         for title, attempt in attempts:
             try:
-                export = attempt()
+                export = _named_by_keys(attempt(), keys)
                 export = replace(export, model=settle_constants(export.model))
                 _require_equal(module, export.model, inputs, expected)
                 return export, failures
@@ -172,12 +173,43 @@ def _name_outputs(graph: onnx.GraphProto) -> None:
     """``output``, ``output_1``, ... in place of the tracer's numbers."""
     taken = {n for node in graph.node for n in (*node.input, *node.output)}
     names = [f"output_{i}" if i else "output" for i in range(len(graph.output))]
-    new = {o.name: n for o, n in zip(graph.output, names, strict=True) if o.name.isdigit() and n not in taken}
+    _rename(graph, {o.name: n for o, n in zip(graph.output, names, strict=True) if o.name.isdigit() and n not in taken})
+
+
+def _rename(graph: onnx.GraphProto, new: dict[str, str]) -> None:
+    """Calls tensors by other names, in nodes and outputs."""
     for node in graph.node:
         node.input[:] = [new.get(n, n) for n in node.input]
         node.output[:] = [new.get(n, n) for n in node.output]
     for output in graph.output:
         output.name = new.get(output.name, output.name)
+
+
+def _keys(output: Any, key: str = "") -> list[str]:
+    """For each of `flat_outputs` the key of the dictionary that holds it, or ""."""
+    if isinstance(output, Tensor):
+        return [key]
+    items = output.items() if isinstance(output, dict) else [(key, item) for item in output]
+    return [
+        name for inner, item in items if isinstance(item, (Tensor, tuple, list, dict)) for name in _keys(item, inner)
+    ]
+
+
+def _named_by_keys(export: Export, keys: Sequence[str]) -> Export:
+    """The export with outputs called as the module's dictionary calls them, where each key names one tensor."""
+    graph = export.model.graph
+    made = {name for node in graph.node for name in node.output}
+    taken = made | {name for node in graph.node for name in node.input} | {info.name for info in graph.input}
+    new = {
+        output.name: str(key)
+        for output, key in zip(graph.output, keys, strict=False)
+        if key and keys.count(key) == 1 and output.name in made and str(key) not in taken
+    }
+    if not new or any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+        return export
+    _rename(graph, new)
+    names = {new.get(tensor, tensor): name for tensor, name in export.names.items()}
+    return replace(export, names=names, aliases={n: new.get(tensor, tensor) for n, tensor in export.aliases.items()})
 
 
 def _free_batch(model: onnx.ModelProto) -> None:

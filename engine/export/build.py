@@ -85,6 +85,8 @@ def build(graph: Graph, request: Request) -> Built:
         raise UnsupportedOperator(f"{error}; {_advice(graph, model, trace, request.score.tensors)}") from error
     _finish(writer, heatmap, graph, request)
     assembled = _assembled(model, trace, writer, second_outputs, request)
+    if graph.mixes_batch is not None:
+        _one_picture(assembled, graph.inputs[0].name)
     pictures = None
     if request.pictures:
         pictures = onnx.ModelProto()
@@ -96,10 +98,11 @@ def build(graph: Graph, request: Request) -> Built:
 
 
 def example(graph: Graph) -> dict[str, np.ndarray]:
-    """Two random images of the graph's own size (one, where its batch is fixed at one)."""
+    """Two random images of the graph's own size; one, where those of a batch would change one another's results."""
     spec = graph.inputs[0]
     rest = (graph.channels, *graph.image_size) if len(spec.shape) in (0, 4) else [s or 1 for s in spec.shape[1:]]
-    image = np.random.default_rng(0).random((2, *rest), dtype=np.float32)
+    count = 2 if graph.mixes_batch is None else 1
+    image = np.random.default_rng(0).random((count, *rest), dtype=np.float32)
     image = graph.preprocessing.normalize(image) if image.ndim == 4 else image
     return {spec.name: image.astype(spec.dtype)}
 
@@ -231,6 +234,13 @@ def _assembled(
     model.ir_version = max(model.ir_version, 8)
     model.producer_name = "convscope"
     return model
+
+
+def _one_picture(model: onnx.ModelProto, image: str) -> None:
+    """Lets the file take one picture at a time alone."""
+    for given in model.graph.input:
+        if given.name == image and given.type.tensor_type.shape.dim:
+            given.type.tensor_type.shape.dim[0].CopyFrom(onnx.TensorShapeProto.Dimension(dim_value=1))
 
 
 def _advice(graph: Graph, model: onnx.ModelProto, trace: Trace, targets: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
 from ...attribution.batch import Batch
 from ...outputs.reading import Reading
@@ -68,6 +69,10 @@ class Score:
             choices: from `choices`, for as many pictures as those tensors have.
         """
         raise TypeError("a score has gradients")
+
+    def provable(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """The file in a form that `samples` can ask about every picture."""
+        return model
 
     def samples(self, batch: Batch, seed: int) -> list[Sample]:
         """What to ask for when the file is compared with the twin."""

@@ -36,6 +36,7 @@ from convscope.engine.outputs.target import scores
 
 from ...tiny import model, small_cnn
 from ..outputs import proof
+from ..outputs.test_questions import black_box
 from .alone import shape_of_map
 
 RNG = np.random.default_rng(0)
@@ -197,6 +198,72 @@ def test_a_reader_s_file_explains_each_character_and_the_line(reader: Graph, tmp
     whole = np.maximum(sum(a.values for a in each), 0)
     np.testing.assert_allclose(run(done.path, x)["heatmap"][0], whole, atol=1e-4 * whole.max())
     assert not run(done.path, x, character=len(each) + 1)["heatmap"].any()
+
+
+def squares_picture(*cells: tuple[int, int, int]) -> np.ndarray:
+    """(1, 3, 32, 32): a square of a colour in each (row, column, channel) of a grid of four."""
+    x = np.zeros((1, 3, 32, 32), np.float32)
+    for row, column, channel in cells:
+        x[0, channel, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] = 1 - 0.1 * (channel == 2)
+    return x
+
+
+def test_a_list_that_suppression_chose_is_explained_before_it(tmp_path: Path) -> None:
+    graph = black_box(tmp_path / "table.onnx")
+    done = convscope.export(graph, tmp_path / "out.onnx", layer="colours")
+    assert done.inputs == ("box", "class") and done.verification.compared == "8 pictures x 2 boxes"
+    x = squares_picture((1, 2, 0), (3, 0, 2))
+    each = convscope.explain(graph, x[0], "odam", layer="colours", preprocessed=True)
+    maps = [np.maximum(a.values, 0) for a in each]
+    assert [a.target.name for a in each] == ["box 1: red", "box 2: blue"] and not np.allclose(maps[0], maps[1])
+    for asked, wanted in (({}, 0), ({"box": 0}, 0), ({"box": 1}, 1), ({"class": 1}, 1), ({"box": -1, "class": 0}, 0)):
+        found = run(done.path, x, **asked)["heatmap"][0]
+        np.testing.assert_allclose(found, maps[wanted], atol=1e-5 * maps[wanted].max())
+    assert not run(done.path, squares_picture())["heatmap"].any()  # no box at all
+    assert not run(done.path, squares_picture((1, 2, 0)), **{"class": 1})["heatmap"].any()
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+        run(done.path, np.concatenate([x, x]))
+    difference = heatmap_difference(convscope.load(done.path, check=False, trust=True))
+    assert difference is not None and difference < 1e-5
+    for question, said in (
+        (Question(of="left"), "of=: the boxes of"),
+        (Question(against="red"), "against=: the boxes"),
+    ):
+        with pytest.raises(convscope.UsageError, match=said):
+            convscope.export(graph, tmp_path / "out.onnx", target=question)
+
+
+class Faces(torch.nn.Module):
+    """MTCNN's form: offsets of four sides and probabilities (other, face), at every place or of one crop."""
+
+    def __init__(self, *, is_map: bool) -> None:
+        super().__init__()
+        self.body = torch.nn.Conv2d(3, 8, 5, stride=2)
+        self.offsets, self.faces = (torch.nn.Conv2d(8, n, 4 if is_map else 6) for n in (4, 2))
+        self.is_map = is_map
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = self.body(x).relu()
+        offsets, faces = self.offsets(maps), self.faces(maps)
+        if not self.is_map:
+            offsets, faces = offsets.flatten(1), faces.flatten(1)
+        return offsets, faces.softmax(1)
+
+
+@pytest.mark.parametrize("is_map", [True, False], ids=["every place", "one crop"])
+def test_a_face_of_mtcnn_s_maps_is_explained_as_explain_does(is_map: bool, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    side = 24 if is_map else 16
+    graph = convscope.load(Faces(is_map=is_map).eval(), example_input=torch.rand(1, 3, side, side), check=False)
+    done = convscope.export(graph, tmp_path / "out.onnx")
+    assert (done.method, done.inputs) == ("odam", ("box",)) and "MTCNN" in str(done.reading)
+    x = np.random.default_rng(0).random((2, 3, side, side), dtype=np.float32)
+    found = run(done.path, x)["heatmap"]
+    for own, attribution in zip(
+        found, convscope.explain(graph, x, target=Question(box=1), preprocessed=True), strict=True
+    ):
+        wanted = np.maximum(attribution.values, 0)
+        np.testing.assert_allclose(own, wanted, atol=1e-5 * wanted.max())
 
 
 def vector_net(head: str) -> onnx.ModelProto:
