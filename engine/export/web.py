@@ -23,6 +23,7 @@ from ..graph.graph import Graph
 from ..graph.labels import ends_in_sigmoid
 from ..outputs.boxes import CONFIDENCE, OVERLAP, DetectionReading
 from ..outputs.registry import read_outputs
+from ..outputs.sequences import SequenceReading
 from ..render.artifacts import check_folder, to_json, write_bytes, write_text
 from ..render.colormaps import table
 from .interface import source_axes
@@ -30,14 +31,23 @@ from .metadata import read_record
 
 RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _PAGE = Path(__file__).parent / "page"
-_SCRIPTS = ("preprocess.js", "boxes.js", "page.js")
+_SCRIPTS = ("preprocess.js", "boxes.js", "text.js", "page.js")
 _SUMMARIES = {
     "classes": "Where in a picture is the evidence for a class? Drop a photograph here, then click a class.",
     "boxes": "Where in a picture is the evidence for a box? Drop a photograph here, then click a box in the list.",
     "masks": "Where in a picture is the evidence for a mask? Drop a photograph here, then click a class.",
+    "text": "Where in a picture is the evidence for a character? Drop a line of text here, then click a character.",
     "": "Where in a picture is the evidence for the model's answer? Drop a photograph here.",
 }
-_LISTS = {"classification": "classes", "labels": "classes", "segmentation": "masks", "detection": "boxes"}
+_HEADINGS = {
+    "classes": "The likeliest classes",
+    "boxes": "Boxes",
+    "masks": "The largest classes",
+    "text": "What is read",
+}
+_LISTS = {
+    "classification": "classes", "labels": "classes", "segmentation": "masks", "detection": "boxes", "text": "text",
+}  # fmt: skip
 
 
 def write_folder(graph: Graph, exported: Path, folder: str | os.PathLike[str], runtime: Mapping[str, bytes]) -> Path:
@@ -93,9 +103,11 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
     reading = read_outputs(graph, record.asked.decoder, record.asked.output) if record else read_outputs(graph)
     output = graph.outputs[0].name
     head = "logits" if output == graph.logits and not ends_in_sigmoid(graph) else "probabilities"
+    boxes = _boxes(reading) if isinstance(reading, DetectionReading) else None
     return {
-        "lists": _LISTS.get(reading.form, ""),
-        "boxes": _boxes(reading) if isinstance(reading, DetectionReading) else None,
+        "lists": "" if reading.form == "detection" and boxes is None else _LISTS.get(reading.form, ""),
+        "boxes": boxes,
+        "text": _text(reading) if isinstance(reading, SequenceReading) else None,
         "input": graph.inputs[0].name,
         "output": output,
         "head": head,
@@ -138,6 +150,25 @@ def _boxes(reading: DetectionReading) -> dict[str, Any] | None:
     return found
 
 
+def _text(reading: SequenceReading) -> dict[str, Any]:
+    """Where the page finds the line of text in the file's own outputs; a softmax behind the reading's tensor is one."""
+    index, tensor = reading.graph.index, reading.tensor
+    names = [spec.name for spec in reading.graph.outputs]
+    output = tensor if tensor in names else next(name for name in names if tensor in index.ancestors([name]))
+    batch = reading.axes.get(tensor, 0) or 0
+    rest = [axis for axis in range(3) if axis != batch]
+    symbols = rest[reading.axis]
+    axes = reading.graph.permuted.get(output) or (0, 1, 2)  # the file has its own order
+    return {
+        "output": output,
+        "time": axes[next(axis for axis in rest if axis != symbols)],
+        "symbols": axes[symbols],
+        "blank": reading.blank,
+        "are_probabilities": reading.log or output != tensor,
+        "names": reading.symbols,
+    }
+
+
 def _page(graph: Graph, info: Mapping[str, Any], policy: str, data: str, scripts: str) -> str:
     height, width = graph.image_size
     always = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob: mediastream:"
@@ -147,6 +178,9 @@ def _page(graph: Graph, info: Mapping[str, Any], policy: str, data: str, scripts
         "summary": _SUMMARIES[info["lists"]],
         "width": str(width),
         "height": str(height),
+        "heading": _HEADINGS.get(info["lists"], ""),
+        "hidden": "" if info["lists"] else " hidden",
+        "colours": ", ".join(f"rgb({r} {g} {b})" for r, g, b in info["colours"][:: 255 // 5]),
         "footer": html.escape(f"graph sha256 {graph.sha256}; preprocessing {graph.preprocessing.preset}"),
         "info": to_json(info, indent=None).replace("<", "\\u003c"),
         "data": data,
