@@ -24,7 +24,7 @@ from ..graph.labels import ends_in_sigmoid
 from ..outputs.boxes import CONFIDENCE, OVERLAP, DetectionReading
 from ..outputs.registry import read_outputs
 from ..outputs.sequences import SequenceReading
-from ..render.artifacts import check_folder, to_json, write_bytes, write_text
+from ..render.artifacts import check_folder, to_json, to_uint8, write_bytes, write_text
 from ..render.colormaps import table
 from .interface import source_axes
 from .metadata import read_record
@@ -39,6 +39,7 @@ _SUMMARIES = {
     "text": "Where in a picture is the evidence for a character? Drop a line of text here, then click a character.",
     "": "Where in a picture is the evidence for the model's answer? Drop a photograph here.",
 }
+_NAMELESS = " The file does not name its symbols; &lt;12&gt; is number 12 of them."
 _HEADINGS = {
     "classes": "The likeliest classes",
     "boxes": "Boxes",
@@ -117,7 +118,7 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
         "asks": [i.name for i in model.graph.input if i.name in ("class", "box", "character")],
         "preprocessing": graph.preprocessing.to_json(),
         "labels": list(graph.labels) if graph.labels else None,
-        "colours": table("turbo").tolist(),
+        "colours": to_uint8(table("turbo")).tolist(),
     }
 
 
@@ -175,7 +176,7 @@ def _page(graph: Graph, info: Mapping[str, Any], policy: str, data: str, scripts
     values = {
         "policy": f"{always}; {policy}; base-uri 'none'; form-action 'none'",
         "title": html.escape(graph.name),
-        "summary": _SUMMARIES[info["lists"]],
+        "summary": _SUMMARIES[info["lists"]] + ("" if not info["text"] or info["text"]["names"] else _NAMELESS),
         "width": str(width),
         "height": str(height),
         "heading": _HEADINGS.get(info["lists"], ""),

@@ -96,6 +96,10 @@ def test_hostile_labels_stay_text(graph: Graph, exported: Path, tmp_path: Path) 
     found = re.search(r'<script type="application/json" id="info">(.*?)</script>', text, re.S)
     assert found and json.loads(found[1])["labels"] == list(graph.labels or ())
     assert "<b>" not in text
+    colours = np.array(json.loads(found[1])["colours"])
+    assert (
+        colours.shape == (256, 3) and 0 <= colours.min() < 9 and 250 < colours.max() < 256
+    )  # bytes, as a canvas has them
 
 
 def test_a_folder_asks_for_its_own_files_alone(graph: Graph, exported: Path, tmp_path: Path) -> None:
