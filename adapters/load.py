@@ -166,6 +166,8 @@ def load_here(
         if check:
             _self_check(graph)
             graph = _with_opaque_noted(graph)
+        else:  # what the runtime refuses is of no use to anyone, unchecked or not
+            graph.session([o.name for o in graph.outputs], device="cpu", optimize=False)
     return graph if path is not None else replace(graph, modules=_modules(source))
 
 
@@ -235,8 +237,10 @@ def build_graph(
             if known
             else replace(whole_numbers(draft.whole), layout=preprocessing.layout, size=preprocessing.size)
         )
+    if len(shape := draft.shapes.get(draft.inputs[0].name, ())) == 4 and shape[1] == 1 and preprocessing.order == "RGB":
+        preprocessing = replace(preprocessing, order="GRAY")
     if draft.own_input is not None and preprocessing.found == "assumed" and _is_signal(draft):
-        preprocessing = replace(preset("tf"), found="assumed")  # samples of sound lie in -1..1
+        preprocessing = replace(preset("tf"), order="GRAY", found="assumed")  # samples of sound lie in -1..1
     known = tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft)
     digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
     graph = Graph(

@@ -63,7 +63,7 @@ def run(
     """What the outputs say: classes, boxes, masks, text, vectors; ``content["images"]`` in the order of the pictures.
 
     ``content["outputs"]`` says how the outputs were read, and why. docs/outputs.md has every form's fields. Where
-    nobody states the preprocessing, ``content["usual_preprocessings"]`` has the first picture's best class under each.
+    nobody states the preprocessing, ``content["usual_preprocessings"]`` has the first picture's answer under each.
 
     Args:
         graph: from `convscope.load`.
