@@ -167,9 +167,11 @@ class _Redirect(torch.autograd.Function):
         gradient = gradients[0]
         below, above = ctx.saved_tensors
         plain = gradient.masked_fill(below | above, 0.0)
+        alive = (plain != 0).flatten(1).any(1)
+        if bool(alive.all()):
+            return plain, None
         helpful = gradient.masked_fill((below & (gradient < 0)) | (above & (gradient > 0)), 0.0)
-        alive = (plain != 0).flatten(1).any(1).reshape(-1, *([1] * (gradient.dim() - 1)))
-        return torch.where(alive, plain, helpful), None
+        return torch.where(alive.reshape(-1, *([1] * (gradient.dim() - 1))), plain, helpful), None
 
 
 def _redirected(module: torch.nn.Module, x: Tensor, *rest: Tensor) -> Tensor:
