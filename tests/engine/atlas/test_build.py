@@ -382,9 +382,6 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(graph: Graph, photo
 
 
 def test_the_folder_of_another_model_is_refused(graph: Graph, photos: Path, whole: Path) -> None:
-    import convscope
-
-    from ...tiny import small_cnn
 
     other = convscope.load(small_cnn(seed=1), preprocessing="unit", check=False)
     with pytest.raises(UsageError, match="holds the atlas of another model"):
