@@ -98,7 +98,7 @@ def compare_executors(graph: Graph, x: dict[str, np.ndarray], *, optimize: bool 
     refuse_unbounded(graph)  # before the session: a Loop of 2^40 rounds, say, is never run
     feeds = {k: v for k, v in x.items() if k in {i.name for i in graph.model.graph.input}}
     expected = graph.session(_tensors(graph), device="cpu", optimize=optimize).run(feeds)
-    held = {name: expected.pop(name) for name in opaque_outputs(graph)}
+    held = {name: expected.pop(name) for name in graph.opaque_outputs}
     names = list(expected)
     feeds.update(held)
     found, failure = _twin_values(graph, names, feeds)
@@ -125,11 +125,6 @@ def loops(node: onnx.NodeProto) -> bool:
     """Whether a node repeats a subgraph, or holds one that does: nothing says how often."""
     inner = [g for a in node.attribute for g in (a.g, *a.graphs) if g.node]
     return bool(inner) and (node.op_type != "If" or any(loops(n) for g in inner for n in g.node))
-
-
-def opaque_outputs(graph: Graph) -> list[str]:
-    """The tensors that opaque operators compute, in order of execution."""
-    return [name for first in graph.opaque for name in graph.index.producer[first].output if name]
 
 
 _TORCH_ERRORS = (RuntimeError, IndexError, ValueError, TypeError)
@@ -198,7 +193,7 @@ class Rounding:
         rules, feeds = last_bits(self._graph), dict(self._x)
         if not rules:
             return {"": 0.0}
-        if held := opaque_outputs(self._graph):
+        if held := self._graph.opaque_outputs:
             feeds.update(self._graph.session(held, device="cpu").run(self._x))
         names = [name for name in _tensors(self._graph) if name not in held]
         try:

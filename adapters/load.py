@@ -63,6 +63,7 @@ def load(
     size: int | tuple[int, int] | None = None,
     layout: str | None = None,
     inputs: Mapping[str, Any] | None = None,
+    layer: str | Sequence[str] | None = None,
     check: bool = True,
     max_memory: float | None = None,
     max_seconds: float | None = None,
@@ -86,6 +87,7 @@ def load(
         layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
         inputs: name -> number, array or path of an ``.npy`` file, for inputs beside the picture, each for one picture;
             others get a default that the notes say.
+        layer: names and globs that the network must have, so that a wrong one is refused before the check.
         check: compare every tensor of the two executors on a small random image.
         max_memory: GiB that importing a file may take; default 1 (2 where it has to be exported) and 12 times the file.
         max_seconds: processor time that it may take; default 60 (300 where it has to be exported) and 60 per GiB.
@@ -94,13 +96,13 @@ def load(
         The graph; ``graph.source.notes`` says what was assumed.
 
     Raises:
-        UsageError: no such file, a wrong flag. RefusedInput: hostile, corrupt or unsupported input.
+        UsageError: no such file or layer, a wrong flag. RefusedInput: hostile, corrupt or unsupported input.
         ParityError: the executors disagree; the message names the first wrong tensor.
     """
     options: dict[str, Any] = {
         "arch": arch, "example_input": example_input, "preprocessing": preprocessing, "labels": labels,
         "size": None if size is None else height_width(size), "layout": layout,
-        "inputs": _given_inputs(inputs or {}), "check": check,
+        "inputs": _given_inputs(inputs or {}), "layer": layer, "check": check,
     }  # fmt: skip
     if isinstance(source, (str, os.PathLike)) and not trust and stands(arch):
         from .wall.parent import load_behind
@@ -121,6 +123,7 @@ def load_here(
     size: tuple[int, int] | None = None,
     layout: str | None = None,
     inputs: Mapping[str, np.ndarray] | None = None,
+    layer: str | Sequence[str] | None = None,
     check: bool = True,
 ) -> Graph:
     """The graph, imported in this process without bounds on memory and time; arguments as for `load`."""
@@ -152,7 +155,10 @@ def load_here(
                 made = found.read(path, Asked(arch, trust, example_input, side))
             else:
                 made = _from_object(source, example_input, side)[1]
-            return build_graph(made, kind, path, chosen, labels, size=side, layout=layout, given=inputs)
+            graph = build_graph(made, kind, path, chosen, labels, size=side, layout=layout, given=inputs)
+            if layer is not None:
+                _require(graph, layer)
+            return graph
 
         graph = find_size(build, READS_TEXT in metadata, tries, derived) if size is None else _sized(build(size), size)
         if preprocessing is None:
@@ -161,6 +167,14 @@ def load_here(
             _self_check(graph)
             graph = _with_opaque_noted(graph)
     return graph if path is not None else replace(graph, modules=_modules(source))
+
+
+def _require(graph: Graph, layer: str | Sequence[str]) -> None:
+    """Raises UsageError where the graph lacks a layer that is asked for: as one name, or as names and globs."""
+    try:
+        graph.layer(layer)
+    except UsageError:
+        graph.match(layer)
 
 
 def _modules(source: Any) -> Mapping[Any, str]:

@@ -33,9 +33,8 @@ def culprit(graph: Graph, tensor: str, feeds: dict[str, np.ndarray], difference:
     import torch
 
     theirs = graph.session([tensor], device="cpu").run(feeds)[tensor]
-    if graph.opaque:  # one picture, and what opaque operators gave for it
-        held = [name for first in graph.opaque for name in graph.index.producer[first].output if name]
-        feeds = {**feeds, **graph.session(held, device="cpu").run(feeds)}
+    if graph.opaque_outputs:  # one picture, and what opaque operators gave for it
+        feeds = {**feeds, **graph.session(graph.opaque_outputs, device="cpu").run(feeds)}
     twin = graph.twin([tensor], list(feeds), fold=False)
     exact = graph.twin([tensor], list(feeds), fold=False, dtype=torch.float64)
     for executor in (twin, exact):

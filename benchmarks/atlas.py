@@ -6,7 +6,7 @@
     python -m benchmarks.atlas deaths [TIMES [SEED]]       kill -9 of one of two workers, whose driver goes on
     python -m benchmarks.atlas same                        serial, two processes, two drivers, shards in one folder, and
                                                            Ray where it is installed
-    python -m benchmarks.atlas full                        a disk of half a megabyte, then a larger one (Linux, as root)
+    python -m benchmarks.atlas full                        a disk of 128 kB, made larger step by step (Linux, as root)
     python -m benchmarks.atlas workers [ROUNDS]            one worker and two in turn: processor time by the clock
     python -m benchmarks.atlas page [UNITS]                the page of so many units in two browsers: opening, 40 jumps
 
@@ -77,7 +77,7 @@ def cost(model: str, count: str = "4", stage: str = "coarse") -> None:
 
     torch.set_num_threads(1)
     graph = open_model(model, quiet=True)
-    macs, total, work, units = 0, 0.0, 0.0, 0
+    total, work, units = 0.0, 0.0, 0
     by_layer = [layer.macs for layer in graph.layers]
     print(
         f"{'layer':<28}{'units':>6}{'recipe':>11}{'size':>6}{'steps':>7}{'s a unit':>10}{'s in all':>10}{'silent':>8}"
@@ -134,7 +134,7 @@ def kills(times: str = "10", seed: str = "0") -> None:
             left = [p for p in folder.rglob("*") if p.name.endswith(".part")]
             leases = list((folder / "store" / "leases").rglob("*.json"))
             more = f", {_made(folder)} pictures made" if workers == 1 else ""
-            equal = "same hash" if _fingerprint(folder) == _fingerprint(whole) else "ANOTHER HASH"
+            equal = _equal(folder, whole)
             print(
                 f"{workers} workers, {lost} kills: {equal}, {len(left)} parts, {len(leases)} leases left{more}",
                 flush=True,
@@ -158,7 +158,7 @@ def deaths(times: str = "4", seed: str = "0") -> None:
                 os.kill(drawn.choice(workers), signal.SIGKILL)
             ended = process.wait(600)
             leases = list((folder / "store" / "leases").rglob("*.json"))
-            equal = "same hash" if _fingerprint(folder) == _fingerprint(whole) else "ANOTHER HASH"
+            equal = _equal(folder, whole)
             killed = f"one of {len(workers)} workers killed" if workers else "it had ended"
             print(
                 f"{killed} with {kept} pictures kept: exit code {ended}, {equal}, {len(leases)} leases left", flush=True
@@ -173,7 +173,7 @@ def same() -> None:
         units = _made(whole)
 
         def say(name: str, folder: Path) -> None:
-            equal = "same hash" if _fingerprint(folder) == _fingerprint(whole) else "ANOTHER HASH"
+            equal = _equal(folder, whole)
             print(f"{name:<46}{equal}, {_made(folder)} pictures made here for {units}", flush=True)
 
         folder = Path(root) / "two"
@@ -213,7 +213,7 @@ def full() -> None:
                 subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
             _run(photos, disk / "atlas")
             parts = [p for p in (disk / "atlas").rglob("*") if p.name.endswith(".part")]
-            equal = "same hash" if _fingerprint(disk / "atlas") == _fingerprint(whole) else "ANOTHER HASH"
+            equal = _equal(disk / "atlas", whole)
             print(f"{equal}, {len(parts)} parts left")
         finally:
             subprocess.run(["umount", str(disk)], check=True)
@@ -320,6 +320,11 @@ def _run(photos: Path, folder: Path, words: dict[str, Any] | None = None) -> flo
 def _made(folder: Path) -> int:
     file = Path(f"{folder}.made")
     return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def _equal(folder: Path, whole: Path) -> str:
+    """Whether two atlases list the same files with the same sums, in words."""
+    return "same hash" if _fingerprint(folder) == _fingerprint(whole) else "ANOTHER HASH"
 
 
 def _fingerprint(folder: Path) -> str:

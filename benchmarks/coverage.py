@@ -17,7 +17,7 @@ from typing import Any
 
 from .coverage_cases import GRADIENT_BOUND, OUTPUT_BOUND, TENSOR_BOUND, measure
 from .coverage_networks import KERAS, MAX_PARAMETERS, Case, timm_cases, torchvision_cases
-from .sweep import Sweep
+from .sweep import Sweep, put_between
 
 SOURCES = ("light", "keras", "torchvision", "timm")
 ROOT = Path(__file__).parents[1]
@@ -63,9 +63,7 @@ def cases(sources: Iterable[str]) -> Iterator[Case]:
 def write_report(results: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Puts the sweep's tables between the two marks of docs/coverage.md."""
     prepare(SOURCES)
-    page = PAGE.read_text()
-    head, tail = page.split(_BEGIN)[0], page.split(_END)[1]
-    PAGE.write_text(f"{head}{_BEGIN}\n{_tables(list(results.values()))}\n{_END}{tail}")
+    put_between(PAGE, _BEGIN, _END, _tables(list(results.values())))
 
 
 def _tables(results: list[dict[str, Any]]) -> str:

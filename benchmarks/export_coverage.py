@@ -16,7 +16,7 @@ from typing import Any
 
 from . import coverage
 from .coverage_networks import Case, calibrate, keras_network, smallest_input, torch_network
-from .sweep import Sweep
+from .sweep import Sweep, put_between
 
 RESULTS = coverage.ROOT / "build" / "export-coverage.jsonl"
 _BEGIN, _END = "<!-- export -->", "<!-- /export -->"
@@ -96,9 +96,7 @@ def _graph(case: Case) -> Any:
 
 def write_report(results: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Puts the table between the two marks of docs/coverage.md."""
-    page = coverage.PAGE.read_text()
-    head, tail = page.split(_BEGIN)[0], page.split(_END)[1]
-    coverage.PAGE.write_text(f"{head}{_BEGIN}\n{_tables(list(results.values()))}\n{_END}{tail}")
+    put_between(coverage.PAGE, _BEGIN, _END, _tables(list(results.values())))
 
 
 def _tables(results: list[dict[str, Any]]) -> str:

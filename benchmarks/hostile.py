@@ -15,9 +15,7 @@ from pathlib import Path
 
 from tests.integration.hostile_cases import CORPUS, HARMLESS
 from tests.integration.hostile_pairs import Pair, Pairs
-from tests.integration.hostile_runner import Ended, convscope_pair
-
-SECONDS, PEAK_BYTES = 10, 2**30
+from tests.integration.hostile_runner import PEAK_BYTES, SECONDS, Ended, convscope_pair
 
 
 def main() -> None:
@@ -26,6 +24,8 @@ def main() -> None:
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(CORPUS))
     parser.add_argument("--twins", action="store_true", help="the harmless twins instead")
     asked = parser.parse_args()
+    if unknown := sorted(set(asked.groups) - set(CORPUS)):
+        parser.error(f"there is no group {unknown[0]!r}; choose from {', '.join(CORPUS)}")
     small = HARMLESS["small.onnx"].build
     base = _run("a harmless file", Pair(small, small), "harmless")
     side = "harmless" if asked.twins else "hostile"

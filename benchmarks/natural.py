@@ -1,4 +1,4 @@
-"""Measures what natural pictures are like, and writes engine/ascent/natural.npz.
+"""Measures what natural pictures are like, and writes engine/ascent/recipe/natural.npz.
 
     python -m benchmarks.natural
 

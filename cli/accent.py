@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, read_first, takes
+from .calling import Call, takes
 from .options import ASCENT, LAYER, Group, ModelArgument, PhotoArgument, option, preset
 
 OPTIONS: Group = {
@@ -28,10 +28,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import accent
 
-    call = Call(words, "accent")
-    layer, units, wanted = (words.pop(name) for name in ("layer", "units", "wanted"))
-    accent.check(layer, units, wanted)
-    options = accent.Options(**call.options)
-    options.check()
-    read_first(image)
-    call.finish(call.run(accent.run, call.open(model), image, layer, units, options, wanted=wanted))
+    Call(words, "accent").perform(accent, model, image)

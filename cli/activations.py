@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, pictures, takes
+from .calling import Call, takes
 from .options import LAYERS, UNITS, Group, ImagesArgument, ModelArgument, batch, colormap, option
-from .output import emit
 
 OPTIONS: Group = {
     "layer": LAYERS,
@@ -32,11 +31,4 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """
     from ..engine.runs import activations
 
-    call = Call(words, "activations")
-    options = activations.Options(**call.options)
-    options.check()
-    paths = pictures(images)
-    result = call.run(activations.run, call.open(model), paths, options)
-    if result.saved is not None and not call.as_json:
-        emit(result.saved)
-    call.finish(result, len(paths))
+    Call(words, "activations").perform(activations, model, images)

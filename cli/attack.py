@@ -6,7 +6,6 @@ from typing import Any
 
 from .calling import Call, takes
 from .options import SEED, TOP, Group, ModelArgument, PhotoArgument, batch, option
-from .output import emit
 
 OPTIONS: Group = {
     "method": option(
@@ -41,8 +40,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import attack
 
-    call = Call(words, "attacked")
-    options = attack.Options(**call.options)
-    options.check()
-    result = call.run(attack.run, call.open(model), image, options)
-    call.show(result, lambda: emit(result.picture))
+    Call(words, "attacked").perform(attack, model, image)

@@ -1,36 +1,37 @@
 """A command from its words to its result: what every verb does in the same way.
 
-A command file declares the options that go straight to its run in groups (`options.Group`), and as parameters only
-those that have to be put in another form first:
+A command is a verb of `engine.runs`, the options that its help lists (`options.Group`), and what is its own in how the
+result is shown:
 
     >>> @takes(OPTIONS)
     ... def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
-    ...     call = Call(words, "activations")
-    ...     options = activations.Options(**call.options)
-    ...     graph = call.open(model)
-    ...     call.finish(call.run(activations.run, graph, images, options))
+    ...     from ..engine.runs import activations
+    ...
+    ...     Call(words, "activations").perform(activations, model, images)
+
+The words that the verb's ``run`` names go there, the others into its ``Options``. Whatever can be refused without the
+model is refused before it is opened, and a layer that it lacks before it is checked.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
 from .loading import LOADING, open_model
-from .options import DEVICE, JSON, OUT, QUIET, Group, parse_settings
-from .output import clean, command_line, emit_json, finish, partly_done, understand
+from .options import DEVICE, JSON, OUT, QUIET, Group
+from .output import clean, command_line, emit, emit_json, partly_done, understand
+from .parsing import parse_settings
 from .progress import drawn
 
 if TYPE_CHECKING:
     from ..engine.graph.graph import Graph
     from ..engine.runs.events import Event, ImageDone
-    from ..engine.runs.result import Result
 
-R = TypeVar("R", bound="Result")
 ENDING: Group = {"out": OUT, "device": DEVICE, "as_json": JSON, "quiet": QUIET}
 
 
@@ -50,7 +51,7 @@ def takes(*groups: Group, ending: Group = ENDING) -> Callable[[Callable[..., Non
 
         @functools.wraps(command)
         def wrapped(*args: Any, **kwargs: Any) -> None:
-            understand({p.name: flags for p in parameters if (flags := _flags(p))})
+            understand({p.name: flags for p in parameters if (flags := _flags(p.annotation))})
             command(*args, **kwargs)
 
         wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -60,26 +61,47 @@ def takes(*groups: Group, ending: Group = ENDING) -> Callable[[Callable[..., Non
     return decorate
 
 
-def _flags(parameter: inspect.Parameter) -> tuple[str, ...]:
-    """The flags that were declared for a parameter; none for an argument."""
-    declared = parameter.annotation.__metadata__[0]
+def _flags(kind: Any) -> tuple[str, ...]:
+    """The flags that were declared for an annotated type; none for an argument."""
+    declared = kind.__metadata__[0]
     words = (declared.default, *(declared.param_decls or ()))  # in an Annotated the first flag stands for the default
     return tuple(word for word in words if isinstance(word, str) and word.startswith("-"))
+
+
+def written(arguments: Sequence[str], group: Group, words: Mapping[str, Any], without: Collection[str]) -> str:
+    """A command line of these arguments and words, in one order however it was typed; defaults are left out.
+
+    Args:
+        arguments: the command and what stands behind it.
+        group: the options.
+        words: their values.
+        without: options that are left out.
+    """
+    line = ["convscope", *arguments]
+    for name, (kind, default) in group.items():
+        if name in without or words[name] == default:
+            continue
+        flag = next((flag for flag in _flags(kind) if flag.startswith("--")), _flags(kind)[0])
+        for value in words[name] if isinstance(words[name], list) else [words[name]]:
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            line += [flag] if value is True else [flag, text]
+    return shlex.join(line)
 
 
 class Call:
     """One command that runs.
 
     Args:
-        words: its options by name.
+        words: its options by name; those of loading and of the ending are taken out.
         ending: of the folder that it writes to by default, ``MODEL-ending``; None writes only where ``-o`` says.
 
     Attributes:
-        options: those of the run.
+        words: those of the verb.
         loading: how the model is opened.
         place: where to write: what ``-o`` says, or the folder by default, once the model is open.
         as_json: print one JSON object.
         quiet: say nothing on the way.
+        seen: how many pictures were named.
     """
 
     def __init__(self, words: dict[str, Any], ending: str | None = None) -> None:
@@ -88,10 +110,51 @@ class Call:
         self.place: Any = words.pop("out", None)
         self.as_json: bool = words.pop("as_json")
         self.quiet: bool = words.pop("quiet")
+        self.seen = 0
         for name in {"tuning", "settings"} & words.keys():
             words[name] = parse_settings(words[name])
-        self.options = words
-        _refuse_early(words)
+        self.words = words
+
+    def perform(self, verb: Any, model: str, pictures: Path | Sequence[Path] | None = None, **more: Any) -> None:
+        """Makes the result of a verb and prints it; arguments as for `make`."""
+        self.finish(self.make(verb, model, pictures, **more))
+
+    def make(
+        self,
+        verb: Any,
+        model: str,
+        pictures: Path | Sequence[Path] | None = None,
+        *,
+        done: Callable[[ImageDone], None] | None = None,
+        **more: Any,
+    ) -> Any:
+        """The result of a verb on one model.
+
+        Args:
+            verb: a module of `engine.runs`.
+            model: what the command line names.
+            pictures: a photograph, or pictures and folders; None where the verb takes none.
+            done: called with every finished picture.
+            **more: further arguments of the verb's ``run``.
+        """
+        own, options = self.sorted_words(verb)
+        self._check_pictures(pictures)
+        graph = self.open(model)
+        inputs = (graph,) if pictures is None else (graph, pictures)
+        return self.run(verb.run, *inputs, options=options, done=done, **own, **more)
+
+    def sorted_words(self, verb: Any) -> tuple[dict[str, Any], Any]:
+        """The words that the verb's ``run`` names, and its ``Options`` of the others.
+
+        Raises:
+            UsageError: some that no model can have.
+        """
+        own = {name: word for name, word in self.words.items() if name in inspect.signature(verb.run).parameters}
+        options = verb.Options(**{name: word for name, word in self.words.items() if name not in own})
+        if hasattr(verb, "check"):
+            verb.check(**{name: own[name] for name in inspect.signature(verb.check).parameters})
+        options.check()
+        return own, options
 
     def open(self, model: str, **instead: Any) -> Graph:
         """The graph of MODEL; ``instead`` of what the loading options say. The folder is tried first.
@@ -103,18 +166,19 @@ class Call:
 
         if isinstance(self.place, Path) or self._ending is not None:
             check_folder(self.place or Path())
-        graph = open_model(model, quiet=self.quiet, **{**self.loading, **instead})
+        options = {"layer": self.words.get("layer"), **self.loading, **instead}
+        graph = open_model(model, quiet=self.quiet, **options)
         if self.place is None and self._ending is not None:
             self.place = Path(clean(f"{graph.name}-{self._ending}"))
         return graph
 
     def run(
-        self, run: Callable[..., R], *inputs: Any, done: Callable[[ImageDone], None] | None = None, **more: Any
-    ) -> R:
+        self, run: Callable[..., Any], *inputs: Any, done: Callable[[ImageDone], None] | None = None, **more: Any
+    ) -> Any:
         """The run's result; what it tells is drawn, and ``done`` is called with every finished picture."""
         from ..engine.runs.events import ImageDone
 
-        with drawn(self.quiet, live=bool(self.options.get("live"))) as draw:
+        with drawn(self.quiet, live=bool(self.words.get("live"))) as draw:
 
             def on_event(event: Event) -> None:
                 if done is not None and isinstance(event, ImageDone):
@@ -123,64 +187,24 @@ class Call:
 
             return run(*inputs, folder=self.place, command=command_line(), on_event=on_event, **more)
 
-    def finish(self, result: Result, seen: int = 0) -> None:
-        """Prints the JSON object, or the path of the page.
+    def finish(self, result: Any) -> None:
+        """Prints the JSON object, or what the result says and the paths of what it wrote.
 
         Raises:
-            PartlyDone: some of the ``seen`` pictures could not be read.
+            PartlyDone: some of the pictures could not be read.
         """
-        finish(result, self.as_json)
-        self.end(result, seen)
-
-    def end(self, result: Result, seen: int) -> None:
-        """Raises PartlyDone where some of the ``seen`` pictures could not be read."""
-        partly_done(result.failed, seen)
-
-    def show(self, result: Result, otherwise: Callable[[], None]) -> None:
-        """Prints the JSON object, or what ``otherwise`` prints."""
         if self.as_json:
             emit_json(result.to_json())
         else:
-            otherwise()
+            for line in (*result.lines, *result.paths):
+                emit(line)
+        partly_done(result.failed, self.seen)
 
+    def _check_pictures(self, pictures: Path | Sequence[Path] | None) -> None:
+        """Raises where there are no pictures, or the one photograph cannot be read."""
+        from ..engine.pictures.read import image_paths, read_image
 
-def _refuse_early(words: dict[str, Any]) -> None:
-    """Raises UsageError for units and decoders that no model can have: before the model is opened."""
-    from ..engine.graph.units import check_units
-
-    if words.get("units") is not None:
-        check_units(words["units"])
-    if words.get("decoder") is not None:
-        from ..engine.outputs.registry import find_decoder
-
-        find_decoder(words["decoder"])
-
-
-def needed_layer(graph: Graph, layer: str | None, command: str) -> str:
-    """The layer's key.
-
-    Raises:
-        UsageError: none is given; the message has one that would do.
-    """
-    if layer is None:
-        last = graph.last_spatial_layer().name
-        raise UsageError(f"{command} needs --layer, for instance --layer {last}; list them: convscope info")
-    return layer
-
-
-def read_first(image: Path) -> None:
-    """Raises where a picture cannot be read: before the model is opened."""
-    from ..engine.pictures.read import read_image
-
-    read_image(image)
-
-
-def pictures(images: Sequence[Path]) -> list[Path]:
-    """The picture files, found before the model is opened.
-
-    Raises:
-        UsageError: there are none.
-    """
-    from ..engine.pictures.read import image_paths
-
-    return list(image_paths(images))
+        if isinstance(pictures, Path):
+            read_image(pictures)
+        elif pictures is not None:
+            self.seen = len(image_paths(pictures))

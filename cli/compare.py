@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from .calling import ENDING, Call, takes
-from .options import DEVICE, LAYERS, SEED, Group, option, parse_size
-from .output import emit
-from .tables import show_comparison
+from .options import DEVICE, LAYERS, SEED, Group, option
+from .parsing import parse_size
 
 FirstArgument = Annotated[str, typer.Argument(metavar="A", help="A model file, or a name of the catalog.")]
 SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")]
@@ -51,20 +50,12 @@ def command(a: FirstArgument, b: SecondArgument, **words: Any) -> None:
     """
     from ..engine.runs import compare
 
-    call = Call(words)
     of_b = {"preprocessing": words.pop("preprocessing_b"), "arch": words.pop("arch_b")}
-    options = compare.Options(**call.options)
-    options.check()
+    call = Call(words)
+    _, options = call.sorted_words(compare)
     first = call.open(a)
-    second = call.open(b, **{name: value for name, value in of_b.items() if value is not None})
-    result = call.run(compare.run, first, second, options)
-
-    def otherwise() -> None:
-        assert result.comparison is not None
-        show_comparison(result.comparison)
-        if result.page is not None:
-            emit(result.page)
-
-    call.show(result, otherwise)
+    second = call.open(b, layer=None, **{name: value for name, value in of_b.items() if value is not None})
+    result = call.run(compare.run, first, second, options=options)
+    call.finish(result)
     if not result.identical:
         raise typer.Exit(1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, needed_layer, read_first, takes
-from .options import ASCENT, LAYER, UNITS, Group, ModelArgument, PhotoArgument, option, parse_size, preset
+from .calling import Call, takes
+from .options import ASCENT, LAYER, UNITS, Group, ModelArgument, PhotoArgument, option, preset
+from .parsing import parse_size
 
 OPTIONS: Group = {
     "layer": LAYER,
@@ -26,11 +27,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import dream
 
-    call = Call(words, "dream")
-    layer, units = words.pop("layer"), words.pop("units")
-    dream.check_units(units)
-    options = dream.Options(**call.options)
-    options.check()
-    read_first(image)
-    graph = call.open(model)
-    call.finish(call.run(dream.run, graph, image, needed_layer(graph, layer, "dream"), units, options))
+    Call(words, "dream").perform(dream, model, image)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..errors import UsageError
 from . import completion
-from .calling import Call, pictures, takes
-from .options import LAYER, QUESTION, TOP, Group, ImagesArgument, ModelArgument, batch, colormap, option, parse_box
-from .output import emit, say
+from .calling import Call, takes
+from .options import LAYER, QUESTION, TOP, Group, ImagesArgument, ModelArgument, batch, colormap, option
+from .output import say
+from .parsing import parse_boxes
 from .tables import show_methods, show_ranking
 
 if TYPE_CHECKING:
     from ..engine.runs.events import ImageDone
-    from ..engine.runs.explain import Box
 
 
 def _list_methods(asked: bool) -> None:
@@ -69,35 +67,17 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     from ..engine.pages.explanation import Style
     from ..engine.runs import explain
 
-    call = Call(words, "explained")
     del words["help_options"]  # its callback has answered and left
     words["style"] = Style(words.pop("colormap"), words.pop("alpha"), words["style"])
-    words["box"], words["boxes"] = _boxes(words["box"] or ())
-    words["region"] = None if words["region"] is None else parse_box("--region", words["region"])
-    options = explain.Options(**call.options)
-    options.check()
-    paths = pictures(images)
-    result = call.run(explain.run, call.open(model), paths, options, done=lambda picture: _say(picture, call.quiet))
-
-    def otherwise() -> None:
-        if result.ranking:
-            show_ranking(result.ranking, len(result.content["images"]), boxes=bool(options.boxes), quiet=call.quiet)
-        emit(result.page)
-
-    call.show(result, otherwise)
-    call.end(result, len(paths))
+    words["box"], words["boxes"] = parse_boxes(words["box"] or ())
+    call = Call(words, "explained")
+    result = call.make(explain, model, images, done=lambda picture: _say(picture, call.quiet))
+    if result.ranking and not call.as_json:
+        show_ranking(result.ranking, len(result.content["images"]), boxes=bool(words["boxes"]), quiet=call.quiet)
+    call.finish(result)
 
 
 def _say(picture: ImageDone, quiet: bool) -> None:
     """What the model sees in a picture, and what was explained of it."""
     explained = ", ".join(dict.fromkeys(f"{entry['class']} ({entry['score']:.3g})" for entry in picture.row["maps"]))
     say(f"{picture.row['file']}: sees {picture.text}; explained: {explained}", quiet)
-
-
-def _boxes(texts: Sequence[str]) -> tuple[int | None, list[Box]]:
-    """The number that is asked about, and the places of objects."""
-    numbers = [int(text) for text in texts if text.isascii() and text.isdigit()]
-    if len(numbers) > 1:
-        raise UsageError("--box takes one number; --class top:5 explains several")
-    places = [parse_box("--box", text) for text in texts if not (text.isascii() and text.isdigit())]
-    return (numbers[0] if numbers else None), places

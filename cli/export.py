@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from .calling import Call, takes
-from .options import JSON, LAYER, QUESTION, QUIET, Group, ModelArgument, option, parse_box
+from .options import JSON, LAYER, QUESTION, QUIET, Group, ModelArgument, option
 from .output import emit, emit_json, say
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ OPTIONS: Group = {
         Path | None, None, "--single-file", "The page as one file, to open from disk.", metavar="PAGE.html"
     ),
 }  # fmt: skip
-_ASKED = ("of", "mask", "like", "to", "against")
+_ASKED = ("target", "of", "region", "mask", "like", "to", "against")
 
 
 @takes(OPTIONS, ending={"as_json": JSON, "quiet": QUIET})
@@ -66,50 +66,29 @@ def command(model: ModelArgument, **words: Any) -> None:
     inside = "inside" in how
     if inside and (web or single_file):
         raise UsageError("--preprocessing inside is not for pages; they do their own, leave it out")
-    target, method, layer, region = (words.pop(name) for name in ("target", "method", "layer", "region"))
-    check_method(method)
-    corners = None if region is None else parse_box("--region", region)
-    asked = Asked(target, box=None, region=corners, **{name: words.pop(name) for name in _ASKED})
+    check_method(words["method"])
+    asked = Asked(box=None, **{name: words.pop(name) for name in _ASKED})
     graph = call.open(model, preprocessing=",".join(word for word in how if word != "inside") or None)
     read = {name: words[name] for name in ("decoder", "output")}
     question = asked.question(Executors(graph, **read))
-    asks = bool(web or single_file) and bool(score_of(graph, question, **read).inputs)
-    words["class_input"] = words["class_input"] or asks
+    if web or single_file:  # a page asks wherever the file can be asked
+        words["class_input"] |= bool(score_of(graph, question, **read).inputs)
     done = export(
         graph,
-        out or Path(f"{graph.name}-{(method or 'explained').replace('+', 'p')}.onnx"),
-        method,
-        layer,
+        out or Path(f"{graph.name}-{(words['method'] or 'explained').replace('+', 'p')}.onnx"),
         target=question,
         preprocessing="inside" if inside else None,
         progress=lambda stage: say(stage, call.quiet),
         **words,
     )
-    say(_in_words(done), call.quiet)
-    if done.constants:
-        say(f"inputs beside the picture are constants of the file: {', '.join(done.constants)}", call.quiet)
-    if done.preprocessing_difference is not None:
-        far = f"{done.preprocessing_difference:.2g} grey levels from Python's at most"
-        say(f"preprocessing inside: {far}", call.quiet)
+    for line in done.lines:
+        say(line, call.quiet)
     pages = _pages(graph, done, web, single_file, call.quiet)
     if call.as_json:
         emit_json({**done.to_json(), "pages": [str(page) for page in pages]})
     else:
         for path in (done.path, *pages):
             emit(path)
-
-
-def _in_words(done: Exported) -> str:
-    """What the file is, and how it was proven."""
-    check = done.verification
-    jumps = f", {check.at_kinks} maps at kinks up to {check.kink_difference:.2g}" if check.at_kinks else ""
-    where = f"at '{done.layer}'" if done.layer else "of the picture"
-    read = f"outputs: {done.reading}; " if done.reading else ""
-    asks = f"; it is asked by {', '.join(done.inputs)}" if done.inputs else ""
-    return (
-        f"{read}{done.method} {where}: {check.difference:.2g} of the maximum from the twin ({check.compared}{jumps}); "
-        f"{done.added} nodes added to {done.nodes}; {check.time_ratio:.2f} times the plain model's time{asks}"
-    )
 
 
 def _pages(graph: Graph, done: Exported, web: Path | None, single_file: Path | None, quiet: bool) -> list[Path]:

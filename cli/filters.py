@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .calling import Call, needed_layer, takes
+from .calling import Call, takes
 from .options import LAYERS, UNIT_PICTURES, UNITS, Group, ModelArgument, option
+from .parsing import parse_start
 
 if TYPE_CHECKING:
     from ..engine.ascent.recipe.canvases import Noise
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 OPTIONS: Group = {
     "layer": LAYERS,
     "units": UNITS,
-    "start": option(str, "noise", "--start", "What ascent starts from.", metavar="noise|IMAGE"),
+    "start": option(Any, "noise", "--start", "What ascent starts from.", metavar="noise|IMAGE", parser=parse_start),
     "noise": option(
         str | None, None, "--noise", "uniform or normal pixel noise; default the preset's.", metavar="KIND"
     ),
@@ -34,21 +35,14 @@ def command(model: ModelArgument, **words: Any) -> None:
     Writes one PNG per unit, grid.png, result.json and index.html; of several layers, a folder each under one page.
     Finished units are kept: the same command continues after an interruption.
     """
-    from ..engine.pictures.read import read_image
     from ..engine.runs import facets, filters
 
-    call = Call(words, "filters")
-    layer, units, diversity = (words.pop(name) for name in ("layer", "units", "diversity"))
-    start, noise = words.pop("start"), _noise(*(words.pop(name) for name in ("noise", "noise_mean", "noise_std")))
-    pixels = None if start == "noise" else read_image(start).pixels
-    options = filters.Options(start=pixels, noise=noise, **call.options)
-    options.check()
-    graph = call.open(model)
-    asked = (graph, needed_layer(graph, layer, "filters"), units)
-    if diversity is None:
-        call.finish(call.run(filters.run, *asked, options))
+    words["noise"] = _noise(words["noise"], words.pop("noise_mean"), words.pop("noise_std"))
+    if words["diversity"] is None:
+        del words["diversity"]
+        Call(words, "filters").perform(filters, model)
     else:
-        call.finish(call.run(facets.run, *asked, diversity, options))
+        Call(words, "filters").perform(facets, model)
 
 
 def _noise(kind: str | None, mean: float | None, std: float | None) -> Noise | None:

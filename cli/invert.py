@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, needed_layer, read_first, takes
+from .calling import Call, takes
 from .options import ASCENT, LAYER, Group, ModelArgument, PhotoArgument, option
 
 OPTIONS: Group = {
@@ -22,10 +22,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import invert
 
-    call = Call(words, "invert")
-    layer = words.pop("layer")
-    options = invert.Options(**call.options)
-    options.check()
-    read_first(image)
-    graph = call.open(model)
-    call.finish(call.run(invert.run, graph, image, needed_layer(graph, layer, "invert"), options))
+    Call(words, "invert").perform(invert, model, image)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
 from .options import Group, option
+from .output import in_flags, say
+from .parsing import parse_image_size, parse_inputs, parse_numbers, parse_positive
 
 if TYPE_CHECKING:
     from ..engine.graph.graph import Graph
@@ -53,11 +54,12 @@ LOADING: Group = {
 }  # fmt: skip
 
 
-def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
+def open_model(model: str, *, layer: str | None = None, quiet: bool = False, **options: Any) -> Graph:
     """The graph of MODEL, with what was assumed about it said on stderr.
 
     Args:
         model: a path, or a name of the catalog.
+        layer: what the command asks of the network; refused before the check where the network lacks it.
         quiet: say nothing.
         **options: the model-loading options, see `LOADING`; any may be left out.
 
@@ -65,73 +67,37 @@ def open_model(model: str, *, quiet: bool = False, **options: Any) -> Graph:
         UsageError: a flag that is not understood or does not fit the model.
         RefusedInput: the file is hostile, corrupt or unsupported.
     """
-    chosen = {name: options.pop(name, default) for name, (_, default) in LOADING.items()}
+    words = {name: options.pop(name, default) for name, (_, default) in LOADING.items()}
     if options:
         raise TypeError(f"unknown model-loading options: {', '.join(options)}")
-    size = _size(chosen["image_size"])
+    size = parse_image_size(words.pop("image_size"))
+    numbers = {name: words.pop(name) for name in ("mean", "std", "range")}
+    stated = {name: parse_numbers(f"--{name}", text) for name, text in numbers.items() if text is not None}
+    order = words.pop("order")
+    words["inputs"] = parse_inputs(words.pop("input"))
+    words["labels"] = _labels(words["labels"])
+    for name in ("max_memory", "max_seconds"):
+        parse_positive("--" + name.replace("_", "-"), words[name])
     with contextlib.redirect_stdout(sys.stderr):  # exporters print; stdout is for results
-        graph = _load(model, chosen, size)
-    graph = _with_flags(graph, chosen, size)
+        graph = _load(model, {**words, "size": size, "layer": layer})
+    changed = graph.preprocessing.changed(order=order, size=size, **stated)
+    changed.bounds(graph.channels)  # refuses a mean or std of the wrong length
+    graph = dataclasses.replace(graph, preprocessing=changed)
     _say_what_was_assumed(graph, quiet)
     return graph
 
 
-def _load(model: str, chosen: dict[str, Any], size: tuple[int, int] | None) -> Graph:
+def _load(model: str, options: dict[str, Any]) -> Graph:
     from ..adapters.load import load
-
-    given: dict[str, Any] = {
-        "arch": chosen["arch"],
-        "trust": chosen["trust"],
-        "check": chosen["check"],
-        "preprocessing": chosen["preprocessing"],
-        "labels": _labels(chosen["labels"]),
-        "size": size,
-        "layout": chosen["layout"],
-        "inputs": parse_inputs(chosen["input"]),
-        "max_memory": _positive("--max-memory", chosen["max_memory"]),
-        "max_seconds": _positive("--max-seconds", chosen["max_seconds"]),
-    }
-    if os.path.isfile(model):  # Path's own raises for names that are too long
-        return load(model, **given)
     from ..models import catalog
 
+    if os.path.isfile(model):  # Path's own raises for names that are too long
+        return load(model, **options)
     found = catalog.resolve(model)
-    return load(found, **given) if isinstance(found, Path) else catalog.load(found, **given)
-
-
-def _with_flags(graph: Graph, chosen: dict[str, Any], size: tuple[int, int] | None) -> Graph:
-    """The graph with ``--mean --std --range --order --image-size`` over its own preprocessing."""
-    import dataclasses
-
-    changes: dict[str, Any] = {}
-    for name in ("mean", "std"):
-        if chosen[name] is not None:
-            changes[name] = _numbers(f"--{name}", chosen[name])
-    if chosen["range"] is not None:
-        ends = _numbers("--range", chosen["range"])
-        if len(ends) != 2:
-            raise UsageError(f"--range '{chosen['range']}' has {len(ends)} values; write LOW,HIGH")
-        changes["low"], changes["high"] = ends
-    if chosen["order"] is not None:
-        changes["order"] = chosen["order"].upper()
-        if changes["order"] not in ("RGB", "BGR", "GRAY"):
-            raise UsageError(f"--order '{chosen['order']}' is unknown; choose RGB, BGR or GRAY")
-    if 0.0 in changes.get("std", ()):
-        raise UsageError(f"--std '{chosen['std']}' divides by zero")
-    if changes:
-        changes.update(preset="custom", found="flag")
-    if size is not None:
-        changes["size"] = size
-    if not changes:
-        return graph
-    preprocessing = dataclasses.replace(graph.preprocessing, **changes)
-    preprocessing.bounds(graph.channels)  # refuses a mean or std of the wrong length
-    return dataclasses.replace(graph, preprocessing=preprocessing)
+    return load(found, **options) if isinstance(found, Path) else catalog.load(found, **options)
 
 
 def _say_what_was_assumed(graph: Graph, quiet: bool) -> None:
-    from .output import in_flags, say
-
     for note in graph.source.notes:
         say(f"note: {in_flags(note)}", quiet)
     if graph.preprocessing.found == "assumed":
@@ -148,49 +114,3 @@ def _labels(text: str | None) -> tuple[str, ...] | None:
     from ..engine.graph.labels import load_labels
 
     return load_labels(text)
-
-
-def parse_inputs(texts: Sequence[str] | None) -> dict[str, Any]:
-    """Name -> number, list of numbers or path of an ``.npy`` file, out of ``--input NAME=VALUE``.
-
-    Raises:
-        UsageError: not of that form.
-    """
-    found: dict[str, Any] = {}
-    for text in texts or ():
-        name, sign, value = text.partition("=")
-        if not sign or not name or not value:
-            raise UsageError(f"--input '{text}' is not understood; write NAME=VALUE or NAME=FILE.npy")
-        if value.lower().endswith(".npy"):
-            found[name] = Path(value)
-        else:
-            numbers = _numbers(f"--input {name}:", value)
-            found[name] = numbers if len(numbers) > 1 else numbers[0]
-    return found
-
-
-def _positive(flag: str, value: float | None) -> float | None:
-    if value is not None and not 0 < value <= 10**6:
-        raise UsageError(f"{flag} {value:g} is not a positive number up to 1,000,000")
-    return value
-
-
-def _numbers(flag: str, text: str) -> tuple[float, ...]:
-    import math
-
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or not all(math.isfinite(v) for v in values):
-        raise UsageError(f"{flag} '{text}' is not understood; write numbers with commas, like 0.485,0.456,0.406")
-    return values
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().replace("x", ",").split(",")
-    if len(parts) > 2 or not all(p.isascii() and p.isdigit() and 0 < int(p) <= 16384 for p in parts):
-        raise UsageError(f"--image-size '{text}' is not understood; write 224 or HEIGHT,WIDTH (at most 16384)")
-    return int(parts[0]), int(parts[-1])

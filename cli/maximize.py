@@ -27,11 +27,6 @@ def command(model: ModelArgument, classes: ClassOption, **words: Any) -> None:
 
     Writes one PNG per class, grid.png, result.json and index.html; the same command continues after an interruption.
     """
-    from ..engine.ascent.maximize import check_classes
     from ..engine.runs import maximize
 
-    check_classes(classes)
-    call = Call(words, "classes")
-    options = maximize.Options(**call.options)
-    options.check()
-    call.finish(call.run(maximize.run, call.open(model), classes, options))
+    Call({**words, "classes": classes}, "classes").perform(maximize, model)

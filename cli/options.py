@@ -2,95 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import UsageError
 from . import completion
-from .output import clean
+from .parsing import parse_region, parse_shard, parse_size
 
 Group = dict[str, tuple[Any, Any]]  # name -> (annotated type, default), in the order of the help
-LARGEST_SIZE = 65536  # pixels; a side that no memory holds, and few enough for the arithmetic of sizes
 
 
 def option(kind: Any, default: Any, flags: str, help: str, **more: Any) -> tuple[Any, Any]:
     """A group's entry: the flags with spaces between them; ``more`` goes to `typer.Option`."""
     return Annotated[kind, typer.Option(*flags.split(), help=help, **more)], default
-
-
-def parse_size(text: str | int | tuple[int, int]) -> int | tuple[int, int]:
-    """One side for squares, or (height, width), out of ``128``, ``48x320`` or ``48,320``; what is no text is passed on.
-
-    Raises:
-        UsageError: not of that form, or more than any memory holds.
-    """
-    if not isinstance(text, str):
-        return text
-    parts = text.lower().replace("x", ",").split(",")
-    if len(parts) > 2 or not all(p.isascii() and p.removeprefix("-").isdigit() and len(p) < 10 for p in parts):
-        raise UsageError(f"--size '{clean(text)[:40]}' is not understood; write 128 or HEIGHTxWIDTH, like 48x320")
-    sides = [int(part) for part in parts]
-    if max(sides) > LARGEST_SIZE:
-        raise UsageError(f"--size {text} is more than any memory holds; at most {LARGEST_SIZE} a side")
-    return (sides[0], sides[1]) if len(sides) == 2 else sides[0]
-
-
-def parse_settings(texts: Sequence[str] | None) -> dict[str, Any]:
-    """What ``--set NAME=VALUE`` names: numbers as numbers, everything else as text.
-
-    Raises:
-        UsageError: not of that form.
-    """
-    found: dict[str, Any] = {}
-    for text in texts or ():
-        name, sign, value = text.partition("=")
-        if not sign or not name.isidentifier():
-            raise UsageError(f"--set '{clean(text)}' is not understood; write NAME=VALUE")
-        found[name] = _number(value)
-    return found
-
-
-def parse_box(flag: str, text: str) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) out of ``40,60,90,120``.
-
-    Raises:
-        UsageError: not of that form, or empty.
-    """
-    parts = text.split(",")
-    if len(parts) != 4 or not all(p.strip().isascii() and p.strip().isdigit() for p in parts):
-        raise UsageError(f"{flag} '{text}' is not understood; write top,left,bottom,right in pixels")
-    top, left, bottom, right = (int(p) for p in parts)
-    if top >= bottom or left >= right:
-        raise UsageError(f"{flag} '{text}' is empty; write top,left,bottom,right in pixels")
-    return top, left, bottom, right
-
-
-def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """(I, N) out of ``I/N``.
-
-    Raises:
-        UsageError: not of that form, or I is not one of 1 to N.
-    """
-    if text is None:
-        return None
-    first, sign, last = text.partition("/")
-    if not sign or not all(p.isascii() and p.isdigit() and len(p) < 7 for p in (first, last)):
-        raise UsageError(f"--shard '{text}' is not understood; write I/N, like 1/4")
-    if not 1 <= int(first) <= int(last):
-        raise UsageError(f"--shard '{text}': the first number runs from 1 to {last}")
-    return int(first), int(last)
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 _MODEL = {"metavar": "MODEL", "show_default": False, "autocompletion": completion.models}
@@ -132,8 +57,9 @@ FIELD = option(
     metavar="map|gradient",
 )  # fmt: skip
 SHARD = option(
-    str | None, None, "--shard", "Only every N-th picture, from the I-th on; a run without merges.", metavar="I/N"
-)
+    Any, None, "--shard", "Only every N-th picture, from the I-th on; a run without merges.", metavar="I/N",
+    parser=parse_shard,
+)  # fmt: skip
 
 
 def batch(default: int) -> tuple[Any, Any]:
@@ -177,7 +103,8 @@ READING: Group = {
 QUESTION: Group = {
     "of": option(str, "score", "--of", "Of a box: score, left, top, right, bottom or iou.", metavar="NUMBER"),
     "region": option(
-        str | None, None, "--region", "Ask about this part of a map; pixels of the model's input.", metavar="T,L,B,R"
+        Any, None, "--region", "Ask about this part of a map; pixels of the model's input.", metavar="T,L,B,R",
+        parser=parse_region,
     ),
     "mask": option(Path | None, None, "--mask", "Ask about the bright part of this picture (or .npy).", metavar="FILE"),
     "to": option(float | None, None, "--to", "What speaks for this value.", metavar="VALUE"),
@@ -185,7 +112,7 @@ QUESTION: Group = {
         str | None, None, "--against", "Why the target and not this: a class, or top:3.", metavar="CLASS"
     ),
     **READING,
-}
+}  # fmt: skip
 
 # What every ascent may be asked for beside its preset.
 ASCENT: Group = {

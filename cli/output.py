@@ -12,12 +12,9 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import PartlyDone
-
-if TYPE_CHECKING:
-    from ..engine.runs.result import Result
 
 SCHEMA_VERSION = 1
 _SHOWN_INSTEAD = "\N{REPLACEMENT CHARACTER}"
@@ -121,19 +118,6 @@ def partly_done(failed: Sequence[Any], total: int) -> None:
         raise PartlyDone(f"{len(failed)} of {total} images could not be read; the others are done")
 
 
-def finish(result: Result, as_json: bool) -> None:
-    """Prints a run's result: the JSON object, or the path of its page."""
-    if as_json:
-        emit_json(result.to_json())
-    else:
-        emit(result.page)
-
-
 def plural(count: int, noun: str) -> str:
     """``1 image``, ``2 images``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def predictions_in_words(predictions: Sequence[Mapping[str, Any]]) -> str:
-    """``tabby 43.1%, tiger cat 30.0%``."""
-    return ", ".join(f"{p['name']} {p['probability']:.1%}" for p in predictions)

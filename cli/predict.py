@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .calling import Call, pictures, takes
+from .calling import Call, takes
 from .options import READING, TOP, Group, ImagesArgument, ModelArgument, batch
-from .output import emit, emit_json
+from .output import emit
 
 if TYPE_CHECKING:
     from ..engine.runs.events import ImageDone
@@ -24,14 +24,9 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     from ..engine.runs import predict
 
     call = Call(words)
-    graph = call.open(model)
-    paths = pictures(images)
 
     def done(picture: ImageDone) -> None:
         if not call.as_json:
             emit(f"{picture.row['file']}: {picture.text}")
 
-    result = call.run(predict.run, graph, paths, predict.Options(**call.options), done=done)
-    if call.as_json:
-        emit_json(result.to_json())
-    call.end(result, len(paths))
+    call.perform(predict, model, images, done=done)

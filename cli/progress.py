@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ..engine.runs.events import Event, Note, OnEvent, Preview, Progress, Skipped
-from . import terminal
 from .output import clean, in_flags, say
-from .terminal import is_terminal
+from .terminal import drawing, is_terminal
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -129,17 +128,20 @@ class _Pictures:
     """The pictures so far, in place of a bar."""
 
     def __init__(self) -> None:
-        self._screen = ExitStack()
-        self._live = self._screen.enter_context(terminal.live())
+        from rich.console import Console
+        from rich.live import Live
+
+        self._view = Live(console=Console(stderr=True), auto_refresh=False)
+        self._view.start()
 
     def show(self, progress: Progress) -> None:
         pass
 
     def preview(self, preview: Preview) -> None:
-        self._live.show(preview.draw())
+        self._view.update(drawing(preview.draw(), self._view.console), refresh=True)
 
     def close(self) -> None:
-        self._screen.close()
+        self._view.stop()
 
 
 def _rich_bar() -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, pictures, takes
+from .calling import Call, takes
 from .options import FORCE, LAYERS, Group, ImagesArgument, ModelArgument, batch
-from .output import say
 from .tables import show_statistics
 
 OPTIONS: Group = {"layer": LAYERS, "batch": batch(8), "force": FORCE}
@@ -21,13 +20,7 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     from ..engine.runs import stats
 
     call = Call(words, "stats")
-    options = stats.Options(**call.options)
-    pictures(images)
-    result = call.run(stats.run, call.open(model), images, options)
-    entries = result.content["layers"]
+    result = call.make(stats, model, images)
     if not call.as_json:
-        show_statistics([(entry["layer"], stats.summary(entry)) for entry in entries])
-    for entry in entries:
-        if told := stats.in_words(entry):
-            say(f"{entry['layer']}: {told}", call.quiet)
-    call.finish(result, result.seen)
+        show_statistics([(entry["layer"], stats.summary(entry)) for entry in result.content["layers"]])
+    call.finish(result)

@@ -9,7 +9,6 @@ from .output import clean, emit, plural, say
 
 if TYPE_CHECKING:
     from ..engine.attribution.faithfulness.ranking import Ranked
-    from ..engine.compare.result import Comparison
 
 
 def console(width: int = 140) -> Any:
@@ -64,31 +63,6 @@ def show_statistics(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         counts = [str(row["dead"]), str(row["always on"]), row["most correlated"]]
         shown.add_row(Text(clean(layer)), str(row["units"]), *figures, *counts)
     console().print(shown)
-
-
-def show_comparison(result: Comparison) -> None:
-    """The verdict, where the models part and why, and the layers in pairs."""
-    emit(result.verdict)
-    first = result.first_difference
-    if first is not None:
-        emit(result.where)
-        for cause in first.causes:
-            emit(f"cause             {cause.text}" + (" (confirmed by recomputation)" if cause.confirmed else ""))
-        if not first.causes:
-            emit("cause             none found in settings or weights")
-    for name, order in result.permutations.items():
-        shown = ",".join(map(str, order[:8])) + (",..." if len(order) > 8 else "")
-        emit(f"permuted          {name}: channels of A are {shown} of B")
-    width = max(len(p.a.name) for p in result.pairs)
-    emit(f"{'A':<{width}}  {'B':<{width}}  found by      relative  matched    CKA")
-    for i, pair in enumerate(result.pairs):
-        measured = result.statistics.get(i)
-        numbers = f"{measured.matching.share:7.0%}  {measured.cka:5.3f}" if measured else ""
-        names = f"{pair.a.name:<{width}}  {pair.b.name:<{width}}  {pair.found_by:<12}"
-        emit(f"{names}  {result.rel[i]:8.1e}  {numbers}".rstrip())
-    for names, where in ((result.only_a, "A"), (result.only_b, "B")):
-        if names:
-            emit(f"only in {where}         {', '.join(names[:12])}" + (" ..." if len(names) > 12 else ""))
 
 
 def show_methods() -> None:

@@ -1,11 +1,9 @@
-"""Pictures in the terminal: two pixels per character, with the upper half block (``--show``, ``--live``)."""
+"""Pictures in the terminal: two pixels per character, with the upper half block (``--live``)."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,45 +18,14 @@ def is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
-class Screen:
-    """A place in the terminal whose picture can be replaced; see `live`."""
-
-    def __init__(self, view: Any) -> None:
-        self._view = view
-
-    def show(self, image: np.ndarray) -> None:
-        """Draws ``image`` (H, W, C; floats in [0, 1] or uint8) where the last one was."""
-        if self._view is not None:
-            self._view.update(_drawing(image, self._view.console), refresh=True)
-
-
-def show(image: np.ndarray, columns: int | None = None) -> None:
-    """Draws a picture on stderr, as wide as the terminal at most.
+def drawing(image: np.ndarray, console: Any, columns: int | None = None) -> Any:
+    """A picture as text for a rich console, as wide as the console at most.
 
     Args:
         image: (H, W, C) or (H, W); floats in [0, 1] or uint8.
-        columns: width in characters; default the smaller of the picture's and the terminal's width.
+        console: where it will be printed.
+        columns: width in characters; default the smaller of the picture's and the console's width.
     """
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    console.print(_drawing(image, console, columns))
-
-
-@contextmanager
-def live(quiet: bool = False) -> Iterator[Screen]:
-    """A picture that is redrawn in place while a job runs; draws nothing where stderr is no terminal."""
-    if quiet or not is_terminal():
-        yield Screen(None)
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(console=Console(stderr=True), auto_refresh=False) as view:
-        yield Screen(view)
-
-
-def _drawing(image: np.ndarray, console: Any, columns: int | None = None) -> Any:
     from rich.color import Color
     from rich.style import Style
     from rich.text import Text

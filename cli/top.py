@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from . import completion
-from .calling import Call, pictures, takes
-from .options import FIELD, FORCE, SHARD, UNITS, Group, ImagesArgument, ModelArgument, batch, option, parse_shard
-from .output import emit
+from .calling import Call, takes
+from .options import FIELD, FORCE, SHARD, UNITS, Group, ImagesArgument, ModelArgument, batch, option
 
 NeededLayersOption = Annotated[
     str,
@@ -38,13 +37,4 @@ def command(model: ModelArgument, images: ImagesArgument, layer: NeededLayersOpt
     """
     from ..engine.runs import top
 
-    call = Call(words, "top")
-    options = top.Options(**{**call.options, "shard": parse_shard(words["shard"])})
-    pictures(images)
-    result = call.run(top.run, call.open(model), images, layer, options)
-    if result.page is None and not call.as_json:
-        for state in result.states:
-            emit(state)
-        call.end(result, result.seen)
-    else:
-        call.finish(result, result.seen)
+    Call({**words, "layer": layer}, "top").perform(top, model, images)

@@ -6,7 +6,6 @@ from typing import Any
 
 from .calling import Call, takes
 from .options import JSON, LAYERS, OUT, QUIET, UNITS, Group, ModelArgument, option
-from .output import emit
 
 OPTIONS: Group = {
     "layer": LAYERS,
@@ -29,9 +28,4 @@ def command(model: ModelArgument, **words: Any) -> None:
     """
     from ..engine.runs import weights
 
-    call = Call(words, "weights")
-    options = weights.Options(**call.options)
-    result = call.run(weights.run, call.open(model), options)
-    if result.saved is not None and not call.as_json:
-        emit(result.saved)
-    call.finish(result)
+    Call(words, "weights").perform(weights, model)

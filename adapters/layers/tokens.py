@@ -166,7 +166,7 @@ class TokenTracker:
         for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps, strict=True):
             if int(axis) % before == found.axis:
                 first, last, _ = slice(start, end).indices(tokens.count)
-                if step != 1 or first > tokens.prefix or last < tokens.prefix + tokens.rows * tokens.columns:
+                if step != 1 or first > tokens.prefix or last < tokens.end:
                     return None
                 tokens = replace(tokens, prefix=tokens.prefix - first, count=last - first)
         return replace(found, tokens=tokens)

@@ -10,6 +10,7 @@ import pickle
 import signal
 import socket
 import struct
+from contextlib import suppress
 
 from .worker import Request, supervise
 
@@ -67,27 +68,8 @@ def _warm() -> None:
 
 
 def _import_keras() -> None:
-    import shutil
-    import sys
-    import tempfile
-
     from ...errors import ConvscopeError
+    from ..keras.load import import_keras
 
-    if "keras" in sys.modules:
-        return
-    home = None
-    if not os.path.exists(os.path.expanduser("~/.keras")):
-        home = tempfile.mkdtemp(prefix="convscope-")
-        os.environ.setdefault("KERAS_HOME", home)
-    try:
-        sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]  # see `worker._settle`
-        from ..keras.load import import_keras
-
+    with suppress(ConvscopeError):  # the worker says it
         import_keras()
-    except ConvscopeError:  # the worker says it
-        pass
-    finally:
-        if sys.modules.get("matplotlib") is None:
-            sys.modules.pop("matplotlib", None)
-        if home is not None:
-            shutil.rmtree(home, ignore_errors=True)

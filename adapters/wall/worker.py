@@ -114,6 +114,4 @@ def _settle(request: Request) -> int:
     tempfile.tempdir = None
     if not os.path.exists(os.path.expanduser("~/.keras")):  # Keras makes it when it is imported
         os.environ.setdefault("KERAS_HOME", os.path.join(request.scratch, "keras"))
-    if not request.options.get("arch"):  # Keras imports matplotlib where it can, which then lists all fonts in the home
-        sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]
     return printed

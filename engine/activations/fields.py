@@ -35,6 +35,12 @@ SHARE = 0.5  # of the maximum, from which a place counts as excited
 _CONTEXT, _LEAST = 1.6, 0.25  # a window is so much larger than its field, and at least that share of the short side
 
 
+def check_field(field: str) -> None:
+    """Raises UsageError for a way to find the effective field that there is not."""
+    if field not in FIELDS:
+        raise UsageError(f"field '{field}' is unknown; choose {' or '.join(FIELDS)}")
+
+
 @dataclass(frozen=True)
 class Peak:
     """The place of a unit's largest value in a picture; ``place`` is its flat position in the map."""
@@ -117,8 +123,7 @@ def effective_boxes(
         UsageError: ``field`` is unknown. UnsupportedOperator: no gradient leads from a layer to the picture.
         RefusedInput: a picture that was read before cannot be read any more.
     """
-    if field not in FIELDS:
-        raise UsageError(f"field '{field}' is unknown; choose {' or '.join(FIELDS)}")
+    check_field(field)
     if field == "gradient":
         yield from _by_gradient(graph, wanted, pictures, device)
         return

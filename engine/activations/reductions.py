@@ -65,7 +65,7 @@ class _Planes:
             order = [0, axis, *(a for a in range(1, rank) if a != axis)]
             source = self.add("Transpose", [source], "channels_first", perm=order)
         if (grid := layer.tokens) is not None:
-            ends = [np.array([at]) for at in (grid.prefix, grid.prefix + grid.rows * grid.columns, 2)]
+            ends = [np.array([at]) for at in (grid.prefix, grid.end, 2)]
             settings = [self.constant(f"grid_{n}", at) for n, at in zip(("starts", "ends", "axes"), ends, strict=True)]
             source = self.add("Slice", [source, *settings], "grid")
         source = self.add("Cast", [source], "float", to=TensorProto.FLOAT)

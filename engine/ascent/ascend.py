@@ -145,7 +145,7 @@ def single(
 def _run(network: Network, goal: Goal, chosen: Settings, count: int, progress: OnProgress | None) -> list[Outcome]:
     ascents = [Ascent((chosen.preset.name, chosen.size, chosen.seed, i), i, chosen.start) for i in range(count)]
     batch = AscentBatch(
-        network, goal, chosen.preset, ascents, chosen.size, chosen.steps, strip=chosen.strip, companion=False
+        network, goal, chosen.preset, ascents, chosen.size, chosen.steps, strip=chosen.strip, together=True
     )
 
     def on_step(step: int, steps: int) -> None:

@@ -85,7 +85,7 @@ def facets(
 
     recipe, made = studio.chosen.preset, studio.chosen
     ascents = [Ascent((recipe.name, made.size, made.seed, "facet", i, asked), asked) for i in range(count)]
-    outcomes = AscentBatch(studio.network, goal, recipe, ascents, made.size, made.steps, companion=False).run(on_step)
+    outcomes = AscentBatch(studio.network, goal, recipe, ascents, made.size, made.steps, together=True).run(on_step)
     units = [studio.result(one) for one in studio.measured([asked] * count, outcomes)]
     named = [replace(one, name=f"facet {i}") for i, one in enumerate(units, start=1)]
     return gathered(graph, found.name, made, named, studio.precision)

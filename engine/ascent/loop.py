@@ -1,8 +1,9 @@
 """The ascent itself: many pictures in one batch, each a function of itself alone.
 
-Nothing here mixes pictures: step rules, regularizers and transforms work row by row, random numbers come from each
-picture's own stream, and a lone picture gets a companion, since convolutions of one picture and of many differ in
-the last bits on the CPU (batches of 2 to 16 do not).
+Nothing here mixes pictures: step rules, regularizers and transforms work row by row, and random numbers come from each
+picture's own stream. On the CPU convolutions of one picture and of many may differ in the last bits (those of 2 to 16
+were not found to), so a picture of much work goes through the network by itself in every batch, and of the others a
+lone one gets a companion.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class AscentBatch:
         steps: in all.
         strip: how many pictures on the way to keep.
         redirect: use redirected gradients in every step.
-        companion: give a lone picture a companion; needless where pictures never share a batch.
+        together: the objective may compare the pictures, so that none goes through the network without the others; else
+            each is a function of itself alone.
         alpha: keep the pictures' attention.
     """
 
@@ -97,7 +99,7 @@ class AscentBatch:
         *,
         strip: int = 0,
         redirect: bool = False,
-        companion: bool = True,
+        together: bool = False,
         alpha: bool = False,
     ) -> None:
 
@@ -105,7 +107,7 @@ class AscentBatch:
         origin = network.origin()
         self.preset = fitted(preset, origin)
         self.final = self.preset.parameterization(network.channels, size, origin)
-        self.companion, self.rule = companion, self.preset.rule.over(steps)
+        self.together, self.rule = together, self.preset.rule.over(steps)
         self.redirect = steps if redirect else self.preset.redirect
         streams = [stream(*ascent.key) for ascent in ascents]
         noise = torch.stack([self.final.noise(rng) for rng in streams])
@@ -160,7 +162,7 @@ class AscentBatch:
     def _step(
         self, alive: list[int], parameters: Tensor, state: State, space: Parameterization, step: int, stage: int
     ) -> tuple[list[int], Tensor, State]:
-        if len(alive) == 1 and self.companion:
+        if len(alive) == 1 and not self.together:
             rows, batch = [alive[0], alive[0]], torch.cat([parameters, parameters])
             state = {name: torch.cat([value, value]) for name, value in state.items()}
         else:
@@ -193,15 +195,28 @@ class AscentBatch:
         values, gradient = self._pass(rows, batch, space, step, redirect=False)
         silent = ~(gradient != 0).flatten(1).any(1)
         if step < self.redirect and bool(silent.any()):
-            # Without companions an objective may compare the pictures, so that none can be left out.
-            which = silent.nonzero().flatten() if self.companion else torch.arange(len(rows), device=silent.device)
-            pair = which.repeat(2) if len(which) == 1 and self.companion else which
+            which = torch.arange(len(rows), device=silent.device) if self.together else silent.nonzero().flatten()
+            pair = which.repeat(2) if len(which) == 1 and not self.together else which
             _, helped = self._pass([rows[k] for k in pair.tolist()], batch[pair], space, step, redirect=True)
             helped = torch.zeros_like(gradient).index_copy(0, which, helped[: len(which)])
             gradient = torch.where(_like(silent, gradient), helped, gradient)
         return values.cpu().tolist(), gradient
 
     def _pass(
+        self, rows: Sequence[int], batch: Tensor, space: Parameterization, step: int, redirect: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Values (N,) and gradients of pictures; of those that go through the network alone each is computed once."""
+        if self.together or not self.network.is_busy_with(space.size, self.preset.transform.views):
+            return self._pass_at_once(rows, batch, space, step, redirect)
+        each = {
+            i: self._pass_at_once([i], batch[k : k + 1], space, step, redirect)
+            for k, i in enumerate(rows)
+            if i not in rows[:k]
+        }
+        values, gradients = zip(*(each[i] for i in rows), strict=True)
+        return torch.cat(values), torch.cat(gradients)
+
+    def _pass_at_once(
         self, rows: Sequence[int], batch: Tensor, space: Parameterization, step: int, redirect: bool
     ) -> tuple[Tensor, Tensor]:
         batch = batch.detach().requires_grad_()

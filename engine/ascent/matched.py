@@ -23,6 +23,7 @@ _ENOUGH = 1.5  # times what the best photograph reaches: more activation than th
 _ALIKE = 0.5  # photographs are taken that excite the unit at least so much as the best does
 _TOGETHER = 8
 _POSITIONS = 4096  # of a map that are sorted, at most
+_KEPT = 16  # units whose photographs' values are kept, some megabytes each; as many as a batch has pictures
 
 
 def matched_layers(graph: Graph, layer: Layer) -> list[Layer]:
@@ -85,8 +86,9 @@ class Matching:
             units: of the pictures in the batch.
             references: the most that photographs reach, one for each of them.
         """
-        for other in self._wanted.keys() - set(units):
-            del self._wanted[other]  # some megabytes each
+        others = [known for known in self._wanted if known not in units]
+        for other in others[: max(0, len(self._wanted) - _KEPT)]:  # the eldest go first
+            del self._wanted[other]
         measured = self._measure(units)
         scales = [max(abs(reference), 1e-6) for reference in references]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
-from ..activations.fields import FIELDS
+from ..activations.fields import check_field
 from ..ascent.recipe.presets import AUTO, Preset
 from ..ascent.recipe.presets import preset as find_preset
 from ..graph.graph import Graph
@@ -143,8 +143,7 @@ def atlas(
     """
     manner = manner or Manner()
     _check(stages, manner)
-    if field not in FIELDS:
-        raise UsageError(f"field '{field}' is unknown; choose {' or '.join(FIELDS)}")
+    check_field(field)
     files = opened(folder)
     wishes = wished(preset, negative, size, steps, seed)
     pictures, shipped = photograph_files(photos)

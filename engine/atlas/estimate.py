@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .build import Manner, wished
 from .plan import COARSE, FINE, Wishes, photograph_files, stage_settings, studio
+from .report import duration_in_words, variant_in_words
 from .stations import Stations
 
 _STEPS = 4  # timed; a first one warms up
@@ -65,6 +66,16 @@ def estimate(
         "variants": [{**variant.to_json(), "seconds": seconds[stage]} for stage, variant in wishes.stages().items()],
         "bytes": units * (_BYTES[COARSE] + _BYTES[FINE] * (1 + len(wishes.variants)) + 24 * len(pictures)),
     }
+
+
+def estimate_in_words(found: Mapping[str, Any], workers: int) -> list[str]:
+    """What `estimate` says, a line each."""
+    lines = [f"{row['name']}: {row['units']} units" for row in found["layers"]]
+    lines.append(f"{found['units']} units of {len(found['layers'])} layers, {found['photographs']} photographs")
+    for stage in (COARSE, FINE):
+        lines.append(f"{stage}: about {duration_in_words(found['seconds'][stage])} with {workers} processes")
+    lines += [f"{variant_in_words(row)}: about {duration_in_words(row['seconds'])}" for row in found["variants"]]
+    return [*lines, f"disk: about {found['bytes'] / 1e6:.0f} MB"]
 
 
 def _per_unit(graph: Graph, layer: Layer, stage: str, wishes: Wishes, device: str) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
@@ -12,7 +14,7 @@ from .compile import MANIFEST, compile_atlas
 from .files import Files
 from .leases import leased
 from .numbers import chunk_name
-from .plan import COARSE, FINE, Plan, unit_id
+from .plan import COARSE, FILE, FINE, Plan, unit_id
 from .progress import SCRIPT, running
 from .rendering import failures
 
@@ -100,15 +102,68 @@ def verified(files: Files) -> dict[str, Any]:
     }
 
 
-def compiled(files: Files, plan: Plan) -> dict[str, Any]:
+def compiled(files: Files) -> dict[str, Any]:
     """Writes the page of what the store holds; returns its counts.
 
     Raises:
-        UsageError: the photographs are not all measured.
+        UsageError: the folder holds no atlas, or its photographs are not all measured.
     """
-    counts = compile_atlas(files, plan)
+    counts = compile_atlas(files, Plan.read(files))
     files.tidy()
     return counts
+
+
+def page_address(files: Files) -> str:
+    """The address of the page for a browser.
+
+    Raises:
+        UsageError: the folder holds no atlas, or no page yet.
+    """
+    Plan.read(files)
+    if not files.has("index.html"):
+        raise UsageError(f"{files.place} has a {FILE} but no page yet; write it: convscope atlas compile {files.place}")
+    if "://" in files.place:
+        return files.place.rstrip("/") + "/index.html"
+    return (Path(files.place) / "index.html").resolve().as_uri()
+
+
+def status_in_words(found: Mapping[str, Any]) -> list[str]:
+    """What `status` says, a line each."""
+    pictures = found["photographs"]
+    lines = [f"{found['model']}: {pictures['measured']} of {pictures['all']} photographs measured"]
+    lines += [f"{r['name']}: {r['units']} units, {r['coarse']} coarse, {r['fine']} fine" for r in found["layers"]]
+    lines.append(f"{found['units']} units: {found['coarse']} coarse, {found['fine']} fine, {found['missing']} not made")
+    lines += [f"{variant_in_words(row)}: {row['units']} units" for row in found["variants"]]
+    for row in found["runs"]:
+        left = row["seconds_left"]
+        rest = "" if left is None else f", about {duration_in_words(left)} left"
+        rate = f"{row['rate']} {row['unit']} a second{rest}"
+        lines.append(f"running: {row['stage']}, {row['done']} of {row['total']}, {rate}")
+    if found["at_work"]:
+        lines.append(f"in somebody's hands: {found['at_work']} pieces of work")
+    for row in found["failed"]:
+        lines.append(f"failed: {len(row['units'])} units of {row['name']} ({row['stage']}): {row['reason']}")
+    return lines
+
+
+def verified_in_words(found: Mapping[str, Any]) -> list[str]:
+    """What `verified` says: a line for each file that is not as it should be, then the verdict."""
+    lines = [f"{kind}  {name}" for kind in ("missing", "changed", "unlisted") for name in found[kind]]
+    verdict = "DAMAGED" if found["missing"] or found["changed"] else "ok"
+    return [*lines, f"{verdict}: {found['files']} files, {found['bytes']:,} bytes"]
+
+
+def variant_in_words(row: Mapping[str, Any]) -> str:
+    """``variant lucid, negative``."""
+    return f"variant {row['preset']}{', negative' if row['negative'] else ''}"
+
+
+def duration_in_words(seconds: float) -> str:
+    """``2.5 hours``, ``12.0 minutes`` or ``40 seconds``."""
+    for size, name in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} seconds"
 
 
 def _is_inside(name: str) -> bool:

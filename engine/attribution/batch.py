@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +13,33 @@ from ...errors import UsageError
 from ..executors.devices import torch_device
 from ..executors.session import Session
 from ..graph.graph import Graph
-from ..graph.index import reads
 from ..graph.layers import Layer
 from ..outputs.reading import Reading
 from ..outputs.registry import read_outputs
 from ..outputs.target import Target, batch_axes, row_of, scores, tensors_of
 from .probabilities import probabilities
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in two parts: up to some layers forward alone, and what lies above them with gradients.
+
+    Attributes:
+        roots: tensors of the layers that no other of them leads to; the upper part begins there.
+        inner: tensors of the other layers, which the upper part computes.
+        names: all that the upper part is fed, the roots and what bypasses them.
+        targets: what it computes beside ``inner``.
+    """
+
+    roots: tuple[str, ...]
+    inner: tuple[str, ...]
+    names: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    @property
+    def computed(self) -> list[str]:
+        """The tensors that the upper part gives, without those that it is fed."""
+        return [name for name in dict.fromkeys((*self.targets, *self.inner)) if name not in self.names]
 
 
 class Executors:
@@ -92,6 +114,21 @@ class Executors:
 
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.torch_device)
 
+    def cut(self, layers: Sequence[Layer], targets: Sequence[str]) -> Cut:
+        """Where the network is cut so that the layers' gradients come from one run of what lies above them."""
+        roots = self.lowest(layers)
+        inner = tuple(layer.tensor for layer in layers if layer not in roots)
+        names = (*(layer.tensor for layer in roots), *self.sides(roots, (*targets, *inner)))
+        return Cut(tuple(layer.tensor for layer in roots), inner, tuple(dict.fromkeys(names)), tuple(targets))
+
+    def one_at_a_time(self, axes: Mapping[str, int | None]) -> bool:
+        """Whether pictures are asked about one by one: the file holds one picture's results, or mixes its batch.
+
+        Args:
+            axes: the batch axis of each tensor that is read, None for the results of one picture.
+        """
+        return None in axes.values() or self.graph.mixes_batch is not None
+
     def sides(self, layers: Layer | Sequence[Layer], targets: Sequence[str]) -> tuple[str, ...]:
         """See `side_tensors`."""
         together = (layers,) if isinstance(layers, Layer) else tuple(layers)
@@ -138,7 +175,7 @@ class Executors:
         rows = targets if len(targets) == len(x) else [targets[0]] * len(x)
         found = []
         # a session that runs pictures one at a time lays them one behind the other, wherever the output counts them
-        alone = None in batch_axes(targets).values() or self.graph.mixes_batch is not None
+        alone = self.one_at_a_time(batch_axes(targets))
         for start, part in passes(x, 1 if alone else self.batch):
             chosen = rows[start : start + len(part)]
             outputs = session.run(part)
@@ -236,22 +273,10 @@ def side_tensors(graph: Graph, layers: Sequence[Layer], targets: Sequence[str]) 
     Raises:
         UsageError: none of the targets depends on a layer.
     """
-    above = graph.index.descendants([layer.tensor for layer in layers])
-    from_image = graph.index.descendants(graph.index.inputs)
-    if not above.intersection(targets):
+    sides = graph.index.sides([layer.tensor for layer in layers], targets)
+    if sides is None:
         named = " or ".join(f"'{layer.name}'" for layer in layers)
         raise UsageError(
             f"layer {named} has no influence on tensor {', '.join(repr(t) for t in targets)}; choose a layer before it"
         )
-    sides: dict[str, None] = {}
-    seen, stack = {layer.tensor for layer in layers}, list(targets)
-    while stack:
-        name = stack.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        if name in above:
-            stack.extend(reads(graph.index.producer[name]))
-        elif name in from_image:
-            sides[name] = None
-    return tuple(sorted(sides))
+    return sides

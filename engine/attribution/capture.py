@@ -76,16 +76,12 @@ def head_above(batch: Batch, targets: Sequence[Target], layer: Layer) -> Head:
     layers = batch.together if layer in batch.together else (layer,)
     key = tuple(part.tensor for part in layers), wanted
     if key not in batch.heads:
-        roots = executors.lowest(layers)
-        cut = tuple(part.tensor for part in roots)
-        inner = [part.tensor for part in layers if part not in roots]  # computed on the way up, from the others
-        names = tuple(dict.fromkeys((*cut, *executors.sides(roots, (*wanted, *inner)))))
-        feeds = {n: executors.tensor(v) for n, v in zip(names, batch.values(names), strict=True)}
-        for name in cut:
+        cut = executors.cut(layers, wanted)
+        feeds = {n: executors.tensor(v) for n, v in zip(cut.names, batch.values(cut.names), strict=True)}
+        for name in cut.roots:
             feeds[name].requires_grad_()
-        computed = [name for name in dict.fromkeys((*wanted, *inner)) if name not in feeds]
-        outputs = executors.twin(computed, names, cut)(feeds) if computed else {}
-        feeds.update({name: outputs[name] for name in inner})
+        outputs = executors.twin(cut.computed, cut.names, cut.roots)(feeds) if cut.computed else {}
+        feeds.update({name: outputs[name] for name in cut.inner})
         known = {name: feeds[name] for name in wanted if name in feeds}
         batch.heads[key] = Head(layers, feeds, {**known, **outputs})
     found: Head = batch.heads[key]

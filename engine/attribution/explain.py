@@ -180,8 +180,7 @@ def explain_batch(
     reading = None if known is not None else batch.executors.reading
     tensors = tensors_of(known) if known is not None else reading_tensors(reading)
     axes = batch_axes(known) if known is not None else dict(reading.axes if reading else {})
-    # the file holds one picture's boxes, or runs one picture at a time
-    if (None in axes.values() or batch.graph.mixes_batch is not None) and len(batch.x) > 1:
+    if batch.executors.one_at_a_time(axes) and len(batch.x) > 1:
         parts = [Batch(batch.executors, batch.x[i : i + 1]) for i in range(len(batch.x))]
         return [explain_batch(part, methods, target, layer, options)[0] for part in parts]
     layers: list[Layer] = []
@@ -296,9 +295,7 @@ def _prefetch(batch: Batch, tensors: Sequence[str], layers: Sequence[Layer]) -> 
     """One forward pass for what the answer is read from and for everything that the layers' heads will need."""
     names = dict.fromkeys((*tensors, *(layer.tensor for layer in layers)))
     for group in [batch.together] if batch.together else [(layer,) for layer in layers]:
-        roots = batch.executors.lowest(group)
-        inner = [layer.tensor for layer in group if layer not in roots]
-        names.update(dict.fromkeys(batch.executors.sides(roots, (*tensors, *inner))))
+        names.update(dict.fromkeys(batch.executors.cut(group, tensors).names))
     batch.values(list(names))
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ...errors import UnsupportedOperator, UsageError
-from ..outputs.reading import Question
+from ..outputs.reading import Question, Reading
 from ..outputs.target import tensors_of
 from .batch import Executors
 from .maps import Maps
@@ -20,6 +20,7 @@ from .targets import direct
 F = TypeVar("F", bound=Callable[..., Any])
 
 FAMILIES = ("cam", "gradient", "perturbation")
+_CAM_OF_FORM = {"detection": "odam", "text": "hirescam", "text regions": "hirescam"}
 
 
 @dataclass(frozen=True)
@@ -129,37 +130,37 @@ def find_methods(names: str | Sequence[str]) -> list[Method]:
 
 
 def default_method(executors: Executors, question: Question) -> Method:
-    """Grad-CAM; for a detector ODAM, and D-RISE where its file leaves no way back from the boxes.
-
-    For lines and regions of text HiResCAM: Grad-CAM weighs a channel by its mean gradient, and would show every other
-    character that the same channels stand for. RISE, or D-RISE, where an operator on the way has no gradient.
-    """
+    """The class activation map of `default_cam`; RISE, or D-RISE of boxes, where a file leaves no way back to it."""
     known = direct(executors.graph, question)
-    form = executors.reading.form if known is None else ""
-    tensors = tensors_of(known) if known is not None else executors.reading.head or executors.reading.tensors
-    if form == "detection":
-        has_way = executors.reading.differentiable and _has_gradient(executors, tensors)
-        return METHODS["odam" if has_way else "drise"]
-    if not _has_gradient(executors, tensors):
-        return METHODS["rise"]
-    return METHODS["hirescam" if form in ("text", "text regions") else "gradcam"]
+    if known is not None:
+        return METHODS["gradcam" if _has_gradient(executors, tensors_of(known), None) else "rise"]
+    reading = executors.reading
+    has_gradient = _has_gradient(executors, reading.head or reading.tensors, reading)
+    if reading.form == "detection":
+        return METHODS[default_cam(reading.form) if reading.differentiable and has_gradient else "drise"]
+    return METHODS[default_cam(reading.form) if has_gradient else "rise"]
 
 
-def _has_gradient(executors: Executors, tensors: Sequence[str]) -> bool:
+def default_cam(form: str) -> str:
+    """Grad-CAM; for boxes ODAM, for lines and regions of text HiResCAM.
+
+    Grad-CAM weighs a channel by its mean gradient, and would show every other character that the same channels
+    stand for.
+
+    Args:
+        form: of the reading, "" for a target that needs none.
+    """
+    return _CAM_OF_FORM.get(form, "gradcam")
+
+
+def _has_gradient(executors: Executors, tensors: Sequence[str], reading: Reading | None) -> bool:
     """Whether the part of the network that a class activation map differentiates can be differentiated."""
-    graph = executors.graph
     try:
-        layers = chosen_layers(graph, None, tensors, executors.reading)
-    except UsageError:  # there is no feature map: the method says so
-        return True
-    roots = executors.lowest(layers)
-    names = [layer.tensor for layer in roots]
-    computed = [name for name in tensors if name not in names]
-    try:
-        if computed:
-            executors.twin(computed, [*names, *executors.sides(roots, tensors)], names)
+        cut = executors.cut(chosen_layers(executors.graph, None, tensors, reading), tensors)
+        if cut.computed:
+            executors.twin(cut.computed, cut.names, cut.roots)
     except UnsupportedOperator:
         return False
-    except UsageError:  # the target does not depend on the layer: the method says so
+    except UsageError:  # no feature map, or none that the target depends on: the method says so
         return True
     return True

@@ -85,7 +85,7 @@ def unit_target(graph: Graph, layer: Layer | str, unit: int, position: tuple[int
         if grid is None:
             return Target(Channel(chosen.tensor, unit, axis), name)
         mean = np.zeros(grid.count, dtype=np.float32)
-        mean[grid.prefix : grid.prefix + grid.rows * grid.columns] = 1 / (grid.rows * grid.columns)
+        mean[grid.prefix : grid.end] = 1 / (grid.rows * grid.columns)
         return Target(Masked(chosen.tensor, unit, mean, axis), name)
     sizes = [s for a, s in enumerate(chosen.shape) if a not in (0, axis)] if grid is None else [grid.rows, grid.columns]
     if len(sizes) != 2 or any(s is not None and not 0 <= p < s for p, s in zip(position, sizes, strict=True)):

@@ -39,23 +39,11 @@ def _crossing(pairs: Sequence[Pair], i: int, networks: tuple[Network, Network]) 
     for other in pairs[i + 1 :]:
         if not other.a.is_anchor or place[other.b.tensor] > place[pair.b.tensor]:
             continue
-        if pair.a.tensor in _behind(networks[0], other.a) and other.b.tensor in _behind(networks[1], pair.b):
+        before = [network.graph.index.ancestors for network in networks]
+        if pair.a.tensor in before[0](other.a.inputs) and other.b.tensor in before[1](pair.b.inputs):
             text = f"'{pair.a.name}' is in front of '{other.a.name}' in A and behind it in B, by their weights"
             return [Cause("swapped layers", f"the layers are swapped: {text}")]
     return []
-
-
-def _behind(network: Network, step: Step) -> set[str]:
-    """Every tensor that the step's result depends on."""
-    found: set[str] = set()
-    left = list(step.inputs)
-    while left:
-        name = left.pop()
-        if name not in found:
-            found.add(name)
-            node = network.producer.get(name)
-            left += [] if node is None else [n for n in node.input if n]
-    return found
 
 
 def _norm(pair: Pair, networks: tuple[Network, Network]) -> list[Cause]:

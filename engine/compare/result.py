@@ -104,6 +104,32 @@ class Comparison:
             return f"weights differ first at {layer}; not seen on {pictures}: none reaches what they act on"
         return f"first difference at {layer}: {part.rel:.2g} relative"
 
+    @property
+    def lines(self) -> list[str]:
+        """The verdict, where the two part and why, and the layers in pairs, as a terminal shows them."""
+        found = [self.verdict]
+        if self.first_difference is not None:
+            found.append(self.where)
+            for cause in self.first_difference.causes:
+                proof = " (confirmed by recomputation)" if cause.confirmed else ""
+                found.append(f"cause             {cause.text}{proof}")
+            if not self.first_difference.causes:
+                found.append("cause             none found in settings or weights")
+        for name, order in self.permutations.items():
+            shown = ",".join(map(str, order[:8])) + (",..." if len(order) > 8 else "")
+            found.append(f"permuted          {name}: channels of A are {shown} of B")
+        width = max(len(pair.a.name) for pair in self.pairs)
+        found.append(f"{'A':<{width}}  {'B':<{width}}  found by      relative  matched    CKA")
+        for i, pair in enumerate(self.pairs):
+            measured = self.statistics.get(i)
+            numbers = f"{measured.matching.share:7.0%}  {measured.cka:5.3f}" if measured else ""
+            names = f"{pair.a.name:<{width}}  {pair.b.name:<{width}}  {pair.found_by:<12}"
+            found.append(f"{names}  {self.rel[i]:8.1e}  {numbers}".rstrip())
+        for missing, where in ((self.only_a, "A"), (self.only_b, "B")):
+            if missing:
+                found.append(f"only in {where}         {', '.join(missing[:12])}" + " ..." * (len(missing) > 12))
+        return found
+
     def to_json(self, matches: bool = False) -> dict[str, Any]:
         """Every number; with ``matches`` also each unit's counterpart."""
         return {

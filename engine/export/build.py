@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...errors import RefusedInput, UnsupportedOperator, UsageError
 from ..attribution.batch import side_tensors
+from ..attribution.capture import require_spatial
 from ..attribution.places import chosen_layers
 from ..graph.graph import Graph
 from ..graph.layers import Layer
@@ -84,6 +85,8 @@ def build(graph: Graph, request: Request) -> Built:
         raise UnsupportedOperator(f"{error}; {_advice(graph, model, trace, request.score.tensors)}") from error
     _finish(writer, heatmap, graph, request)
     assembled = _assembled(model, trace, writer, second_outputs, request)
+    if graph.mixes_batch is not None:
+        _one_picture(assembled, graph.inputs[0].name)
     pictures = None
     if request.pictures:
         pictures = onnx.ModelProto()
@@ -95,10 +98,11 @@ def build(graph: Graph, request: Request) -> Built:
 
 
 def example(graph: Graph) -> dict[str, np.ndarray]:
-    """Two random images of the graph's own size (one, where its batch is fixed at one)."""
+    """Two random images of the graph's own size; one, where those of a batch would change one another's results."""
     spec = graph.inputs[0]
     rest = (graph.channels, *graph.image_size) if len(spec.shape) in (0, 4) else [s or 1 for s in spec.shape[1:]]
-    image = np.random.default_rng(0).random((2, *rest), dtype=np.float32)
+    count = 2 if graph.mixes_batch is None else 1
+    image = np.random.default_rng(0).random((count, *rest), dtype=np.float32)
     image = graph.preprocessing.normalize(image) if image.ndim == 4 else image
     return {spec.name: image.astype(spec.dtype)}
 
@@ -117,10 +121,7 @@ def layers_for(
         return ()
     layers = tuple(chosen_layers(graph, layer, score.head, score.reading))
     for chosen in layers:
-        if not chosen.has_maps:
-            raise UsageError(
-                f"layer '{chosen.name}' has shape {chosen.shape}, no feature maps; choose a layer with height and width"
-            )
+        require_spatial(chosen)
         side_tensors(graph, [chosen], score.tensors)  # refuses a layer that the target does not depend on
     return layers
 
@@ -169,9 +170,9 @@ def _maps(value: Value, layer: Layer) -> Value:
     grid = layer.tokens
     if grid is None:
         return value
-    w, end = value.writer, grid.prefix + grid.rows * grid.columns
-    if end < grid.count or grid.prefix:
-        value = value.slice(w.integers([grid.prefix]), w.integers([end]), [2])
+    w = value.writer
+    if grid.end < grid.count or grid.prefix:
+        value = value.slice(w.integers([grid.prefix]), w.integers([grid.end]), [2])
     return value.reshape([0, 0, grid.rows, grid.columns])
 
 
@@ -233,6 +234,13 @@ def _assembled(
     model.ir_version = max(model.ir_version, 8)
     model.producer_name = "convscope"
     return model
+
+
+def _one_picture(model: onnx.ModelProto, image: str) -> None:
+    """Lets the file take one picture at a time alone."""
+    for given in model.graph.input:
+        if given.name == image and given.type.tensor_type.shape.dim:
+            given.type.tensor_type.shape.dim[0].CopyFrom(onnx.TensorShapeProto.Dimension(dim_value=1))
 
 
 def _advice(graph: Graph, model: onnx.ModelProto, trace: Trace, targets: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from ...errors import ConvscopeError, RefusedInput, UsageError
-from ..attribution.targets import as_question
+from ..attribution.registry import default_cam
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..outputs.reading import Question as Asked
@@ -20,7 +20,7 @@ from ..render.artifacts import check_folder, write_bytes
 from .build import INTEGRATED, METHODS, Request, build, layers_for
 from .metadata import Stated, describe
 from .pictures import picture_difference
-from .scores import Score, score_of
+from .scores import one_question, score_of
 from .verification import BOUND, PICTURES, Question, Verification, verify
 
 DEFAULT_STEPS = 20
@@ -59,6 +59,26 @@ class Exported:
     added: int
     verification: Verification
     preprocessing_difference: float | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        """What the file is, and how it was proven, for people."""
+        check = self.verification
+        jumps = f", {check.at_kinks} maps at kinks up to {check.kink_difference:.2g}" if check.at_kinks else ""
+        where = f"at '{self.layer}'" if self.layer else "of the picture"
+        read = f"outputs: {self.reading}; " if self.reading else ""
+        asks = f"; it is asked by {', '.join(self.inputs)}" if self.inputs else ""
+        found = [
+            f"{read}{self.method} {where}: {check.difference:.2g} of the maximum from the twin "
+            f"({check.compared}{jumps}); {self.added} nodes added to {self.nodes}; "
+            f"{check.time_ratio:.2f} times the plain model's time{asks}"
+        ]
+        if self.constants:
+            found.append(f"inputs beside the picture are constants of the file: {', '.join(self.constants)}")
+        if self.preprocessing_difference is not None:
+            far = f"{self.preprocessing_difference:.2g} grey levels from Python's at most"
+            found.append(f"preprocessing inside: {far}")
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""
@@ -151,10 +171,11 @@ def export(
     if steps is not None and (method != INTEGRATED or steps < 1):
         raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
     check_folder(Path(path).absolute().parent)
-    score = score_of(graph, target, decoder, output)
+    asked = one_question(target)
+    score = score_of(graph, asked, decoder, output)
     if class_input and not score.inputs:
         raise UsageError("the target is always the same here, so the file takes no class; leave class_input= out")
-    method = method or _default_method(score)
+    method = method or default_cam(score.reading.form if score.reading is not None else "")
     layers = layers_for(graph, method, layer, score)
     count = (steps or DEFAULT_STEPS) if method == INTEGRATED else None
     inside = preprocessing == "inside"
@@ -179,7 +200,7 @@ def export(
                 f"{MOST_GREY_LEVELS:g}; nothing was written"
             )
     written = built.model if built.pictures is None else built.pictures
-    describe(written, graph, question, Stated(as_question(target), decoder, output), check)
+    describe(written, graph, question, Stated(asked, decoder, output), check)
     write_bytes(path, serialized(written))
     return Exported(
         path=Path(path),
@@ -194,12 +215,6 @@ def export(
         verification=check,
         preprocessing_difference=off,
     )
-
-
-def _default_method(score: Score) -> str:
-    """As `attribution.registry.default_method`."""
-    form = score.reading.form if score.reading is not None else ""
-    return {"detection": "odam", "text": "hirescam", "text regions": "hirescam"}.get(form, "gradcam")
 
 
 def serialized(model: onnx.ModelProto) -> bytes:

@@ -12,11 +12,12 @@ import onnx
 
 from ...errors import RefusedInput
 from ..graph.graph import Graph
-from ..graph.preprocessing import whole_numbers
+from ..graph.preprocessing import Preprocessing, whole_numbers
 from ..outputs.reading import Question as Asked
 from ..outputs.reads import packed, unpacked
 from ..outputs.target import Target
 from ..outputs.target import from_json as target_from_json
+from ..render.artifacts import plain
 from .pictures import PICTURE
 from .verification import Question, Verification
 
@@ -39,7 +40,7 @@ class Stated:
     output: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What is not the default; arrays are packed."""
+        """What is not the default, as JSON has it; arrays are packed."""
         q = self.question
         target = {"stored": q.target.to_json()} if isinstance(q.target, Target) else q.target
         arrays = {name: None if v is None else packed(v) for name, v in (("mask", q.mask), ("like", q.like))}
@@ -47,7 +48,7 @@ class Stated:
             "target": target, "of": None if q.of == "score" else q.of, "region": q.region, "to": q.to,
             "against": q.against, "decoder": self.decoder, "output": self.output, **arrays,
         }  # fmt: skip
-        return {name: value for name, value in given.items() if value is not None}
+        return plain({name: value for name, value in given.items() if value is not None})
 
     @property
     def text(self) -> str:
@@ -110,7 +111,7 @@ def describe(model: onnx.ModelProto, graph: Graph, question: Question, asked: St
         **({} if question.steps is None else {_STEPS: str(question.steps)}),
         **({_IMAGE: graph.inputs[0].name} if PICTURE in {i.name for i in model.graph.input} else {}),
         _VERIFIED: f"{check.difference:.2g} of the maximum from the twin, {check.compared}",
-        "convscope.preprocessing": json.dumps(graph.preprocessing.to_json(), sort_keys=True),
+        "convscope.preprocessing": json.dumps(_preprocessing(graph).to_json(), sort_keys=True),
         "convscope.names": json.dumps({la.tensor: la.name for la in graph.layers}),
         **({"convscope.labels": json.dumps(list(graph.labels))} if graph.labels else {}),
     }
@@ -120,6 +121,12 @@ def describe(model: onnx.ModelProto, graph: Graph, question: Question, asked: St
     kept = {p.key: p.value for p in model.metadata_props}
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {**kept, **stated})
+
+
+def _preprocessing(graph: Graph) -> Preprocessing:
+    """The graph's, with the size that pictures get where the file's own input leaves it open."""
+    own = graph.preprocessing
+    return replace(own, size=graph.image_size) if own.size is None and len(graph.inputs[0].shape) == 4 else own
 
 
 def read_record(metadata: Mapping[str, str]) -> Record | None:

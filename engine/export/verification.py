@@ -23,6 +23,7 @@ from .interface import as_canonical, as_fed, own_type
 from .scores.base import Sample, Score
 
 PICTURES = 8
+_TOGETHER = 4  # pictures of one run
 BOUND = 1e-4  # of the map's largest absolute value
 _ROUNDS = 5  # of timing, alternated
 _LAST_BIT = 2.0**-23  # relative, of a float32
@@ -77,11 +78,6 @@ class Question:
     normalize: bool = False
     steps: int | None = None
 
-    @property
-    def in_picture(self) -> bool:
-        """Whether the map has the picture's size."""
-        return self.resize or len(self.layers) > 1
-
 
 def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures: int = PICTURES) -> Verification:
     """Runs the file and the twin on the same pictures.
@@ -95,13 +91,15 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
     score = question.score
     images = _as_held(graph, sample_images(graph, pictures))
     executors = Executors(graph, device="cpu", batch=PICTURES)
-    session = Session(model, "cpu")
-    inputs = {i.name for i in model.graph.input}
+    alone = graph.mixes_batch is not None
+    provable = score.provable(model)
+    session = Session(provable, "cpu", alone=alone)
+    inputs = set(session.input_names)
     plain = graph.session([o.name for o in graph.outputs], device="cpu")
     near, jumping = [0.0], list[float]()
-    worst_output, most = 0.0, 1
-    for start in range(0, len(images), 4):
-        batch = Batch(executors, images[start : start + 4], executors.cut_together(question.layers))
+    worst_output, most, together = 0.0, 1, 1 if alone else _TOGETHER
+    for start in range(0, len(images), together):
+        batch = Batch(executors, images[start : start + together], executors.cut_together(question.layers))
         own = plain.run(batch.x)
         samples = score.samples(batch, seed=start)
         most = max(most, len(samples))
@@ -115,7 +113,8 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
                 (jumping if explained else near).append(difference)
             for name, value in own.items():
                 worst_output = max(worst_output, _relative(found[name], value, own_type(graph, name)))
-    ratio = _time_ratio(session, plain, graph, model, images[:1], score)
+    timed = session if provable is model else Session(model, "cpu", alone=alone)
+    ratio = _time_ratio(timed, plain, graph, model, images[:1], score)
     return Verification(
         difference=max(near),
         output_difference=worst_output,

@@ -7,16 +7,19 @@ what depends on the image is computed from ``Shape`` nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ..graph.index import reads
+
 PREFIX = "heatmap/"  # of every tensor and node that is added to a model
 
 Number = float | int
+Step = Callable[[list["Value"], Mapping[str, "Value"]], tuple[list["Value"], list["Value"]]]
 
 
 class Writer:
@@ -89,10 +92,47 @@ class Writer:
         needed, kept = {output}, []
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
-                needed.update(node.input)
+                needed.update(reads(node))
                 kept.append(node)
         self.nodes = kept[::-1]
         self.constants = {name: value for name, value in self.constants.items() if name in needed}
+
+    def scan(
+        self, step: Step, states: Sequence[Value], rows: Mapping[str, Value | None], *, reverse: bool = False
+    ) -> tuple[list[Value], list[Value]]:
+        """A loop over the first axis of some tensors.
+
+        Args:
+            step: from the states and the rows of one step (without that axis) to the next states and to results. It
+                may use tensors of the model; operations have to begin with one of its own.
+            states: the first ones.
+            rows: by name, floating; those that are None are left out.
+            reverse: from the last row to the first.
+
+        Returns:
+            The last states, and the results of all steps in the rows' order.
+        """
+        given = {name: value for name, value in rows.items() if value is not None}
+        body = _Body(self)
+        inner = [Value(body, self.fresh("state")) for _ in states], [Value(body, self.fresh("row")) for _ in given]
+        after, results = step(inner[0], dict(zip(given, inner[1], strict=True)))
+        outputs = [body.named(value).name for value in (*after, *results)]
+        name, kind = self.fresh("Scan"), helper.np_dtype_to_tensor_dtype(self.kind)
+        graph = helper.make_graph(
+            body.nodes,
+            f"{name}/step",
+            [helper.make_tensor_value_info(value.name, kind, None) for value in (*inner[0], *inner[1])],
+            [helper.make_tensor_value_info(output, kind, None) for output in outputs],
+        )
+        found = [f"{name}:{i}" for i in range(len(outputs))]
+        options: dict[str, Any] = {
+            "body": graph, "num_scan_inputs": len(given), "scan_input_directions": [int(reverse)] * len(given),
+            "scan_output_directions": [int(reverse)] * len(results),
+        }  # fmt: skip
+        self.nodes.append(
+            helper.make_node("Scan", [v.name for v in (*states, *given.values())], found, name, **options)
+        )
+        return [Value(self, o) for o in found[: len(states)]], [Value(self, o) for o in found[len(states) :]]
 
     def value(self, name: str) -> Value:
         """A tensor that the model has already."""
@@ -118,6 +158,26 @@ class Writer:
     def lifted(self, value: Value | Number) -> Value:
         """A number as a scalar constant."""
         return value if isinstance(value, Value) else self.number(value)
+
+
+class _Body(Writer):
+    """Nodes of a loop's body; constants and names are those of the writer outside."""
+
+    def __init__(self, outside: Writer) -> None:
+        super().__init__(outside.opset, outside.kind)
+        self._outside = outside
+
+    def fresh(self, stem: str) -> str:
+        return self._outside.fresh(stem)
+
+    def constant(self, value: Any, stem: str = "constant") -> Value:
+        return Value(self, self._outside.constant(value, stem).name)
+
+    def named(self, value: Value) -> Value:
+        """A result under a name of its own, since one tensor may be asked for twice."""
+        name = self.fresh("result")
+        self.nodes.append(helper.make_node("Identity", [value.name], [name], name))
+        return Value(self, name)
 
 
 class Value:

@@ -134,10 +134,14 @@ class Graph:
         return self.twin_factory.opaque()
 
     @cached_property
+    def opaque_outputs(self) -> tuple[str, ...]:
+        """The tensors that opaque operators compute, in order of execution."""
+        return tuple(name for first in self.opaque for name in self.index.producer[first].output if name)
+
+    @cached_property
     def beyond_opaque(self) -> frozenset[str]:
         """The tensors that the twin cannot compute from the image: those of opaque operators and what follows."""
-        made = [name for first in self.opaque for name in self.index.producer[first].output if name]
-        return frozenset(self.index.descendants(made)) if made else frozenset()
+        return frozenset(self.index.descendants(self.opaque_outputs))
 
     def head(self, output: str | None = None) -> Head:
         """How an output (the first, where none is named) is made of class logits; see `heads.find_head`."""

@@ -111,17 +111,16 @@ class Index:
                 stack.extend(n for n in reads(self.nodes[index]) if n not in given)
         return [self.nodes[i] for i in sorted(needed)]
 
-    def sides(self, tensor: str, target: str) -> tuple[str, ...]:
-        """The tensors that depend on the inputs, bypass ``tensor`` and are needed to compute ``target`` from it.
+    def sides(self, tensors: Sequence[str], targets: Sequence[str]) -> tuple[str, ...] | None:
+        """The tensors that depend on the inputs, bypass ``tensors`` and are needed to compute ``targets`` from them.
 
-        Raises:
-            UsageError: the target does not depend on the tensor.
+        None where no target depends on any of them.
         """
-        above, from_inputs = self.descendants(tensor), self.descendants(self.inputs)
-        if target not in above:
-            raise UsageError(f"tensor '{tensor}' has no influence on tensor '{target}'")
+        above, from_inputs = self.descendants(tensors), self.descendants(self.inputs)
+        if above.isdisjoint(targets):
+            return None
         sides: dict[str, None] = {}
-        seen, stack = {tensor}, [target]
+        seen, stack = set(tensors), list(targets)
         while stack:
             name = stack.pop()
             if name in seen:

@@ -67,6 +67,11 @@ class Tokens:
     prefix: int
     count: int
 
+    @property
+    def end(self) -> int:
+        """The first token behind the grid."""
+        return self.prefix + self.rows * self.columns
+
 
 @dataclass(frozen=True, repr=False)
 class Layer:
@@ -141,7 +146,7 @@ class Layer:
                 f"layer '{self.name}' has {found.shape[2]} tokens here, and a grid is known for {grid.count}; "
                 "take the model's own size"
             )
-        places = found[:, :, grid.prefix : grid.prefix + grid.rows * grid.columns]
+        places = found[:, :, grid.prefix : grid.end]
         return places.reshape(*places.shape[:2], grid.rows, grid.columns)
 
     def to_json(self) -> dict[str, Any]:

@@ -79,6 +79,46 @@ class Preprocessing:
         ends = np.stack([bias, scale + bias])
         return ends.min(axis=0), ends.max(axis=0)
 
+    def changed(
+        self,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        range: Sequence[float] | None = None,
+        order: str | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Preprocessing:
+        """This preprocessing with what a user states over it; the same where nothing is stated.
+
+        Args:
+            mean: subtracted, one number or one per channel.
+            std: divided by, one number or one per channel.
+            range: (low, high), what 0 and 1 of a picture become before mean and std.
+            order: "RGB", "BGR" or "GRAY".
+            size: (height, width); alone it leaves the preset's name.
+
+        Raises:
+            UsageError: a range of other than two values, an order that is none, or a std of zero.
+        """
+        if range is not None and len(range) != 2:
+            raise UsageError(f"range='{_listed(range)}' has {len(range)} values; write LOW,HIGH")
+        if order is not None and order.upper() not in ("RGB", "BGR", "GRAY"):
+            raise UsageError(f"order='{order}' is unknown; choose RGB, BGR or GRAY")
+        if std is not None and 0.0 in std:
+            raise UsageError(f"std='{_listed(std)}' divides by zero")
+        stated: dict[str, Any] = {
+            "mean": mean and tuple(mean),
+            "std": std and tuple(std),
+            "order": order and order.upper(),
+        }
+        stated |= {"low": range[0], "high": range[1]} if range is not None else {}
+        stated = {name: value for name, value in stated.items() if value is not None}
+        if stated:
+            stated |= {"preset": "custom", "found": "flag"}
+        if size is not None:
+            stated["size"] = size
+        return replace(self, **stated) if stated else self
+
     def in_words(self) -> str:
         """For instance ``range 0..255, minus 103.9,116.8,123.7, BGR (preset caffe, embedded)``."""
         parts = [f"range {self.low:g}..{self.high:g}"]
@@ -112,6 +152,10 @@ def whole_numbers(dtype: str) -> Preprocessing:
         return Preprocessing(0, 255, preset="raw", found="type", whole=True)
     name = "raw" if (info.min, info.max) == (0, 255) else "custom"
     return Preprocessing(float(info.min), float(info.max), preset=name, found="type", whole=True)
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 def _rounded(x: Any) -> Any:

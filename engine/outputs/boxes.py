@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from .reading import Answer, Question, Reading
 from .reads import SIDES, Box, Entry, Function, Read, Rows
 from .specs import class_index, least_probability, top_count
 from .target import SidesBox, Target
+
+if TYPE_CHECKING:
+    from .selection import ScoreList
 
 CONFIDENCE = 0.25  # the frameworks' common default of what is reported
 OVERLAP = 0.45  # above this a weaker box of the same class is the same object (ultralytics, YOLOv5)
@@ -117,7 +120,7 @@ class BoxTable:
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """Where the scores lie in one tensor (N, A, C) or (N, C, A), a column a class.
+    """Where the scores lie in one tensor (N, A, C) or (N, C, A), also (N, C) and (N, C, h, w), a column a class.
 
     Attributes:
         tensor: of the scores.
@@ -151,6 +154,7 @@ class DetectionReading(Reading):
             found); None for files whose last operators choose the boxes, and that keep no tensor from before.
         table: where the coordinates lie, or None where they cannot be asked about.
         scores: where the scores lie, or None where they are no one table.
+        chosen: where they lie in a file that gives a list of chosen boxes, or None.
         grid: (A, 2) cells and (A, 1) strides, where coordinates are offsets in cells and logarithms of sizes.
         anywhere: class -> the read of the class's evidence wherever it may be, or None.
         thin: whether overlapping boxes are still to be thinned out.
@@ -161,6 +165,7 @@ class DetectionReading(Reading):
     score: Callable[[Rows, int, int], Read] | None = field(kw_only=True, default=None)
     table: BoxTable | None = field(kw_only=True, default=None)
     scores: ScoreTable | None = field(kw_only=True, default=None)
+    chosen: ScoreList | None = field(kw_only=True, default=None)
     grid: tuple[np.ndarray, np.ndarray] | None = field(kw_only=True, default=None)
     anywhere: Callable[[int], Read] | None = field(kw_only=True, default=None)
     thin: bool = field(kw_only=True, default=True)

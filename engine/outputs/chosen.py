@@ -14,7 +14,7 @@ import numpy as np
 from .boxes import Candidates, DetectionReading, corners
 from .facts import Facts
 from .reads import Rows
-from .selection import before_selection
+from .selection import ScoreList, before_selection
 
 
 def chosen_boxes(facts: Facts, forced: bool = False) -> DetectionReading | None:
@@ -50,6 +50,7 @@ def chosen_boxes(facts: Facts, forced: bool = False) -> DetectionReading | None:
         facts.graph, "detection", "chosen", reason, (*names, *origin.tensors),
         origin.head if origin.tensors else (scores,), dict.fromkeys(names, batch),
         differentiable=bool(origin.tensors), decode=decode, score=origin.of(decode), thin=False,
+        chosen=ScoreList(scores, labels, origin) if origin.tensors else None,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .boxes import Candidates, DetectionReading
+from .boxes import Candidates, DetectionReading, ScoreTable
 from .facts import Facts
 from .reads import Entry, Rows
 
@@ -55,6 +55,7 @@ def mtcnn(facts: Facts, _forced: bool = False) -> DetectionReading | None:
         facts.graph, "detection", "mtcnn",
         f"MTCNN ({kind}): offsets '{offsets}' of four sides, probabilities '{scores}' of (other, face)",
         tuple(dict.fromkeys((offsets, scores, logits))), (logits,), decode=decode, score=score, classes=1,
+        scores=ScoreTable(logits, candidates_first=False, first=1, classes=1, probability=False, softmax=True),
     )  # fmt: skip
 
 

@@ -15,7 +15,10 @@ from .reads import Entry, Read, Rows
 
 _SELECTS = frozenset({"NonMaxSuppression", "TopK", "BatchedNMS_TRT", "EfficientNMS_TRT"})
 _REDUCES = frozenset({"ReduceMax", "Max"})
-_CLOSE = 1e-5  # relative: a score is carried through unchanged, or a sigmoid is written twice
+CLOSE, CLOSE_TO_ZERO = (
+    1e-5,
+    1e-9,
+)  # relative, absolute: a score is carried through unchanged, or a sigmoid written twice
 
 Score = Callable[[Rows, int, int], Read]
 
@@ -49,22 +52,42 @@ class Origin:
         """
         if not self.tensors:
             return None
+        return lambda rows, candidate, index: self.find(rows, float(decode(rows).scores[candidate, 0]), index)
 
-        def score(rows: Rows, candidate: int, index: int) -> Read:
-            wanted = float(decode(rows).scores[candidate, 0])
-            for name in self.tensors:
-                values = np.asarray(rows[name], np.float64)
-                shown = 1 / (1 + np.exp(-np.clip(values, -700, 700))) if name in self.logits else values
-                places = np.argwhere(np.isclose(shown, wanted, rtol=_CLOSE, atol=1e-9))
-                mine = [p for p in places if index in p] or list(places)
-                if mine:
-                    place = tuple(int(i) for i in mine[0])
-                    if name in self.logits or not 0 <= wanted <= 1:
-                        return Entry(((name, place),))
-                    return score_reads(self.graph, name, True)(place)
-            raise LookupError(wanted)
+    def find(self, rows: Rows, wanted: float, index: int) -> Entry:
+        """The read of the score that has this value, of this class first.
 
-        return score
+        Raises:
+            LookupError: there is none.
+        """
+        for name in self.tensors:
+            places = np.argwhere(np.isclose(self.shown(rows, name), wanted, rtol=CLOSE, atol=CLOSE_TO_ZERO))
+            mine = [p for p in places if index in p] or list(places)
+            if mine:
+                place = tuple(int(i) for i in mine[0])
+                if name in self.logits or not 0 <= wanted <= 1:
+                    return Entry(((name, place),))
+                return score_reads(self.graph, name, True)(place)
+        raise LookupError(wanted)
+
+    def shown(self, rows: Rows, name: str) -> np.ndarray:
+        """A tensor's scores as the file lists them, float64."""
+        values = np.asarray(rows[name], np.float64)
+        return 1 / (1 + np.exp(-np.clip(values, -700, 700))) if name in self.logits else values
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreList:
+    """Scores of boxes that the file chose, and those that it chose from.
+
+    Attributes:
+        scores, labels: of the chosen boxes, (N, D) or (D,); labels None where there is one class.
+        origin: of the scores.
+    """
+
+    scores: str
+    labels: str | None
+    origin: Origin
 
 
 def before_selection(facts: Facts, outputs: tuple[str, ...]) -> Origin:

@@ -12,7 +12,7 @@ from ..ascent.maximize import find, logits_layer
 from ..ascent.network import unit_layer
 from ..ascent.recipe.presets import Preset
 from ..graph.graph import Graph
-from ..graph.units import parse_units
+from ..graph.units import check_units, parse_units
 from ..record import Record
 from .ascent import AscentOptions
 from .events import OnEvent, ignore
@@ -38,7 +38,7 @@ def run(
     graph: Graph,
     image: Any,
     layer: Any = None,
-    unit: str | int | None = None,
+    units: str | int | None = None,
     options: Options | None = None,
     folder: Path | None = None,
     *,
@@ -52,7 +52,7 @@ def run(
         graph: from `convscope.load`.
         image: one picture, as for `given.sources`.
         layer: of the unit; None for a class.
-        unit: its number; None for a class.
+        units: the unit's number; None for a class.
         options: default the preset ``accent``.
         folder: writes ``accent.png``, ``before.png``, ``result.json`` and ``index.html`` there.
         wanted: a class, by name or number, instead of a unit.
@@ -63,14 +63,14 @@ def run(
         UsageError: wrong use, or a folder that holds something else. RefusedInput: the picture cannot be read.
     """
     options = options or Options()
-    check(layer, unit, wanted)
+    check(layer, units, wanted)
     options.check()
     photo = read_photo(image, graph)
     if wanted is not None:
         found, number = logits_layer(graph), find(graph, wanted)
     else:
         found = unit_layer(graph, layer)
-        number = _one(unit, found.channels or 0)
+        number = _one(units, found.channels or 0)
     check_single(folder)
     with locked(folder):
         result = accent(
@@ -85,11 +85,13 @@ def run(
         return drawn(result, "accent", photo, asked, folder, Record.of(graph, command))
 
 
-def check(layer: Any, unit: Any, wanted: Any) -> None:
+def check(layer: Any = None, units: Any = None, wanted: Any = None) -> None:
     """Raises UsageError where neither one unit nor one class is named."""
-    if wanted is not None and (layer is not None or unit is not None):
+    if isinstance(units, str):
+        check_units(units)
+    if wanted is not None and (layer is not None or units is not None):
         raise UsageError("wanted= and layer= exclude each other; name a class, or a layer and one of its units")
-    if wanted is None and (layer is None or unit is None):
+    if wanted is None and (layer is None or units is None):
         raise UsageError("accent needs wanted='tabby', or layer= and units= with one unit, for instance units=17")
 
 

@@ -14,7 +14,8 @@ from ...errors import UsageError
 from ..activations.stream import ActivationBatch, activations, of_input
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..graph.units import parse_units
+from ..graph.operators import names
+from ..graph.units import check_units, parse_units
 from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import as_pictures, model_batch, sources
@@ -32,7 +33,7 @@ from .result import Result
 PAGE_IMAGES = 12  # a page holds its pictures inside; more would be slow to open
 DEFAULT_LAYERS = 24
 _EXACT = 640  # pixels
-_HALF = {"BatchNormalization", "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "Sigmoid", "Mul"}
+_FINISHING = {*names(lambda row: row.family == "activation"), "BatchNormalization", "Mul"}  # Mul of x sigmoid(x)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Options:
     preprocessed: bool = False
 
     def check(self) -> None:
-        """Raises UsageError for a scale or colormap that is none."""
+        """Raises UsageError for a scale, colormap or units that there are none of."""
+        check_units(self.units)
         check_scale(self.scale)
         colormaps.table(self.colormap)
 
@@ -78,6 +80,11 @@ class Activated(Result):
 
     saved: Path | None = None
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The arrays and the page."""
+        return (*([self.saved] if self.saved else ()), *super().paths)
 
     def __getitem__(self, layer: str) -> np.ndarray:
         """The values of one layer.
@@ -168,12 +175,13 @@ def with_units(graph: Graph, patterns: str | Sequence[str]) -> Sequence[Layer]:
 
 def _finished_maps(graph: Graph) -> list[Layer]:
     """The feature maps, without padding and without those that only a normalization or an activation reads."""
-    readers: dict[str, set[str]] = {}
-    for node in graph.model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, set()).add(node.op_type)
+
+    def is_finished(layer: Layer) -> bool:
+        readers = {node.op_type for node in graph.index.readers.get(layer.tensor, ())}
+        return not readers or not readers <= _FINISHING
+
     maps = [la for la in graph.layers if la.has_maps and la.op not in ("Pad", "Transpose", "Sigmoid")]
-    return [la for la in maps if not readers.get(la.tensor) or not readers[la.tensor] <= _HALF]
+    return [la for la in maps if is_finished(la)]
 
 
 class _Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ class Attacked(Result):
 
     attack: Attack | None = None
     picture: Path | None = None
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The attacked picture."""
+        return () if self.picture is None else (self.picture,)
 
 
 def run(

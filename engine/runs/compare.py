@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ class Compared(Result):
     """
 
     comparison: Comparison | None = None
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """The verdict, where the models part and why, and the layers in pairs."""
+        return () if self.comparison is None else self.comparison.lines
 
     @property
     def identical(self) -> bool:

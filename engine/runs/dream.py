@@ -12,9 +12,9 @@ from ..ascent.network import unit_layer
 from ..ascent.photograph import dream
 from ..ascent.recipe.presets import Preset
 from ..graph.graph import Graph
-from ..graph.units import parse_units
+from ..graph.units import check_units, parse_units
 from ..record import Record
-from .ascent import AscentOptions
+from .ascent import AscentOptions, check_named
 from .events import OnEvent, ignore
 from .folder import locked
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
@@ -55,8 +55,9 @@ def run(
         UsageError: wrong use, or a folder that holds something else. RefusedInput: the picture cannot be read.
     """
     options = options or Options()
-    check_units(units)
+    check(units)
     options.check()
+    check_named(graph, layer, "dream")
     photo = read_photo(image, graph)
     found = unit_layer(graph, layer)
     asked = parse_units(units, found.channels or 0).indices if isinstance(units, str) else tuple(units)
@@ -74,7 +75,9 @@ def run(
         return drawn(result, "dream", photo, {"layer_units": chosen or "all"}, folder, Record.of(graph, command))
 
 
-def check_units(units: str | Sequence[int]) -> None:
-    """Raises UsageError where the strongest units are asked for: a dream is one picture of all its units."""
-    if isinstance(units, str) and units.strip().startswith("top:"):
-        raise UsageError(f"units='{units}': a dream is one picture of all its units; write all, or like 0-63,70")
+def check(units: str | Sequence[int] = "all") -> None:
+    """Raises UsageError for units that are none, or the strongest: a dream is one picture of all its units."""
+    if isinstance(units, str):
+        check_units(units)
+        if units.strip().startswith("top:"):
+            raise UsageError(f"units='{units}': a dream is one picture of all its units; write all, or like 0-63,70")

@@ -16,6 +16,7 @@ from ..attribution.registry import default_method
 from ..attribution.targets import direct
 from ..graph.graph import Graph
 from ..outputs.reading import Answer, Reading
+from ..outputs.registry import find_decoder
 from ..pages import explanation
 from ..pages.explanation import Style
 from ..pictures.given import Source, sources
@@ -77,8 +78,10 @@ class Options:
         """The methods, none for the default; what can be wrong without a model is refused before one is opened.
 
         Raises:
-            UsageError: an unknown method, colormap, style or setting.
+            UsageError: an unknown decoder, method, colormap, style or setting.
         """
+        if self.decoder is not None:
+            find_decoder(self.decoder)
         methods = find_methods(self.method) if self.method else []
         colormaps.table(self.style.colormap)
         if self.style.kind not in STYLES:
@@ -180,7 +183,7 @@ class _Run:
             self.options.check_settings(self.methods)
         self._hint(reading, question)
         self.on_event(Progress("explaining", 0, len(pictures), "images"))
-        size = 1 if None in reading.axes.values() else self.options.batch
+        size = 1 if self.executors.one_at_a_time(reading.axes) else self.options.batch
         for part in batches(self.graph, pictures, size, self.failures, self.on_event):
             batch = Batch(self.executors, np.concatenate([x for _, x in part]))
             found = self._attributions(batch, question)

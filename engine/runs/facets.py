@@ -14,11 +14,12 @@ from ..ascent.results import AscentResult, enlarged
 from ..ascent.settings import checked_units
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..graph.units import parse_units
+from ..graph.units import check_units, parse_units
 from ..pages.gallery import Item, pictures_page
 from ..record import Record, write
 from ..render.artifacts import save_png, write_text
 from ..render.grid import grid
+from .ascent import check_named
 from .events import OnEvent, ignore
 from .folder import locked
 from .photograph import check_single, steps_told
@@ -52,7 +53,7 @@ def run(
     graph: Graph,
     layer: Any,
     units: str | Sequence[int],
-    count: int,
+    diversity: int,
     options: Options | None = None,
     folder: Path | None = None,
     *,
@@ -65,7 +66,7 @@ def run(
         graph: from `convscope.load`.
         layer: what `Graph.layer` takes.
         units: the one unit, as text or in a list.
-        count: how many pictures.
+        diversity: how many pictures.
         options: as for `filters.run`, but for those that pictures of one's own have.
         folder: writes ``facet-1.png`` and so on, ``grid.png``, ``result.json`` and ``index.html`` there.
         command: what the record says made it.
@@ -76,6 +77,8 @@ def run(
     """
     options = options or Options()
     options.check()
+    check(units)
+    check_named(graph, layer, "filters")
     found = unit_layer(graph, layer)
     unit = _one(found, units)
     usual = Options()
@@ -88,7 +91,7 @@ def run(
             graph,
             found,
             unit,
-            count,
+            diversity,
             preset=options.preset,
             size=options.size,
             steps=options.steps,
@@ -99,10 +102,16 @@ def run(
             progress=steps_told("facets", on_event),
         )
         result = replace(result, record=Record.of(graph, command))
-        content = result.to_json([f"facet-{i}.png" for i in range(1, count + 1)])
+        content = result.to_json([f"facet-{i}.png" for i in range(1, diversity + 1)])
         if folder is None:
             return Faceted(content, None, result)
         return Faceted(content, _written(result, content, folder, options), result)
+
+
+def check(units: str | Sequence[int]) -> None:
+    """Raises UsageError for units that no layer can have."""
+    if isinstance(units, str):
+        check_units(units)
 
 
 def _one(layer: Layer, units: str | Sequence[int]) -> int:

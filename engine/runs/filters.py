@@ -17,11 +17,12 @@ from ..ascent.settings import checked_units
 from ..ascent.suited import default_size
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..graph.units import Units, parse_units
+from ..graph.units import Units, check_units, parse_units
 from ..pages.gallery import Item, pictures_page
 from ..pages.siblings import connect
 from ..record import Record, write
 from ..render.artifacts import write_text
+from .ascent import check_named
 from .events import Note, OnEvent, ignore
 from .folder import locked, unique
 from .result import Result
@@ -70,6 +71,8 @@ def run(
     """
     options = options or Options()
     options.check()
+    check(units)
+    check_named(graph, layer, "filters")
     layers = _layers(graph, layer)
     asked = [_units(la, units) for la in layers]
     record = Record.of(graph, command)
@@ -93,6 +96,12 @@ def run(
         page = _index(graph, results, folders, folder, options, record)
         connect(graph, folder)
         return Filtered(whole, page, results)
+
+
+def check(units: str | Sequence[int] = "all") -> None:
+    """Raises UsageError for units that no layer can have."""
+    if isinstance(units, str):
+        check_units(units)
 
 
 def _one(

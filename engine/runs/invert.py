@@ -10,7 +10,7 @@ from ..ascent.photograph import INVERSION, invert
 from ..ascent.recipe.presets import Preset
 from ..graph.graph import Graph
 from ..record import Record
-from .ascent import AscentOptions
+from .ascent import AscentOptions, check_named
 from .events import OnEvent, ignore
 from .folder import locked
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
@@ -54,6 +54,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    check_named(graph, layer, "invert")
     photo = read_photo(image, graph)
     check_single(folder)
     with locked(folder):

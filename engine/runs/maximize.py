@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..ascent.maximize import find, find_classes, logits_layer, maximize
+from ..ascent.maximize import check_classes, find, find_classes, logits_layer, maximize
 from ..ascent.results import AscentResult
 from ..graph.graph import Graph
 from ..pages.siblings import connect
@@ -58,6 +58,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    check(classes)
     indices, top = _asked(graph, classes)
     record = Record.of(graph, command)
     with locked(folder):
@@ -66,6 +67,12 @@ def run(
         if folder is not None:
             connect(graph, folder)
     return Maximized(content(result), None if folder is None else folder / "index.html", result)
+
+
+def check(classes: str | int | Sequence[str | int]) -> None:
+    """Raises UsageError where a text names no class of any model."""
+    if isinstance(classes, str):
+        check_classes(classes)
 
 
 def _asked(graph: Graph, classes: str | int | Sequence[str | int]) -> tuple[Sequence[int], int | None]:

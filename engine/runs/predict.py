@@ -10,6 +10,7 @@ import numpy as np
 
 from ..attribution.batch import Batch, Executors
 from ..graph.graph import Graph
+from ..outputs.registry import find_decoder
 from ..pictures.given import sources
 from ..pictures.read import Picture
 from ..record import Record, write
@@ -44,6 +45,11 @@ class Options:
     decoder: str | None = None
     output: str | None = None
 
+    def check(self) -> None:
+        """Raises UsageError for a decoder that there is none of."""
+        if self.decoder is not None:
+            find_decoder(self.decoder)
+
 
 def run(
     graph: Graph,
@@ -71,6 +77,7 @@ def run(
         UsageError: there is no such picture, decoder or output. RefusedInput: none of the pictures could be read.
     """
     options = options or Options()
+    options.check()
     pictures, _ = sources(images, graph.channels)
     failures = Failures(on_event)
     rows: list[dict[str, Any]] = []
@@ -83,7 +90,7 @@ def run(
         reading = executors.reading
         like = None if options.like is None else vector_of(executors, options.like)
         on_event(Progress("predicting", 0, len(pictures), "images"))
-        size = 1 if None in reading.axes.values() else options.batch
+        size = 1 if executors.one_at_a_time(reading.axes) else options.batch
         for part in batches(graph, pictures, size, failures, on_event):
             if not rows:  # not before a picture has been read: a refusal is one line
                 on_event(Note(reading.in_words()))

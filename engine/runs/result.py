@@ -28,6 +28,16 @@ class Result:
         return found
 
     @property
+    def lines(self) -> Sequence[str]:
+        """What the run found, for people, a line each; empty where the page or the pictures say it."""
+        return ()
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The files and folders that a reader opens first, the page last."""
+        return () if self.page is None else (self.page,)
+
+    @property
     def failed(self) -> Sequence[Mapping[str, str]]:
         """The inputs that could not be read, each with ``file`` and ``error``."""
         return list(self.content.get("failed", ()))

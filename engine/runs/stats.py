@@ -46,6 +46,9 @@ class Options:
     device: str = "auto"
     force: bool = False
 
+    def check(self) -> None:
+        """Every option fits every model."""
+
 
 @dataclass(frozen=True, eq=False)
 class Measured(Result):
@@ -126,6 +129,9 @@ def run(
         if states[0].images < FEWEST_ALIKE:
             few = f"{states[0].images} picture{'s' * (states[0].images != 1)}"
             on_event(Note(f"which units are alike is not told from {few}: give at least {FEWEST_ALIKE}"))
+        for entry in entries:
+            if told := in_words(entry):
+                on_event(Note(f"{entry['layer']}: {told}"))
         record = Record.of(graph, command)
         content = record.to_json({"images": states[0].images, "layers": entries}, failures.rows)
         page = None

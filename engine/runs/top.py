@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from ...errors import DamagedState, UsageError
-from ..activations.fields import FIELDS
+from ..activations.fields import check_field
 from ..activations.folder_pass import measurement_identity
 from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..graph.units import parse_units
+from ..graph.units import check_units, parse_units
 from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
@@ -57,6 +57,11 @@ class Options:
     device: str = "auto"
     force: bool = False
 
+    def check(self) -> None:
+        """Raises UsageError for a field that there is none of, or units that no layer can have."""
+        check_units(self.units)
+        check_field(self.field)
+
 
 @dataclass(frozen=True, eq=False)
 class TopResult(Result):
@@ -69,6 +74,11 @@ class TopResult(Result):
 
     states: Sequence[Path] = ()
     seen: int = 0
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """A shard's state, else the page."""
+        return self.states or super().paths
 
 
 def run(
@@ -99,8 +109,7 @@ def run(
         RefusedInput: no picture could be read.
     """
     options = options or Options()
-    if options.field not in FIELDS:
-        raise UsageError(f"field '{options.field}' is unknown; choose {' or '.join(FIELDS)}")
+    options.check()
     layers = with_units(graph, layer)
     for la in layers:
         parse_units(options.units, la.channels or 0)

@@ -5,7 +5,7 @@ What compares the graph with its source reads model files, and lives with the ad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,6 +58,30 @@ class Verification:
         """A plain dict for ``--json``."""
         return asdict(self)
 
+    @property
+    def lines(self) -> list[str]:
+        """The same for people: the verdict first, then a line for each comparison."""
+        none = "none: the picture is whole numbers, or the logits do not depend on it beyond rounding"
+        slope = none if self.gradient_rel is None else f"{self.gradient_rel:.2g} (float64 against central differences)"
+        source = "not at hand" if self.source_rel is None else f"{self.source_rel:.2g}"
+        rows = [
+            ("tensors compared", f"{self.tensors_compared} of {self.tensors_total} ({', '.join(self.images)})"),
+            ("worst tensor", f"{self.worst['tensor']}: {self.worst['rel']:.2g} relative"),
+            ("", self.reason),
+            ("rounding", f"{self.rounded} tensors part by their last bits alone" if self.rounded else None),
+            *(("forward alone", said) for said in self.opaque),
+            ("gradient", slope),
+            ("batch 3 against 1", f"{self.batch_rel:.2g}"),
+            (
+                "heatmap",
+                None
+                if self.heatmap_rel is None
+                else f"{self.heatmap_rel:.2g} of its maximum, against the plain model's twin",
+            ),
+            ("source", f"{source} ({self.source_tensors} tensors)"),
+        ]
+        return ["ok" if self.ok else "DIFFERENT", *(f"{name:<21}{text}" for name, text in rows if text)]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -104,6 +128,11 @@ class Verified(Result):
     """
 
     verification: Verification | None = None
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """The verification in words."""
+        return () if self.verification is None else self.verification.lines
 
 
 def run(

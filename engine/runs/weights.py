@@ -23,7 +23,7 @@ from ..activations.weights import (
 )
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..graph.units import parse_units
+from ..graph.units import check_units, parse_units
 from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..record import Record, write
@@ -53,6 +53,10 @@ class Options:
     per_row: int = 16
     save: bool = False
 
+    def check(self) -> None:
+        """Raises UsageError for units that no layer can have."""
+        check_units(self.units)
+
 
 @dataclass(frozen=True, eq=False)
 class Weights(Result):
@@ -65,6 +69,11 @@ class Weights(Result):
 
     kernels: dict[str, np.ndarray] | None = None
     saved: Path | None = None
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The arrays and the page."""
+        return (*([self.saved] if self.saved else ()), *super().paths)
 
 
 def run(

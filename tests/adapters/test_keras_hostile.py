@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import json
 import resource
 import sys
 import time
@@ -23,6 +22,7 @@ import h5py
 
 from convscope.adapters.keras.load import import_keras, load_keras_file
 from convscope.errors import RefusedInput, UnsafeFile
+from tests.integration.hostile_archives import described
 
 keras = import_keras()
 
@@ -50,15 +50,7 @@ def rezip(source: Path, target: Path, change: Callable[[str, bytes], bytes | Non
 
 def edited(source: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """The archive with its config changed."""
-
-    def edit(name: str, data: bytes) -> bytes:
-        if name != "config.json":
-            return data
-        config = json.loads(data)
-        change(config)
-        return json.dumps(config).encode()
-
-    return rezip(source, target, edit)
+    return rezip(source, target, described(change))
 
 
 def refused(path: Path, kind: type[RefusedInput] = UnsafeFile, **options: Any) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convscope.cli import loading, main, options, output
+from convscope.cli import loading, main, output, parsing
 from convscope.engine.graph.units import Units, parse_units
 from convscope.errors import ConvscopeError, UsageError
 
@@ -122,9 +122,9 @@ def test_assumed_preprocessing_is_said_once_and_not_when_quiet(model: str, capsy
         ({"mean": "a,b"}, "--mean 'a,b' is not understood; write numbers with commas"),
         ({"mean": "nan"}, "--mean 'nan' is not understood"),
         ({"mean": "1,2"}, "mean has 2 values, but the model's input has 3 channels"),
-        ({"std": "0"}, "--std '0' divides by zero"),
-        ({"range": "1"}, "--range '1' has 1 values; write LOW,HIGH"),
-        ({"order": "rbg"}, "--order 'rbg' is unknown; choose RGB, BGR or GRAY"),
+        ({"std": "0"}, "std='0' divides by zero"),
+        ({"range": "1"}, "range='1' has 1 values; write LOW,HIGH"),
+        ({"order": "rbg"}, "order='rbg' is unknown; choose RGB, BGR or GRAY"),
         ({"image_size": "0"}, "--image-size '0' is not understood"),
         ({"image_size": "99999"}, "--image-size '99999' is not understood"),
         ({"preprocessing": "tensorflow"}, "'tensorflow' is unknown; choose one of caffe, tf"),
@@ -180,21 +180,21 @@ def test_hostile_layer_names_reach_the_terminal_clean(tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize(("text", "size"), [("128", 128), ("48x320", (48, 320)), ("48,320", (48, 320)), ("0", 0)])
 def test_a_size_is_a_side_or_height_and_width(text: str, size: int | tuple[int, int]) -> None:
-    assert options.parse_size(text) == size
+    assert parsing.parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "a", "1x2x3", "12px", "99999999999999", "70000x2"])
 def test_a_size_of_another_form_is_wrong_use(text: str) -> None:
     with pytest.raises(UsageError, match="--size"):
-        options.parse_size(text)
+        parsing.parse_size(text)
 
 
 def test_inputs_are_numbers_rows_or_files() -> None:
-    found = loading.parse_inputs(["sr=16000", "im_shape=640,480", "state:0=state.npy"])
+    found = parsing.parse_inputs(["sr=16000", "im_shape=640,480", "state:0=state.npy"])
     assert found == {"sr": 16000.0, "im_shape": (640.0, 480.0), "state:0": Path("state.npy")}
     for text in ("sr", "=3", "sr=", "sr=fast"):
         with pytest.raises(UsageError, match="--input"):
-            loading.parse_inputs([text])
+            parsing.parse_inputs([text])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -38,8 +39,32 @@ window.dispatchEvent(new DragEvent("drop", { dataTransfer: moved, bubbles: true 
 """
 _READ = """
 const { asked, map, input } = window.explanation;
-return JSON.stringify({ index: asked.class, map: Array.from(map.data), input: Array.from(input) });
+return JSON.stringify({ %s, map: Array.from(map.data), input: Array.from(input) });
 """
+
+
+def _clicked(
+    browser: Chromium | Firefox, page: Path, pixels: np.ndarray, number: int, what: str
+) -> tuple[list[str], dict[str, Any]]:
+    """Drops a picture on the page and clicks what it lists under ``number``; the list, and the explanation's values.
+
+    ``what`` is read of what was asked, as a part of a JavaScript object. The browser is closed behind it.
+    """
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    try:
+        browser.open(page.as_uri())
+        browser.run(_DROP % base64.b64encode(png.getvalue()).decode())
+        browser.wait('document.documentElement.dataset.explained === "-1"')
+        listed = browser.run("return [...document.querySelectorAll('#classes button')].map(b => b.textContent)")
+        browser.run(f"document.querySelectorAll('#classes button')[{number}].click();")
+        browser.wait("document.documentElement.dataset.explained !== '-1'")
+        found = json.loads(browser.run(_READ % what))
+        if isinstance(browser, Chromium):
+            assert not browser.complaints and all(url.startswith(("file:", "blob:")) for url in browser.requests)
+    finally:
+        browser.close()
+    return listed, found
 
 
 @pytest.mark.parametrize(
@@ -54,20 +79,7 @@ def test_a_page_opened_from_disk_explains_as_python_does(kind: type[Chromium] | 
     exported = convscope.export(graph, tmp_path / "out.onnx", layer="relu2", class_input=True).path
     page = write_single_file(graph, exported, tmp_path / "page.html", onnxruntime_web.runtime_files())
     pixels = np.random.default_rng(0).integers(0, 256, (37, 45, 3), dtype=np.uint8)
-    png = io.BytesIO()
-    Image.fromarray(pixels).save(png, "PNG")
-    browser = kind(tmp_path)
-    try:
-        browser.open(page.as_uri())
-        browser.run(_DROP % base64.b64encode(png.getvalue()).decode())
-        browser.wait('document.documentElement.dataset.explained === "-1"')
-        browser.run("document.querySelectorAll('#classes button')[2].click();")
-        browser.wait("document.documentElement.dataset.explained !== '-1'")
-        found = json.loads(browser.run(_READ))
-        if isinstance(browser, Chromium):
-            assert not browser.complaints and all(url.startswith(("file:", "blob:")) for url in browser.requests)
-    finally:
-        browser.close()
+    _, found = _clicked(kind(tmp_path), page, pixels, 2, "index: asked.class")
     x = model_input(pixels, graph)
     np.testing.assert_allclose(found["input"], x.ravel(), atol=1e-6)
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
@@ -82,21 +94,8 @@ def test_a_detector_s_page_lists_its_boxes_and_explains_the_one_that_is_clicked(
     graph = convscope.load(net, example_input=torch.zeros(1, 3, 64, 64), check=False, labels=["red", "green", "blue"])
     exported = convscope.export(graph, tmp_path / "out.onnx", class_input=True).path
     page = write_single_file(graph, exported, tmp_path / "page.html", onnxruntime_web.runtime_files())
-    picture, png = proof.squares(4)[0], io.BytesIO()
-    pixels = np.rint(picture.transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)
-    Image.fromarray(pixels).save(png, "PNG")
-    browser = Chromium(tmp_path)
-    try:
-        browser.open(page.as_uri())
-        browser.run(_DROP % base64.b64encode(png.getvalue()).decode())
-        browser.wait('document.documentElement.dataset.explained === "-1"')
-        listed = browser.run("return [...document.querySelectorAll('#classes button')].map(b => b.textContent)")
-        browser.run("document.querySelectorAll('#classes button')[1].click();")
-        browser.wait("document.documentElement.dataset.explained !== '-1'")
-        found = json.loads(browser.run(_READ.replace("index: asked.class", "asked")))
-        assert not browser.complaints
-    finally:
-        browser.close()
+    pixels = np.rint(proof.squares(4)[0].transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)
+    listed, found = _clicked(Chromium(tmp_path), page, pixels, 1, "asked")
     x = model_input(pixels, graph)
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     feeds = {name: np.array([value]) for name, value in found["asked"].items()}

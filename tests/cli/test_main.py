@@ -279,3 +279,34 @@ def test_what_no_model_can_have_is_refused_before_one_is_opened(
     assert main.run([arguments[0], "lenet", *arguments[1:]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["activations", CAT],
+        ["filters"],
+        ["weights"],
+        ["top", CAT],
+        ["stats", CAT],
+        ["dream", CAT],
+        ["invert", CAT],
+        ["accent", CAT, "--units", "1"],
+        ["explain", CAT],
+        ["export"],
+        ["compare", "lenet"],
+        ["atlas"],
+    ],
+    ids=lambda arguments: str(arguments[0]),
+)
+def test_a_layer_that_the_model_lacks_is_refused_before_the_model_is_checked(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the model was checked")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("convscope.adapters.load._self_check", never)
+    words = [arguments[0], "lenet", *arguments[1:], "--layer", "conv9", "--trust"]  # trusted: in this process
+    assert main.run(words) == 2
+    assert "layer 'conv9' is not in lenet" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from convscope.cli import terminal
 from convscope.cli.progress import drawn, duration
@@ -82,12 +83,12 @@ def test_durations(seconds: float, text: str) -> None:
 
 _JOB = (
     "import numpy as np\n"
-    "from convscope.cli.progress import drawn\nfrom convscope.cli import terminal\n"
-    "from convscope.engine.runs.events import Progress\n"
+    "from convscope.cli.progress import drawn\n"
+    "from convscope.engine.runs.events import Preview, Progress\n"
     "with drawn() as on_event:\n"
     "    [on_event(Progress('filters [red]', done, 4, 'units', detail='failed 1')) for done in range(5)]\n"
-    "with terminal.live() as screen:\n"
-    "    screen.show(np.ones((4, 4, 3)))\n"
+    "with drawn(live=True) as on_event:\n"
+    "    on_event(Preview(lambda: np.ones((4, 4, 3))))\n"
 )
 
 
@@ -131,14 +132,16 @@ def test_no_color_gives_no_colours() -> None:
 
 def test_shown_pictures_fit_and_without_colours_are_shades(capsys: pytest.CaptureFixture[str]) -> None:
     ramp = np.tile(np.linspace(0, 1, 10), (4, 1))
-    terminal.show(ramp)
+    console = Console(stderr=True)
+    console.print(terminal.drawing(ramp, console))
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == ["  ░░▒▒▓▓██"] * 2
 
 
 def test_wide_pictures_shrink_to_the_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.show(np.ones((10, 400, 3)), columns=20)
+    console = Console(stderr=True)
+    console.print(terminal.drawing(np.ones((10, 400, 3)), console, columns=20))
     assert capsys.readouterr().err.splitlines() == ["█" * 20]
 
 

@@ -174,12 +174,17 @@ def keras_zip(
 
 def edited(change: Callable[[list[dict[str, Any]]], None]) -> Callable[[str, bytes], bytes]:
     """Changes the layers in config.json."""
+    return described(lambda config: change(config["config"]["layers"]))
+
+
+def described(change: Callable[[dict[str, Any]], None]) -> Callable[[str, bytes], bytes]:
+    """Changes the whole of config.json."""
 
     def edit(name: str, data: bytes) -> bytes:
         if name != "config.json":
             return data
         config = json.loads(data)
-        change(config["config"]["layers"])
+        change(config)
         return json.dumps(config).encode()
 
     return edit
@@ -234,7 +239,7 @@ def h5(spoil: Callable[[Any, Path], None]) -> Build:
 def h5_config(change: Callable[[list[dict[str, Any]]], None]) -> Callable[[Any, Path], None]:
     def spoil(file: Any, folder: Path) -> None:
         config = json.loads(file.attrs["model_config"])
-        change(config["config"]["layers"])
+        change(config)
         del file.attrs["model_config"]
         file.attrs["model_config"] = json.dumps(config)
 

@@ -90,25 +90,12 @@ def in_both(title: str, make: Callable[[Any], Change], values: dict[str, Any], h
     """One change of the description in the zip of Keras 3 and in the HDF5 of Keras 2."""
 
     def in_zip(value: Any) -> Build:
-        return a.keras_zip(described(make(value)))
+        return a.keras_zip(a.described(make(value)))
 
     def in_h5(value: Any) -> Build:
         return a.h5(h5_described(make(value)))
 
     return {**family(f"keras {title}", in_zip, values, harmless), **family(f"h5 {title}", in_h5, values, harmless)}
-
-
-def described(change: Change) -> Callable[[str, bytes], bytes]:
-    """The whole config.json changed."""
-
-    def edit(name: str, data: bytes) -> bytes:
-        if name != "config.json":
-            return data
-        config = json.loads(data)
-        change(config)
-        return json.dumps(config).encode()
-
-    return edit
 
 
 def h5_described(change: Change) -> Callable[[Any, Path], None]:

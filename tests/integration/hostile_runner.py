@@ -15,6 +15,7 @@ from .hostile_archives import LENET
 from .hostile_onnx import Build
 from .hostile_pairs import Pair
 
+SECONDS, PEAK_BYTES = 10, 2**30  # processor time and memory that docs/security.md promises
 LIMIT_SECONDS = 60  # by the clock; the promise is 10 s of processor time, and this machine may be busy
 LIMIT_BYTES = 12 * 2**30  # of address space: a bomb must not take the machine down before the test says so
 

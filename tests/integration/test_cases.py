@@ -113,6 +113,31 @@ def test_whole_numbers_of_other_types_are_moved_cut_and_cast_back_where_an_opera
     np.testing.assert_allclose(graph.session([output]).run(x)[output], expected, atol=1e-4)
 
 
+def test_lines_with_time_first_that_mix_their_batch_are_read_as_each_alone_is() -> None:
+    weights: dict[str, np.ndarray] = {
+        "w": np.random.default_rng(0).normal(size=(6, 3, 8, 2)).astype(np.float32),
+        "batch": np.asarray([0], np.int64),
+        "rows": np.asarray([2], np.int64),
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "batch"], ["mean"], keepdims=1),
+        helper.make_node("Mul", ["x", "mean"], ["mixed"]),
+        helper.make_node("Conv", ["mixed", "w"], ["maps"], strides=[8, 2]),
+        helper.make_node("Squeeze", ["maps", "rows"], ["line"]),
+        helper.make_node("Transpose", ["line"], ["y"], perm=[2, 0, 1]),
+    ]
+    graph = convscope.load(model(nodes, weights, shape=("N", 3, 8, 32), opset=18))
+    lines = list(np.random.default_rng(1).random((3, 8, 32, 3), dtype=np.float32))
+    together = convscope.predict(graph, lines, decoder="ctc").content["images"]
+    alone = [convscope.predict(graph, line, decoder="ctc").content["images"][0] for line in lines]
+    assert [{**row, "file": ""} for row in together] == [{**row, "file": ""} for row in alone]
+    maps = convscope.explain(graph, lines, "saliency", target="output:y:3")
+    for line, found in zip(lines, maps, strict=True):
+        np.testing.assert_array_equal(
+            convscope.explain(graph, line, "saliency", target="output:y:3").values, found.values
+        )
+
+
 def test_statistics_of_the_batch_are_those_of_one_picture_whatever_its_company() -> None:
     graph = case("bn_nostats_dyn")
     assert graph.mixes_batch is not None

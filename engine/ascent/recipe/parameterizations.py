@@ -21,7 +21,13 @@ _PIVOT = 4.5  # cycles per picture
 
 
 class Parameterization(Protocol):
-    """The map between parameters and pictures of one size."""
+    """The map between parameters and pictures of one size.
+
+    Attributes:
+        size: (height, width) of the pictures.
+    """
+
+    size: Size
 
     def noise(self, rng: np.random.Generator) -> Tensor:
         """The parameters of one random start, without a batch axis."""

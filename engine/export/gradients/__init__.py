@@ -8,6 +8,7 @@ from .matrices import MATRICES
 from .normalizations import NORMALIZATIONS
 from .pointwise import POINTWISE
 from .quantization import QUANTIZATION
+from .recurrent import RECURRENT
 from .reductions import CONSTANT, REDUCTIONS
 from .shapes import SHAPES
 from .windows import WINDOWS
@@ -21,6 +22,7 @@ GRADIENTS: dict[str, Gradient] = {
     **NORMALIZATIONS,
     **SHAPES,
     **QUANTIZATION,
+    **RECURRENT,
 }
 
 __all__ = ["CONSTANT", "GRADIENTS", "Gradient", "Gradients", "Visit"]

@@ -60,15 +60,6 @@ def _cumulative(v: Visit) -> Gradients:
     return {0: v.dy.apply("CumSum", v.raw(1), reverse=turned, exclusive=v.get("exclusive"))}
 
 
-def _top_k(v: Visit) -> Gradients:
-    """To the places that the second output names."""
-    if not v.node.output[1]:
-        raise v.unsupported("its second output is left out")
-    axis = int(v.get("axis", -1)) % v.rank()
-    places = v.w.value(v.node.output[1])
-    return {0: v.w.zeros(v.raw(0).shape()).apply("ScatterElements", places, v.dy, axis=axis)}
-
-
 REDUCTIONS: dict[str, Gradient] = {
     "ReduceSum": _reduced(_sum),
     "ReduceMean": _reduced(_mean),
@@ -82,7 +73,6 @@ REDUCTIONS: dict[str, Gradient] = {
     "Softmax": _softmax,
     "LogSoftmax": _log_softmax,
     "CumSum": _cumulative,
-    "TopK": _top_k,
 }
 
 # Operators through which no gradient flows: what they give are whole numbers, truth values or steps.

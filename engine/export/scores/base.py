@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
 from ...attribution.batch import Batch
 from ...outputs.reading import Reading
@@ -69,14 +70,13 @@ class Score:
         """
         raise TypeError("a score has gradients")
 
+    def provable(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """The file in a form that `samples` can ask about every picture."""
+        return model
+
     def samples(self, batch: Batch, seed: int) -> list[Sample]:
         """What to ask for when the file is compared with the twin."""
         raise TypeError("a score has samples")
-
-
-def given(w: Writer, name: str) -> Value:
-    """An input of the file that asks."""
-    return w.value(name)
 
 
 def repeated(choice: Value, times: int) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from ...outputs.reads import SIDES, Box
 from ...outputs.target import GAMMA, Target
 from ..trace import Trace
 from ..writer import Value, Writer, total
-from .base import Sample, Score, given, one_hot
+from .base import Sample, Score, one_hot
 from .classes import CLASS_INPUT
 from .reads import Tensor, side_weights
 
@@ -45,16 +45,16 @@ class BoxScore(Score):
     sides: BoxTable | None = None
 
     def choices(self, w: Writer, trace: Trace) -> dict[str, Value]:
-        scores = self._scores(w)  # (N, A, K)
+        scores = self._scores(w, trace)  # (N, A, K)
         depth = scores.shape(2)
         if CLASS_INPUT in self.inputs:
-            asked = given(w, CLASS_INPUT)
+            asked = w.value(CLASS_INPUT)
         else:
             asked = w.integers([-1 if self.index is None else self.index])
         mine = one_hot(w, asked, depth).unsqueeze([1])
         allowed = w.where((asked < w.integers(0)).reshape([-1, 1, 1]), scores, w.where(mine > 0.0, scores, _NEVER))
         surest = allowed.reduce("ReduceMax", [2], keep=False).apply("ArgMax", axis=1, keepdims=0)
-        box = given(w, BOX_INPUT)
+        box = w.value(BOX_INPUT)
         box = w.where(box < w.integers(0), surest, box)
         row = allowed.apply("GatherND", box.unsqueeze([1]), batch_dims=1)
         found = {"box": box, "class": row.apply("ArgMax", axis=1, keepdims=0)}
@@ -63,10 +63,11 @@ class BoxScore(Score):
             found["others"] = _best_others(own, found["class"], min(self.others, self.table.classes - 1))
         return found
 
-    def _scores(self, w: Writer) -> Value:
+    def _scores(self, w: Writer, trace: Trace) -> Value:
         """(N, A, K) in [0, 1]."""
         t = self.table
-        table = w.value(t.tensor).transpose([0, 1, 2] if t.candidates_first else [0, 2, 1])
+        table = _table(w.value(t.tensor), trace.shape(t.tensor))
+        table = table.transpose([0, 1, 2] if t.candidates_first else [0, 2, 1])
         if t.softmax:
             table = table.apply("Softmax", axis=2)
         elif not t.probability:
@@ -92,7 +93,7 @@ class BoxScore(Score):
         elif self.others:
             each = [self._column(w, w.integers([other]), columns) for other in self.others]
             weights = weights - total(each) * (GAMMA / len(each))
-        mark = self._placed(tensor, choices["box"], weights)
+        mark = self._placed(_table(tensor.value, tensor.sizes), choices["box"], weights).like(tensor.value)
         return {t.tensor: mark * tensor.log_odds_slope(mark.apply("Abs")) if t.log_odds else mark}
 
     def _column(self, w: Writer, classes: Value, columns: Value) -> Value:
@@ -103,11 +104,11 @@ class BoxScore(Score):
         objectness = self.table.objectness
         return marks if objectness is None else marks + one_hot(w, w.integers([objectness]), columns)
 
-    def _placed(self, tensor: Tensor, box: Value, weights: Value, *, candidates_first: bool | None = None) -> Value:
+    def _placed(self, table: Value, box: Value, weights: Value, *, candidates_first: bool | None = None) -> Value:
         """(N, A, C), or (N, C, A): the weights of the columns at the box's place."""
         first = self.table.candidates_first if candidates_first is None else candidates_first
-        count = tensor.value.shape(1, 2) if first else tensor.value.shape(2, 3)
-        place = one_hot(tensor.w, box, count)
+        count = table.shape(1, 2) if first else table.shape(2, 3)
+        place = one_hot(table.writer, box, count)
         return place.unsqueeze([2]) * weights.unsqueeze([1]) if first else weights.unsqueeze([2]) * place.unsqueeze([1])
 
     def _side(self, w: Writer, trace: Trace, at: Mapping[str, str], choices: Mapping[str, Value]) -> dict[str, Value]:
@@ -118,7 +119,7 @@ class BoxScore(Score):
         width = tensor.sizes[2] if first else tensor.sizes[1]
         weights = np.zeros((1, width), dtype=w.kind)
         weights[0, :4] = side_weights(self.sides.form, self.of, self.sides.scale)
-        return {name: self._placed(tensor, choices["box"], w.constant(weights), candidates_first=first)}
+        return {name: self._placed(tensor.value, choices["box"], w.constant(weights), candidates_first=first)}
 
     def samples(self, batch: Batch, seed: int) -> list[Sample]:
         rng = np.random.default_rng(seed)
@@ -155,6 +156,11 @@ class BoxScore(Score):
             others = tuple(int(i) for i in np.argsort(-own, kind="stable") if i != index)[:others]
         against = tuple(Target(self.reading.score(row, place, other), "") for other in others)
         return Target(self.reading.score(row, place, index), "", against=against)
+
+
+def _table(scores: Value, shape: Sequence[int]) -> Value:
+    """Three axes: the positions of a map, or a vector's one, are candidates of a row."""
+    return scores if len(shape) == 3 else scores.reshape([0, 0, -1])
 
 
 def _best_others(scores: Value, own: Value, count: int) -> Value:

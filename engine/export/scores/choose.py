@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,12 +22,14 @@ from ...outputs.pictures import PictureReading
 from ...outputs.reading import Question, Reading
 from ...outputs.reads import SIDES
 from ...outputs.registry import read_outputs
+from ...outputs.selection import ScoreList
 from ...outputs.sequences import SequenceReading
 from ...outputs.specs import class_index, least_probability, top_count
 from ...outputs.target import Target
 from ...outputs.vectors import EmbeddingReading, ValueReading
 from .base import Score
 from .boxes import BOX_INPUT, BoxScore
+from .chosen import ListedBoxScore
 from .classes import CLASS_INPUT, ClassScore, SideScore
 from .fixed import FixedScore
 from .lines import CHARACTER_INPUT, LineScore
@@ -46,13 +49,11 @@ def score_of(graph: Graph, target: Any = None, decoder: str | None = None, outpu
     Raises:
         UsageError: the question is about one picture alone, or does not fit the outputs.
     """
-    question = as_question(target)
+    question = one_question(target)
     if callable(question.target):
         raise UsageError("a Python function cannot be written into a file; give a target by name, or a Target")
     known = direct(graph, question)
     if known is not None:
-        if len(known) > 1:
-            raise UsageError(f"{len(known)} targets are given; an exported file explains one")
         return _fixed(known[0])
     for name, spec in (("target", question.target), *((("box", question.box),) if question.box is not None else ())):
         several = name == "target" and (top_count(spec) is not None or least_probability(spec) is not None)
@@ -65,6 +66,20 @@ def score_of(graph: Graph, target: Any = None, decoder: str | None = None, outpu
         if isinstance(reading, kind):
             return rule(reading, question)
     return _stored(reading, question)
+
+
+def one_question(target: Any) -> Question:
+    """The question of an exported file: a list of one target is that target.
+
+    Raises:
+        UsageError: a list of more, or of none.
+    """
+    question = as_question(target)
+    if not isinstance(question.target, (list, tuple, np.ndarray)):
+        return question
+    if len(given := np.ravel(question.target) if isinstance(question.target, np.ndarray) else question.target) != 1:
+        raise UsageError(f"{len(given)} targets are given; an exported file explains one")
+    return replace(question, target=given[0])
 
 
 def _fixed(target: Target, reading: Reading | None = None) -> FixedScore:
@@ -138,10 +153,6 @@ def _map(reading: MapReading, question: Question) -> Score:
     return MaskScore(tensors=(reading.tensor,), head=reading.head, reading=reading, background=found.sign < 0)
 
 
-def _picture(reading: PictureReading, question: Question) -> Score:
-    return _stored(reading, question)
-
-
 def _line(reading: SequenceReading, question: Question) -> Score:
     if question.target is not None:
         raise UsageError(
@@ -163,9 +174,11 @@ def _values(reading: ValueReading, question: Question) -> Score:
 
 
 def _boxes(reading: DetectionReading, question: Question) -> Score:
-    table = reading.scores
+    table, listed = reading.scores, reading.chosen
     if question.region is not None or question.mask is not None:
         raise UsageError("region= and mask= mean nothing for the boxes of an exported file")
+    if listed is not None:
+        return _listed(reading, question, listed)
     if table is None or reading.score is None:
         raise UsageError(
             f"{reading.graph.name} is read as {reading.reason}: its scores are no one table that passes a gradient on, "
@@ -177,21 +190,37 @@ def _boxes(reading: DetectionReading, question: Question) -> Score:
     sides = reading.table if of != "score" else None
     index = None if question.target is None else class_index(reading.graph, question.target, table.classes)
     several = table.classes > 1 and index is None
-    straight = set()
-    if table.probability and not table.log_odds:
-        producer = reading.graph.index.producer
-        made = (producer.get(name) for name in movers(reading.graph, table.tensor))
-        straight = {node.output[0] for node in made if node is not None and operator(node).head == "sigmoid"}
+    straight = _sigmoids(reading.graph, [table.tensor]) if table.probability and not table.log_odds else frozenset()
     return BoxScore(
         tensors=tuple(dict.fromkeys((table.tensor, *((sides.tensor,) if sides else ())))), head=reading.head,
         reading=reading, inputs=(BOX_INPUT, CLASS_INPUT) if several else (BOX_INPUT,), asks="boxes", table=table,
-        straight=frozenset(straight), of=of, index=index, others=_others(reading.graph, question, table.classes),
+        straight=straight, of=of, index=index, others=_others(reading.graph, question, table.classes),
         sides=sides,
     )  # fmt: skip
 
 
+def _listed(reading: DetectionReading, question: Question, chosen: ScoreList) -> Score:
+    for name, asked in (("of", question.of not in ("score", "class")), ("against", question.against is not None)):
+        if asked:
+            raise UsageError(
+                f"{name}=: the boxes of {reading.graph.name} are chosen in the file, one score each; leave it out"
+            )
+    index = None if question.target is None else class_index(reading.graph, question.target, reading.classes)
+    inputs = (BOX_INPUT, CLASS_INPUT) if chosen.labels is not None and index is None else (BOX_INPUT,)
+    return ListedBoxScore(
+        tensors=chosen.origin.tensors, head=reading.head, reading=reading, inputs=inputs, asks="boxes", chosen=chosen,
+        index=index, straight=_sigmoids(reading.graph, chosen.origin.tensors),
+    )  # fmt: skip
+
+
+def _sigmoids(graph: Graph, tensors: Sequence[str]) -> frozenset[str]:
+    """Outputs of the sigmoids whose values only move to some tensors."""
+    made = [graph.index.producer.get(name) for tensor in tensors for name in movers(graph, tensor)]
+    return frozenset(node.output[0] for node in made if node is not None and operator(node).head == "sigmoid")
+
+
 _RULES: tuple[tuple[type[Reading], Any], ...] = (
-    (PictureReading, _picture),
+    (PictureReading, _stored),
     (ClassReading, _class),
     (MapReading, _map),
     (SequenceReading, _line),

@@ -12,7 +12,7 @@ from ...outputs.reading import Question, Reading
 from ...outputs.target import GAMMA, Target
 from ..trace import Trace
 from ..writer import Value, Writer
-from .base import Sample, Score, given, one_hot
+from .base import Sample, Score, one_hot
 from .reads import Tensor, placed_mask
 
 CLASS_INPUT = "class"
@@ -72,7 +72,7 @@ class ClassScore(Score):
             places = one_hot(w, strongest, logits.shape(1, 2))
             places = places if region is None else places * region
             strongest = places.sum([2, 3], keep=False).apply("ArgMax", axis=1, keepdims=0)
-        asked = given(w, CLASS_INPUT)
+        asked = w.value(CLASS_INPUT)
         return w.where(asked < w.integers(0), strongest, asked)
 
     def gradients(
@@ -155,7 +155,7 @@ class SideScore(Score):
         logit = w.value(self.tensors[0]).reshape([-1])
         if self.index is not None:
             return {"side": w.number(1.0 if self.index else -1.0).expand(logit.shape(0, 1))}
-        asked = given(w, CLASS_INPUT)
+        asked = w.value(CLASS_INPUT)
         yes = w.where(asked < w.integers(0), (logit >= 0.0).cast(np.int64), asked)
         return {"side": w.where(yes > w.integers(0), 1.0, -1.0)}
 

@@ -14,7 +14,7 @@ from ...outputs.sequences import SequenceReading
 from ...outputs.target import Target, of_function
 from ..trace import Trace
 from ..writer import Value, Writer
-from .base import Sample, Score, given, one_hot
+from .base import Sample, Score, one_hot
 from .reads import lead_gradient
 
 CHARACTER_INPUT = "character"
@@ -57,7 +57,7 @@ class LineScore(Score):
             read = path.equals(w.integers(blank)).apply("Not")
             starts = read.apply("And", path.equals(before).apply("Not"))
         number = starts.cast(np.int64).apply("CumSum", w.integers(1))
-        asked = given(w, CHARACTER_INPUT).reshape([-1, 1])
+        asked = w.value(CHARACTER_INPUT).reshape([-1, 1])
         member = read.apply("And", (asked < w.integers(1)).apply("Or", number.equals(asked))).cast()
         if blank is None:
             return {"symbols": path, "steps": member}

@@ -48,10 +48,6 @@ class Tensor:
         """A gradient in the tensor's shape."""
         return gradient.expand(self.value.shape())
 
-    def per_picture(self, numbers: Value) -> Value:
-        """(N,) numbers, ready to be broadcast against the tensor."""
-        return numbers.reshape([-1 if a == self.batch_axis else 1 for a in range(self.rank)])
-
     def log_odds_slope(self, mark: Value) -> Value:
         """d log(p / (1 - p)) / dp where the mark is, and where p is not rounded to 0 or 1; else zero."""
         w, p = self.w, self.value

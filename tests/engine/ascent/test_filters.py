@@ -10,6 +10,7 @@ import torch
 from onnx import helper, numpy_helper
 
 import convscope
+from convscope.engine.ascent import network
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.loop import AscentBatch
 from convscope.engine.ascent.many import Studio
@@ -45,6 +46,53 @@ def test_a_units_picture_is_byte_identical_in_batches_of_1_4_and_16(preset: str)
         for one, two in zip(made[1].units, made[other].units, strict=True):
             assert one.image.tobytes() == two.image.tobytes()
             assert one.history == two.history and one.activation_end == two.activation_end
+
+
+@pytest.mark.parametrize("preset", ["objects", "lucid", "maco", "yosinski-b"])
+def test_pictures_of_much_work_go_through_the_network_alone_and_are_byte_identical_in_every_batch(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = _pictures_with_gradients(monkeypatch, views=PRESETS[preset].transform.views)
+    monkeypatch.setattr(network, "_BUSY", 0.0)
+    made = [filters(small(), "conv2", [5, 1, 7], preset=preset, size=24, steps=6, batch=n).units for n in (1, 3, 16)]
+    assert set(sizes) == {1}
+    for other in made[1:]:
+        for one, two in zip(made[0], other, strict=True):
+            assert one.image.tobytes() == two.image.tobytes()
+            assert one.history == two.history and one.activation_end == two.activation_end
+
+
+def test_a_lone_picture_of_much_work_is_computed_once_and_one_of_little_work_beside_a_companion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = small()
+    sizes = _pictures_with_gradients(monkeypatch)
+    filters(graph, "conv2", 7, size=24, steps=5)
+    assert set(sizes) == {2}
+    sizes.clear()
+    monkeypatch.setattr(network, "_BUSY", 0.0)
+    filters(graph, "conv2", 7, size=24, steps=5)
+    assert set(sizes) == {1}
+
+
+def test_work_is_counted_per_operator_and_grows_with_the_picture() -> None:
+    taken = Network(small(), [small().layer("conv2").tensor], "cpu")
+    least = next(side for side in range(8, 4096, 8) if taken.is_busy_with((side, side)))
+    assert not taken.is_busy_with((least // 2, least // 2)) and taken.is_busy_with((least // 2, least // 2), views=6)
+
+
+def _pictures_with_gradients(monkeypatch: pytest.MonkeyPatch, views: int = 1) -> list[int]:
+    """How many pictures go through the network at a time when a gradient is asked for, filled as it happens."""
+    sizes: list[int] = []
+    plain = Network.__call__
+
+    def counted(self: Network, pictures: torch.Tensor, redirect: bool = False) -> dict[str, torch.Tensor]:
+        if pictures.requires_grad and not redirect:
+            sizes.append(len(pictures) // views)
+        return plain(self, pictures, redirect)
+
+    monkeypatch.setattr(Network, "__call__", counted)
+    return sizes
 
 
 def test_a_units_picture_does_not_depend_on_which_units_are_asked_for() -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import convscope
+from convscope.engine.ascent import network
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.many import Studio
-from convscope.engine.ascent.matched import matched_layers
+from convscope.engine.ascent.matched import Matching, matched_layers
 from convscope.engine.ascent.maximize import maximize
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.recipe.matching import Ranked, importance, mismatch
@@ -109,6 +110,23 @@ def test_a_matched_picture_is_the_same_in_every_batch() -> None:
     graph = small()
     alone, together = (filters(graph, "conv2", [1, 3, 5], preset="vital", size=16, steps=6, batch=b) for b in (1, 3))
     assert [u.image.tobytes() for u in alone.units] == [u.image.tobytes() for u in together.units]
+
+
+@pytest.mark.parametrize("busy", [0.0, 1e12])
+def test_photographs_are_compared_once_for_each_unit_whether_pictures_go_through_the_network_alone_or_not(
+    busy: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    plain = Matching.chosen
+    monkeypatch.setattr(network, "_BUSY", busy)
+
+    def counted(self: Matching, unit: int) -> np.ndarray:
+        asked.append(unit)
+        return plain(self, unit)
+
+    monkeypatch.setattr(Matching, "chosen", counted)
+    filters(small(), "conv2", [1, 3, 5, 7], preset="vital", size=16, steps=3, batch=2)
+    assert sorted(asked) == [1, 3, 5, 7]
 
 
 def test_only_photographs_that_excite_the_unit_half_as_much_as_the_best_are_matched() -> None:
