@@ -404,5 +404,5 @@ def test_compile_needs_neither_the_model_nor_the_photographs(whole: Path, tmp_pa
     for name in ("d", "s", "u", "p"):
         shutil.rmtree(folder / name)
     (folder / "manifest.json").unlink()
-    compiled(Folder(folder), Plan.read(Folder(folder)))
+    compiled(Folder(folder))
     assert fingerprint(folder) == fingerprint(whole)
