@@ -76,7 +76,7 @@ class TwinFactory:
             wiring.add(node, converted, (norm,) if norm is not None else tuple(node.output))
         for name in outputs:
             wiring.require(name)
-        return Twin(wiring.steps, wiring.modules, wiring.constants, wiring.kept, inputs, outputs)
+        return Twin(wiring.calls, wiring.modules, wiring.constants, wiring.kept, inputs, outputs)
 
     def opaque(self) -> dict[str, str]:
         """First output of each node that has no converter -> why; see `Graph.opaque`."""
