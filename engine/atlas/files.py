@@ -70,8 +70,8 @@ class Folder:
             raise ConvscopeError(f"cannot read {self.root / name}: {exc.strerror or exc}") from exc
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file, complete under its name or not at all; the plan, by which all else is read, is on the disk."""
-        write_bytes(self.root / name, data, durable="/" not in name)
+        """Writes a file, complete under its name or not at all; plan and numbers, which later runs read, durably."""
+        write_bytes(self.root / name, data, durable="/" not in name or name.endswith(".npz"))
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file that is not there yet."""
