@@ -166,6 +166,8 @@ def load_here(
         if check:
             _self_check(graph)
             graph = _with_opaque_noted(graph)
+        else:  # what the runtime refuses is of no use to anyone, unchecked or not
+            graph.session([o.name for o in graph.outputs], device="cpu", optimize=False)
     return graph if path is not None else replace(graph, modules=_modules(source))
 
 

@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -92,6 +93,7 @@ def main() -> None:
     """The console script."""
     if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept, nothing half is left
     sys.exit(run(sys.argv[1:]))
 
 
