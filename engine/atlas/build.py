@@ -284,6 +284,13 @@ class _Run:
     def _left(self, recipes: Sequence[str], order: Mapping[int, Sequence[int]], spread: bool) -> list[Block]:
         """The blocks of this run's units that are not there."""
         there = units.kept(self.files) | self._given_up
+        if COARSE in recipes:  # what a fine picture is there of needs none
+            there |= {
+                unit_id(planned.recipes[COARSE], unit)
+                for planned in self.plan.layers
+                for unit in range(planned.units)
+                if unit_id(planned.recipes[FINE], unit) in there
+            }
 
         def is_wanted(identity: str) -> bool:
             return identity not in there and self._is_mine(identity)

@@ -17,7 +17,7 @@ import pytest
 import convscope
 from convscope.engine.export.web import RUNTIME, _boxes, _text, write_folder, write_single_file
 from convscope.engine.graph.graph import Graph
-from convscope.engine.graph.preprocessing import PRESETS, Preprocessing
+from convscope.engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
 from convscope.engine.outputs import read_outputs
 from convscope.engine.outputs.boxes import DetectionReading
 from convscope.engine.outputs.sequences import Line, SequenceReading
@@ -68,7 +68,9 @@ def test_the_page_s_preprocessing_is_python_s(graph: Graph, tmp_path: Path) -> N
         for resize, crop in (("squash", 1.0), ("crop", 0.875), ("border", 1.0), ("letterbox", 1.0), ("squash", 0.9)):
             for shape, size in (((23, 31), (16, 16)), ((12, 9), (16, 20)), ((16, 16), (16, 16)), ((41, 8), (9, 14))):
                 for preset in ("caffe", "torch"):
-                    p = replace(PRESETS[preset], interpolation=interpolation, resize=resize, crop=crop, size=size)
+                    p = replace(
+                        PREPROCESSINGS[preset], interpolation=interpolation, resize=resize, crop=crop, size=size
+                    )
                     pixels = rng.random((*shape, 3), dtype=np.float32)
                     changed = replace(graph, preprocessing=p)
                     expected.append(model_input(pixels, changed, size).ravel())
