@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import RefusedInput, UsageError
+from ...errors import RefusedInput, UsageError, instead
 from ..executors.devices import fast_bfloat16, torch_device
 from ..executors.memory import out_of_memory
 from ..executors.recording import Recorder
@@ -44,8 +44,9 @@ class Network:
     def __init__(self, graph: Graph, tensors: Sequence[str], device: str = "auto", reduced: bool = False) -> None:
         self.graph, self.tensors = graph, tuple(dict.fromkeys(tensors))
         self.device = torch_device(device)
-        graph.require_gradient(self.tensors)
-        self.twin: Twin = graph.twin(self.tensors, device=str(self.device))
+        with instead("gradient ascent needs one on all of the way: choose a layer below this operator"):
+            graph.require_gradient(self.tensors)
+            self.twin: Twin = graph.twin(self.tensors, device=str(self.device))
         for weight in (*self.twin.parameters(), *self.twin.buffers()):
             if weight.dim() == 4:  # `to` would refuse a network that has others
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)

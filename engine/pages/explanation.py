@@ -12,6 +12,8 @@ import numpy as np
 from ..attribution.explain import Attribution
 from ..attribution.maps import heatmaps, resized
 from ..graph.graph import Graph
+from ..graph.labels import ends_in_sigmoid
+from ..outputs.classes import Classes
 from ..outputs.reading import Answer
 from ..outputs.reads import Channel, Masked
 from ..outputs.target import Target
@@ -125,7 +127,7 @@ def page_entry(
         "maps": [
             {
                 **{key: made.get(key) for key in ("method", "class", "layer", "score", "figures", "notes")},
-                "meaning": _meaning(graph, made),
+                "meaning": _meaning(graph, made, isinstance(answer, Classes)),
                 "overlay": data_uri(over, longest=PAGE_PIXELS),
                 "heat": data_uri(heat, longest=PAGE_PIXELS),
             }
@@ -153,11 +155,13 @@ def page(
     )
 
 
-def _meaning(graph: Graph, entry: Mapping[str, Any]) -> str:
+def _meaning(graph: Graph, entry: Mapping[str, Any], is_classes: bool) -> str:
     """What the number of a target is, in a few words; "" where the target's name says it."""
     stored = entry.get("target")
     if stored is None:
-        return "the class's logit, before softmax" if entry.get("tensor") == graph.logits else ""
+        if not is_classes or entry.get("tensor") != graph.logits:
+            return ""
+        return f"the class's logit, before {'sigmoid' if ends_in_sigmoid(graph) else 'softmax'}"
     if stored.get("against"):
         return "its lead over the other"
     if stored.get("read") == "entry" and stored.get("box"):

@@ -15,7 +15,7 @@ from ..activations.stream import ActivationBatch, activations, of_input
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import names
-from ..graph.units import check_units, parse_units
+from ..graph.units import check_units, layers_with_units, left_out, parse_units
 from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import as_pictures, model_batch, sources
@@ -149,10 +149,10 @@ def chosen_layers(graph: Graph, patterns: str | Sequence[str] | None, on_event: 
     """The asked layers, or feature maps from the first to the last where none are asked for.
 
     Raises:
-        UsageError: a layer is unknown, or has no units.
+        UsageError: a layer is unknown, or one named exactly has no units.
     """
     if patterns is not None:
-        return with_units(graph, patterns)
+        return with_units(graph, patterns, on_event)
     maps = _finished_maps(graph)
     if not maps:
         raise UsageError(f"{graph.name} has no feature maps; name layers with layer=")
@@ -163,13 +163,15 @@ def chosen_layers(graph: Graph, patterns: str | Sequence[str] | None, on_event: 
     return maps
 
 
-def with_units(graph: Graph, patterns: str | Sequence[str]) -> Sequence[Layer]:
-    """The layers of names and globs; raises UsageError where one has no units."""
-    found = graph.match(patterns)
-    without = [la.name for la in found if la.channels is None]
+def with_units(graph: Graph, patterns: str | Sequence[str], on_event: OnEvent = ignore) -> Sequence[Layer]:
+    """The layers of names and globs; of a glob those that have units, and a note names the others.
+
+    Raises:
+        UsageError: a layer is unknown, or one named exactly has no units.
+    """
+    found, without = layers_with_units(graph, patterns)
     if without:
-        place = graph.source.path or "MODEL"
-        raise UsageError(f"layer '{without[0]}' has no units; choose others: convscope info {place}")
+        on_event(Note(left_out(without)))
     return found
 
 

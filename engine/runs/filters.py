@@ -22,6 +22,7 @@ from ..pages.gallery import Item, pictures_page
 from ..pages.siblings import connect
 from ..record import Record, write
 from ..render.artifacts import write_text
+from .activations import with_units
 from .ascent import check_named
 from .events import Note, OnEvent, ignore
 from .folder import locked, unique
@@ -73,7 +74,7 @@ def run(
     options.check()
     check(units)
     check_named(graph, layer, "filters")
-    layers = _layers(graph, layer)
+    layers = _layers(graph, layer, on_event)
     asked = [_units(la, units) for la in layers]
     record = Record.of(graph, command)
     folders = [folder] if len(layers) == 1 or folder is None else _folders(folder, layers)
@@ -124,22 +125,19 @@ def _one(
     return result
 
 
-def _layers(graph: Graph, layer: Any) -> list[Layer]:
+def _layers(graph: Graph, layer: Any, on_event: OnEvent) -> list[Layer]:
     """The layers asked for, in table order; of a glob those that have units.
 
     Raises:
         UsageError: one that is named has none, or there is none at all.
     """
     if isinstance(layer, list | tuple):
-        found = [la for one in layer for la in _layers(graph, one)]
+        found = [la for one in layer for la in _layers(graph, one, on_event)]
         return list({la.index: la for la in found}.values())
     if not isinstance(layer, str):
         return [unit_layer(graph, layer)]
     matched = graph.match(layer)
-    if len(matched) == 1:
-        return [unit_layer(graph, matched[0])]
-    having = [la for la in matched if la.channels]
-    return having or [unit_layer(graph, la) for la in matched]
+    return [unit_layer(graph, matched[0])] if len(matched) == 1 else list(with_units(graph, layer, on_event))
 
 
 def _units(layer: Layer, units: str | Sequence[int]) -> Units:

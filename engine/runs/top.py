@@ -110,7 +110,7 @@ def run(
     """
     options = options or Options()
     options.check()
-    layers = with_units(graph, layer)
+    layers = with_units(graph, layer, on_event)
     for la in layers:
         parse_units(options.units, la.channels or 0)
     if options.shard is not None and folder is None:
