@@ -7,7 +7,10 @@ stored is taken. How well they fit is the Kullback-Leibler divergence of two nor
 Where an exporter folded batch-norm into the convolution, its bias remains. With the stored mean and variance in them,
 bias and spread of the first convolution's values are of one size in the range that the network was trained with; in a
 range 255 times as small the bias drowns the picture. And bias follows the sum of a filter's weights where the pixels
-that it balances were not centred.
+that it balances were not centred; the pixel that they balance lies in the range of the input, so one beyond 1 is of a
+range like that of ``torch``.
+
+What a network does to its own input before anything else tells more than either, see `own_scale`.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ import numpy as np
 import onnx
 
 from ..engine.graph.graph import Graph
-from ..engine.graph.preprocessing import PRESETS, Preprocessing
+from ..engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
 from ..engine.pictures.photographs import photographs
 from ..engine.pictures.read import fit, read_image
 from ..errors import RefusedInput
 from .guard import MAX_CHECKED, check_values
+from .own_scale import own_scale
 
 _MOST_WORK = 8e10  # multiply-adds that may be spent on it; a network's first layers take a hundredth
 _FITS = 1.5  # nats; what fits worse is no evidence: the network was not trained on photographs
@@ -34,6 +38,7 @@ _FEWEST = 16  # channels: fewer fit by chance
 _DEAD = 1e-3  # of the median variance
 _DROWNS, _BALANCED = 30.0, 5.0  # bias to spread, in the range 0..1 and in 0..255
 _FOLLOWS, _CENTRE = -0.4, (60.0, 190.0)  # correlation of bias and sum of weights; the pixel that it balances
+_BEYOND = (1.05, 3.5)  # a pixel that only inputs divided by their deviation reach: white is 2.25 to 2.64 in `torch`
 
 _SMALL, _LARGE = ("unit", "tf", "torch"), ("caffe", "raw")
 
@@ -64,6 +69,8 @@ def from_weights(graph: Graph) -> Evidence | None:
     if check_values(graph) > MAX_CHECKED:
         return None
     try:
+        if graph.preprocessing.found == "assumed" and (stated := own_scale(graph)) is not None:
+            return _evidence(graph, *stated)
         norm = _first_norm(graph)
         return _by_norm(graph, norm) if norm is not None else _by_bias(graph)
     except RefusedInput:  # it does not run on one picture
@@ -83,7 +90,7 @@ def _by_norm(graph: Graph, norm: onnx.NodeProto) -> Evidence | None:
     stored = mean[live].astype(np.float64), variance[live].astype(np.float64)
 
     def divergences(names: tuple[str, ...], order: str = "RGB") -> dict[str, np.ndarray]:
-        values = {name: trial.values(replace(PRESETS[name], order=order)) for name in names}
+        values = {name: trial.values(replace(PREPROCESSINGS[name], order=order)) for name in names}
         return {name: _divergence(value[:, live], *stored) for name, value in values.items()}
 
     first = divergences(("unit", "caffe"))
@@ -96,20 +103,20 @@ def _by_norm(graph: Graph, norm: onnx.NodeProto) -> Evidence | None:
         return None
     if stated is not None and (stated not in fits or fits[stated] < _FAR):
         return None
-    order = PRESETS[best].order if graph.channels == 3 else "GRAY"
+    order = PREPROCESSINGS[best].order if graph.channels == 3 else "GRAY"
     if graph.channels == 3 and trial.is_cheap:
         bgr, rgb = (float(divergences((best,), turned)[best].mean()) for turned in ("BGR", "RGB"))
         order = "BGR" if bgr < _BGR_FITS * rgb else order
     return _evidence(
         graph,
-        replace(PRESETS[best], order=order),
+        replace(PREPROCESSINGS[best], order=order),
         f"under it photographs have the mean and variance that its first batch-norm stored "
         f"(divergence {fits[best]:.2g}; {second}: {fits[second]:.2g})",
     )
 
 
 def _by_bias(graph: Graph) -> Evidence | None:
-    """Only ever that the range is 0..255: that of 0..1 is assumed anyway."""
+    """That the range is 0..255, or that of ``torch``: 0..1 is assumed anyway."""
     index = graph.index
     first = next(
         (n for n in index.nodes if n.op_type == "Conv" and graph.inputs[0].name in index.ancestors(n.input)), None
@@ -125,27 +132,69 @@ def _by_bias(graph: Graph) -> Evidence | None:
     trial = _Trial(graph, first.output[0])
     if live.sum() < _FEWEST or not trial.pictures:
         return None
-    spread = trial.values(PRESETS["unit"])[1][live]
+    spread = trial.values(PREPROCESSINGS["unit"])[1][live]
     drowned = float(np.median(np.abs(bias[live]) / np.maximum(spread**0.5, 1e-12)))
-    if drowned < _DROWNS or drowned / 255 > _BALANCED:
-        return None
     sums = flat[live].sum(axis=1)
-    follows = float(np.corrcoef(sums, bias[live])[0, 1])
-    balanced = -float(np.polyfit(sums, bias[live], 1)[0])
-    is_raw = follows < _FOLLOWS and _CENTRE[0] < balanced < _CENTRE[1]
+    follows = float(np.corrcoef(sums, bias[live])[0, 1]) < _FOLLOWS
+    balanced, error = _balanced(sums, bias[live].astype(np.float64))
+    if drowned >= _DROWNS and drowned / 255 <= _BALANCED:
+        return _of_bytes(graph, drowned, balanced, follows and _CENTRE[0] < balanced < _CENTRE[1])
+    if follows and _BEYOND[0] < balanced - error and balanced < _BEYOND[1]:
+        return _evidence(
+            graph,
+            replace(PREPROCESSINGS["torch"], order="RGB" if graph.channels == 3 else "GRAY"),
+            f"the biases of its first convolution balance pixels around {balanced:.2g}, which neither 0..1 nor -1..1 "
+            "reaches",
+        )
+    return None
+
+
+def _of_bytes(graph: Graph, drowned: float, balanced: float, is_raw: bool) -> Evidence:
+    """Of the range 0..255, centred or not."""
     kind = f"pixels that are not centred (around {balanced:.0f})" if is_raw else "centred pixels"
-    return _evidence(
-        graph,
-        PRESETS["raw" if is_raw else "caffe"],
-        f"its first convolution's biases are {drowned:.0f} times the spread of photographs in 0..1, and fit {kind} "
-        "of the range 0..255",
+    found = PREPROCESSINGS["raw" if is_raw else "caffe"]
+    reason = (
+        f"its first convolution's biases are {drowned:.0f} times the spread of photographs in 0..1, and fit {kind} of "
+        "the range 0..255"
+    )
+    if is_raw and graph.channels == 3 and _has_focus(graph):
+        # Of the two families with this stem YOLOv5 takes 0..1; YOLOX (Ge et al. 2021) takes OpenCV's bytes as they are.
+        found = replace(found, order="BGR")
+        reason += "; with its stem of every second pixel it has the form of YOLOX, which takes BGR"
+        return _evidence(graph, found, reason, resize="letterbox")
+    return _evidence(graph, found, reason)
+
+
+def _balanced(sums: np.ndarray, bias: np.ndarray) -> tuple[float, float]:
+    """The pixel that the biases balance, by least squares, and its standard error."""
+    slope, offset = np.polyfit(sums, bias, 1)
+    rest = bias - slope * sums - offset
+    error = float(np.sqrt((rest**2).sum() / max(len(sums) - 2, 1) / ((sums - sums.mean()) ** 2).sum()))
+    return -float(slope), error
+
+
+def _has_focus(graph: Graph) -> bool:
+    """Whether the pixels are taken apart in four by steps of two before the first convolution."""
+    sliced = [n.output[0] for n in graph.index.nodes if n.op_type == "Slice"]
+    joined = [n for n in graph.index.nodes if n.op_type == "Concat" and len(n.input) == 4]
+    reached = graph.index.ancestors(joined[0].output) if joined else set()
+    return (
+        bool(joined)
+        and set(joined[0].input) <= set(sliced)
+        and not any(n.op_type == "Conv" and n.output[0] in reached for n in graph.index.nodes)
     )
 
 
-def _evidence(graph: Graph, found: Preprocessing, reason: str) -> Evidence:
+def _evidence(graph: Graph, found: Preprocessing, reason: str, resize: str | None = None) -> Evidence:
     own = graph.preprocessing
     kept = replace(
-        found, size=own.size, resize=own.resize, crop=own.crop, layout=own.layout, preset=found.preset, found="weights"
+        found,
+        size=own.size,
+        resize=resize or own.resize,
+        crop=own.crop,
+        layout=own.layout,
+        preset=found.preset,
+        found="weights",
     )
     return Evidence(kept, f"preprocessing told from the weights: {kept.preset}, {kept.order}: {reason}")
 

@@ -16,10 +16,11 @@ from statistics import median
 from typing import Any
 
 from .coverage_cases import GRADIENT_BOUND, OUTPUT_BOUND, TENSOR_BOUND, measure
-from .coverage_networks import KERAS, MAX_PARAMETERS, Case, timm_cases, torchvision_cases
+from .coverage_networks import CONVOLUTIONAL, HYBRID, KERAS, MAX_PARAMETERS, Case, timm_cases, torchvision_cases
 from .sweep import Sweep, put_between
 
 SOURCES = ("light", "keras", "torchvision", "timm")
+SWEPT = CONVOLUTIONAL + HYBRID  # timm's modules
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "coverage.jsonl"
 PAGE = ROOT / "docs" / "coverage.md"
@@ -63,20 +64,22 @@ def cases(sources: Iterable[str]) -> Iterator[Case]:
 def write_report(results: dict[tuple[str, str], dict[str, Any]]) -> None:
     """Puts the sweep's tables between the two marks of docs/coverage.md."""
     prepare(SOURCES)
-    put_between(PAGE, _BEGIN, _END, _tables(list(results.values())))
+    left_out = f"timm and torchvision networks of more than {MAX_PARAMETERS:,} parameters are left out. "
+    put_between(PAGE, _BEGIN, _END, tables(list(results.values()), cases(SOURCES), left_out))
 
 
-def _tables(results: list[dict[str, Any]]) -> str:
+def tables(results: list[dict[str, Any]], planned_cases: Iterable[Case], left_out: str = "") -> str:
+    """The page's tables, in Markdown: a summary by group, what is not equal, what is so by rounding, every network."""
     lines = [
         f"Bounds, relative to the largest absolute value: output {OUTPUT_BOUND:g}, every tensor {TENSOR_BOUND:g}, "
-        f"gradient {GRADIENT_BOUND:g}. timm and torchvision networks of more than {MAX_PARAMETERS:,} parameters are "
-        "left out. Seconds are the processor's, of one thread, on a machine that others used as well.",
+        f"gradient {GRADIENT_BOUND:g}. {left_out}Seconds are the processor's, of one thread, on a machine that others "
+        "used as well.",
         "",
         "| group | networks | measured | equal | different | no twin | failed | worst output | worst tensor "
         "| worst gradient | median import, s |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    planned = Counter(case.group for case in cases(SOURCES))
+    planned = Counter(case.group for case in planned_cases)
     for group, number in planned.items():
         lines.append(_summary(group, number, [r for r in results if r["group"] == group]))
     exporters = Counter(r["exporter"] for r in results if r.get("exporter") and r["source"] != "light")

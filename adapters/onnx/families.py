@@ -3,6 +3,9 @@
 Paddle's exports (Paddle2ONNX) are three kinds of networks with one preprocessing each, which PaddleOCR and PaddleClas
 keep in their configurations: readers and classifiers of text lines, detectors of text, and classifiers of pictures. A
 network of text lines takes larger steps down than along the line.
+
+Two published networks of faces are known by the sizes of their first convolutions: the three of MTCNN, and the small
+Xception that tells emotions.
 """
 
 from __future__ import annotations
@@ -14,13 +17,22 @@ from math import prod
 import onnx
 from onnx import helper
 
-from ...engine.graph.preprocessing import Preprocessing, preset
+from ...engine.graph.preprocessing import Preprocessing, preprocessing_of
 
 _READER = (48, 320)  # PaddleOCR, rec_image_shape of PP-OCRv3 and later
 _CLASSIFIER = (48, 192)  # PaddleOCR, cls_image_shape
 _DETECTOR = (640, 640)  # PaddleOCR trains its detectors on crops of this size
 _MOST_LINE_CLASSES = 8  # 0 and 180 degrees
 _PRODUCER = "PaddlePaddle"  # paddle-onnx states it; its successor Paddle2ONNX states nothing but has names of its own
+_MTCNN = (  # Zhang et al. 2016, arXiv:1604.02878, table 1: P-Net, R-Net, O-Net, with a PReLU behind each convolution
+    ((10, 3, 3, 3), (16, 10, 3, 3), (32, 16, 3, 3)),
+    ((28, 3, 3, 3), (48, 28, 3, 3), (64, 48, 2, 2)),
+    ((32, 3, 3, 3), (64, 32, 3, 3), (64, 64, 3, 3), (128, 64, 2, 2)),
+)
+_MTCNN_INPUT = Preprocessing(0, 255, (127.5,), (128.0,), preset="custom", found="family")  # the authors' own code
+_MINI_XCEPTION = (  # Arriaga et al. 2017, arXiv:1710.07557, and the code of face_classification: pixels of -1..1
+    (8, 1, 3, 3), (8, 8, 3, 3), (8, 1, 3, 3), (16, 8, 1, 1), (16, 1, 3, 3), (16, 16, 1, 1),
+)  # fmt: skip
 _CV_ORDER = "BGR"  # OpenCV's, which PaddleOCR leaves as it is
 
 
@@ -39,6 +51,8 @@ class Family:
 
 def family(model: onnx.ModelProto) -> Family | None:
     """The family that a file belongs to, or None."""
+    if (faces := _of_faces(model)) is not None:
+        return faces
     if not _is_paddle(model) or len(model.graph.output) != 1:
         return None
     shape = _shape(model.graph.output[0])
@@ -54,8 +68,21 @@ def family(model: onnx.ModelProto) -> Family | None:
     return None
 
 
-def _found(name: str, order: str, size: tuple[int, int]) -> Preprocessing:
-    return replace(preset(name), order=order, size=size, found="family")
+def _of_faces(model: onnx.ModelProto) -> Family | None:
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    convolutions = [
+        shapes[node.input[1]] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in shapes
+    ]
+    rectified = any(node.op_type == "PRelu" for node in model.graph.node)
+    if rectified and any(tuple(convolutions[: len(known)]) == known for known in _MTCNN):
+        return Family("MTCNN's networks", _MTCNN_INPUT)
+    if tuple(convolutions[: len(_MINI_XCEPTION)]) == _MINI_XCEPTION:
+        return Family("the small Xception of face_classification", _found("tf", "GRAY", None))
+    return None
+
+
+def _found(name: str, order: str, size: tuple[int, int] | None) -> Preprocessing:
+    return replace(preprocessing_of(name), order=order, size=size, found="family")
 
 
 def _is_paddle(model: onnx.ModelProto) -> bool:

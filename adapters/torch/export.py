@@ -25,6 +25,7 @@ from ...engine.executors.session import Session, first_line
 from ...errors import RefusedInput
 from ..normalize import settle_constants
 from ..rounding import NOISE, rounding_bound
+from .compiler_cache import no_compiler_cache
 from .marks import MARK_DOMAIN, module_marks, remove_marks
 
 OPSET = 17  # the newest whose operators every exporter and runtime of the last years knows
@@ -79,10 +80,11 @@ def first_that_agrees(
     """
     failures: list[str] = []
     with _inference_mode(module), _quiet():
-        expected = flat_outputs(_run(module, inputs))
+        output = _run(module, inputs)
+        expected, keys = flat_outputs(output), _keys(output)
         for title, attempt in attempts:
             try:
-                export = attempt()
+                export = _named_by_keys(attempt(), keys)
                 export = replace(export, model=settle_constants(export.model))
                 _require_equal(module, export.model, inputs, expected)
                 return export, failures
@@ -172,12 +174,43 @@ def _name_outputs(graph: onnx.GraphProto) -> None:
     """``output``, ``output_1``, ... in place of the tracer's numbers."""
     taken = {n for node in graph.node for n in (*node.input, *node.output)}
     names = [f"output_{i}" if i else "output" for i in range(len(graph.output))]
-    new = {o.name: n for o, n in zip(graph.output, names, strict=True) if o.name.isdigit() and n not in taken}
+    _rename(graph, {o.name: n for o, n in zip(graph.output, names, strict=True) if o.name.isdigit() and n not in taken})
+
+
+def _rename(graph: onnx.GraphProto, new: dict[str, str]) -> None:
+    """Calls tensors by other names, in nodes and outputs."""
     for node in graph.node:
         node.input[:] = [new.get(n, n) for n in node.input]
         node.output[:] = [new.get(n, n) for n in node.output]
     for output in graph.output:
         output.name = new.get(output.name, output.name)
+
+
+def _keys(output: Any, key: str = "") -> list[str]:
+    """For each of `flat_outputs` the key of the dictionary that holds it, or ""."""
+    if isinstance(output, Tensor):
+        return [key]
+    items = output.items() if isinstance(output, dict) else [(key, item) for item in output]
+    return [
+        name for inner, item in items if isinstance(item, (Tensor, tuple, list, dict)) for name in _keys(item, inner)
+    ]
+
+
+def _named_by_keys(export: Export, keys: Sequence[str]) -> Export:
+    """The export with outputs called as the module's dictionary calls them, where each key names one tensor."""
+    graph = export.model.graph
+    made = {name for node in graph.node for name in node.output}
+    taken = made | {name for node in graph.node for name in node.input} | {info.name for info in graph.input}
+    new = {
+        output.name: str(key)
+        for output, key in zip(graph.output, keys, strict=False)
+        if key and keys.count(key) == 1 and output.name in made and str(key) not in taken
+    }
+    if not new or any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+        return export
+    _rename(graph, new)
+    names = {new.get(tensor, tensor): name for tensor, name in export.names.items()}
+    return replace(export, names=names, aliases={n: new.get(tensor, tensor) for n, tensor in export.aliases.items()})
 
 
 def _free_batch(model: onnx.ModelProto) -> None:
@@ -264,7 +297,7 @@ def _inference_mode(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither the tracer's warnings nor the exporters' prints; the result is checked instead."""
+    """Neither the tracer's warnings nor the exporters' prints nor folders; the result is checked instead."""
     loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -275,7 +308,7 @@ def _quiet() -> Iterator[None]:
     for name in idle:
         setattr(torch._C, name, lambda *_: None)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), no_compiler_cache():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...engine.executors.session import first_line
-from ...engine.graph.preprocessing import Preprocessing, preset
+from ...engine.graph.preprocessing import Preprocessing, preprocessing_of
 from ...errors import RefusedInput, UnsafeFile, UsageError
 from ..derived import side_for
 from ..exported import Exported
@@ -25,6 +25,7 @@ from .files import find_state, fit, head_classes, read_state, read_trusted
 # sides to try where neither the caller nor the network names one: ImageNet's first, then those of the classic
 # data sets (CIFAR, MNIST, STL), then what older heads need
 _SIDES = (224, 32, 28, 299, 227, 64, 96, 128, 256, 384, 112, 331, 512)
+_USUAL_CHANNELS = (3, 1)
 _ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError)  # of a forward pass at a wrong size
 
 
@@ -148,31 +149,40 @@ def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tenso
     Raises:
         RefusedInput: it has no two-dimensional convolution, or refuses every size.
     """
-    channels = _input_channels(module)
     modes = [(sub, sub.training) for sub in module.modules()]
-    generator = torch.Generator().manual_seed(0)
-    reason = ""
     try:
         module.eval()
-        channels = _first_called(module, channels)
-        for height, width in _sizes(module, size):
-            example = torch.rand((1, channels, height, width), generator=generator)
-            try:
-                with torch.no_grad():
-                    module(example)
+        candidates = _channels(module)
+        reasons: list[str] = []
+        for channels in candidates:
+            example, reason = _example_of(module, channels, size)
+            if example is not None:
                 return example
-            except _ERRORS as error:
-                reason = reason or first_line(error, 200)
-        side = _side_of_dense(module, channels) if size is None else None
-        if side is not None:
-            return torch.rand((1, channels, side, side), generator=generator)
+            reasons.append(reason)
     finally:
         for sub, mode in modes:
             sub.training = mode
+    channels = candidates[0]
     tried = f"({channels}, {size[0]}, {size[1]})" if size else f"{channels} channels at the sizes {_SIDES}"
     raise RefusedInput(
-        f"the network takes no input of {tried}: {reason}; give example_input or load(size=(HEIGHT, WIDTH))"
+        f"the network takes no input of {tried}: {reasons[0]}; give example_input or load(size=(HEIGHT, WIDTH))"
     )
+
+
+def _example_of(module: nn.Module, channels: int, size: tuple[int, int] | None) -> tuple[Tensor | None, str]:
+    """A random picture of so many channels that the module takes, or None and why it refuses the first."""
+    generator = torch.Generator().manual_seed(0)
+    reason = ""
+    for height, width in _sizes(module, size):
+        example = torch.rand((1, channels, height, width), generator=generator)
+        try:
+            with torch.no_grad():
+                module(example)
+            return example, ""
+        except _ERRORS as error:
+            reason = reason or first_line(error, 200)
+    side = _side_of_dense(module, channels) if size is None else None
+    return (None, reason) if side is None else (torch.rand((1, channels, side, side), generator=generator), "")
 
 
 class _Taken(Exception):
@@ -256,14 +266,21 @@ def _first_called(module: nn.Module, declared: int) -> int:
     return declared
 
 
-def _input_channels(module: nn.Module) -> int:
-    owners = dict(module.named_modules())
-    for name, tensor in module.named_parameters():
-        if tensor.ndim == 4 and name.rpartition(".")[2] == "weight":
-            return int(getattr(owners[name.rpartition(".")[0]], "in_channels", tensor.shape[1]))
-    raise RefusedInput(
-        f"{type(module).__name__} has no two-dimensional convolution, so its input is unknown; give example_input"
-    )
+def _channels(module: nn.Module) -> list[int]:
+    """How many channels a picture may have: the first convolution's that is called, then colour and gray.
+
+    Not every network hands its input to a convolution as it is: it may take a cosine transform first.
+
+    Raises:
+        RefusedInput: it has no two-dimensional convolution.
+    """
+    declared = [part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d)]
+    declared += [t.shape[1] for n, t in module.named_parameters() if t.ndim == 4 and n.rpartition(".")[2] == "weight"]
+    if not declared:
+        raise RefusedInput(
+            f"{type(module).__name__} has no two-dimensional convolution, so its input is unknown; give example_input"
+        )
+    return list(dict.fromkeys((_first_called(module, declared[0]), *_USUAL_CHANNELS)))
 
 
 def _sizes(module: nn.Module, size: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
@@ -281,7 +298,7 @@ def _sizes(module: nn.Module, size: tuple[int, int] | None) -> Iterator[tuple[in
 def _family(arch: str | None) -> Preprocessing | None:
     """torchvision's classification networks are all trained with the ImageNet mean and deviation."""
     if arch is not None and arch.startswith("torchvision.models"):
-        return replace(preset("torch"), found="family")
+        return replace(preprocessing_of("torch"), found="family")
     return None
 
 

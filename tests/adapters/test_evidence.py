@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convscope
 from convscope.adapters.load import load_here
-from convscope.engine.graph.preprocessing import PRESETS, Preprocessing, preset
+from convscope.engine.graph.preprocessing import PREPROCESSINGS, Preprocessing, preprocessing_of
 from convscope.engine.pictures.photographs import photographs
 from convscope.engine.pictures.read import read_image, resize
 from convscope.engine.runs import predict
@@ -20,6 +21,7 @@ from tests import tiny
 
 SIDE = 64
 UNITS = 24
+MTCNN = "(pixel - 127.5) / 128"
 
 
 def pictures() -> np.ndarray:
@@ -59,9 +61,9 @@ def trained(preprocessing: Preprocessing, folded: bool, seed: int = 0) -> onnx.M
     return tiny.model(nodes, weights, ("N", 3, SIDE, SIDE), ("logits",))
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(PREPROCESSINGS))
 def test_the_statistics_of_a_batch_norm_tell_with_which_preset_a_network_was_trained(name: str) -> None:
-    graph = load_here(trained(preset(name), folded=False), check=False)
+    graph = load_here(trained(preprocessing_of(name), folded=False), check=False)
     assert (graph.preprocessing.preset, graph.preprocessing.found) == (name, "weights")
     assert any("told from the weights" in note for note in graph.source.notes)
 
@@ -69,12 +71,12 @@ def test_the_statistics_of_a_batch_norm_tell_with_which_preset_a_network_was_tra
 @pytest.mark.parametrize(("name", "told"), [("caffe", "caffe"), ("raw", "raw"), ("unit", "unit"), ("torch", "unit")])
 def test_a_folded_batch_norm_tells_the_range_and_whether_pixels_are_centred(name: str, told: str) -> None:
     """Of the small ranges it tells none: 0..1 stays assumed."""
-    graph = load_here(trained(preset(name), folded=True), check=False)
+    graph = load_here(trained(preprocessing_of(name), folded=True), check=False)
     assert (graph.preprocessing.preset, graph.preprocessing.found == "weights") == (told, name in ("caffe", "raw"))
 
 
 def test_what_is_stated_is_never_overruled_by_the_weights() -> None:
-    model = trained(preset("caffe"), folded=False)
+    model = trained(preprocessing_of("caffe"), folded=False)
     assert load_here(model, check=False, preprocessing="unit").preprocessing.preset == "unit"
     helper.set_model_props(model, {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"})
     assert load_here(model, check=False).preprocessing.found == "embedded"
@@ -82,7 +84,7 @@ def test_what_is_stated_is_never_overruled_by_the_weights() -> None:
 
 def test_a_network_that_was_not_trained_on_photographs_stays_assumed() -> None:
     assert load_here(tiny.small_cnn(), check=False).preprocessing.found == "assumed"
-    model = trained(preset("torch"), folded=False)
+    model = trained(preprocessing_of("torch"), folded=False)
     for stored in model.graph.initializer:
         if stored.name in ("mean", "variance"):
             untouched = np.full(UNITS, 0.0 if stored.name == "mean" else 1.0, np.float32)
@@ -96,12 +98,164 @@ def test_predict_says_how_far_the_answer_depends_on_an_unstated_preprocessing() 
     graph = load_here(model, check=False)
     result = predict.run(graph, photographs()[:1], on_event=said.append)
     rows = result.content["usual_preprocessings"]
-    assert [row["preprocessing"] for row in rows] == ["unit", "caffe", "tf", "torch", "raw RGB"]
-    for row in rows:
+    assert [row["preprocessing"] for row in rows] == ["unit", "caffe", "tf", "torch", "raw RGB", "raw BGR", MTCNN]
+    for row in rows[:5]:
         stated = load_here(model, check=False, preprocessing=row["preprocessing"].split()[0])
         best = predict.run(stated, photographs()[:1]).content["images"][0]["predictions"][0]
         assert (row["index"], row["probability"]) == (best["index"], pytest.approx(best["probability"], abs=1e-6))
     assert any("states no preprocessing" in getattr(event, "text", "") for event in said)
+
+
+def scaled(steps: list[tuple[str, Any]], model: onnx.ModelProto | None = None) -> onnx.ModelProto:
+    """A network with operators of its own in front, each with a constant, a number or one of each channel."""
+    made = model or tiny.small_cnn()
+    name = made.graph.input[0].name
+    reads = [(node, i) for node in made.graph.node for i, read in enumerate(node.input) if read == name]
+    nodes, tensor = [], name
+    for number, (operator, constant) in enumerate(steps):
+        value = np.asarray(constant, np.float32)
+        value = value.reshape(1, -1, 1, 1) if value.ndim else value
+        made.graph.initializer.append(numpy_helper.from_array(value, f"own{number}"))
+        nodes.append(helper.make_node(operator, [tensor, f"own{number}"], [f"scaled{number}"], f"scale{number}"))
+        tensor = f"scaled{number}"
+    for node, i in reads:
+        node.input[i] = tensor
+    kept = [*nodes, *made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(kept)
+    return made
+
+
+TORCH_MEAN, TORCH_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@pytest.mark.parametrize(
+    ("steps", "preset_name", "order"),
+    [
+        ([("Div", 127.5), ("Sub", 1.0)], "raw", "RGB"),  # Rescaling(1 / 127.5, offset=-1) of keras.applications
+        ([("Mul", 1 / 255)], "raw", "RGB"),
+        ([("Sub", [103.939, 116.779, 123.68])], "raw", "BGR"),
+        ([("Mul", 1 / 255), ("Sub", TORCH_MEAN), ("Div", TORCH_STD)], "raw", "RGB"),
+        ([("Sub", TORCH_MEAN), ("Div", TORCH_STD)], "unit", "RGB"),
+        ([("Mul", 2.0), ("Sub", 1.0)], "unit", "RGB"),
+    ],
+)
+def test_what_a_network_does_to_its_own_input_tells_the_range(
+    steps: list[tuple[str, Any]], preset_name: str, order: str
+) -> None:
+    graph = load_here(scaled(steps), check=False)
+    found = graph.preprocessing
+    assert (found.preset, found.order, found.found) == (preset_name, order, "weights")
+    assert any("its first operators take" in note for note in graph.source.notes)
+
+
+@pytest.mark.parametrize("steps", [[("Mul", 1.7)], [("Add", 0.02)], [("Sub", [0.0, 0.1, 0.0]), ("Div", 0.5)]])
+def test_a_scale_that_fits_several_ranges_tells_none(steps: list[tuple[str, Any]]) -> None:
+    assert load_here(scaled(steps), check=False).preprocessing.found == "assumed"
+
+
+def biased(pixel: float, reach: float) -> onnx.ModelProto:
+    """A network of pages that are all one value, with its batch-norm folded: biases balance that value."""
+    rng = np.random.default_rng(3)
+    weight = rng.normal(0, 0.3, (UNITS, 3, 3, 3)) + rng.normal(0, 0.3, (UNITS, 1, 1, 1))
+    bias = -pixel * weight.sum((1, 2, 3)) + rng.normal(0, reach, UNITS)
+    weights = {"w": weight.astype(np.float32), "b": bias.astype(np.float32)}
+    weights["head"] = rng.normal(0, 1, (5, UNITS)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["n"], "n", pads=[1, 1, 1, 1]),
+             helper.make_node("GlobalAveragePool", ["n"], ["g"], "g"), helper.make_node("Flatten", ["g"], ["f"], "f"),
+             helper.make_node("Gemm", ["f", "head"], ["logits"], "logits", transB=1)]  # fmt: skip
+    return tiny.model(nodes, weights, ("N", 3, SIDE, SIDE), ("logits",))
+
+
+@pytest.mark.parametrize(
+    ("pixel", "told"), [(2.4, "torch"), (1.0, "unit"), (0.45, "unit"), (0.0, "unit")]
+)  # white paper under `torch`; under `tf` or `unit`; photographs under `unit`; centred
+def test_biases_that_balance_a_pixel_beyond_one_tell_a_range_like_torch(pixel: float, told: str) -> None:
+    found = load_here(biased(pixel, 0.2), check=False).preprocessing
+    assert (found.preset, found.found) == (told, "weights" if told == "torch" else "assumed")
+
+
+@pytest.mark.parametrize(("focus", "order", "fitted"), [(True, "BGR", "letterbox"), (False, "RGB", "squash")])
+def test_a_stem_of_every_second_pixel_in_the_range_of_bytes_is_yolox_s(focus: bool, order: str, fitted: str) -> None:
+    model = trained(preprocessing_of("raw"), folded=True)
+    if focus:
+        rng = np.random.default_rng(5)
+        first = model.graph.node[0]
+        kept = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        weight = np.concatenate([kept["w"] / 4 + rng.normal(0, 1e-3, kept["w"].shape) for _ in range(4)], axis=1)
+        nodes, parts = [], []
+        for number, (down, along) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
+            nodes.append(helper.make_node("Slice", ["x", f"start{number}", "end", "axes", "step"], [f"part{number}"]))
+            kept[f"start{number}"] = np.array([down, along])
+            parts.append(f"part{number}")
+        kept |= {"w": weight.astype(np.float32), "end": np.array([10**9] * 2), "axes": np.array([2, 3]),
+                 "step": np.array([2, 2])}  # fmt: skip
+        nodes.append(helper.make_node("Concat", parts, ["taken"], "taken", axis=1))
+        first.input[0] = "taken"
+        model = tiny.model([*nodes, *model.graph.node], kept, ("N", 3, SIDE, SIDE), ("logits",))
+    found = load_here(model, check=False).preprocessing
+    assert (found.preset, found.order, found.resize, found.found) == ("raw", order, fitted, "weights")
+
+
+def of_shapes(shapes: Sequence[tuple[int, ...]], operator: str) -> onnx.ModelProto:
+    """A network of convolutions of these sizes, each with this operator behind it."""
+    rng = np.random.default_rng(0)
+    weights = {f"w{i}": rng.normal(0, 0.2, shape).astype(np.float32) for i, shape in enumerate(shapes)}
+    nodes, tensor = [], "x"
+    for i, shape in enumerate(shapes):
+        groups = 1 if i == 0 else shapes[i - 1][0] // shape[1]
+        nodes.append(helper.make_node("Conv", [tensor, f"w{i}"], [f"c{i}"], f"c{i}", group=groups))
+        further = []
+        if operator == "PRelu":
+            weights[f"slope{i}"] = np.full((shape[0], 1, 1), 0.25, np.float32)
+            further = [f"slope{i}"]
+        nodes.append(helper.make_node(operator, [f"c{i}", *further], [f"r{i}"], f"r{i}"))
+        tensor = f"r{i}"
+    nodes[-1].output[0] = "y"
+    return tiny.model(nodes, weights, ("N", shapes[0][1], SIDE, SIDE), ("y",))
+
+
+R_NET = [(28, 3, 3, 3), (48, 28, 3, 3), (64, 48, 2, 2)]
+MINI_XCEPTION = [(8, 1, 3, 3), (8, 8, 3, 3), (8, 1, 3, 3), (16, 8, 1, 1), (16, 1, 3, 3), (16, 16, 1, 1)]
+
+
+def test_networks_of_faces_are_known_by_the_sizes_of_their_convolutions() -> None:
+    found = load_here(of_shapes(R_NET, "PRelu"), check=False).preprocessing
+    np.testing.assert_allclose(
+        found.normalize(np.array([[[[0.0]], [[0.5]], [[1.0]]]])).ravel(), [-127.5 / 128, 0, 127.5 / 128]
+    )
+    found = load_here(of_shapes(MINI_XCEPTION, "Relu"), check=False).preprocessing
+    assert (found.preset, found.order, found.found) == ("tf", "GRAY", "family")
+    assert load_here(of_shapes(R_NET, "Relu"), check=False).preprocessing.found == "assumed"
+
+
+def test_a_model_of_one_channel_is_said_to_be_read_gray() -> None:
+    graph = load_here(of_shapes([(4, 1, 3, 3)], "Relu"), check=False)
+    assert graph.preprocessing.order == "GRAY" and "RGB" not in graph.preprocessing.in_words()
+
+
+def regression() -> onnx.ModelProto:
+    """The sum of all filters' means: one number with neither softmax nor name."""
+    model = trained(preprocessing_of("unit"), folded=True)
+    for tensor in model.graph.initializer:
+        if tensor.name == "head":
+            tensor.CopyFrom(numpy_helper.from_array(np.ones((1, UNITS), np.float32), "head"))
+    return model
+
+
+def test_predict_says_for_values_how_far_they_move_with_an_unstated_preprocessing() -> None:
+    """The right values: the same file under each preset that is stated by hand."""
+    said: list[Any] = []
+    graph = load_here(regression(), check=False)
+    rows = predict.run(graph, photographs()[:1], on_event=said.append).content["usual_preprocessings"]
+    value = {}
+    for row in rows[:5]:
+        stated = load_here(regression(), check=False, preprocessing=row["preprocessing"].split()[0])
+        value[row["preprocessing"]] = predict.run(stated, photographs()[:1]).content["images"][0]["values"][0]["value"]
+    for name, row in zip(value, rows, strict=False):
+        assert row["text"].startswith("value ") and "index" not in row
+        assert row["moved"] == pytest.approx(abs(value[name] - value["unit"]) / abs(value["unit"]), rel=1e-4, abs=1e-6)
+    assert any("the answer depends on it: unit value" in getattr(event, "text", "") for event in said)
 
 
 def test_predict_tries_no_other_preprocessing_where_one_is_stated() -> None:

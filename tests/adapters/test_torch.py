@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import convscope
 from convscope.adapters.torch.load import example_for, export_torch, load_torch_file
 from convscope.engine.executors.session import Session
+from convscope.engine.runs import predict
 from convscope.errors import RefusedInput, UsageError
 
 ARCH = f"{__file__}:build"
@@ -281,3 +283,110 @@ def test_the_channels_are_those_of_the_convolution_that_is_called_first_not_decl
             return found
 
     assert example_for(Backwards()).shape == (1, 3, 224, 224)
+
+
+def test_a_network_that_transforms_its_input_before_its_first_convolution_needs_no_example() -> None:
+    """As timm's CSATv2, which takes a cosine transform of colour pictures: its convolution has 12 channels here."""
+
+    class Shuffled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(12, 4, 3)
+            self.register_buffer("mean", torch.rand(1, 3, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.stem(nn.functional.pixel_unshuffle(x - self.mean, 2)).mean((2, 3))
+            return found
+
+    module = Shuffled()
+    assert example_for(module).shape == (1, 3, 224, 224)
+    assert example_for(module, (64, 48)).shape == (1, 3, 64, 48)
+
+
+class Reported(nn.Module):
+    """The network of the checkpoints that users of neighbouring tools reported (grad-cam#481 and others)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.conv2, self.fc = nn.Conv2d(8, 16, 3, padding=1), nn.Linear(16, 5)
+
+    def maps(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(self.conv2(nn.functional.relu(self.bn(self.conv(x)), inplace=True)))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.fc(self.maps(x).mean((2, 3)))
+
+
+class ReportedDictionary(Reported):
+    """The classifier is the second of two named outputs."""
+
+    def forward(self, x: Tensor) -> Any:
+        maps = self.maps(x)
+        return {"aux": self.fc(maps.amax((2, 3))), "logits": self.fc(maps.mean((2, 3)))}
+
+
+class ReportedNested(Reported):
+    """The classifier is inside a tuple in a list, between a map and a number."""
+
+    def forward(self, x: Tensor) -> Any:
+        maps = self.maps(x)
+        return [maps, (self.fc(maps.mean((2, 3))), maps.sum((1, 2, 3)))]
+
+
+class ReportedNorms(nn.Module):
+    """Spectral and weight norm keep a weight as other tensors than ``weight``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.spectral_norm(nn.Conv2d(3, 8, 3, padding=1))
+        self.c2, self.fc = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3)), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.fc(nn.functional.relu(self.c2(nn.functional.relu(self.conv(x)))).mean((2, 3)))
+        return found
+
+
+def averaged(state: dict[str, Tensor]) -> dict[str, Any]:
+    """As torch.optim.swa_utils.AveragedModel saves it."""
+    return {"n_averaged": torch.tensor(3), **{f"module.{name}": value for name, value in state.items()}}
+
+
+def lightning(state: dict[str, Tensor]) -> dict[str, Any]:
+    """As Lightning saves a module whose loss keeps a buffer."""
+    inner = {f"model.{name}": value for name, value in state.items()}
+    return {"state_dict": {**inner, "criterion.pos_weight": torch.ones(5)}, "epoch": 3, "optimizer_states": []}
+
+
+@pytest.mark.parametrize(
+    ("network", "saved", "notes"),
+    [
+        (Reported, dict, ()),
+        (Reported, averaged, ("the prefix 'module.' was removed", "'n_averaged'")),
+        (Reported, lightning, ("taken from 'state_dict'", "the prefix 'model.'", "'criterion.pos_weight'")),
+        (ReportedDictionary, dict, ()),
+        (ReportedNested, dict, ()),
+        (ReportedNorms, dict, ()),
+    ],
+)
+def test_checkpoints_of_users_load_and_say_what_the_trained_network_says(
+    network: type[nn.Module], saved: Any, notes: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The right class scores are those of the network with its own weights, asked by torch."""
+    torch.manual_seed(5)
+    trained = network()
+    trained(torch.rand(4, 3, 32, 32))  # batch statistics, and spectral norm's own vectors
+    trained.eval()
+    torch.save(saved(trained.state_dict()), tmp_path / "weights.ckpt")
+    graph = convscope.load(tmp_path / "weights.ckpt", arch=f"{__file__}:{network.__name__}", size=32)
+    said = " ".join(graph.source.notes)
+    assert all(note in said for note in notes), said
+    picture = np.random.default_rng(0).random((32, 32, 3)).astype(np.float32)
+    asked = "logits" if network is ReportedDictionary else None  # of two outputs of one form the first is read
+    options = predict.Options(top=5, decoder="softmax", output=asked)
+    found = predict.run(graph, picture, options).content["images"][0]["predictions"]
+    with torch.no_grad():
+        output = trained(torch.from_numpy(picture.transpose(2, 0, 1)[None]))
+    scores = output["logits"] if isinstance(output, dict) else output[1][0] if isinstance(output, list) else output
+    expected = {i: float(value) for i, value in enumerate(scores[0])}
+    assert {row["index"]: pytest.approx(row["logit"], abs=1e-4) for row in found} == expected

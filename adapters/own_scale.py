@@ -1,0 +1,96 @@
+"""The scale that a network gives its own input: what its first operators take from every pixel, and divide it by.
+
+Many exports hold a Rescaling, a Normalization, a batch-norm of the data or a plain (x - mean) / std in front of the
+first convolution. The pixel that becomes zero there, and the distance that becomes one, are in the range of the pixels
+that the network was made for: 127.5 is the middle of 0..255 and of no other range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from ..engine.graph.graph import Graph
+from ..engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
+
+_BYTES, _UNIT = (20.0, 400.0), (0.02, 1.05)  # a distance in 0..255, and in 0..1
+_MIDDLE = (0.15, 1.05)  # a pixel in 0..1; around zero nothing tells it from -1..1
+_SAME = 0.04  # of the range: two means that are this near are the same
+_IMAGENET = np.array([123.68, 116.779, 103.939])  # mean pixel in RGB (keras.applications.imagenet_utils)
+
+
+def own_scale(graph: Graph) -> tuple[Preprocessing, str] | None:
+    """``raw`` or ``unit`` with the order of channels, and why; None where no clear scale stands in front."""
+    found = _zero_and_distance(graph)
+    if found is None:
+        return None
+    zero, distance = found
+    middle = f"its first operators take {_listed(zero)} from the pixels and divide by {_listed(distance)}"
+    in_bytes = (np.all(distance >= _BYTES[0]) and np.all(distance <= _BYTES[1])) or np.all(zero > _BYTES[0])
+    if in_bytes and np.all(zero > -1) and np.all(zero < _BYTES[1]):
+        return replace(PREPROCESSINGS["raw"], order=_order(zero / 255)), f"{middle}, so they are of the range 0..255"
+    in_unit = np.all(distance >= _UNIT[0]) and np.all(distance <= _UNIT[1])
+    if in_unit and np.all(zero > _MIDDLE[0]) and np.all(zero < _MIDDLE[1]):
+        return replace(PREPROCESSINGS["unit"], order=_order(zero)), f"{middle}, so they are of the range 0..1"
+    return None
+
+
+def _zero_and_distance(graph: Graph) -> tuple[np.ndarray, np.ndarray] | None:
+    """The pixel that becomes zero and the distance that becomes one, by channel, before anything else is computed."""
+    scale, bias = np.ones(graph.channels), np.zeros(graph.channels)
+    tensor, count = graph.inputs[0].name, 0
+    while len(readers := [node for node in graph.index.nodes if tensor in node.input]) == 1:
+        node = readers[0]
+        if node.op_type == "BatchNormalization" and node.input[0] == tensor and not count:
+            mean, variance = (graph.index.constant(name) for name in node.input[3:5])
+            untrained = mean is None or variance is None or (not mean.any() and np.all(variance == 1))
+            return None if untrained or mean is None or variance is None else (mean, np.sqrt(variance))
+        step = _affine(graph, node, tensor)
+        if step is None:
+            break
+        scale, bias = scale * step[0], bias * step[0] + step[1]
+        tensor, count = node.output[0], count + 1
+    if not count or np.any(np.abs(scale) < 1e-9):
+        return None
+    return -bias / scale, 1 / np.abs(scale)
+
+
+def _affine(graph: Graph, node: onnx.NodeProto, tensor: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """(scale, bias) by channel of an operator that takes a constant to or from every pixel."""
+    if node.op_type in ("Cast", "Identity"):
+        return np.ones(graph.channels), np.zeros(graph.channels)
+    if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
+        return None
+    is_left = node.input[0] == tensor
+    constant = graph.index.constant(node.input[1 if is_left else 0])
+    value = None if constant is None else _by_channel(constant, graph.channels)
+    if value is None:
+        return None
+    zero, one = np.zeros(graph.channels), np.ones(graph.channels)
+    if node.op_type == "Add":
+        return one, value
+    if node.op_type == "Mul":
+        return value, zero
+    if node.op_type == "Sub":
+        return (one, -value) if is_left else (-one, value)
+    return (1 / value, zero) if is_left and np.all(value) else None
+
+
+def _by_channel(constant: np.ndarray, channels: int) -> np.ndarray | None:
+    if constant.size == 1:
+        return np.full(channels, float(constant.reshape(())))
+    is_channels = constant.ndim in (3, 4) and constant.shape[-3] == channels == constant.size
+    return constant.reshape(-1).astype(np.float64) if is_channels else None
+
+
+def _order(zero: np.ndarray) -> str:
+    """BGR where the zeros are ImageNet's mean pixel read backwards."""
+    if zero.size != 3:
+        return "GRAY" if zero.size == 1 else "RGB"
+    return "BGR" if np.abs(zero - _IMAGENET[::-1] / 255).max() < _SAME < np.abs(zero - _IMAGENET / 255).max() else "RGB"
+
+
+def _listed(values: np.ndarray) -> str:
+    return f"{values[0]:.4g}" if np.ptp(values) == 0 else ", ".join(f"{v:.4g}" for v in values)
