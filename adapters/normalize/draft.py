@@ -14,6 +14,8 @@ from onnx import helper, numpy_helper
 from ...engine.graph.index import reads, topological
 from ...errors import RefusedInput
 
+_NEWEST_FORM = 10  # IR version: what is newer is refused by runtimes older than the exporter, and nothing here needs it
+
 
 @dataclass
 class Draft:
@@ -80,7 +82,7 @@ class Draft:
             outputs=list(graph.output),
             opset=opsets[""],
             opsets=opsets,
-            ir_version=model.ir_version,
+            ir_version=min(model.ir_version, _NEWEST_FORM),
             graph_name=graph.name,
             tensors=tensors,
         )
