@@ -110,9 +110,8 @@ def main(steps: Sequence[Step] = STEPS) -> int:
     page = _write_page(steps)
     _write_montage(steps)
     took, work = time.monotonic() - started, _processor_seconds()
-    say(
-        f"done in {took:.0f} s, of processor time {work:.0f} s; all of it is on {page.resolve()}; open this page in a browser:"
-    )
+    say(f"done in {took:.0f} s, of processor time {work:.0f} s")
+    say(f"all of it is on {page.resolve()}; open this page in a browser:")
     emit((steps[-1].out / "index.html").resolve())
     return 0
 
