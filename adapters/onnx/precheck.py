@@ -67,7 +67,9 @@ def precheck(model: onnx.ModelProto, where: str) -> None:
     _check_tensors(model, where)
     _check_sparse(model, where)
     _check_wiring(model.graph, where)
-    check_sizes(model.graph, where)
+    weights = {t.name for t in model.graph.initializer}
+    pixels = [i.name for i in model.graph.input if i.name not in weights]
+    check_sizes(model.graph.node, pixels, where, model.functions)
     if not model.graph.output:
         raise RefusedInput(f"{where}: the graph has no output")
 
