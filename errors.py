@@ -14,6 +14,9 @@ Messages are one line: what is wrong with its value, where, and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ConvscopeError(Exception):
     """The job failed for a reason that the user can read and act upon.
@@ -50,6 +53,15 @@ class UnsafeFile(RefusedInput):
 
 class UnsupportedOperator(RefusedInput):
     """An ONNX operator (with its opset) for which there is no converter."""
+
+
+@contextmanager
+def instead(advice: str) -> Iterator[None]:
+    """What the user can do where an operator on the way has no gradient: put behind the message, which cannot know."""
+    try:
+        yield
+    except UnsupportedOperator as error:
+        raise UnsupportedOperator(f"{error}; {advice}") from error
 
 
 class ParityError(RefusedInput):

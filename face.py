@@ -751,7 +751,7 @@ def predict(
         decoder: how to read the outputs where the default is wrong.
         output: read this output alone.
         batch: pictures per pass.
-        folder: writes ``result.json``, and boxes, masks and points drawn on the pictures.
+        folder: writes ``result.json``, ``index.html``, and boxes, masks, points and characters drawn on the pictures.
         device: "auto", "cpu" or "cuda[:n]".
         on_event: told of every picture, and of pictures left out.
 

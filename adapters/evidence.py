@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from ..engine.graph.graph import Graph
-from ..engine.graph.preprocessing import PRESETS, Preprocessing
+from ..engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
 from ..engine.pictures.photographs import photographs
 from ..engine.pictures.read import fit, read_image
 from ..errors import RefusedInput
@@ -90,7 +90,7 @@ def _by_norm(graph: Graph, norm: onnx.NodeProto) -> Evidence | None:
     stored = mean[live].astype(np.float64), variance[live].astype(np.float64)
 
     def divergences(names: tuple[str, ...], order: str = "RGB") -> dict[str, np.ndarray]:
-        values = {name: trial.values(replace(PRESETS[name], order=order)) for name in names}
+        values = {name: trial.values(replace(PREPROCESSINGS[name], order=order)) for name in names}
         return {name: _divergence(value[:, live], *stored) for name, value in values.items()}
 
     first = divergences(("unit", "caffe"))
@@ -103,13 +103,13 @@ def _by_norm(graph: Graph, norm: onnx.NodeProto) -> Evidence | None:
         return None
     if stated is not None and (stated not in fits or fits[stated] < _FAR):
         return None
-    order = PRESETS[best].order if graph.channels == 3 else "GRAY"
+    order = PREPROCESSINGS[best].order if graph.channels == 3 else "GRAY"
     if graph.channels == 3 and trial.is_cheap:
         bgr, rgb = (float(divergences((best,), turned)[best].mean()) for turned in ("BGR", "RGB"))
         order = "BGR" if bgr < _BGR_FITS * rgb else order
     return _evidence(
         graph,
-        replace(PRESETS[best], order=order),
+        replace(PREPROCESSINGS[best], order=order),
         f"under it photographs have the mean and variance that its first batch-norm stored "
         f"(divergence {fits[best]:.2g}; {second}: {fits[second]:.2g})",
     )
@@ -132,7 +132,7 @@ def _by_bias(graph: Graph) -> Evidence | None:
     trial = _Trial(graph, first.output[0])
     if live.sum() < _FEWEST or not trial.pictures:
         return None
-    spread = trial.values(PRESETS["unit"])[1][live]
+    spread = trial.values(PREPROCESSINGS["unit"])[1][live]
     drowned = float(np.median(np.abs(bias[live]) / np.maximum(spread**0.5, 1e-12)))
     sums = flat[live].sum(axis=1)
     follows = float(np.corrcoef(sums, bias[live])[0, 1]) < _FOLLOWS
@@ -142,7 +142,7 @@ def _by_bias(graph: Graph) -> Evidence | None:
     if follows and _BEYOND[0] < balanced - error and balanced < _BEYOND[1]:
         return _evidence(
             graph,
-            replace(PRESETS["torch"], order="RGB" if graph.channels == 3 else "GRAY"),
+            replace(PREPROCESSINGS["torch"], order="RGB" if graph.channels == 3 else "GRAY"),
             f"the biases of its first convolution balance pixels around {balanced:.2g}, which neither 0..1 nor -1..1 "
             "reaches",
         )
@@ -152,7 +152,7 @@ def _by_bias(graph: Graph) -> Evidence | None:
 def _of_bytes(graph: Graph, drowned: float, balanced: float, is_raw: bool) -> Evidence:
     """Of the range 0..255, centred or not."""
     kind = f"pixels that are not centred (around {balanced:.0f})" if is_raw else "centred pixels"
-    found = PRESETS["raw" if is_raw else "caffe"]
+    found = PREPROCESSINGS["raw" if is_raw else "caffe"]
     reason = (
         f"its first convolution's biases are {drowned:.0f} times the spread of photographs in 0..1, and fit {kind} of "
         "the range 0..255"

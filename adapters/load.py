@@ -18,7 +18,7 @@ from onnx import helper
 from ..engine.graph.company import reason
 from ..engine.graph.graph import DEFAULT_SIZE, Graph
 from ..engine.graph.layers import Layer, Source, TensorSpec
-from ..engine.graph.preprocessing import Preprocessing, preset, whole_numbers
+from ..engine.graph.preprocessing import Preprocessing, preprocessing_of, whole_numbers
 from ..engine.pictures.sides import height_width
 from ..errors import ParityError, RefusedInput, UsageError
 from .check import check_parity
@@ -171,6 +171,8 @@ def load_here(
         if check:
             _self_check(graph)
             graph = _with_opaque_noted(graph)
+        else:  # what the runtime refuses is of no use to anyone, unchecked or not
+            graph.session([o.name for o in graph.outputs], device="cpu", optimize=False)
     return graph if path is not None else replace(graph, modules=_modules(source))
 
 
@@ -243,7 +245,7 @@ def build_graph(
     if len(shape := draft.shapes.get(draft.inputs[0].name, ())) == 4 and shape[1] == 1 and preprocessing.order == "RGB":
         preprocessing = replace(preprocessing, order="GRAY")
     if draft.own_input is not None and preprocessing.found == "assumed" and _is_signal(draft):
-        preprocessing = replace(preset("tf"), order="GRAY", found="assumed")  # samples of sound lie in -1..1
+        preprocessing = replace(preprocessing_of("tf"), order="GRAY", found="assumed")  # samples of sound lie in -1..1
     known = tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft)
     digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
     graph = Graph(
@@ -399,7 +401,7 @@ def _sized(graph: Graph, size: tuple[int, int]) -> Graph:
 
 def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: Path | None) -> Preprocessing:
     if isinstance(given, str):
-        return preset(given)
+        return preprocessing_of(given)
     if given is not None:
         return given
     return exported.preprocessing or embedded(exported.model) or (companion(path) if path else None) or Preprocessing()

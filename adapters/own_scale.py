@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from ..engine.graph.graph import Graph
-from ..engine.graph.preprocessing import PRESETS, Preprocessing
+from ..engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
 
 _BYTES, _UNIT = (20.0, 400.0), (0.02, 1.05)  # a distance in 0..255, and in 0..1
 _MIDDLE = (0.15, 1.05)  # a pixel in 0..1; around zero nothing tells it from -1..1
@@ -30,10 +30,10 @@ def own_scale(graph: Graph) -> tuple[Preprocessing, str] | None:
     middle = f"its first operators take {_listed(zero)} from the pixels and divide by {_listed(distance)}"
     in_bytes = (np.all(distance >= _BYTES[0]) and np.all(distance <= _BYTES[1])) or np.all(zero > _BYTES[0])
     if in_bytes and np.all(zero > -1) and np.all(zero < _BYTES[1]):
-        return replace(PRESETS["raw"], order=_order(zero / 255)), f"{middle}, so they are of the range 0..255"
+        return replace(PREPROCESSINGS["raw"], order=_order(zero / 255)), f"{middle}, so they are of the range 0..255"
     in_unit = np.all(distance >= _UNIT[0]) and np.all(distance <= _UNIT[1])
     if in_unit and np.all(zero > _MIDDLE[0]) and np.all(zero < _MIDDLE[1]):
-        return replace(PRESETS["unit"], order=_order(zero)), f"{middle}, so they are of the range 0..1"
+        return replace(PREPROCESSINGS["unit"], order=_order(zero)), f"{middle}, so they are of the range 0..1"
     return None
 
 

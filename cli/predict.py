@@ -18,8 +18,8 @@ OPTIONS: Group = {"top": TOP, **READING, "batch": batch(16)}
 def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """Say what the model sees in pictures: classes, boxes, masks, text, values, embeddings.
 
-    With -o the boxes, masks and points are drawn on the pictures. A picture that cannot be read is reported and
-    skipped; the exit code then is 4, or 3 where none could be read.
+    With -o a page shows the pictures with boxes, masks, points and characters drawn on them. A picture that cannot be
+    read is reported and skipped; the exit code then is 4, or 3 where none could be read.
     """
     from ..engine.runs import predict
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import differential_evolution
 
-from ..errors import UsageError
+from ..errors import UsageError, instead
 from .graph.graph import Graph
 from .pictures.read import check_range
 
@@ -291,8 +291,9 @@ def _slope(graph: Graph, model: _Classifier, picture: np.ndarray, label: int) ->
 
     from .executors.devices import torch_device
 
-    graph.require_gradient([graph.logits])
-    twin = graph.twin([graph.logits], device=model.device)
+    with instead("take method=pixels, which runs forward alone"):
+        graph.require_gradient([graph.logits])
+        twin = graph.twin([graph.logits], device=model.device)
     x = torch.from_numpy(np.ascontiguousarray(picture[None])).to(torch_device(model.device)).requires_grad_()
     logits = twin(graph.preprocessing.normalize(x))[graph.logits]
     others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)

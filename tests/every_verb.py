@@ -60,6 +60,8 @@ def main(folder: Path) -> None:
     assert convscope.info(graph)["parameters"] == 431080
     written = convscope.export(graph, folder / "explains-itself.onnx")
     assert Path(written.path).is_file()
+    shown = convscope.atlas(graph, folder / "digit.png", folder / "atlas", layers="conv1", size=24, steps=2)
+    assert shown.units == 20
 
 
 if __name__ == "__main__":

@@ -66,6 +66,11 @@ def test_the_typed_names_are_the_names_that_are_there() -> None:
         convscope.fliters  # noqa: B018
 
 
+def test_the_script_that_is_run_and_typed_from_outside_uses_every_verb() -> None:
+    script = (ROOT / "tests" / "every_verb.py").read_text(encoding="utf-8")
+    assert not [name for name in (*VERBS, "load", "ascend") if f"convscope.{name}(" not in script]
+
+
 def test_every_verb_runs_from_python(tmp_path: Path) -> None:
     every_verb.main(tmp_path)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from ...engine.graph.preprocessing import Preprocessing, preset
+from ...engine.graph.preprocessing import Preprocessing, preprocessing_of
 
 # family -> (layers that it has, preset of its preprocess_input); keras.applications, module by module. Networks
 # that scale their own input ("raw") have a Rescaling or Normalization layer inside.
@@ -47,4 +47,4 @@ def family(layers: Collection[str], scales_itself: bool) -> tuple[str, Preproces
 
 
 def _found(name: str) -> Preprocessing:
-    return replace(preset(name), found="family", layout="NHWC")
+    return replace(preprocessing_of(name), found="family", layout="NHWC")

@@ -26,6 +26,7 @@ from ...errors import RefusedInput, UnsafeFile, UsageError
 from ..exported import Exported
 from ..formats import format_of
 from ..preprocessing import companion
+from ..torch.compiler_cache import no_compiler_cache
 from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, trace_marked
 from ..torch.marks import Marker
 from ..wall.limits import at_a_glance
@@ -119,7 +120,7 @@ def import_keras() -> Any:
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "torch"
     try:
-        with _home_left_alone():
+        with _home_left_alone(), no_compiler_cache():
             import keras
     except ImportError as error:
         raise UsageError(

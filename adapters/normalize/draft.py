@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ...engine.graph.index import reads
+from ...engine.graph.index import reads, topological
 from ...errors import RefusedInput
 
 _ALL_OUTPUTS = {"TopK", "DynamicQuantizeLinear"}  # operators that must have all that they are declared with
@@ -145,22 +145,9 @@ class Draft:
 
     def sort(self) -> None:
         """Topological order, stable; raises RefusedInput on a cycle."""
-        ready = set(self.tensors) | {i.name for i in self.inputs} | {""}
-        made = {o for n in self.nodes for o in n.output}
-        waiting = self.nodes
-        ordered: list[onnx.NodeProto] = []
-        while waiting:
-            later: list[onnx.NodeProto] = []
-            for node in waiting:
-                if all(n in ready or n not in made for n in reads(node)):
-                    ordered.append(node)
-                    ready.update(node.output)
-                else:
-                    later.append(node)
-            if len(later) == len(waiting):
-                raise RefusedInput(f"the graph has a cycle through tensor '{later[0].output[0][:80]}'")
-            waiting = later
-        self.nodes = ordered
+        self.nodes, on_cycle = topological(self.nodes)
+        if on_cycle is not None:
+            raise RefusedInput(f"the graph has a cycle through tensor '{on_cycle[:80]}'")
 
     def drop_dead(self) -> None:
         """Removes nodes and weights that no output needs, and unused trailing outputs of nodes."""

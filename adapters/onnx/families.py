@@ -17,7 +17,7 @@ from math import prod
 import onnx
 from onnx import helper
 
-from ...engine.graph.preprocessing import Preprocessing, preset
+from ...engine.graph.preprocessing import Preprocessing, preprocessing_of
 
 _READER = (48, 320)  # PaddleOCR, rec_image_shape of PP-OCRv3 and later
 _CLASSIFIER = (48, 192)  # PaddleOCR, cls_image_shape
@@ -82,7 +82,7 @@ def _of_faces(model: onnx.ModelProto) -> Family | None:
 
 
 def _found(name: str, order: str, size: tuple[int, int] | None) -> Preprocessing:
-    return replace(preset(name), order=order, size=size, found="family")
+    return replace(preprocessing_of(name), order=order, size=size, found="family")
 
 
 def _is_paddle(model: onnx.ModelProto) -> bool:

@@ -12,6 +12,7 @@ from math import prod
 import onnx
 from onnx import AttributeProto, TensorProto
 
+from ...engine.graph.index import topological
 from ...errors import RefusedInput, UnsafeFile
 from .signatures import check_signatures
 from .sizes import check_sizes
@@ -67,6 +68,9 @@ def precheck(model: onnx.ModelProto, where: str) -> None:
     _check_tensors(model, where)
     _check_sparse(model, where)
     _check_wiring(model.graph, where)
+    for graph in (model.graph, *model.functions):
+        if (name := topological(graph.node)[1]) is not None:
+            raise RefusedInput(f"{where}: the graph has a cycle through tensor '{name[:80]}'; it can never be computed")
     weights = {t.name for t in model.graph.initializer}
     pixels = [i.name for i in model.graph.input if i.name not in weights]
     check_sizes(model.graph.node, pixels, where, model.functions)

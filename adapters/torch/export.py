@@ -25,6 +25,7 @@ from ...engine.executors.session import Session, first_line
 from ...errors import RefusedInput
 from ..normalize import settle_constants, without_double
 from ..rounding import NOISE, rounding_bound
+from .compiler_cache import no_compiler_cache
 from .marks import MARK_DOMAIN, module_marks, remove_marks
 
 OPSET = 17  # the newest whose operators every exporter and runtime of the last years knows
@@ -299,7 +300,7 @@ def _inference_mode(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither the tracer's warnings nor the exporters' prints; the result is checked instead."""
+    """Neither the tracer's warnings nor the exporters' prints nor folders; the result is checked instead."""
     loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -310,7 +311,7 @@ def _quiet() -> Iterator[None]:
     for name in idle:
         setattr(torch._C, name, lambda *_: None)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), no_compiler_cache():
             warnings.simplefilter("ignore")
             yield
     finally:

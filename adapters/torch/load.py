@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...engine.executors.session import first_line
-from ...engine.graph.preprocessing import Preprocessing, preset
+from ...engine.graph.preprocessing import Preprocessing, preprocessing_of
 from ...errors import RefusedInput, UnsafeFile, UsageError
 from ..derived import side_for
 from ..exported import Exported
@@ -300,7 +300,7 @@ def _sizes(module: nn.Module, size: tuple[int, int] | None) -> Iterator[tuple[in
 def _family(arch: str | None) -> Preprocessing | None:
     """torchvision's classification networks are all trained with the ImageNet mean and deviation."""
     if arch is not None and arch.startswith("torchvision.models"):
-        return replace(preset("torch"), found="family")
+        return replace(preprocessing_of("torch"), found="family")
     return None
 
 

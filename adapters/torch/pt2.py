@@ -24,6 +24,7 @@ from ...engine.executors.session import first_line
 from ...errors import RefusedInput, UnsafeFile
 from ..archives import Archive, inspect_zip
 from .export import Export, export_program
+from .operators import is_listed
 
 _MAX_WEIGHT = 2**32  # bytes of one record
 _RECORD = re.compile(r"(weight|tensor)_\d+")
@@ -173,9 +174,10 @@ def _check_operator(name: str, path: Path) -> None:
     packet = getattr(getattr(torch.ops, match[1]), match[2], None) if match else None
     overload = getattr(packet, match[3], None) if match else None
     schema = getattr(overload, "_schema", None)
-    takes_file = schema is not None and any(a.name in ("filename", "file", "path") for a in schema.arguments)
-    if schema is None or takes_file:
-        raise UnsafeFile(f"{path} calls {name[:80]!r}, which is not one of torch's tensor operators")
+    if match is None or schema is None or not is_listed(match[2]):
+        raise UnsafeFile(
+            f"{path} calls {name[:80]!r}, which is none of the operators that networks are made of; export it to ONNX"
+        )
 
 
 def _check_expression(text: Any, path: Path) -> None:

@@ -27,12 +27,6 @@ from .converters.base import Converted, Node
 from .folding import fold_into, is_foldable
 from .placement import Wiring
 
-# what is left where a node has no converter
-_INSTEAD = (
-    "no gradient passes it: take a method that runs forward alone (rise, occlusion, sobol), or look only below it or "
-    "only above"
-)
-
 
 class TwinFactory:
     """Builds twins of one canonical model.
@@ -72,11 +66,11 @@ class TwinFactory:
             try:
                 converted = self._module(node, norm, wiring.place(node), kind)
             except UnsupportedOperator as error:
-                raise UnsupportedOperator(f"{error}; {_INSTEAD}") from error
+                raise UnsupportedOperator(f"{error}; no gradient passes it") from error
             wiring.add(node, converted, (norm,) if norm is not None else tuple(node.output))
         for name in outputs:
             wiring.require(name)
-        return Twin(wiring.steps, wiring.modules, wiring.constants, wiring.kept, inputs, outputs)
+        return Twin(wiring.calls, wiring.modules, wiring.constants, wiring.kept, inputs, outputs)
 
     def opaque(self) -> dict[str, str]:
         """First output of each node that has no converter -> why; see `Graph.opaque`."""

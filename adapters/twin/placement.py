@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ...engine.executors.twin import Step
+from ...engine.executors.twin import NodeCall
 from ...engine.graph.operators import operator
 from .converters.base import Converted, Function
 
@@ -35,7 +35,7 @@ def on_processor(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str]) -> set[
 
 
 class Wiring:
-    """The steps of a twin in the making: each gets its tensors where it computes.
+    """The calls of a twin in the making: each gets its tensors where it computes.
 
     A tensor that is needed on both is two, the copy under a name of its own.
 
@@ -46,7 +46,7 @@ class Wiring:
         place: the device of all that is not a size.
 
     Attributes:
-        steps, modules, constants: for `Twin`.
+        calls, modules, constants: for `Twin`.
         kept: constants that stay on the processor, for `Twin`.
     """
 
@@ -58,7 +58,7 @@ class Wiring:
         place: torch.device,
     ) -> None:
         self._near, self._constant, self._place = on_processor(nodes, inputs), constant, place
-        self.steps: list[Step] = []
+        self.calls: list[NodeCall] = []
         self.modules: dict[str, nn.Module] = {}
         self.constants: dict[str, Tensor] = {}
         self.kept: dict[str, Tensor] = {}
@@ -68,10 +68,10 @@ class Wiring:
         return self._place if self._near.isdisjoint(node.output) else PROCESSOR
 
     def add(self, node: onnx.NodeProto, converted: Converted, outputs: Sequence[str]) -> None:
-        """The node as the next step; ``outputs`` are the names of its results."""
+        """The node as the next call; ``outputs`` are the names of its results."""
         numbers = _numbers(node) if self._near.isdisjoint(node.output) else set(converted.inputs)
         inputs = tuple(self._source(name, name in numbers) if name else "" for name in converted.inputs)
-        self._append(converted.module, Step("", node.op_type, node.name, inputs, tuple(outputs)))
+        self._append(converted.module, NodeCall("", node.op_type, node.name, inputs, tuple(outputs)))
 
     def require(self, name: str) -> None:
         """A tensor that the twin gives, which may be a constant."""
@@ -80,7 +80,7 @@ class Wiring:
             self.constants[name] = value.to(self._place)
 
     def _source(self, name: str, near: bool) -> str:
-        """The name under which a step finds a tensor on the processor, or else on the device."""
+        """The name under which a call finds a tensor on the processor, or else on the device."""
         key, held, place = (f"{name}@processor", self.kept, PROCESSOR) if near else (name, self.constants, self._place)
         value = self._constant(name) if key not in held else None
         if value is not None:
@@ -90,14 +90,14 @@ class Wiring:
         if near or name not in self._near:
             return name
         moved = f"{name}@device"
-        if not any(moved in step.outputs for step in self.steps):
-            self._append(Function(_Moved(place)), Step("", "", "", (name,), (moved,)))
+        if not any(moved in call.outputs for call in self.calls):
+            self._append(Function(_Moved(place)), NodeCall("", "", "", (name,), (moved,)))
         return moved
 
-    def _append(self, module: nn.Module, step: Step) -> None:
-        key = f"n{len(self.steps)}"
+    def _append(self, module: nn.Module, call: NodeCall) -> None:
+        key = f"n{len(self.calls)}"
         self.modules[key] = module
-        self.steps.append(Step(key, step.op, step.node, step.inputs, step.outputs))
+        self.calls.append(NodeCall(key, call.op, call.node, call.inputs, call.outputs))
 
 
 class _Moved:

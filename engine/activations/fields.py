@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import RefusedInput, UsageError
+from ...errors import RefusedInput, UsageError, instead
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.crops import Box, crop, input_box, plane
@@ -208,9 +208,10 @@ class _Gradients:
         from ..executors.devices import torch_device
 
         self._layer, self._tensor = layer, before_activation(graph, layer) or layer.tensor
-        graph.require_gradient([self._tensor])
         self._device = torch_device(device)
-        self._twin = graph.twin([self._tensor], device=str(self._device))
+        with instead("take field=map, which needs none"):
+            graph.require_gradient([self._tensor])
+            self._twin = graph.twin([self._tensor], device=str(self._device))
 
     def of(self, x: np.ndarray, peaks: Sequence[tuple[int, Peak]]) -> Iterator[tuple[list[int], np.ndarray]]:
         """(numbers of the peaks, (n, C, H, W) gradients) in parts, for the input ``x`` (1, C, H, W)."""

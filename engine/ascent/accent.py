@@ -145,7 +145,9 @@ def kept_layer(graph: Graph, layer: Layer) -> Layer:
     """
     before = [la for la in graph.layers[: layer.index] if la.has_maps and la.receptive_field is not None]
     if not before:
-        raise UsageError(f"no feature map comes before '{layer.name}'; choose a later layer to accent")
+        later = next((la for la in graph.layers[layer.index + 1 :] if la.channels and layer.has_maps), None)
+        advice = "take dream, which keeps none" if later is None else f"choose a later layer ('{later.name}')"
+        raise UsageError(f"no feature map comes before '{layer.name}' whose features could be kept; {advice}")
     own = _stride(graph, layer if layer.has_maps else before[-1])
     fine = [la for la in before if la.op != "Pad" and 4 * _stride(graph, la) <= own]
     return fine[-1] if fine else before[0]

@@ -20,7 +20,7 @@ from .recipe.canvases import Noise, PixelCanvas
 from .recipe.presets import PRESETS, Preset, in_place
 from .recipe.show import Clip, shown
 from .recipe.spectrum import reference_pictures
-from .results import DEAD, UnitResult
+from .results import DEAD, WEAK, UnitResult
 from .settings import Settings, checked_photographs
 from .streams import stream
 from .tries import PLAN, RECIPE, Try
@@ -172,7 +172,7 @@ class Studio:
 
     def _finished(self, units: list[int], on_step: OnStep) -> list[UnitResult]:
         made = self._attempt(units, RECIPE, on_step)
-        for other in PLAN:
+        for other in () if self.chosen.preset.gives_up else PLAN:
             wanting = [u for u in units if self._wants(made[u], u, other)]
             silent = [u for u in wanting if self._is_silent(made[u])]
             short = self._attempt(silent, other, limit=self._limit)
@@ -284,6 +284,9 @@ class Studio:
             reason = f"inhibition {reason}"
         if status == DEAD and made.tried:
             reason += f"; given up after {made.tried} further steps"
+        if status == DEAD and self.chosen.preset.gives_up:
+            status = WEAK
+            reason = f"silent on photographs and after {len(made.outcome.history)} steps; more tries may wake it"
         origin, style = self.network.origin(), self.chosen.preset.show
         return UnitResult(
             unit=made.unit,

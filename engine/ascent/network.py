@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import RefusedInput, UsageError
+from ...errors import RefusedInput, UsageError, instead
 from ..executors.devices import fast_bfloat16, torch_device
 from ..executors.memory import out_of_memory
 from ..executors.recording import Recorder
@@ -25,6 +25,10 @@ from .recipe.algebra import Place
 # Multiply-adds per operator. EfficientNet-Lite0 has 2.4 million at 224 pixels, where a batch of 2 took 0.95 of the time
 # per picture, 0.6 million at 112 (0.85) and 0.2 million at 64 (0.7).
 _BUSY = 0.5e6
+# Weights that stay in the caches, and multiply-adds that reading one of the others costs as much as. VGG16's fifteen
+# million, in bfloat16, took 3.6 times as long per picture alone as in a batch of 16 at 48 pixels (50 multiply-adds for
+# each), 1.7 times at 128 (400) and 1.25 times at 224 (1,200).
+_CACHED, _READING = 5e6, 1000
 
 
 class Network:
@@ -40,8 +44,9 @@ class Network:
     def __init__(self, graph: Graph, tensors: Sequence[str], device: str = "auto", reduced: bool = False) -> None:
         self.graph, self.tensors = graph, tuple(dict.fromkeys(tensors))
         self.device = torch_device(device)
-        graph.require_gradient(self.tensors)
-        self.twin: Twin = graph.twin(self.tensors, device=str(self.device))
+        with instead("gradient ascent needs one on all of the way: choose a layer below this operator"):
+            graph.require_gradient(self.tensors)
+            self.twin: Twin = graph.twin(self.tensors, device=str(self.device))
         for weight in (*self.twin.parameters(), *self.twin.buffers()):
             if weight.dim() == 4:  # `to` would refuse a network that has others
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
@@ -90,15 +95,18 @@ class Network:
             views: of each picture, as large as the picture.
         """
         height, width = self.graph.image_size
-        work = self._work_per_operator * views * size[0] * size[1] / max(height * width, 1)
-        return self.device.type == "cpu" and work >= _BUSY
+        share = views * size[0] * size[1] / max(height * width, 1)
+        work, calls = self._work
+        return self.device.type == "cpu" and work * share >= calls
 
     @cached_property
-    def _work_per_operator(self) -> float:
-        """Multiply-adds for a picture of the model's own size, divided by the operators, whose calls cost time too."""
+    def _work(self) -> tuple[float, float]:
+        """Multiply-adds for a picture of the model's own size, and those that the calls themselves cost as much as."""
         nodes = self.graph.index.between([i.name for i in self.graph.inputs], self.tensors)
         made = {name for node in nodes for name in node.output}
-        return sum(layer.macs for layer in self.graph.layers if layer.tensor in made) / max(len(nodes), 1)
+        layers = [layer for layer in self.graph.layers if layer.tensor in made]
+        work, weights = sum(layer.macs for layer in layers), sum(layer.parameters for layer in layers)
+        return work, max(_BUSY * len(nodes), _READING * (weights - _CACHED))
 
     @property
     def own_size(self) -> str:
@@ -190,9 +198,11 @@ class _Redirect(torch.autograd.Function):
         gradient = gradients[0]
         below, above = ctx.saved_tensors
         plain = gradient.masked_fill(below | above, 0.0)
+        alive = (plain != 0).flatten(1).any(1)
+        if bool(alive.all()):
+            return plain, None
         helpful = gradient.masked_fill((below & (gradient < 0)) | (above & (gradient > 0)), 0.0)
-        alive = (plain != 0).flatten(1).any(1).reshape(-1, *([1] * (gradient.dim() - 1)))
-        return torch.where(alive, plain, helpful), None
+        return torch.where(alive.reshape(-1, *([1] * (gradient.dim() - 1))), plain, helpful), None
 
 
 def _redirected(module: torch.nn.Module, x: Tensor, *rest: Tensor) -> Tensor:

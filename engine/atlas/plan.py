@@ -19,7 +19,7 @@ from ...errors import RefusedInput, UsageError
 from ..activations.folder_pass import picture_names
 from ..ascent.making import function_of
 from ..ascent.many import Studio
-from ..ascent.recipe.presets import PRESETS, Preset
+from ..ascent.recipe.presets import PRESETS, Preset, hastened
 from ..ascent.settings import Settings, settings
 from ..graph.graph import Graph
 from ..graph.layers import Layer, ReceptiveField, Tokens
@@ -33,10 +33,7 @@ from .stations import Stations
 SCHEMA = 1
 FILE = "plan.json"
 COARSE, FINE = "coarse", "fine"
-COARSE_STEPS, COARSE_SIZE = (
-    32,
-    64,
-)  # every unit within minutes; a quarter of the default recipe's size, an eighth of its steps
+COARSE_STEPS, COARSE_SIZE, COARSE_CLASS = 12, 48, 96  # steps; sides of units with a map, and of those without
 CHUNK = 64  # photographs; at 24 bytes per unit and photograph a chunk's figures are written in one go
 
 
@@ -288,7 +285,10 @@ def make_plan(
 
 
 def stage_settings(graph: Graph, layer: Layer, stage: str, wishes: Wishes) -> Settings:
-    """The settings of a layer's pictures in a stage; coarse ones are never larger nor longer than fine ones."""
+    """The settings of a layer's pictures in a stage; coarse ones are never larger nor longer than fine ones.
+
+    A network that does not take pictures as small as the coarse ones gets its own size (`studio`).
+    """
     variant = wishes.stages().get(stage)
     if variant is not None:
         return settings(
@@ -298,9 +298,11 @@ def stage_settings(graph: Graph, layer: Layer, stage: str, wishes: Wishes) -> Se
     fine = settings(graph, layer, preset_name=wishes.preset, size=wishes.size, steps=wishes.steps, seed=wishes.seed)
     if stage == FINE:
         return fine
-    small = (min(COARSE_SIZE, fine.size[0]), min(COARSE_SIZE, fine.size[1])) if layer.is_spatial else fine.size
-    steps = min(COARSE_STEPS, fine.steps)
-    return settings(graph, layer, preset_name=fine.preset, size=small, steps=steps, seed=wishes.seed)
+    side = COARSE_SIZE if layer.is_spatial else COARSE_CLASS
+    return settings(
+        graph, layer, preset_name=hastened(fine.preset), size=(min(side, fine.size[0]), min(side, fine.size[1])),
+        steps=min(COARSE_STEPS, fine.steps), seed=wishes.seed,
+    )  # fmt: skip
 
 
 def studio(graph: Graph, layer: Layer, chosen: Settings, device: str) -> Studio:
@@ -357,7 +359,10 @@ def _planned(row: Mapping[str, Any]) -> PlannedLayer:
 
 def _digest_of(graph: Graph, wishes: Wishes, device: str) -> str:
     """What the recipes follow from, as a hash."""
-    wish = [graph.sha256, graph.preprocessing.to_json(), repr(wishes), repr(PRESETS), _kind(device), _versions()]
+    coarse = [COARSE_STEPS, COARSE_SIZE, COARSE_CLASS, repr([hastened(one) for one in PRESETS.values()])]
+    wish = [
+        graph.sha256, graph.preprocessing.to_json(), repr(wishes), repr(PRESETS), coarse, _kind(device), _versions(),
+    ]  # fmt: skip
     return digest(json.loads(to_json(wish)))
 
 

@@ -106,16 +106,17 @@ def blocks(
         stage: "coarse", "fine" or a variant's.
         is_wanted: whether a unit of that id is to be made.
         order: layer index -> its units, the first to be made first.
-        spread: take a block of each layer in turn, so that a run that ends early has shown something of all.
+        spread: take a block of each layer in turn, then two, then four, so that a run that ends early has shown
+            something of all, and yet seldom makes a layer's studio anew.
     """
-    found: list[tuple[int, int, Block]] = []
+    found: list[tuple[int, int, int, Block]] = []
     for place, planned in enumerate(plan.layers):
         recipe = planned.recipes[stage]
         left = [unit for unit in order[planned.layer.index] if is_wanted(unit_id(recipe, unit))]
         for number, first in enumerate(range(0, len(left), BLOCK)):
-            key = (number, place) if spread else (place, number)
-            found.append((*key, Block(planned.layer.index, stage, tuple(left[first : first + BLOCK]))))
-    return [block for _, _, block in sorted(found, key=lambda row: row[:2])]
+            turn = (number + 1).bit_length() if spread else 0
+            found.append((turn, place, number, Block(planned.layer.index, stage, tuple(left[first : first + BLOCK]))))
+    return [block for *_, block in sorted(found, key=lambda row: row[:3])]
 
 
 def run_here(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
+from ...errors import UsageError, instead
 from ..executors.devices import torch_device
 from ..executors.session import Session
 from ..graph.graph import Graph
@@ -18,6 +18,8 @@ from ..outputs.reading import Reading
 from ..outputs.registry import read_outputs
 from ..outputs.target import Target, batch_axes, row_of, scores, tensors_of
 from .probabilities import probabilities
+
+_FORWARD = "take a method that runs forward alone (rise, occlusion, sobol), or look only below it or only above"
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,9 @@ class Executors:
         """
         key = (tuple(outputs), tuple(inputs or ()))
         if key not in self._twins:
-            self.graph.require_gradient(outputs, cut)
-            self._twins[key] = self.graph.twin(outputs, inputs, device=self.device)
+            with instead(_FORWARD):
+                self.graph.require_gradient(outputs, cut)
+                self._twins[key] = self.graph.twin(outputs, inputs, device=self.device)
         return self._twins[key]
 
     def tensor(self, values: np.ndarray) -> Any:

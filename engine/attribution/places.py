@@ -20,7 +20,7 @@ def default_layers(graph: Graph, tensors: Sequence[str], reading: Reading | None
     """The feature maps to look at for a target on ``tensors``.
 
     Of a detector or a segmentation all maps that enter its head; else the last map of more than one position that the
-    target depends on and is not itself.
+    target depends on and is not itself; where that is the only one, the target's own.
 
     Raises:
         UsageError: there is none.
@@ -59,5 +59,9 @@ def _last_map(graph: Graph, tensors: Sequence[str]) -> Layer:
     for layer in reversed(graph.layers):
         found = layer in tokens or is_feature_map(graph, layer)
         if found and layer.tensor in needed and layer.tensor not in tensors:
+            return layer
+    # a network of one convolution: its output is the only map there is
+    for layer in reversed(graph.layers):
+        if layer.tensor in tensors and is_feature_map(graph, layer):
             return layer
     raise UsageError(f"no layer with spatial extent leads to {', '.join(map(repr, tensors))}; name one with layer=")

@@ -7,30 +7,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .steps import ACTIVATIONS, POOLS, Network, Step
+from .operations import ACTIVATIONS, POOLS, CommonForm, Operation
 
-_GAP = -0.4  # leaving a step without a partner must cost less than a wrong pair, more than a right one gains
+_GAP = -0.4  # leaving an operation without a partner must cost less than a wrong pair, more than a right one gains
 _BAND = 4_000_000  # cells of the table; beyond it only anchors are aligned
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two steps that stand for each other; ``found_by``: "name", "weights", "weight shape" or "structure"."""
+    """Two operations that stand for each other; ``found_by``: "name", "weights", "weight shape" or "structure"."""
 
-    a: Step
-    b: Step
+    a: Operation
+    b: Operation
     found_by: str
 
 
-def align(a: Network, b: Network) -> tuple[Pair, ...]:
+def align(a: CommonForm, b: CommonForm) -> tuple[Pair, ...]:
     """The pairs, in A's order of execution.
 
-    Global alignment of the two sequences of steps (Needleman and Wunsch 1970, J. Mol. Biol. 48): the order is
-    kept, and the sum of the likeness of paired steps is the highest possible. Convolutions and dense layers
+    Global alignment of the two sequences of operations (Needleman and Wunsch 1970, J. Mol. Biol. 48): the order is
+    kept, and the sum of the likeness of paired operations is the highest possible. Convolutions and dense layers
     weigh most. Convolutions whose weights are the same numbers are paired even where parallel branches
     stand in another order.
     """
-    left, right = list(a.steps), list(b.steps)
+    left, right = list(a.operations), list(b.operations)
     if len(left) * len(right) > _BAND:
         left, right = [s for s in left if s.is_anchor], [s for s in right if s.is_anchor]
     prints = {id(s): _fingerprint(s) for s in (*left, *right) if s.is_anchor}
@@ -40,7 +40,7 @@ def align(a: Network, b: Network) -> tuple[Pair, ...]:
     return tuple(Pair(left[i], right[j], _how(left[i], right[j], prints)) for i, j in sorted(pairs.items()))
 
 
-def _likeness(x: Step, y: Step, prints: dict[int, tuple[float, ...]]) -> float:
+def _likeness(x: Operation, y: Operation, prints: dict[int, tuple[float, ...]]) -> float:
     if x.is_anchor != y.is_anchor:
         return -1.0
     named = 0.5 * (x.name == y.name)
@@ -78,7 +78,7 @@ def _needleman_wunsch(scores: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _repair_branches(
-    left: Sequence[Step], right: Sequence[Step], prints: dict[int, tuple[float, ...]], pairs: dict[int, int]
+    left: Sequence[Operation], right: Sequence[Operation], prints: dict[int, tuple[float, ...]], pairs: dict[int, int]
 ) -> None:
     """Pairs anchors with the same numbers that the order kept apart (branches written in another order)."""
     partner = {j: i for i, j in pairs.items()}
@@ -97,9 +97,9 @@ def _repair_branches(
         pairs[i], partner[j] = j, i
 
 
-def _fingerprint(step: Step) -> tuple[float, ...]:
+def _fingerprint(operation: Operation) -> tuple[float, ...]:
     """Numbers that the order of channels does not change: size, and sums of the effective weight's powers."""
-    w = np.asarray(step.weight)
+    w = np.asarray(operation.weight)
     return (float(w.size), float(w.sum()), float((w * w).sum()), float((np.abs(w) ** 3).sum()), float(np.abs(w).max()))
 
 
@@ -109,7 +109,7 @@ def _equal(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
     )
 
 
-def _how(x: Step, y: Step, prints: dict[int, tuple[float, ...]]) -> str:
+def _how(x: Operation, y: Operation, prints: dict[int, tuple[float, ...]]) -> str:
     if x.name == y.name:
         return "name"
     if x.weight is None or y.weight is None:

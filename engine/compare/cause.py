@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .align import Pair
-from .steps import ACTIVATIONS, DENSE, POOLS, Step
+from .operations import ACTIVATIONS, DENSE, POOLS, Operation
 
 _SAME = 1e-6  # relative; float32 weights that went through a fold of batch-norm agree to this
 
@@ -33,20 +33,22 @@ class Cause:
         return asdict(self)
 
 
-def causes(pair: Pair, skipped_a: Sequence[Step] = (), skipped_b: Sequence[Step] = ()) -> list[Cause]:
-    """What is known to differ between two paired steps, the most telling first; empty where nothing does.
+def causes(pair: Pair, skipped_a: Sequence[Operation] = (), skipped_b: Sequence[Operation] = ()) -> list[Cause]:
+    """What is known to differ between two paired operations, the most telling first; empty where nothing does.
 
     Args:
-        pair: the steps.
-        skipped_a: steps of A without a partner, right in front of the pair.
+        pair: the operations.
+        skipped_a: operations of A without a partner, right in front of the pair.
         skipped_b: the same of B.
     """
     a, b = pair.a, pair.b
     found: list[Cause] = []
-    for steps, one, other in ((skipped_a, "A", "B"), (skipped_b, "B", "A")):
-        for step in steps:
-            kind = "activation" if step.kind in ACTIVATIONS else "missing layer"
-            found.append(Cause(kind, f"{step.kind} '{step.name}' is in {one} and has no counterpart in {other}"))
+    for operations, one, other in ((skipped_a, "A", "B"), (skipped_b, "B", "A")):
+        for operation in operations:
+            kind = "activation" if operation.kind in ACTIVATIONS else "missing layer"
+            found.append(
+                Cause(kind, f"{operation.kind} '{operation.name}' is in {one} and has no counterpart in {other}")
+            )
     if a.kind != b.kind:
         kind = "activation" if a.kind in ACTIVATIONS else "pool type" if a.kind in POOLS else "operator"
         return [*found, Cause(kind, f"{kind}: {a.kind} in A, {b.kind} in B")]
@@ -64,7 +66,7 @@ _COORDINATES["pytorch_half_pixel"] = "half pixel, as torch has it"
 _GELU = {"none": "exact (erf)", "tanh": "approximated by tanh"}
 
 
-def _attribute_causes(a: Step, b: Step) -> list[Cause]:
+def _attribute_causes(a: Operation, b: Operation) -> list[Cause]:
     if a.kind == "Resize":
         return _resize_causes(a, b)
     if a.kind == "Gelu":
@@ -86,7 +88,7 @@ def _attribute_causes(a: Step, b: Step) -> list[Cause]:
     return found
 
 
-def _resize_causes(a: Step, b: Step) -> list[Cause]:
+def _resize_causes(a: Operation, b: Operation) -> list[Cause]:
     """Scales against sizes are no difference by themselves: exporters write either."""
     found = []
     for key in ("mode", "coordinates", "rounding", "antialias", "cubic coefficient", "scales", "sizes"):
@@ -109,7 +111,7 @@ def _shown(value: object, key: str) -> str:
     return text
 
 
-def _weight_causes(a: Step, b: Step) -> list[Cause]:
+def _weight_causes(a: Operation, b: Operation) -> list[Cause]:
     assert a.weight is not None and b.weight is not None and a.bias is not None and b.bias is not None
     if a.weight.shape != b.weight.shape:
         return [Cause("weight shape", f"weights of shape {a.weight.shape} in A, {b.weight.shape} in B")]
@@ -130,7 +132,7 @@ def _weight_causes(a: Step, b: Step) -> list[Cause]:
     return [_perturbed(a, b)]
 
 
-def _norm_causes(a: Step, b: Step) -> list[Cause]:
+def _norm_causes(a: Operation, b: Operation) -> list[Cause]:
     one, two = a.norm, b.norm
     assert one is not None and two is not None
     if not np.isclose(one.epsilon, two.epsilon, rtol=1e-5, atol=0):
@@ -147,7 +149,7 @@ def _norm_causes(a: Step, b: Step) -> list[Cause]:
     ]
 
 
-def _bias_before_norm(a: Step, b: Step) -> Cause | None:
+def _bias_before_norm(a: Operation, b: Operation) -> Cause | None:
     """One side adds a bias in front of the batch-norm, the other, folded or not, has the same without it."""
     assert a.weight is not None and a.bias is not None
     for own, other, where in ((a, b, "B"), (b, a, "A")):
@@ -161,7 +163,7 @@ def _bias_before_norm(a: Step, b: Step) -> Cause | None:
     return None
 
 
-def _bias_cause(a: Step, b: Step) -> Cause:
+def _bias_cause(a: Operation, b: Operation) -> Cause:
     assert a.bias is not None and b.bias is not None
     for one, two, where in ((a, b, "B"), (b, a, "A")):
         if np.any(one.bias) and not np.any(two.bias):
@@ -172,7 +174,7 @@ def _bias_cause(a: Step, b: Step) -> Cause:
     )
 
 
-def _folded_epsilon(a: Step, b: Step) -> Iterator[Cause]:
+def _folded_epsilon(a: Operation, b: Operation) -> Iterator[Cause]:
     """One side holds the batch-norm, the other is folded: does one other epsilon explain every channel?"""
     for one, two, where in ((a, b, "B"), (b, a, "A")):
         if one.norm is None or two.norm is not None or one.raw is None or two.weight is None:
@@ -192,7 +194,7 @@ def _folded_epsilon(a: Step, b: Step) -> Iterator[Cause]:
             yield Cause("epsilon", text)
 
 
-def _rounded(a: Step, b: Step) -> Iterator[Cause]:
+def _rounded(a: Operation, b: Operation) -> Iterator[Cause]:
     for one, two, where in (
         (a.raw, b.raw, "B"),
         (b.raw, a.raw, "A"),
@@ -219,7 +221,7 @@ def _bfloat16(values: np.ndarray) -> np.ndarray:
     return rounded.astype(np.uint32).view(np.float32)
 
 
-def _reordered(a: Step, b: Step) -> Iterator[Cause]:
+def _reordered(a: Operation, b: Operation) -> Iterator[Cause]:
     """The same numbers in another order: input channels, output channels, flatten order, flipped kernel."""
     x, y = a.weight, b.weight
     assert x is not None and y is not None
@@ -273,7 +275,7 @@ def same_order(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
     return order
 
 
-def _perturbed(a: Step, b: Step) -> Cause:
+def _perturbed(a: Operation, b: Operation) -> Cause:
     assert a.weight is not None and b.weight is not None
     changed = np.abs(a.weight - b.weight).reshape(len(a.weight), -1).max(axis=1) > _SAME * np.abs(a.weight).max()
     units = np.flatnonzero(changed)

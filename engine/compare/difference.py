@@ -11,7 +11,7 @@ from ...errors import ConvscopeError
 from ..executors.session import Session
 from ..graph.graph import Graph
 from .align import Pair
-from .steps import Network
+from .operations import CommonForm
 
 Size = tuple[int, int]
 Pictures = Callable[[Graph, Size], np.ndarray]  # -> (N, C, H, W) in [0, 1]
@@ -31,12 +31,12 @@ class Bench:
         note: what is said about sizes, or "".
     """
 
-    def __init__(self, a: Network, b: Network, pictures: Pictures, device: str = "cpu") -> None:
+    def __init__(self, a: CommonForm, b: CommonForm, pictures: Pictures, device: str = "cpu") -> None:
         self.a, self.b, self.device = a, b, device
         self._pictures = pictures
         self.size_a, self.size_b = a.graph.image_size, b.graph.image_size
         self.note = ""
-        self._kept: dict[bool, tuple[Network, tuple[str, ...], str, Session]] = {}
+        self._kept: dict[bool, tuple[CommonForm, tuple[str, ...], str, Session]] = {}
         if self.size_a != self.size_b:
             self._settle_size()
 
@@ -47,7 +47,7 @@ class Bench:
             for network, size in ((self.a, self.size_a), (self.b, self.size_b))
         )
 
-    def session(self, network: Network, outputs: Sequence[str], inputs: Sequence[str] | None = None) -> Session:
+    def session(self, network: CommonForm, outputs: Sequence[str], inputs: Sequence[str] | None = None) -> Session:
         """A session that takes any image size and batch, whatever the export fixed."""
         model = network.graph.submodel(list(dict.fromkeys(outputs)), inputs)
         for info in model.graph.input:
@@ -57,7 +57,7 @@ class Bench:
         return Session(model, self.device)
 
     def run(
-        self, network: Network, x: np.ndarray, tensors: Sequence[str], start: str | None = None
+        self, network: CommonForm, x: np.ndarray, tensors: Sequence[str], start: str | None = None
     ) -> Iterator[Values]:
         """The tensors for one picture after another; ``start`` is the tensor that ``x`` is, default the input."""
         image = network.graph.inputs[0].name
@@ -72,7 +72,7 @@ class Bench:
         """Starts with no session of its own."""
         self._kept = {}
 
-    def _session(self, network: Network, wanted: tuple[str, ...], start: str | None) -> Session:
+    def _session(self, network: CommonForm, wanted: tuple[str, ...], start: str | None) -> Session:
         """The last session of each side is kept: the hypotheses run the same tensors again and again."""
         kept = self._kept.get(network is self.a)
         if kept is not None and kept[0] is network and kept[1:3] == (wanted, start or ""):
@@ -91,7 +91,7 @@ class Bench:
                 return
         self.note = f"the models take only their own sizes, {own}: feature maps were averaged to a common grid"
 
-    def _takes(self, network: Network, size: Size) -> bool:
+    def _takes(self, network: CommonForm, size: Size) -> bool:
         graph = network.graph
         x = np.zeros((1, graph.channels, *size), dtype=np.float32)
         try:
@@ -105,7 +105,7 @@ def relative_differences(
     pairs: Sequence[Pair],
     left: Iterator[Values],
     right: Iterator[Values],
-    networks: tuple[Network, Network],
+    networks: tuple[CommonForm, CommonForm],
     order: Mapping[str, np.ndarray] | None = None,
     progress: Callable[[], Any] | None = None,
 ) -> list[float]:

@@ -8,34 +8,34 @@ import numpy as np
 
 from .align import Pair
 from .cause import Cause
-from .steps import Network, Step
+from .operations import CommonForm, Operation
 
-Skipped = tuple[list[Step], list[Step]]
+Skipped = tuple[list[Operation], list[Operation]]
 
 
 def swapped_layers(
-    pairs: Sequence[Pair], i: int, networks: tuple[Network, Network], skipped: Mapping[int, Skipped]
+    pairs: Sequence[Pair], i: int, networks: tuple[CommonForm, CommonForm], skipped: Mapping[int, Skipped]
 ) -> list[Cause]:
     """What is said where a pair's layer and another one stand in exchanged places.
 
     Three ways are known: two trained layers that lead into each other in A and the other way round in B, a
-    batch-norm that is on the other side of its convolution's activation, and a step without weights that one
+    batch-norm that is on the other side of its convolution's activation, and an operation without weights that one
     network has in front of the pair and the other behind it.
 
     Args:
-        pairs: all aligned steps.
+        pairs: all aligned operations.
         i: which pair.
         networks: A and B.
-        skipped: for this pair and the next, the steps of A and of B without a partner that lead into it.
+        skipped: for this pair and the next, the operations of A and of B without a partner that lead into it.
     """
     return _crossing(pairs, i, networks) or _norm(pairs[i], networks) or _around(pairs, i, skipped)
 
 
-def _crossing(pairs: Sequence[Pair], i: int, networks: tuple[Network, Network]) -> list[Cause]:
+def _crossing(pairs: Sequence[Pair], i: int, networks: tuple[CommonForm, CommonForm]) -> list[Cause]:
     pair = pairs[i]
     if not pair.a.is_anchor:
         return []
-    place = {step.tensor: k for k, step in enumerate(networks[1].steps)}
+    place = {operation.tensor: k for k, operation in enumerate(networks[1].operations)}
     for other in pairs[i + 1 :]:
         if not other.a.is_anchor or place[other.b.tensor] > place[pair.b.tensor]:
             continue
@@ -46,7 +46,7 @@ def _crossing(pairs: Sequence[Pair], i: int, networks: tuple[Network, Network]) 
     return []
 
 
-def _norm(pair: Pair, networks: tuple[Network, Network]) -> list[Cause]:
+def _norm(pair: Pair, networks: tuple[CommonForm, CommonForm]) -> list[Cause]:
     """Convolution, batch-norm, activation on one side; convolution, activation, batch-norm on the other."""
     sides = (pair.a, pair.b)
     for k, where in ((0, "A"), (1, "B")):
@@ -64,16 +64,16 @@ def _norm(pair: Pair, networks: tuple[Network, Network]) -> list[Cause]:
     return []
 
 
-def _reader(network: Network, tensor: str) -> Step | None:
-    return next((step for step in network.steps if tensor in step.inputs), None)
+def _reader(network: CommonForm, tensor: str) -> Operation | None:
+    return next((operation for operation in network.operations if tensor in operation.inputs), None)
 
 
 def _around(pairs: Sequence[Pair], i: int, skipped: Mapping[int, Skipped]) -> list[Cause]:
     if i + 1 not in skipped:
         return []
     for k, where in ((0, "A"), (1, "B")):
-        for step in skipped[i][k]:
-            if any(s.kind == step.kind and s.attributes == step.attributes for s in skipped[i + 1][1 - k]):
-                text = f"{step.kind} is in front of '{pairs[i].a.name}' in {where} and behind it in {'BA'[k]}"
+        for operation in skipped[i][k]:
+            if any(s.kind == operation.kind and s.attributes == operation.attributes for s in skipped[i + 1][1 - k]):
+                text = f"{operation.kind} is in front of '{pairs[i].a.name}' in {where} and behind it in {'BA'[k]}"
                 return [Cause("swapped layers", f"the layers are swapped: {text}")]
     return []

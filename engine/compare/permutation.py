@@ -15,7 +15,7 @@ import onnx
 
 from ..graph.index import attributes
 from .align import Pair
-from .steps import Network, Step
+from .operations import CommonForm, Operation
 
 Names = tuple[np.ndarray, int]  # names along one axis, and that axis
 _TOLERANCE = 1e-5  # of a filter's largest weight
@@ -24,7 +24,7 @@ Shapes = dict[str, tuple[int, ...]]  # by tensor
 
 
 def recover(
-    a: Network, b: Network, pairs: Sequence[Pair], shapes: tuple[Shapes, Shapes]
+    a: CommonForm, b: CommonForm, pairs: Sequence[Pair], shapes: tuple[Shapes, Shapes]
 ) -> dict[str, np.ndarray] | None:
     """B's tensor -> order: channel ``order[i]`` of B equals channel i of A; None where the networks are not equal.
 
@@ -35,7 +35,7 @@ def recover(
         shapes: of every tensor of A and of B for one image, as far as known.
     """
     anchors = [p for p in pairs if p.a.is_anchor]
-    if len(anchors) != sum(s.is_anchor for s in a.steps) or len(anchors) != sum(s.is_anchor for s in b.steps):
+    if len(anchors) != sum(s.is_anchor for s in a.operations) or len(anchors) != sum(s.is_anchor for s in b.operations):
         return None
     named_a = _Walk(a, shapes[0])
     identity = named_a.run({p.a.tensor: np.arange(len(p.a.weight)) for p in anchors if p.a.weight is not None})
@@ -56,8 +56,8 @@ def recover(
     return orders
 
 
-def _in_order(anchors: Sequence[Pair], b: Network) -> list[Pair]:
-    place = {step.tensor: i for i, step in enumerate(b.steps)}
+def _in_order(anchors: Sequence[Pair], b: CommonForm) -> list[Pair]:
+    place = {operation.tensor: i for i, operation in enumerate(b.operations)}
     return sorted(anchors, key=lambda p: place[p.b.tensor])
 
 
@@ -137,9 +137,9 @@ def _equal_rows(x: np.ndarray, y: np.ndarray, scale: float) -> np.ndarray | None
 class _Walk:
     """Hands channel names through a graph."""
 
-    def __init__(self, network: Network, shapes: Shapes) -> None:
+    def __init__(self, network: CommonForm, shapes: Shapes) -> None:
         self.network, self.shapes = network, shapes
-        self.inner = {step.tensor for step in network.steps if step.is_anchor}
+        self.inner = {operation.tensor for operation in network.operations if operation.is_anchor}
 
     def run(self, known: dict[str, np.ndarray]) -> dict[str, Names]:
         """Tensor -> names and their axis, as far as they follow from the known anchors."""
@@ -191,7 +191,7 @@ class _Walk:
         return np.moveaxis(table.reshape(len(given), *spatial), 0, axis - 1).reshape(-1), 1
 
 
-def moved(orders: dict[str, np.ndarray], step: Step) -> list[int] | None:
+def moved(orders: dict[str, np.ndarray], operation: Operation) -> list[int] | None:
     """The order of one of B's layers where it is not the identity."""
-    order = orders.get(step.tensor)
+    order = orders.get(operation.tensor)
     return None if order is None or np.array_equal(order, np.arange(len(order))) else [int(i) for i in order]

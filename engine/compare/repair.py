@@ -16,7 +16,7 @@ from ..graph.index import attributes
 from .align import Pair
 from .cause import Cause
 from .difference import Bench, common_grid
-from .steps import Network, Step
+from .operations import CommonForm, Operation
 
 _NOT_TRIED = ("missing layer", "swapped layers", "weight shape", "operator")
 
@@ -56,7 +56,7 @@ def _confirmed(bench: Bench, pair: Pair, found: Sequence[Cause], x: np.ndarray, 
 def _with_b(bench: Bench, graph: Graph) -> Bench:
     """The same bench with another B and sessions of its own."""
     other = copy(bench)
-    other.b = Network(graph)
+    other.b = CommonForm(graph)
     other.forget()
     return other
 
@@ -89,7 +89,7 @@ def _patched(bench: Bench, pair: Pair, found: Sequence[Cause]) -> onnx.ModelProt
     return model if _weights_set(model, bench, a, b) else None
 
 
-def _weights_set(model: onnx.ModelProto, bench: Bench, a: Step, b: Step) -> bool:
+def _weights_set(model: onnx.ModelProto, bench: Bench, a: Operation, b: Operation) -> bool:
     if a.node.op_type != b.node.op_type or bool(a.stored_bias) != bool(b.stored_bias):
         return False
     if attributes(a.node).get("transB", 0) != attributes(b.node).get("transB", 0):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .agreement import LayerAgreement
 from .align import Pair
 from .cause import Cause
-from .statistics import LayerStatistics
 
 IDENTICAL, UNSEEN = "identical", "identical on these pictures, weights differ"
 PERMUTED, REORDERED = "equal up to permutation", "same network, classes in another order"
@@ -50,8 +50,8 @@ class Comparison:
         pairs: aligned layers; ``rel``, ``cause`` by index.
         rel: relative difference per pair, each model with its own preprocessing.
         cause: what differs in each pair's settings and weights.
-        statistics: by index of the pair, for convolutions and dense layers.
-        cka_matrix: rows and columns are the pairs in ``statistics``, or None.
+        agreement: by index of the pair, for convolutions and dense layers.
+        cka_matrix: rows and columns are the pairs in ``agreement``, or None.
         permutations: layer of A -> channel i of A is channel ``[i]`` of B.
         only_a, only_b: layers without a partner.
         notes: what was assumed.
@@ -64,7 +64,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     rel: tuple[float, ...]
     cause: tuple[tuple[Cause, ...], ...]
-    statistics: dict[int, LayerStatistics] = field(default_factory=dict)
+    agreement: dict[int, LayerAgreement] = field(default_factory=dict)
     cka_matrix: np.ndarray | None = None
     permutations: dict[str, list[int]] = field(default_factory=dict)
     only_a: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ class Comparison:
         width = max(len(pair.a.name) for pair in self.pairs)
         found.append(f"{'A':<{width}}  {'B':<{width}}  found by      relative  matched    CKA")
         for i, pair in enumerate(self.pairs):
-            measured = self.statistics.get(i)
+            measured = self.agreement.get(i)
             numbers = f"{measured.matching.share:7.0%}  {measured.cka:5.3f}" if measured else ""
             names = f"{pair.a.name:<{width}}  {pair.b.name:<{width}}  {pair.found_by:<12}"
             found.append(f"{names}  {self.rel[i]:8.1e}  {numbers}".rstrip())
@@ -146,7 +146,7 @@ class Comparison:
         }
 
     def _layer(self, i: int, matches: bool) -> dict[str, Any]:
-        pair, measured = self.pairs[i], self.statistics.get(i)
+        pair, measured = self.pairs[i], self.agreement.get(i)
         empty = dict.fromkeys(("matched_share", "matched_share_weights", "cka", "svcca", "pwcca", "procrustes"))
         return {
             "a": pair.a.name,
@@ -162,5 +162,5 @@ class Comparison:
     def _matrix(self) -> dict[str, Any] | None:
         if self.cka_matrix is None:
             return None
-        names = [self.pairs[i] for i in sorted(self.statistics)]
+        names = [self.pairs[i] for i in sorted(self.agreement)]
         return {"a": [p.a.name for p in names], "b": [p.b.name for p in names], "values": self.cka_matrix.tolist()}

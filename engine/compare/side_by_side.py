@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..graph.graph import Graph
+from .agreement import LayerAgreement
 from .difference import Pictures
+from .operations import Operation
 from .pictures import reference
 from .result import Comparison
-from .statistics import LayerStatistics
-from .steps import Step
 
 _TOP = 3  # pictures per unit
 
@@ -65,7 +65,7 @@ def rows(
         pictures: those that the models were compared on; the top pictures are among them.
     """
     found: list[Row] = []
-    for index, measured in result.statistics.items():
+    for index, measured in result.agreement.items():
         pair = result.pairs[index]
         if pair.a.kind != "convolution" or pair.b.kind != "convolution":
             continue
@@ -76,17 +76,17 @@ def rows(
 
 def _layer(
     graphs: tuple[Graph, Graph],
-    steps: tuple[Step, Step],
-    measured: LayerStatistics,
+    operations: tuple[Operation, Operation],
+    measured: LayerAgreement,
     count: int,
     options: Mapping[str, Any],
     pictures: Pictures,
 ) -> list[Row]:
-    (a, b), (one, two), matching = graphs, steps, measured.matching
+    (a, b), (one, two), matching = graphs, operations, measured.matching
     units = [[int(u) for u in side[:count]] for side in (matching.a, matching.b)]
-    sides = list(zip(graphs, steps, units, strict=True))
-    made = [_pictures(graph, step, chosen, options) for graph, step, chosen in sides]
-    tops = [_top(graph, step, chosen, pictures) for graph, step, chosen in sides]
+    sides = list(zip(graphs, operations, units, strict=True))
+    made = [_pictures(graph, operation, chosen, options) for graph, operation, chosen in sides]
+    tops = [_top(graph, operation, chosen, pictures) for graph, operation, chosen in sides]
     return [
         Row(
             one.name,
@@ -103,31 +103,31 @@ def _layer(
     ]
 
 
-def _pictures(graph: Graph, step: Step, units: list[int], options: Mapping[str, Any]) -> list[np.ndarray]:
+def _pictures(graph: Graph, operation: Operation, units: list[int], options: Mapping[str, Any]) -> list[np.ndarray]:
     from ..ascent.filters import filters
 
-    return [u.image for u in filters(graph, step.tensor, units, **options).units]
+    return [u.image for u in filters(graph, operation.tensor, units, **options).units]
 
 
-def _top(graph: Graph, step: Step, units: list[int], pictures: Pictures) -> list[tuple[np.ndarray, ...]]:
+def _top(graph: Graph, operation: Operation, units: list[int], pictures: Pictures) -> list[tuple[np.ndarray, ...]]:
     """The pictures that excite each unit most, by its largest activation."""
     shown = pictures(graph, graph.image_size)
-    session = graph.session([step.tensor], device="cpu")
-    layer = graph.layer(step.tensor)
+    session = graph.session([operation.tensor], device="cpu")
+    layer = graph.layer(operation.tensor)
     peaks = []
     for picture in shown:
         row = graph.preprocessing.normalize(picture[None]).astype(np.float32)
-        values = layer.channels_first(session.run(row)[step.tensor])
+        values = layer.channels_first(session.run(row)[operation.tensor])
         peaks.append(values.reshape(values.shape[1], -1).max(axis=1)[units])
     order = np.argsort(-np.stack(peaks), axis=0)[:_TOP]
     return [tuple(shown[k].transpose(1, 2, 0) for k in order[:, i]) for i in range(len(units))]
 
 
-def _kernel(graph: Graph, step: Step, unit: int) -> np.ndarray | None:
+def _kernel(graph: Graph, operation: Operation, unit: int) -> np.ndarray | None:
     """A filter on three channels in the picture's colours, else its input channel with the largest weights."""
-    if step.weight is None or step.weight.ndim != 4 or step.weight[unit, 0].size < 2:
+    if operation.weight is None or operation.weight.ndim != 4 or operation.weight[unit, 0].size < 2:
         return None
-    kernel = step.weight[unit]
+    kernel = operation.weight[unit]
     if len(kernel) == 3:
         chosen = kernel[::-1] if graph.preprocessing.order == "BGR" else kernel
     else:

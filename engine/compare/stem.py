@@ -10,7 +10,7 @@ import numpy as np
 from .align import Pair
 from .cause import Cause
 from .difference import Bench
-from .steps import CONVOLUTION
+from .operations import CONVOLUTION
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,11 @@ import numpy as np
 
 from ...errors import ConvscopeError, UsageError
 from ..graph.graph import Graph
+from .agreement import measure
 from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences
+from .operations import CommonForm, Operation
 from .order import swapped_layers
 from .permutation import Shapes, moved, recover
 from .pictures import Paths, as_pictures, reference
@@ -28,9 +30,7 @@ from .result import (
     FirstDifference,
 )
 from .silent import weight_difference
-from .statistics import measure
 from .stem import Stem, stems
-from .steps import Network, Step
 
 MAX_REL = 1e-4  # float32 through a hundred layers; a wrong setting is far above it
 
@@ -69,7 +69,7 @@ def compare(
     """
     told = progress or (lambda stage: None)
     told("aligning layers")
-    pairs = whole = align(net_a := Network(a), net_b := Network(b))
+    pairs = whole = align(net_a := CommonForm(a), net_b := CommonForm(b))
     if layers is not None:
         wanted = {layer.tensor for layer in a.match(layers)}
         pairs = tuple(p for p in pairs if p.a.tensor in wanted)
@@ -82,7 +82,7 @@ def compare(
     own = judge.differences(x_a, x_b)
     verdict, first, orders = judge.decide(own, x_a, x_b, told)
     told("matching units")
-    statistics, matrix = measure(bench, pairs, x_a, x_b, full=similarity)
+    agreement, matrix = measure(bench, pairs, x_a, x_b, full=similarity)
     unseen = judge.unseen(first) if verdict in (IDENTICAL, UNSEEN) else ""
     return Comparison(
         verdict=verdict,
@@ -91,7 +91,7 @@ def compare(
         pairs=pairs,
         rel=tuple(own),
         cause=tuple(tuple(judge.static(i)) for i in range(len(pairs))),
-        statistics=statistics,
+        agreement=agreement,
         cka_matrix=matrix,
         permutations={p.a.name: order for p in pairs if (order := moved(orders, p.b)) is not None},
         only_a=_unpaired(net_a, {id(p.a) for p in pairs}) if layers is None else (),
@@ -101,8 +101,8 @@ def compare(
     )
 
 
-def _unpaired(network: Network, paired: set[int]) -> tuple[str, ...]:
-    return tuple(step.name for step in network.steps if id(step) not in paired)
+def _unpaired(network: CommonForm, paired: set[int]) -> tuple[str, ...]:
+    return tuple(operation.name for operation in network.operations if id(operation) not in paired)
 
 
 class _Judge:
@@ -254,8 +254,8 @@ class _Judge:
         ]
         return FirstDifference(last_a.name, last_b.name, float("inf"), tuple(found)) if found else None
 
-    def _last(self, network: Network, place: int = 0) -> Step | None:
-        """The step that makes an output of the graph."""
+    def _last(self, network: CommonForm, place: int = 0) -> Operation | None:
+        """The operation that makes an output of the graph."""
         name = network.graph.outputs[place].name
         while name not in network.by_tensor:
             node = network.producer.get(name)
@@ -264,16 +264,16 @@ class _Judge:
             name = node.input[0]
         return network.by_tensor[name]
 
-    def _skipped(self, i: int) -> tuple[list[Step], list[Step]]:
+    def _skipped(self, i: int) -> tuple[list[Operation], list[Operation]]:
         """Steps without a partner that lead into the pair."""
         paired = {id(s) for p in self.pairs for s in (p.a, p.b)}
-        found: tuple[list[Step], list[Step]] = ([], [])
+        found: tuple[list[Operation], list[Operation]] = ([], [])
         if self.confined:
             return found
-        for k, (network, step) in enumerate(((self.bench.a, self.pairs[i].a), (self.bench.b, self.pairs[i].b))):
-            at = network.steps.index(step) - 1
-            while at >= 0 and id(network.steps[at]) not in paired:
-                found[k].insert(0, network.steps[at])
+        for k, (network, operation) in enumerate(((self.bench.a, self.pairs[i].a), (self.bench.b, self.pairs[i].b))):
+            at = network.operations.index(operation) - 1
+            while at >= 0 and id(network.operations[at]) not in paired:
+                found[k].insert(0, network.operations[at])
                 at -= 1
         return found
 

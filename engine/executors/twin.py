@@ -20,7 +20,7 @@ Rule = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Step:
+class NodeCall:
     """One node: ``outputs = modules[key](*inputs)``; an empty input name is an omitted optional input."""
 
     key: str
@@ -43,7 +43,7 @@ class Twin(nn.Module):
 
     def __init__(
         self,
-        steps: Sequence[Step],
+        calls: Sequence[NodeCall],
         modules: Mapping[str, nn.Module],
         constants: Mapping[str, Tensor],
         kept: Mapping[str, Tensor],
@@ -51,7 +51,7 @@ class Twin(nn.Module):
         outputs: Sequence[str],
     ) -> None:
         super().__init__()
-        self.steps = tuple(steps)
+        self.calls = tuple(calls)
         self.nodes = nn.ModuleDict(dict(modules))
         self.input_names = tuple(inputs)
         self.output_names = tuple(outputs)
@@ -59,7 +59,7 @@ class Twin(nn.Module):
         for name, value in constants.items():
             self.register_buffer(self._constant_keys[name], value, persistent=False)
         self._kept = dict(kept)
-        self._release = _last_uses(self.steps, self.output_names)
+        self._release = _last_uses(self.calls, self.output_names)
         self.alone = False
         self.requires_grad_(False)
         self.eval()
@@ -87,18 +87,18 @@ class Twin(nn.Module):
         values = {**self._kept, **feeds}
         for name, key in self._constant_keys.items():
             values[name] = getattr(self, key)
-        for step, release in zip(self.steps, self._release, strict=True):
-            arguments = [values[name] if name else None for name in step.inputs]
-            module = self.nodes[step.key]
-            rule = rules.get(step.op) if rules else None
+        for call, release in zip(self.calls, self._release, strict=True):
+            arguments = [values[name] if name else None for name in call.inputs]
+            module = self.nodes[call.key]
+            rule = rules.get(call.op) if rules else None
             try:
                 result = rule(module, *arguments) if rule else module(*arguments)
             except NotImplementedError as error:  # a data type that torch's kernel lacks (uint16, uint32, uint64)
-                raise UnsupportedOperator(f"operator {step.op} (node '{step.node[:80]}'): {error}") from error
-            if len(step.outputs) == 1:
-                values[step.outputs[0]] = result[0] if isinstance(result, (tuple, list)) else result
+                raise UnsupportedOperator(f"operator {call.op} (node '{call.node[:80]}'): {error}") from error
+            if len(call.outputs) == 1:
+                values[call.outputs[0]] = result[0] if isinstance(result, (tuple, list)) else result
             else:
-                values.update((n, r) for n, r in zip(step.outputs, result, strict=False) if n)
+                values.update((n, r) for n, r in zip(call.outputs, result, strict=False) if n)
             for name in release:
                 values.pop(name, None)
         return {name: values[name] for name in self.output_names}
@@ -115,12 +115,12 @@ class Twin(nn.Module):
         return torch.device("cpu")
 
 
-def _last_uses(steps: Sequence[Step], keep: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """For each step the tensors that nobody needs after it, so that a forward pass holds few at once."""
+def _last_uses(calls: Sequence[NodeCall], keep: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """For each call the tensors that nobody needs after it, so that a forward pass holds few at once."""
     seen = set(keep)
     releases: list[tuple[str, ...]] = []
-    for step in reversed(steps):
-        names = {name for name in (*step.inputs, *step.outputs) if name and name not in seen}
+    for call in reversed(calls):
+        names = {name for name in (*call.inputs, *call.outputs) if name and name not in seen}
         releases.append(tuple(sorted(names)))
         seen |= names
     return tuple(reversed(releases))

@@ -23,21 +23,32 @@ from ..graph.graph import Graph
 from ..graph.labels import ends_in_sigmoid
 from ..outputs.boxes import CONFIDENCE, OVERLAP, DetectionReading
 from ..outputs.registry import read_outputs
-from ..render.artifacts import check_folder, to_json, write_bytes, write_text
+from ..outputs.sequences import SequenceReading
+from ..render.artifacts import check_folder, to_json, to_uint8, write_bytes, write_text
 from ..render.colormaps import table
 from .interface import source_axes
 from .metadata import read_record
 
 RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _PAGE = Path(__file__).parent / "page"
-_SCRIPTS = ("preprocess.js", "boxes.js", "page.js")
+_SCRIPTS = ("preprocess.js", "boxes.js", "text.js", "page.js")
 _SUMMARIES = {
     "classes": "Where in a picture is the evidence for a class? Drop a photograph here, then click a class.",
     "boxes": "Where in a picture is the evidence for a box? Drop a photograph here, then click a box in the list.",
     "masks": "Where in a picture is the evidence for a mask? Drop a photograph here, then click a class.",
+    "text": "Where in a picture is the evidence for a character? Drop a line of text here, then click a character.",
     "": "Where in a picture is the evidence for the model's answer? Drop a photograph here.",
 }
-_LISTS = {"classification": "classes", "labels": "classes", "segmentation": "masks", "detection": "boxes"}
+_NAMELESS = " The file does not name its symbols; &lt;12&gt; is number 12 of them."
+_HEADINGS = {
+    "classes": "The likeliest classes",
+    "boxes": "Boxes",
+    "masks": "The largest classes",
+    "text": "What is read",
+}
+_LISTS = {
+    "classification": "classes", "labels": "classes", "segmentation": "masks", "detection": "boxes", "text": "text",
+}  # fmt: skip
 
 
 def write_folder(graph: Graph, exported: Path, folder: str | os.PathLike[str], runtime: Mapping[str, bytes]) -> Path:
@@ -93,9 +104,11 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
     reading = read_outputs(graph, record.asked.decoder, record.asked.output) if record else read_outputs(graph)
     output = graph.outputs[0].name
     head = "logits" if output == graph.logits and not ends_in_sigmoid(graph) else "probabilities"
+    boxes = _boxes(reading) if isinstance(reading, DetectionReading) else None
     return {
-        "lists": _LISTS.get(reading.form, ""),
-        "boxes": _boxes(reading) if isinstance(reading, DetectionReading) else None,
+        "lists": "" if reading.form == "detection" and boxes is None else _LISTS.get(reading.form, ""),
+        "boxes": boxes,
+        "text": _text(reading) if isinstance(reading, SequenceReading) else None,
         "input": graph.inputs[0].name,
         "output": output,
         "head": head,
@@ -105,7 +118,7 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
         "asks": [i.name for i in model.graph.input if i.name in ("class", "box", "character")],
         "preprocessing": graph.preprocessing.to_json(),
         "labels": list(graph.labels) if graph.labels else None,
-        "colours": table("turbo").tolist(),
+        "colours": to_uint8(table("turbo")).tolist(),
     }
 
 
@@ -138,15 +151,37 @@ def _boxes(reading: DetectionReading) -> dict[str, Any] | None:
     return found
 
 
+def _text(reading: SequenceReading) -> dict[str, Any]:
+    """Where the page finds the line of text in the file's own outputs; a softmax behind the reading's tensor is one."""
+    index, tensor = reading.graph.index, reading.tensor
+    names = [spec.name for spec in reading.graph.outputs]
+    output = tensor if tensor in names else next(name for name in names if tensor in index.ancestors([name]))
+    batch = reading.axes.get(tensor, 0) or 0
+    rest = [axis for axis in range(3) if axis != batch]
+    symbols = rest[reading.axis]
+    axes = reading.graph.permuted.get(output) or (0, 1, 2)  # the file has its own order
+    return {
+        "output": output,
+        "time": axes[next(axis for axis in rest if axis != symbols)],
+        "symbols": axes[symbols],
+        "blank": reading.blank,
+        "are_probabilities": reading.log or output != tensor,
+        "names": reading.symbols,
+    }
+
+
 def _page(graph: Graph, info: Mapping[str, Any], policy: str, data: str, scripts: str) -> str:
     height, width = graph.image_size
     always = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob: mediastream:"
     values = {
         "policy": f"{always}; {policy}; base-uri 'none'; form-action 'none'",
         "title": html.escape(graph.name),
-        "summary": _SUMMARIES[info["lists"]],
+        "summary": _SUMMARIES[info["lists"]] + ("" if not info["text"] or info["text"]["names"] else _NAMELESS),
         "width": str(width),
         "height": str(height),
+        "heading": _HEADINGS.get(info["lists"], ""),
+        "hidden": "" if info["lists"] else " hidden",
+        "colours": ", ".join(f"rgb({r} {g} {b})" for r, g, b in info["colours"][:: 255 // 5]),
         "footer": html.escape(f"graph sha256 {graph.sha256}; preprocessing {graph.preprocessing.preset}"),
         "info": to_json(info, indent=None).replace("<", "\\u003c"),
         "data": data,

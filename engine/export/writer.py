@@ -19,7 +19,7 @@ from ..graph.index import reads
 PREFIX = "heatmap/"  # of every tensor and node that is added to a model
 
 Number = float | int
-Step = Callable[[list["Value"], Mapping[str, "Value"]], tuple[list["Value"], list["Value"]]]
+ScanBody = Callable[[list["Value"], Mapping[str, "Value"]], tuple[list["Value"], list["Value"]]]
 
 
 class Writer:
@@ -98,7 +98,7 @@ class Writer:
         self.constants = {name: value for name, value in self.constants.items() if name in needed}
 
     def scan(
-        self, step: Step, states: Sequence[Value], rows: Mapping[str, Value | None], *, reverse: bool = False
+        self, step: ScanBody, states: Sequence[Value], rows: Mapping[str, Value | None], *, reverse: bool = False
     ) -> tuple[list[Value], list[Value]]:
         """A loop over the first axis of some tensors.
 

@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from ...errors import UnsupportedOperator, UsageError
 from .company import mixing
 from .cut import extract
-from .heads import Head, find_head
+from .heads import Head, chosen_from, find_head
 from .index import Index, reads
 from .layers import Layer, Shape, Source, TensorSpec
 from .preprocessing import Preprocessing
@@ -152,7 +152,16 @@ class Graph:
 
     @cached_property
     def logits(self) -> str:
-        """The first output's tensor before a final softmax or sigmoid, or the output itself: what a class means."""
+        """What a class means: the first output's tensor before a final softmax or sigmoid, or the output itself.
+
+        Where the output is the label alone, the scores (N, K) that it is chosen from, before their softmax or sigmoid.
+        """
+        first = self.outputs[0]
+        scores = None if first.dtype.startswith(("float", "bfloat")) else chosen_from(self.index, first.name)
+        if scores is not None:
+            found = self.head(scores).logits
+            if any(layer.tensor == found and len(layer.shape) == 2 for layer in self.layers):
+                return found
         return self.head().logits
 
     def __repr__(self) -> str:
@@ -333,8 +342,7 @@ class Graph:
             raise UnsupportedOperator(
                 f"operator {node.op_type} (node '{(node.name or node.output[0])[:80]}') has no gradient, and "
                 f"'{outputs[0][:80]}' depends on {'the picture' if sources is None else repr(sources[0][:80])} through "
-                "it alone; take a method that runs forward alone (rise, occlusion, sobol), or look only below it or "
-                "only above"
+                "it alone"
             )
 
     def until(self, layer: Layer | str | int, *, device: str = "cpu", fold: bool = True) -> Twin:

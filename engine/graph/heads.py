@@ -63,6 +63,14 @@ def find_head(index: Index, output: str, shapes: Mapping[str, Shape]) -> Head:
     return Head(output, output, None)
 
 
+def chosen_from(index: Index, output: str) -> str | None:
+    """The tensor whose largest entry along the classes an output of labels names (ArgMax); None for all others."""
+    node = index.producer.get(output)
+    while node is not None and node.op_type in ("Cast", "Squeeze", "Identity", "Reshape", "Unsqueeze"):
+        node = index.producer.get(node.input[0])
+    return node.input[0] if node is not None and node.op_type == "ArgMax" else None
+
+
 def shares(values: np.ndarray) -> bool:
     """Whether numbers (K,) are probabilities already: none negative, and their sum 1."""
     return values.size > 1 and bool(values.min() >= 0) and abs(float(values.sum(dtype=np.float64)) - 1) < 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -143,6 +144,38 @@ def reads(node: onnx.NodeProto) -> list[str]:
             names += [n for s in sub.node for n in reads(s) if n not in inner]
             names += [o.name for o in sub.output if o.name not in inner]
     return names
+
+
+def topological(nodes: Sequence[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], str | None]:
+    """(nodes in an order in which each comes after those whose results it reads, None).
+
+    Of those that could come next the first one given does, so that nodes in order keep it. Where there is a cycle:
+    (those before it, a tensor on it).
+    """
+    maker = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    needs = [{maker[name] for name in reads(node) if name in maker} for node in nodes]
+    readers: list[list[int]] = [[] for _ in nodes]
+    for i, needed in enumerate(needs):
+        for j in needed:
+            readers[j].append(i)
+    open_ = [len(needed) for needed in needs]
+    waiting = [i for i, count in enumerate(open_) if not count]
+    placed: list[int] = []
+    while waiting:
+        placed.append(heapq.heappop(waiting))
+        for i in readers[placed[-1]]:
+            open_[i] -= 1
+            if not open_[i]:
+                heapq.heappush(waiting, i)
+    ordered = [nodes[i] for i in placed]
+    if len(placed) == len(nodes):
+        return ordered, None
+    left = set(range(len(nodes))) - set(placed)
+    at, passed = min(left), set[int]()
+    while at not in passed:  # upstream, as often as it takes to come back
+        passed.add(at)
+        at = min(needs[at] & left)
+    return ordered, next(name for name in nodes[at].output if name in maker)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

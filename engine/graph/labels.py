@@ -135,7 +135,7 @@ def _some(names: Sequence[str]) -> str:
 def class_count(graph: Graph) -> int | None:
     """The number of classes of the first output, None where it is not a vector of classes."""
     shape = graph.outputs[0].shape
-    if not shape:
+    if not shape or not graph.outputs[0].dtype.startswith(("float", "bfloat")):
         layer = next((la for la in graph.layers if la.tensor == graph.logits), None)
         shape = layer.shape if layer is not None else ()
     return shape[1] if len(shape) >= 2 else None

@@ -183,7 +183,7 @@ def _as_like(values: np.ndarray, like: Any) -> Any:
 
 # Sources: keras.applications.imagenet_utils modes "caffe", "tf" and "torch" (the ImageNet means of Caffe in
 # BGR, and of torchvision in RGB); "raw" is the range of the file's own bytes.
-PRESETS: dict[str, Preprocessing] = {
+PREPROCESSINGS: dict[str, Preprocessing] = {
     "caffe": Preprocessing(0, 255, (103.939, 116.779, 123.68), (1.0,), "BGR", preset="caffe", found="preset"),
     "tf": Preprocessing(-1, 1, preset="tf", found="preset"),
     "torch": Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), preset="torch", found="preset"),
@@ -192,8 +192,8 @@ PRESETS: dict[str, Preprocessing] = {
 }
 
 
-def preset(name: str) -> Preprocessing:
+def preprocessing_of(name: str) -> Preprocessing:
     """The named preset; raises UsageError with the list of names."""
-    if name not in PRESETS:
-        raise UsageError(f"preprocessing preset '{name}' is unknown; choose one of {', '.join(PRESETS)}")
-    return replace(PRESETS[name])
+    if name not in PREPROCESSINGS:
+        raise UsageError(f"preprocessing preset '{name}' is unknown; choose one of {', '.join(PREPROCESSINGS)}")
+    return replace(PREPROCESSINGS[name])

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...errors import UsageError
+
+if TYPE_CHECKING:
+    from .graph import Graph
+    from .layers import Layer
+
+_LISTED = 8  # layers that a sentence names
 
 
 @dataclass(frozen=True)
@@ -75,3 +83,40 @@ def _count(text: str, whole: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise UsageError(f"units='{whole}' is not understood; write all, top:36, or like 0-63,70")
     return int(text)
+
+
+def layers_with_units(graph: Graph, patterns: str | Sequence[str]) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """The layers of names and globs, in table order, and those of a glob that are left out, having no units.
+
+    Args:
+        graph: whose layers.
+        patterns: with commas, or a list, as for `Graph.match`.
+
+    Raises:
+        UsageError: an unknown layer; one named exactly has no units, or none at all has.
+    """
+    parts = [p.strip() for p in patterns.split(",")] if isinstance(patterns, str) else list(patterns)
+    found: dict[int, Layer] = {}
+    for pattern in filter(None, parts):
+        matched = graph.match([pattern])
+        is_glob = any(sign in pattern for sign in "*?[") and pattern not in {la.name for la in matched}
+        if not is_glob and (bare := [la for la in matched if la.channels is None]):
+            raise UsageError(_without_units(graph, f"layer '{bare[0].name}' has no units"))
+        found.update((la.index, la) for la in matched)
+    chosen = tuple(found[i] for i in sorted(found)) if found else graph.match(patterns)
+    having = tuple(la for la in chosen if la.channels is not None)
+    if not having:
+        raise UsageError(_without_units(graph, f"no layer of '{', '.join(parts)}' has units"))
+    return having, tuple(la for la in chosen if la.channels is None)
+
+
+def left_out(layers: Sequence[Layer]) -> str:
+    """Which layers of a glob are left out for having no units, in words; "" where none is."""
+    if not layers:
+        return ""
+    listed = ", ".join(la.name for la in layers[:_LISTED]) + (", ..." if len(layers) > _LISTED else "")
+    return f"left out, having no units: {listed}"
+
+
+def _without_units(graph: Graph, what: str) -> str:
+    return f"{what}; choose others: convscope info {graph.source.path or 'MODEL'}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..graph.graph import Graph
+from ..graph.heads import chosen_from
 from ..graph.labels import Prediction, class_name
 from .facts import Facts
 from .reading import Answer, Question, Reading
@@ -157,13 +158,9 @@ def _logits(facts: Facts) -> tuple[str, int, str] | None:
 
 def _before_choice(facts: Facts, name: str) -> str | None:
     """The vector of logits that an ArgMax turns into this label."""
-    node = facts.graph.index.producer.get(name)
-    while node is not None and node.op_type in ("Cast", "Squeeze", "Identity", "Reshape", "Unsqueeze"):
-        node = facts.graph.index.producer.get(node.input[0])
-    if node is None or node.op_type != "ArgMax":
-        return None
-    source = facts.before_head(node.input[0])
-    return source if _length(facts, source) else None
+    scores = chosen_from(facts.graph.index, name)
+    source = None if scores is None else facts.before_head(scores)
+    return source if source is not None and _length(facts, source) else None
 
 
 def _chosen(facts: Facts, name: str) -> bool:

@@ -219,7 +219,7 @@ class Logsumexp(_OfOneTensor):
 
 
 @dataclass(frozen=True, eq=False)
-class Step(_OfOneTensor):
+class Symbol(_OfOneTensor):
     """One character of a read line: its lead over the best other symbol, summed over its time steps.
 
     sum over t of y[t, c] - max over d != c of y[t, d]; on logits this equals the difference of the log-softmax, whose
@@ -281,7 +281,7 @@ class Function(Read):
 
 
 READS: dict[str, type[Read]] = {
-    read.kind: read for read in (Channel, Masked, Entry, Box, Cosine, Distance, Logsumexp, Step)
+    read.kind: read for read in (Channel, Masked, Entry, Box, Cosine, Distance, Logsumexp, Symbol)
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import UsageError
 from .facts import Facts
 from .reading import Answer, Question, Reading
-from .reads import Rows, Step
+from .reads import Rows, Symbol
 from .specs import top_count
 from .target import Target
 
@@ -46,9 +46,15 @@ class Character:
 
 @dataclass(frozen=True, eq=False)
 class Line(Answer):
-    """The text of one picture."""
+    """The text of one picture.
+
+    Attributes:
+        characters: in reading order.
+        length: time steps from the left to the right of the picture; 0 where steps have no place in it.
+    """
 
     characters: tuple[Character, ...]
+    length: int = 0
 
     @property
     def string(self) -> str:
@@ -97,7 +103,7 @@ class SequenceReading(Reading):
         if not self.log:
             powers = np.exp(table - table.max(axis=1, keepdims=True))
             table = powers / powers.sum(axis=1, keepdims=True)
-        return Line(tuple(self._characters(table)))
+        return Line(tuple(self._characters(table)), 0 if self.blank is None else len(table))
 
     def _characters(self, table: np.ndarray) -> list[Character]:
         path = table.argmax(axis=1)
@@ -140,7 +146,7 @@ class SequenceReading(Reading):
             characters = self._named(characters, str(spec))
         return [
             Target(
-                Step(self.tensor, c.steps, c.index, self.axis, self.log, batch_axis=self.axes.get(self.tensor, 0)),
+                Symbol(self.tensor, c.steps, c.index, self.axis, self.log, batch_axis=self.axes.get(self.tensor, 0)),
                 f"{c.number}: {c.text}",
             )
             for c in characters

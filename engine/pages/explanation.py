@@ -12,6 +12,8 @@ import numpy as np
 from ..attribution.explain import Attribution
 from ..attribution.maps import heatmaps, resized
 from ..graph.graph import Graph
+from ..graph.labels import ends_in_sigmoid
+from ..outputs.classes import Classes
 from ..outputs.reading import Answer
 from ..outputs.reads import Channel, Masked
 from ..outputs.target import Target
@@ -21,10 +23,11 @@ from ..render.answers import drawn_answer, with_boxes
 from ..render.artifacts import save_npy, save_png
 from ..render.colormaps import colorize
 from ..render.overlay import overlay
+from .answers import PAGE_IMAGES, PAGE_PIXELS, answer_entry, preprocessing_in_words, preprocessing_name
 from .template import data_uri, render_page
 
-PAGE_IMAGES = 100  # a page holds its pictures inside; more would be slow to open
-_PAGE_PIXELS = 360
+__all__ = ["PAGE_IMAGES", "Style", "drawn", "on_picture", "page", "page_entry", "save"]
+
 _SCORES = {
     "masked": "its output, summed over the region",
     "step": "its lead over the best other symbol",
@@ -116,23 +119,19 @@ def page_entry(
     metrics: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """One image's part of the page's data: the picture, what the model sees on it and in words, and the maps."""
-    seen = drawn_answer(graph, answer, pixels)
+    entry = answer_entry(graph, name, pixels, drawn_answer(graph, answer, pixels), answer, words)
     return {
-        "name": name,
-        "picture": data_uri(pixels, longest=_PAGE_PIXELS),
-        "seen": None if seen is None else data_uri(seen, longest=_PAGE_PIXELS),
-        "words": words,
-        "frame": _frame(graph, pixels.shape[:2]),
-        "rows": [{"name": title, "share": share, "text": text} for title, share, text in answer.rows()],
+        **entry,
+        "frame": entry["frame"] and f"{entry['frame']} Outside that there are no colours.",
         "metrics": list(metrics),
         "maps": [
             {
-                **{key: entry.get(key) for key in ("method", "class", "layer", "score", "figures", "notes")},
-                "meaning": _meaning(graph, entry),
-                "overlay": data_uri(over, longest=_PAGE_PIXELS),
-                "heat": data_uri(heat, longest=_PAGE_PIXELS),
+                **{key: made.get(key) for key in ("method", "class", "layer", "score", "figures", "notes")},
+                "meaning": _meaning(graph, made, isinstance(answer, Classes)),
+                "overlay": data_uri(over, longest=PAGE_PIXELS),
+                "heat": data_uri(heat, longest=PAGE_PIXELS),
             }
-            for entry, heat, over in maps
+            for made, heat, over in maps
         ],
     }
 
@@ -141,17 +140,7 @@ def page(
     graph: Graph, entries: Sequence[Mapping[str, Any]], *, command: str, total: int, outputs: str, colormap: str
 ) -> str:
     """The side-by-side page as HTML text; ``outputs`` says how the model's outputs are read."""
-    preprocessing = graph.preprocessing
-    words = preprocessing.in_words()
-    if preprocessing.preset == "custom":
-        words += "; custom: the numbers that belong to this model, none of the presets"
-    if preprocessing.found == "assumed":
-        words += "; assumed, since the file does not say: if it is wrong, so is every map"
-    facts = {
-        "images": total,
-        "preprocessing": "its own, see below" if preprocessing.preset == "custom" else preprocessing.preset,
-        "outputs": outputs,
-    }
+    facts = {"images": total, "preprocessing": preprocessing_name(graph), "outputs": outputs}
     return render_page(
         "explain.html",
         title=f"Why {graph.name} decides so",
@@ -160,26 +149,19 @@ def page(
         data={
             "images": list(entries),
             "total": total,
-            "preprocessing": words,
+            "preprocessing": preprocessing_in_words(graph, "map"),
             "scale": data_uri(colorize(np.linspace(0, 1, 160, dtype=np.float32)[None].repeat(2, 0), colormap)),
         },
     )
 
 
-def _frame(graph: Graph, size: tuple[int, int]) -> str:
-    """Why the colours end inside the picture; "" where the model sees all of it."""
-    top, left, bottom, right = seen_box(graph, size)
-    if (top, left, bottom, right) == (0, 0, *size):
-        return ""
-    seen = f"rows {top} to {bottom} and columns {left} to {right} of {size[0]} x {size[1]}"
-    return f"The model sees {seen}: its preprocessing crops the picture. Outside that there are no colours."
-
-
-def _meaning(graph: Graph, entry: Mapping[str, Any]) -> str:
+def _meaning(graph: Graph, entry: Mapping[str, Any], is_classes: bool) -> str:
     """What the number of a target is, in a few words; "" where the target's name says it."""
     stored = entry.get("target")
     if stored is None:
-        return "the class's logit, before softmax" if entry.get("tensor") == graph.logits else ""
+        if not is_classes or entry.get("tensor") != graph.logits:
+            return ""
+        return f"the class's logit, before {'sigmoid' if ends_in_sigmoid(graph) else 'softmax'}"
     if stored.get("against"):
         return "its lead over the other"
     if stored.get("read") == "entry" and stored.get("box"):

@@ -1,4 +1,4 @@
-"""What a model sees, drawn on the picture: numbered boxes, coloured masks, points."""
+"""What a model sees, drawn on the picture: numbered boxes, coloured masks, points, the characters of a line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..outputs.boxes import Detections
 from ..outputs.masks import Regions
 from ..outputs.pictures import PictureAnswer
 from ..outputs.reading import Answer
+from ..outputs.sequences import Line
 from ..outputs.target import SidesBox
 from ..pictures.crops import seen_box
 from .artifacts import to_uint8
@@ -45,6 +46,12 @@ def drawn_answer(graph: Graph, answer: Answer, pixels: np.ndarray) -> np.ndarray
             found = with_mask(graph, found, region.mask, color_of(region.number))
         boxes = [r.box for r in answer.regions if r.box is not None]
         return with_boxes(graph, found, boxes, [str(r.number) for r in answer.regions]) if boxes else found
+    if isinstance(answer, Line) and answer.length:
+        height, width = graph.image_size
+        step = width / answer.length
+        places = [(c.steps[0] * step, 0.0, (c.steps[-1] + 1) * step, float(height)) for c in answer.characters]
+        names = [c.text if len(c.text) == 1 and c.text.isascii() else str(c.number) for c in answer.characters]
+        return with_boxes(graph, pixels, places, names)
     points = getattr(answer, "points", None)
     return with_points(graph, pixels, points) if points is not None else None
 

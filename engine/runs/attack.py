@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import UsageError
 from ..attack import METHODS, Attack, gradient_attack, pixel_attack
 from ..graph.graph import Graph
 from ..graph.labels import find_class, predictions
+from ..outputs.registry import read_outputs
 from ..pictures.read import fit
 from ..record import Record
 from ..render.artifacts import save_npy, save_png, write_json
@@ -20,6 +23,7 @@ from .folder import locked
 from .photograph import read_photo
 from .result import Result
 
+_CLASSES = ("classification", "labels")  # forms of outputs that have probabilities
 _STEPS = {"pixels": 100, "fgsm": 1, "pgd": 10}
 
 
@@ -110,10 +114,9 @@ def run(
     target = None if options.target is None else find_class(graph, options.target)
     photo = read_photo(image, graph)
     with locked(folder):
-        found = _attack(graph, fit(photo.pixels, graph), target, options, on_event)
-        before, after = (
-            [asdict(p) for p in predictions(graph, logits, options.top)] for logits in (found.before, found.after)
-        )
+        is_classes = read_outputs(graph, device=options.device).form in _CLASSES
+        found = _attack(graph, fit(photo.pixels, graph), target, options, is_classes, on_event)
+        before, after = (_strongest(graph, logits, options, is_classes) for logits in (found.before, found.after))
         stem = f"{Path(photo.name).stem}-{found.method}"
         record = Record.of(graph, command)
         content = record.to_json(
@@ -131,7 +134,17 @@ def run(
     return Attacked(content, None, found, shown)
 
 
-def _attack(graph: Graph, pixels: Any, target: int | None, options: Options, on_event: OnEvent) -> Attack:
+def _strongest(graph: Graph, logits: np.ndarray, options: Options, is_classes: bool) -> list[dict[str, Any]]:
+    """The classes, best first; numbers of unknown meaning are no probabilities and stay what they are."""
+    if is_classes:
+        return [asdict(p) for p in predictions(graph, logits, options.top)]
+    order = np.argsort(-logits, kind="stable")[: options.top]
+    return [{"index": int(i), "name": f"value {i}", "value": float(logits[i])} for i in order]
+
+
+def _attack(
+    graph: Graph, pixels: Any, target: int | None, options: Options, is_classes: bool, on_event: OnEvent
+) -> Attack:
     count = options.count
     if options.method == "pixels":
         on_event(Progress("attacking", 0, count, "generations"))
@@ -146,7 +159,9 @@ def _attack(graph: Graph, pixels: Any, target: int | None, options: Options, on_
             device=options.device,
             batch=options.batch,
             progress=lambda done, best: on_event(
-                Progress("attacking", done, count, "generations", detail=f"probability {best:.3f}")
+                Progress(
+                    "attacking", done, count, "generations", detail=f"probability {best:.3f}" if is_classes else ""
+                )
             ),
         )
     on_event(Progress("attacking", 0, count, "steps"))
@@ -173,7 +188,15 @@ def _write(folder: Path, stem: str, found: Attack, content: dict[str, Any], reco
 
 
 def _in_words(graph: Graph, found: Attack, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str:
-    verb = "now sees" if found.success else "withstands the attack and still sees"
-    was, now = (f"{seen[0]['name']} ({seen[0]['probability']:.1%})" for seen in (before, after))
+    was, now = (_with_number(seen[0]) for seen in (before, after))
     changed = f"{len(found.changed)} pixels changed by up to {found.distance:.3f}"
+    if "value" in before[0]:
+        verb = "now gives most to" if found.success else "withstands the attack and still gives most to"
+    else:
+        verb = "now sees" if found.success else "withstands the attack and still sees"
     return f"{was}: {graph.name} {verb} {now}; {changed}"
+
+
+def _with_number(strongest: dict[str, Any]) -> str:
+    number = f"{strongest['value']:.4g}" if "value" in strongest else f"{strongest['probability']:.1%}"
+    return f"{strongest['name']} ({number})"

@@ -20,13 +20,15 @@ from ..graph.layers import Layer
 from ..graph.units import Units, check_units, parse_units
 from ..pages.gallery import Item, pictures_page
 from ..pages.siblings import connect
+from ..pages.wall import content, stitched
 from ..record import Record, write
-from ..render.artifacts import write_text
+from ..render.artifacts import unique, write_text
+from .activations import with_units
 from .ascent import check_named
 from .events import Note, OnEvent, ignore
-from .folder import locked, unique
+from .folder import locked
 from .result import Result
-from .units import Options, Wall, content, summary, wall_grid
+from .units import Options, Wall, summary
 
 __all__ = ["Filtered", "Options", "run"]
 
@@ -73,7 +75,7 @@ def run(
     options.check()
     check(units)
     check_named(graph, layer, "filters")
-    layers = _layers(graph, layer)
+    layers = _layers(graph, layer, on_event)
     asked = [_units(la, units) for la in layers]
     record = Record.of(graph, command)
     folders = [folder] if len(layers) == 1 or folder is None else _folders(folder, layers)
@@ -124,22 +126,19 @@ def _one(
     return result
 
 
-def _layers(graph: Graph, layer: Any) -> list[Layer]:
+def _layers(graph: Graph, layer: Any, on_event: OnEvent) -> list[Layer]:
     """The layers asked for, in table order; of a glob those that have units.
 
     Raises:
         UsageError: one that is named has none, or there is none at all.
     """
     if isinstance(layer, list | tuple):
-        found = [la for one in layer for la in _layers(graph, one)]
+        found = [la for one in layer for la in _layers(graph, one, on_event)]
         return list({la.index: la for la in found}.values())
     if not isinstance(layer, str):
         return [unit_layer(graph, layer)]
     matched = graph.match(layer)
-    if len(matched) == 1:
-        return [unit_layer(graph, matched[0])]
-    having = [la for la in matched if la.channels]
-    return having or [unit_layer(graph, la) for la in matched]
+    return [unit_layer(graph, matched[0])] if len(matched) == 1 else list(with_units(graph, layer, on_event))
 
 
 def _units(layer: Layer, units: str | Sequence[int]) -> Units:
@@ -182,7 +181,7 @@ def _index(
         if len(result):
             numbers: Mapping[str, Any] = {"units": len(result), "size": " x ".join(map(str, result.size))}
             verdicts = summary(result.to_json()["units"])
-            picture = wall_grid(result, options)
+            picture = stitched(result, options.columns, options.margin)
             items.append(Item(result.layer, picture, caption=verdicts, numbers=numbers, file=f"{into.name}/index.html"))
     facts = {"layers": len(results), "preset": results[0].preset, "seed": results[0].seed}
     html = pictures_page(f"{graph.name} · filters", items, facts=facts, command=record.command or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ import numpy as np
 
 from ..attribution.batch import Batch, Executors
 from ..graph.graph import Graph
+from ..outputs.reading import Answer
 from ..outputs.registry import find_decoder
+from ..pages.answers import PAGE_IMAGES, PREDICT_PIXELS, answer_entry, answers_page
 from ..pictures.given import sources
 from ..pictures.read import Picture
 from ..record import Record, write
 from ..render.answers import drawn_answer
-from ..render.artifacts import save_png
+from ..render.artifacts import save_png, unique, write_text
 from .events import ImageDone, Note, OnEvent, Progress, ignore
-from .folder import locked, unique
+from .folder import locked
 from .images import Failures, batches
 from .preprocessings import answers
 from .preprocessings import in_words as preprocessings_in_words
@@ -69,7 +72,8 @@ def run(
         graph: from `convscope.load`.
         images: pictures, as for `given.sources`: files, folders, arrays, tensors, or a list of these.
         options: default the three best classes.
-        folder: writes ``result.json`` there, and each picture with its boxes, masks or points; None writes nothing.
+        folder: writes ``result.json`` and ``index.html`` there, and each picture with its boxes, masks, points or
+            characters; None writes nothing.
         command: what the record says made it.
         on_event: told of every picture as it is known, and of pictures left out.
 
@@ -82,7 +86,7 @@ def run(
     failures = Failures(on_event)
     rows: list[dict[str, Any]] = []
     trials: list[dict[str, Any]] = []
-    names: set[str] = set()
+    shown = None if folder is None else _Shown(graph, folder)
     with locked(folder):
         executors = Executors(
             graph, device=options.device, batch=options.batch, decoder=options.decoder, output=options.output
@@ -101,25 +105,42 @@ def run(
                 answer = reading.answer(values, top=options.top)
                 row: dict[str, Any] = {"file": picture.path, **answer.to_json()}
                 compared(row, answer, like)
-                if folder is not None:
-                    _draw(graph, answer, picture, folder, names, row)
+                words = in_words(row, answer.text())
+                if shown is not None:
+                    shown.add(picture, answer, row, words)
                 rows.append(row)
-                on_event(ImageDone(row, in_words(row, answer.text())))
+                on_event(ImageDone(row, words))
             on_event(Progress("predicting", len(rows) + len(failures.rows), len(pictures), "images"))
         failures.refuse_all(len(pictures))
         found = {"outputs": outputs_record(reading), "images": rows}
         if trials:
             found["usual_preprocessings"] = trials
         content = Record.of(graph, command).to_json(found, failures.rows)
-        if folder is not None:
-            write(folder, content)
-    return Result(content)
+        return Result(content, None if shown is None else shown.write(content, on_event))
 
 
-def _draw(graph: Graph, answer: Any, picture: Picture, folder: Path, names: set[str], row: dict[str, Any]) -> None:
-    """Writes the picture with what was found on it, where the answer has places."""
-    drawn = drawn_answer(graph, answer, picture.pixels)
-    if drawn is not None:
-        name = f"{unique(Path(picture.path).stem, names)}.png"
-        save_png(folder / name, drawn)
-        row["drawn"] = name
+class _Shown:
+    """The pictures of one run in its folder, and its page."""
+
+    def __init__(self, graph: Graph, folder: Path) -> None:
+        self._graph, self._folder = graph, folder
+        self._names: set[str] = set()
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, picture: Picture, answer: Answer, row: dict[str, Any], words: str) -> None:
+        """Writes the picture with what was found on it, where the answer has places, and keeps it for the page."""
+        seen = drawn_answer(self._graph, answer, picture.pixels)
+        path = Path(picture.path)
+        if seen is not None:
+            row["drawn"] = f"{unique(path.stem, self._names)}.png"
+            save_png(self._folder / row["drawn"], seen)
+        if len(self._entries) < PAGE_IMAGES:
+            entry = answer_entry(self._graph, path.name, picture.pixels, seen, answer, words, longest=PREDICT_PIXELS)
+            self._entries.append(entry)
+
+    def write(self, content: Mapping[str, Any], on_event: OnEvent) -> Path:
+        """Writes the result and the page; returns the page."""
+        write(self._folder, content)
+        if (total := len(content["images"])) > PAGE_IMAGES:
+            on_event(Note(f"the page shows the first {PAGE_IMAGES} images; result.json lists all {total}"))
+        return write_text(self._folder / "index.html", answers_page(self._graph, self._entries, content))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..attribution.batch import Batch, Executors
 from ..graph.graph import Graph
-from ..graph.preprocessing import PRESETS, Preprocessing
+from ..graph.preprocessing import PREPROCESSINGS, Preprocessing
 from ..outputs.classes import Classes
 from ..outputs.reads import Rows
 from ..pictures.read import Picture, fit
@@ -18,7 +18,7 @@ from ..pictures.read import Picture, fit
 UNSTATED = ("assumed", "weights")  # how it is known where neither the file, nor its family, nor the user says it
 _GRAY = ("unit", "tf", "raw")  # the presets that have one mean for all channels
 _OTHERS = (  # OpenCV's pixels as they are, and the scale of MTCNN (Zhang et al. 2016) and its kin
-    replace(PRESETS["raw"], order="BGR"),
+    replace(PREPROCESSINGS["raw"], order="BGR"),
     Preprocessing(0, 255, (127.5,), (128.0,), preset="custom"),
 )
 _HARDLY = 0.05  # of the length of what the model puts out
@@ -29,7 +29,7 @@ def usual(graph: Graph) -> list[Preprocessing]:
     """The graph's own preprocessing and the presets that differ from it in values, in its size and layout."""
     own = graph.preprocessing
     found = [own]
-    for other in (*(PRESETS[name] for name in (PRESETS if graph.channels == 3 else _GRAY)), *_OTHERS):
+    for other in (*(PREPROCESSINGS[name] for name in (PREPROCESSINGS if graph.channels == 3 else _GRAY)), *_OTHERS):
         made = replace(own, low=other.low, high=other.high, mean=other.mean, std=other.std, preset=other.preset)
         made = replace(made, order=other.order if graph.channels == 3 else own.order)
         if all(_values(made) != _values(known) for known in found):
@@ -94,7 +94,7 @@ def _name(p: Preprocessing) -> str:
         return f"(pixel - {p.mean[0]:g}) / {p.std[0]:g}"
     if p.order == "GRAY":
         return p.preset
-    usual_order = PRESETS[p.preset].order if p.preset in PRESETS else ""
+    usual_order = PREPROCESSINGS[p.preset].order if p.preset in PREPROCESSINGS else ""
     return p.preset if p.order == usual_order and p.preset != "raw" else f"{p.preset} {p.order}"
 
 

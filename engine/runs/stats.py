@@ -19,6 +19,7 @@ from ..pages.siblings import connect
 from ..pages.statistics import statistics_page
 from ..record import Record, write
 from ..render.artifacts import write_text
+from .activations import with_units
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
@@ -85,7 +86,7 @@ def run(
         RefusedInput: no picture could be read.
     """
     options = options or Options()
-    layers = _layers(graph, options.layer)
+    layers = _layers(graph, options.layer, on_event)
     pictures = named_pictures(graph, images)
     whose = hashlib.sha256("".join(measurement_identity(graph, la) for la in layers).encode()).hexdigest()
     failures = Failures(on_event)
@@ -172,14 +173,10 @@ def in_words(entry: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _layers(graph: Graph, patterns: str | None) -> list[Layer]:
+def _layers(graph: Graph, patterns: str | None, on_event: OnEvent) -> list[Layer]:
     if patterns is None:
         found = [la for la in graph.layers if la.has_maps]
         if not found:
             raise UsageError(f"{graph.name} has no feature maps; name layers with layer=")
         return found
-    found = [la for la in graph.match(patterns) if la.channels]
-    if not found:
-        place = graph.source.path or "MODEL"
-        raise UsageError(f"no layer with units in '{patterns}'; list them: convscope info {place}")
-    return found
+    return list(with_units(graph, patterns, on_event))

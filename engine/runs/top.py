@@ -22,10 +22,10 @@ from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
-from ..render.artifacts import atomic, save_png, write_text
+from ..render.artifacts import atomic, save_png, unique, write_text
 from .activations import with_units
 from .events import Note, OnEvent, Progress, ignore
-from .folder import locked, unique
+from .folder import locked
 from .images import Failures
 from .passes import named_pictures, remaining, see
 from .result import Result
@@ -110,7 +110,7 @@ def run(
     """
     options = options or Options()
     options.check()
-    layers = with_units(graph, layer)
+    layers = with_units(graph, layer, on_event)
     for la in layers:
         parse_units(options.units, la.channels or 0)
     if options.shard is not None and folder is None:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import convscope
 from convscope.adapters.load import load_here
-from convscope.engine.graph.preprocessing import PRESETS, Preprocessing, preset
+from convscope.engine.graph.preprocessing import PREPROCESSINGS, Preprocessing, preprocessing_of
 from convscope.engine.pictures.photographs import photographs
 from convscope.engine.pictures.read import read_image, resize
 from convscope.engine.runs import predict
@@ -61,9 +61,9 @@ def trained(preprocessing: Preprocessing, folded: bool, seed: int = 0) -> onnx.M
     return tiny.model(nodes, weights, ("N", 3, SIDE, SIDE), ("logits",))
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(PREPROCESSINGS))
 def test_the_statistics_of_a_batch_norm_tell_with_which_preset_a_network_was_trained(name: str) -> None:
-    graph = load_here(trained(preset(name), folded=False), check=False)
+    graph = load_here(trained(preprocessing_of(name), folded=False), check=False)
     assert (graph.preprocessing.preset, graph.preprocessing.found) == (name, "weights")
     assert any("told from the weights" in note for note in graph.source.notes)
 
@@ -71,12 +71,12 @@ def test_the_statistics_of_a_batch_norm_tell_with_which_preset_a_network_was_tra
 @pytest.mark.parametrize(("name", "told"), [("caffe", "caffe"), ("raw", "raw"), ("unit", "unit"), ("torch", "unit")])
 def test_a_folded_batch_norm_tells_the_range_and_whether_pixels_are_centred(name: str, told: str) -> None:
     """Of the small ranges it tells none: 0..1 stays assumed."""
-    graph = load_here(trained(preset(name), folded=True), check=False)
+    graph = load_here(trained(preprocessing_of(name), folded=True), check=False)
     assert (graph.preprocessing.preset, graph.preprocessing.found == "weights") == (told, name in ("caffe", "raw"))
 
 
 def test_what_is_stated_is_never_overruled_by_the_weights() -> None:
-    model = trained(preset("caffe"), folded=False)
+    model = trained(preprocessing_of("caffe"), folded=False)
     assert load_here(model, check=False, preprocessing="unit").preprocessing.preset == "unit"
     helper.set_model_props(model, {"mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"})
     assert load_here(model, check=False).preprocessing.found == "embedded"
@@ -84,7 +84,7 @@ def test_what_is_stated_is_never_overruled_by_the_weights() -> None:
 
 def test_a_network_that_was_not_trained_on_photographs_stays_assumed() -> None:
     assert load_here(tiny.small_cnn(), check=False).preprocessing.found == "assumed"
-    model = trained(preset("torch"), folded=False)
+    model = trained(preprocessing_of("torch"), folded=False)
     for stored in model.graph.initializer:
         if stored.name in ("mean", "variance"):
             untouched = np.full(UNITS, 0.0 if stored.name == "mean" else 1.0, np.float32)
@@ -177,7 +177,7 @@ def test_biases_that_balance_a_pixel_beyond_one_tell_a_range_like_torch(pixel: f
 
 @pytest.mark.parametrize(("focus", "order", "fitted"), [(True, "BGR", "letterbox"), (False, "RGB", "squash")])
 def test_a_stem_of_every_second_pixel_in_the_range_of_bytes_is_yolox_s(focus: bool, order: str, fitted: str) -> None:
-    model = trained(preset("raw"), folded=True)
+    model = trained(preprocessing_of("raw"), folded=True)
     if focus:
         rng = np.random.default_rng(5)
         first = model.graph.node[0]
@@ -236,7 +236,7 @@ def test_a_model_of_one_channel_is_said_to_be_read_gray() -> None:
 
 def regression() -> onnx.ModelProto:
     """The sum of all filters' means: one number with neither softmax nor name."""
-    model = trained(preset("unit"), folded=True)
+    model = trained(preprocessing_of("unit"), folded=True)
     for tensor in model.graph.initializer:
         if tensor.name == "head":
             tensor.CopyFrom(numpy_helper.from_array(np.ones((1, UNITS), np.float32), "head"))

@@ -13,7 +13,7 @@ from onnx import ModelProto, helper
 
 from convscope.adapters.onnx.metadata import companion_labels, stated_labels
 from convscope.adapters.preprocessing import METADATA_KEY, companion, embedded, from_config, to_metadata
-from convscope.engine.graph.preprocessing import preset
+from convscope.engine.graph.preprocessing import preprocessing_of
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -25,7 +25,7 @@ def model(**texts: str) -> ModelProto:
 
 
 def test_our_own_metadata_comes_back_as_it_was() -> None:
-    told = replace(preset("caffe"), size=(224, 192), resize="crop", crop=0.9, layout="NHWC")
+    told = replace(preprocessing_of("caffe"), size=(224, 192), resize="crop", crop=0.9, layout="NHWC")
     assert embedded(model(**{METADATA_KEY: to_metadata(told)})) == replace(told, found="embedded")
 
 

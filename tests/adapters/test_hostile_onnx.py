@@ -330,6 +330,25 @@ def test_graphs_that_are_none_are_refused(tmp_path: Path, name: str) -> None:
     assert expected in refused(written(tmp_path, edit))
 
 
+def test_a_cycle_is_said_before_any_size_is_tried(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
+    found = tiny.model([*nodes, helper.make_node("Neg", ["b"], ["y"])], {})
+    for side in (2, 3):  # left open, so that sizes would be tried
+        found.graph.input[0].type.tensor_type.shape.dim[side].dim_param = f"side{side}"
+    onnx.save(found, tmp_path / "circle.onnx")
+    with pytest.raises(RefusedInput, match=r"circle\.onnx: the graph has a cycle through tensor '[ab]'; it can never"):
+        load(tmp_path / "circle.onnx")
+
+
+def test_what_the_runtime_refuses_is_refused_unchecked_too() -> None:
+    nodes = [helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT64)]
+    for kind, message in (("Softplus", "Softplus"), ("Add", "different types")):
+        inputs = ["whole"] if kind == "Softplus" else ["x", "whole"]
+        made = tiny.model([*nodes, helper.make_node(kind, inputs, ["y"])], {})
+        with pytest.raises(RefusedInput, match=f"ONNX Runtime refuses the model: .*{message}"):
+            convscope.load(made, check=False)
+
+
 def test_a_few_nested_functions_load(tmp_path: Path) -> None:
     graph = load(written(tmp_path, nested_functions(3)))
     assert sum(layer.op == "Relu" for layer in graph.layers) == 8 + 2

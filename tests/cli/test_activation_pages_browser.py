@@ -13,7 +13,7 @@ from PIL import Image
 
 from convscope import load
 from convscope.cli.main import run
-from convscope.engine.pages import explanation
+from convscope.engine.pages import answers
 
 from ..tiny import small_cnn
 from .browser import dom, driven, needs_chromium
@@ -24,7 +24,7 @@ pytestmark = needs_chromium
 HOSTILE = "</script><img src=x onerror='document.documentElement.dataset.pwned = 1'>"
 FAST = ["--no-check", "--preprocessing", "torch", "--image-size", "16", "--quiet"]
 WALLS = ["filters", "weights", "top", "stats", "activations"]
-PAGES = [*WALLS, "explain"]
+PAGES = [*WALLS, "explain", "predict"]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "top": [photos, "--layer", "conv1,relu1", "-k", "2"],
         "explain": [photos, "--method", "gradcam"],
         "stats": [photos],
+        "predict": [photos],
     }.items():
         out = folder / command
         assert run([command, str(folder / "small.onnx"), *more, *FAST, "-o", str(out)]) == 0
@@ -202,7 +203,7 @@ def test_keys_are_the_same_on_every_page(pages: dict[str, Path], browser: Chromi
         browser.key("?")
         assert browser.run("return document.getElementById('keys').open;"), command
         browser.key("Escape")
-        if command != "explain":
+        if command in WALLS:
             browser.key("ArrowRight")
             browser.key("ArrowRight")
             browser.key("Enter")
@@ -264,6 +265,24 @@ def test_every_picture_and_control_has_a_name(pages: dict[str, Path], browser: C
         assert said == [0, 1], command
 
 
+def test_the_page_of_predictions_finds_sorts_and_enlarges(pages: dict[str, Path], browser: Chromium | Firefox) -> None:
+    browser.open(pages["predict"].as_uri())
+    said = browser.run(
+        SET
+        + """
+        const names = () => [...document.querySelectorAll("main .case h2")].map((node) => node.textContent);
+        const out = [names().length, document.querySelectorAll(".predictions tr").length];
+        set("find", "b.png", "input");
+        out.push(names().join());
+        set("find", "", "input");
+        await later(() => document.querySelector("main .enlarge").click());
+        out.push(document.getElementById("unit").open);
+        return out;
+        """
+    )
+    assert said == [3, 9, "b.png", True]
+
+
 def test_the_explanation_says_what_its_score_is_and_why_its_colours_end(pages: dict[str, Path]) -> None:
     html, _ = dom(pages["explain"])
     shown = html[html.index("<main") : html.index("<footer")]
@@ -271,4 +290,4 @@ def test_the_explanation_says_what_its_score_is_and_why_its_colours_end(pages: d
     assert "The model sees" not in shown  # all of it: the picture is squashed
     graph = load(pages["explain"].parents[1] / "small.onnx", check=False, size=(16, 16))
     cropping = replace(graph, preprocessing=replace(graph.preprocessing, resize="crop", crop=0.5))
-    assert "rows 10 to 30 and columns 20 to 40 of 40 x 60" in explanation._frame(cropping, (40, 60))
+    assert "rows 10 to 30 and columns 20 to 40 of 40 x 60" in answers.frame_in_words(cropping, (40, 60))

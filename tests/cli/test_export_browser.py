@@ -38,8 +38,9 @@ moved.items.add(new File([bytes], "digit.png", { type: "image/png" }));
 window.dispatchEvent(new DragEvent("drop", { dataTransfer: moved, bubbles: true }));
 """
 _READ = """
-const { asked, map, input } = window.explanation;
-return JSON.stringify({ %s, map: Array.from(map.data), input: Array.from(input) });
+const { asked, map, input } = window.explanation, { width, height } = document.getElementById("picture");
+const drawn = document.getElementById("picture").getContext("2d").getImageData(0, 0, width, height).data;
+return JSON.stringify({ %s, map: Array.from(map.data), input: Array.from(input), drawn: Array.from(drawn) });
 """
 
 
@@ -86,6 +87,11 @@ def test_a_page_opened_from_disk_explains_as_python_does(kind: type[Chromium] | 
     scores, heatmap = session.run(None, {"input": x, "class": np.array([found["index"]])})
     assert found["index"] == int(np.argsort(-scores[0], kind="stable")[2])
     np.testing.assert_allclose(found["map"], heatmap.ravel(), atol=1e-5 * heatmap.max())
+    drawn = np.array(found["drawn"]).reshape(*graph.image_size, 4)
+    row, column = np.unravel_index(heatmap[0].argmax(), heatmap.shape[1:])
+    across = graph.image_size[0] // heatmap.shape[1]
+    red, green, blue, _ = drawn[row * across + across // 2, column * across + across // 2]
+    assert red > green and red > blue + 20  # the end of the colours lies on the strongest place
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

@@ -173,20 +173,22 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         assert process.stderr.read() == ""
 
 
-def test_ctrl_c_ends_with_130_and_one_line() -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_an_interruption_ends_with_130_and_one_line(sent: signal.Signals) -> None:
     code = (  # what a shell starts in the background ignores the interruption, and so do its children
         "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import convscope.cli.doctor as doctor\nfrom convscope.cli.main import run\n"
+        "import convscope.cli.doctor as doctor\nfrom convscope.cli.main import main\n"
         "def wait():\n    print('ready', flush=True)\n    time.sleep(60)\n"
-        "doctor.examine = wait\nsys.exit(run(['doctor']))"
+        "doctor.examine = wait\nsys.argv[1:] = ['doctor']\nmain()"
     )
     with subprocess.Popen(
         [sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
     ) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
         begun = time.monotonic()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         assert process.wait(timeout=30) == 130
         assert time.monotonic() - begun < 10
         assert process.stderr.read() == "interrupted\n"

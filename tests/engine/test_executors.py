@@ -34,7 +34,7 @@ def test_every_tensor_has_the_same_name_and_value_in_both_executors(graph: convs
 
 def test_a_truncated_twin_holds_only_what_the_layer_needs(graph: convscope.Graph) -> None:
     twin = graph.until("pool1")
-    assert {step.op for step in twin.steps} <= {"Conv", "BatchNormalization", "Relu", "MaxPool"}
+    assert {call.op for call in twin.calls} <= {"Conv", "BatchNormalization", "Relu", "MaxPool"}
     assert not any(p.requires_grad for p in twin.parameters())
     assert not twin.training
 
@@ -59,7 +59,7 @@ def test_both_executors_start_at_any_tensor(graph: convscope.Graph) -> None:
 
 def test_folding_batch_norm_keeps_the_values_and_drops_the_node(graph: convscope.Graph) -> None:
     folded, unfolded = graph.until("relu1"), graph.until("relu1", fold=False)
-    assert len(folded.steps) == len(unfolded.steps) - 1
+    assert len(folded.calls) == len(unfolded.calls) - 1
     x = torch.from_numpy(picture())
     torch.testing.assert_close(folded.only(x), unfolded.only(x), rtol=1e-5, atol=1e-5)
 

@@ -40,7 +40,7 @@ COMMANDS = {
     "stats": f"stats lenet {PHOTOS} --layer conv1",
     "compare": "compare lenet models/lenet/lenet.onnx --match --pictures 1 --steps 2 --size 28",
 }
-_WITHOUT_FOLDER = ("info", "predict")
+WITHOUT_FOLDER = ("info", "predict")
 _WITHOUT_DEVICE = ("info", "verify", "weights")
 _VOLATILE = {"command", "versions", "convscope", "torch", "sha256", "graph_sha256"}
 _LONGEST = 24  # entries of a list; of a longer one the first stand for all
@@ -53,7 +53,7 @@ def kept(name: str, folder: Path) -> dict[str, Any]:
     command line go, since they are checked for themselves.
     """
     words = [*COMMANDS[name].split(), "--json", "--quiet"]
-    words += [] if words[0] in _WITHOUT_FOLDER else ["-o", str(folder)]
+    words += [] if words[0] in WITHOUT_FOLDER else ["-o", str(folder)]
     words += [] if words[0] in _WITHOUT_DEVICE else ["--device", "cpu"]
     out = io.StringIO()
     with contextlib.chdir(ROOT), contextlib.redirect_stdout(out):

@@ -53,7 +53,7 @@ def test_every_pair_of_formats_is_identical(one: str, two: str) -> None:
     assert len(anchors) == len(CONVOLUTIONS)
     assert {p.found_by for p in anchors} <= {"name", "weights"}
     assert (result.only_a, result.only_b, result.notes) == ((), (), ())
-    assert min(s.matching.share for s in result.statistics.values()) > 0.9  # units that stay silent match nothing
+    assert min(s.matching.share for s in result.agreement.values()) > 0.9  # units that stay silent match nothing
 
 
 def permuted(layer: str, order: np.ndarray) -> Weights:

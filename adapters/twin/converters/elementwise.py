@@ -74,7 +74,7 @@ def _dropout(node: Node) -> Converted:
     """At inference the identity; the optional mask keeps everything."""
     training, ratio = node.constant(2), node.constant(1)
     if node.is_computed(2) or (training is not None and training.any() and (ratio is None or ratio.any())):
-        raise node.unsupported("dropout in training mode")
+        raise node.unsupported("dropout in training mode (export the model in inference mode: model.eval())")
     if len([o for o in node.outputs if o]) > 1:
         return Converted(Function(lambda x: (x, torch.ones_like(x, dtype=torch.bool))), node.inputs[:1])
     return Converted(Function(lambda x: x), node.inputs[:1])

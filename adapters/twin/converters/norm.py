@@ -37,7 +37,7 @@ def _plain_strides(x: Tensor) -> Tensor:
 
 def _batch_norm(node: Node) -> Converted:
     if node.get("training_mode", 0) or len([o for o in node.outputs if o]) > 1:
-        raise node.unsupported("batch-norm in training mode")
+        raise node.unsupported("batch-norm in training mode (export the model in inference mode: model.eval())")
     if not node.get("spatial", 1):  # opsets 7 and 8
         raise node.unsupported("batch-norm with statistics per position (spatial=0)")
     if any(node.is_computed(i) for i in range(1, 5)):

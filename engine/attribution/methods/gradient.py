@@ -189,7 +189,7 @@ def reference_input(batch: Batch, baseline: str | np.ndarray) -> np.ndarray:
 def _rectified(batch: Batch, targets: Sequence[Target], rule: Callable[..., Any]) -> Maps:
     twin = batch.executors.twin(tensors_of(targets))
     maps = _largest(input_gradient(batch, targets, batch.x, dict.fromkeys(rules.RECTIFIERS, rule)))
-    if any(step.op in rules.RECTIFIERS for step in twin.steps):
+    if any(call.op in rules.RECTIFIERS for call in twin.calls):
         return maps
     note = f"{batch.graph.name} has no ReLU on the way to the target: this map is the plain gradient"
     return Maps(maps.values, maps.evidence, notes=(note,))

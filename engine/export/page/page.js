@@ -76,6 +76,11 @@ function answers(results) {  // what the model says: the most likely first, each
     return boxesOf(results, info.boxes).slice(0, 20).map((b, i) => (
       { text: `${i + 1}: ${name(b.index)}  ${(100 * b.score).toFixed(1)} %`, asked: { box: b.place, class: b.index }, box: b.sides }));
   }
+  if (info.lists === "text") {
+    const read = lineOf(results, info.text), line = read.map(c => c.text).join("");
+    const whole = { text: read.length ? `the whole line: ${line}` : "nothing is read", asked: { character: -1 } };
+    return [whole, ...read.map(c => ({ text: `${c.number}: ${c.text}  ${(100 * c.probability).toFixed(1)} %`, asked: { character: c.number } }))];
+  }
   const isVector = info.lists === "classes" && scores.dims.length === 2;
   if (!isVector && !(info.lists === "masks" && scores.dims.length === 4 && scores.dims[1] > 1)) return [];
   const found = isVector ? probabilities(scores) : shares(scores);
@@ -92,19 +97,25 @@ async function explain(asked) {
     chosen = asked === NOTHING && found.length ? found[0].asked : asked;
     current.answers = found;
     draw(current.fitted, result.map);
-    list(found, asked === NOTHING ? found[0] : found.find(same));
-    say(`${Math.round(result.milliseconds)} ms` + (info.lists === "boxes" && !found.length ? ", no box that is likely" : ""));
+    const pressed = asked === NOTHING ? found[0] : found.find(same);
+    list(found, pressed);
+    $("caption").hidden = false;
+    $("about").textContent = pressed ? `The evidence for: ${pressed.text}` : "The evidence for the model's own answer.";
+    const nothing = info.lists === "boxes" && !found.length ? "No box is likely here. " : "";
+    say(`${nothing}Computed in ${Math.round(result.milliseconds)} ms on this machine.`);
     globalThis.explanation = { asked: chosen, map: result.map, input: current.values };  // for who drives the page by a program
-    document.documentElement.dataset.explained = asked === NOTHING ? "-1" : String(asked.box ?? asked.class);
+    document.documentElement.dataset.explained = asked === NOTHING ? "-1" : String(number(asked));
   } catch (error) { say(`The model failed: ${error.message}`); } finally { busy = false; }
 }
+
+const number = asked => asked.box ?? asked.character ?? asked.class;
 
 function list(found, pressed) {
   $("classes").replaceChildren(...found.map(answer => {
     const button = document.createElement("button");
     button.textContent = answer.text;
     button.setAttribute("aria-pressed", String(answer === pressed));
-    button.dataset.index = String(answer.asked.box ?? answer.asked.class);
+    button.dataset.index = String(number(answer.asked));
     button.disabled = !info.asks.length;
     button.onclick = () => explain(answer.asked);
     const row = document.createElement("li");

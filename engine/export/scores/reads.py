@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import UsageError
-from ...outputs.reads import SIDES, Box, Channel, Cosine, Distance, Entry, Logsumexp, Masked, Read, Step
+from ...outputs.reads import SIDES, Box, Channel, Cosine, Distance, Entry, Logsumexp, Masked, Read, Symbol
 from ...outputs.target import Target
 from ..trace import Trace
 from ..writer import Value, Writer, total
@@ -199,7 +199,7 @@ def _logsumexp(read: Logsumexp, t: Mapping[str, Tensor]) -> dict[str, Value]:
     return {read.tensor: shares if slope is None else shares * slope}
 
 
-def _step(read: Step, t: Mapping[str, Tensor]) -> dict[str, Value]:
+def _symbol(read: Symbol, t: Mapping[str, Tensor]) -> dict[str, Value]:
     tensor = t[read.tensor]
     symbols = tensor.rest[read.axis]
     time = next(axis for axis in tensor.rest if axis != symbols)
@@ -233,6 +233,6 @@ _RULES: dict[type[Read], Callable[[Any, Mapping[str, Tensor]], dict[str, Value]]
     Cosine: _cosine,
     Distance: _distance,
     Logsumexp: _logsumexp,
-    Step: _step,
+    Symbol: _symbol,
 }
 _KINDS = tuple(rule.kind for rule in _RULES)

@@ -81,6 +81,21 @@ def test_work_is_counted_per_operator_and_grows_with_the_picture() -> None:
     assert not taken.is_busy_with((least // 2, least // 2)) and taken.is_busy_with((least // 2, least // 2), views=6)
 
 
+def test_pictures_share_the_reading_of_weights_that_leave_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = small()
+    layer = graph.layer("conv2")
+    taken = Network(graph, [layer.tensor], "cpu")
+    monkeypatch.setattr(network, "_BUSY", 0.0)
+    assert taken.is_busy_with((8, 8))
+    monkeypatch.setattr(network, "_CACHED", 0.0)
+    again = Network(graph, [layer.tensor], "cpu")
+    before = graph.layers[: layer.index + 1]
+    times = sum(la.macs for la in before) / sum(la.parameters for la in before)  # a weight is used, at the own size
+    enough = graph.image_size[0] * (network._READING / times) ** 0.5
+    assert not again.is_busy_with((int(0.9 * enough), int(0.9 * enough)))
+    assert again.is_busy_with((int(1.1 * enough), int(1.1 * enough)))
+
+
 def _pictures_with_gradients(monkeypatch: pytest.MonkeyPatch, views: int = 1) -> list[int]:
     """How many pictures go through the network at a time when a gradient is asked for, filled as it happens."""
     sizes: list[int] = []

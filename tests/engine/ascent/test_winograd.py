@@ -169,7 +169,7 @@ def _module(weight: torch.Tensor, bias: torch.Tensor, **attributes: Any) -> torc
         nodes, {"w": weight.numpy(), "b": bias.numpy()}, shape=("N", channels, None, None), outputs=("y",)
     )
     twin = convscope.load(made, check=False).twin(("y",))
-    module = twin.nodes[twin.steps[0].key]
+    module = twin.nodes[twin.calls[0].key]
     assert isinstance(module, Convolution)
     return module
 

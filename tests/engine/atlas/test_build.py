@@ -10,17 +10,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import convscope
 from convscope.engine.activations.folder_pass import reduced_batches
 from convscope.engine.activations.statistics import UnitStatistics
 from convscope.engine.ascent.album import Album
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.many import Studio
-from convscope.engine.atlas import units
+from convscope.engine.atlas import build, rendering, units
+from convscope.engine.atlas import compile as compile_module
+from convscope.engine.atlas import plan as plan_module
 from convscope.engine.atlas.build import Manner
 from convscope.engine.atlas.files import Folder
 from convscope.engine.atlas.numbers import Numbers, best_shown
@@ -30,6 +34,7 @@ from convscope.engine.graph.graph import Graph
 from convscope.engine.pictures.read import model_input, read_image
 from convscope.errors import PartlyDone, UsageError
 
+from ...tiny import small_cnn
 from .places import fingerprint, made, network, photographs
 
 
@@ -113,6 +118,94 @@ def test_numbers_are_those_of_stats_to_the_last_digit(graph: Graph, photos: Path
         expected, found = state.to_json(), dict(numbers.layer(layer).facts)
         assert json.dumps(found["units"]) == json.dumps(expected["units"])
         assert (found["dead"], found["always_on"]) == (expected["dead"], expected["always_on"])
+
+
+def test_an_atlas_made_under_other_coarse_settings_keeps_its_fine_pictures(
+    graph: Graph, photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(graph, photos, tmp_path / "atlas", layers="relu1", stages=("numbers", "coarse", "relations"))
+    monkeypatch.setattr(plan_module, "COARSE_STEPS", 2)
+    asked: list[str] = []
+    make = Studio.make
+
+    def counted(self: Studio, wanted: Any, progress: Any = None) -> Any:
+        asked.extend([self.chosen.preset.name] * len(wanted))
+        return make(self, wanted, progress)
+
+    monkeypatch.setattr(Studio, "make", counted)
+    made(graph, photos, tmp_path / "atlas", layers="relu1", stages=("numbers", "coarse", "relations"))
+    assert asked == ["lucid, coarse"] * 8  # of another plan
+    folder = shutil.copytree(whole, tmp_path / "whole")
+    asked.clear()
+    made(graph, photos, folder)
+    assert asked == []  # the fine ones are there, and need no coarse ones before them
+
+
+def test_the_time_for_pictures_begins_with_the_first_picture(
+    graph: Graph, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    measure = build.numbers.measure
+
+    def slow(*arguments: Any) -> None:
+        clock[0] += 100
+        measure(*arguments)
+
+    monkeypatch.setattr(build.numbers, "measure", slow)
+    monkeypatch.setattr(build, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    found = made(graph, photos, tmp_path / "atlas", layers="relu1", manner=Manner(budget=50))
+    assert clock[0] == 100
+    assert not found.late and found.counts["missing"] == found.counts["coarse"] == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"missing": 3, "coarse": 1}, "3 of 25 units are not made, 1 is coarse"),
+        ({"missing": 0, "coarse": 25}, "25 are coarse"),
+        ({}, "some pictures are not made"),
+    ],
+)
+def test_what_is_left_is_said_without_zeros(counts: dict[str, int], said: str) -> None:
+    assert build.Atlas("atlas", 25, counts).left == said
+
+
+def test_a_signal_is_drawn_as_stripes_and_a_picture_as_it_is() -> None:
+    signal = np.linspace(0, 255, 600).astype(np.uint8).reshape(1, 600, 1)
+    striped = compile_module._striped(signal)
+    assert striped.shape[:2] == (256, 256)
+    assert (striped == striped[:1]).all() and (np.diff(striped[0].astype(int)) >= 0).all()
+    picture = np.zeros((2, 600, 3), np.uint8)
+    assert compile_module._striped(picture) is picture
+
+
+def test_a_run_with_an_end_takes_one_block_of_each_layer_then_two_then_four(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendering, "BLOCK", 1)
+    plan = Plan.read(Folder(whole))
+    order = {planned.layer.index: range(planned.units) for planned in plan.layers}
+    work = rendering.blocks(plan, FINE, lambda identity: True, order, spread=True)
+    first, second, third = (planned.layer.index for planned in plan.layers)
+    assert [(block.layer, *block.units) for block in work[:10]] == [
+        (first, 0), (second, 0), (third, 0),
+        (first, 1), (first, 2), (second, 1), (second, 2), (third, 1), (third, 2),
+        (first, 3),
+    ]  # fmt: skip
+    assert len(work) == len({block.name for block in work}) == 25
+
+
+def test_coarse_pictures_are_small_and_short_and_classes_too(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"COARSE_SIZE": 8, "COARSE_CLASS": 12, "COARSE_STEPS": 5}.items():
+        monkeypatch.setattr(plan_module, name, value)
+    for preset in ("convscope", "lucid", "maco"):
+        for name, side in (("relu2", 8), ("fc", 12)):
+            wishes = plan_module.Wishes(preset)
+            fine, coarse = (plan_module.stage_settings(graph, graph.layer(name), s, wishes) for s in (FINE, "coarse"))
+            assert (coarse.size, coarse.steps) == ((side, side), 5)
+            assert coarse.preset.name == f"{fine.preset.name}, coarse"
+    short = plan_module.stage_settings(graph, graph.layer("fc"), "coarse", plan_module.Wishes("lucid", size=6, steps=2))
+    assert (short.size, short.steps) == ((6, 6), 2)  # never larger nor longer than the fine ones
 
 
 def test_two_processes_give_the_bytes_of_one(graph: Graph, photos: Path, whole: Path, tmp_path: Path) -> None:
@@ -329,9 +422,6 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(graph: Graph, photo
 
 
 def test_the_folder_of_another_model_is_refused(graph: Graph, photos: Path, whole: Path) -> None:
-    import convscope
-
-    from ...tiny import small_cnn
 
     other = convscope.load(small_cnn(seed=1), preprocessing="unit", check=False)
     with pytest.raises(UsageError, match="holds the atlas of another model"):
@@ -354,5 +444,5 @@ def test_compile_needs_neither_the_model_nor_the_photographs(whole: Path, tmp_pa
     for name in ("d", "s", "u", "p"):
         shutil.rmtree(folder / name)
     (folder / "manifest.json").unlink()
-    compiled(Folder(folder), Plan.read(Folder(folder)))
+    compiled(Folder(folder))
     assert fingerprint(folder) == fingerprint(whole)

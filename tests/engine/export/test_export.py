@@ -15,7 +15,7 @@ import convscope
 from convscope.engine.attribution.batch import Batch, Executors
 from convscope.engine.attribution.registry import METHODS
 from convscope.engine.graph.graph import Graph
-from convscope.engine.graph.preprocessing import PRESETS
+from convscope.engine.graph.preprocessing import PREPROCESSINGS
 from convscope.engine.outputs.reads import Channel
 from convscope.engine.outputs.target import Target
 from convscope.engine.pictures.read import model_input
@@ -194,7 +194,9 @@ def test_integrated_gradients_are_python_s(graph: Graph, tmp_path: Path) -> None
 def test_with_the_preprocessing_inside_a_file_takes_pictures(
     graph: Graph, tmp_path: Path, interpolation: str, resize: str, order: str
 ) -> None:
-    p = replace(PRESETS["caffe"], interpolation=interpolation, resize=resize, order=order, crop=0.875, size=(16, 16))
+    p = replace(
+        PREPROCESSINGS["caffe"], interpolation=interpolation, resize=resize, order=order, crop=0.875, size=(16, 16)
+    )
     done = convscope.export(replace(graph, preprocessing=p), tmp_path / "out.onnx", preprocessing="inside")
     assert done.preprocessing_difference is not None and done.preprocessing_difference < 0.01
     pixels = np.random.default_rng(0).integers(0, 256, (2, 37, 51, 3), dtype=np.uint8)

@@ -30,7 +30,7 @@ from convscope.engine.outputs.reads import (
     Logsumexp,
     Masked,
     Read,
-    Step,
+    Symbol,
 )
 from convscope.engine.outputs.target import scores
 
@@ -60,9 +60,9 @@ READS: dict[str, tuple[tuple[int, ...], Read]] = {
     "distance of one": ((3, 12), Distance("y", VECTOR[:1], 5)),
     "anywhere": ((3, 4, 9), Logsumexp("y", 2)),
     "anywhere, of probabilities": ((3, 9, 4), Logsumexp("y", 2, axis=2, log_odds=True)),
-    "character": ((3, 8, 5), Step("y", (2, 3), 4)),
-    "character of probabilities, time first": ((8, 3, 5), Step("y", (2, 6), 1, log=True, batch_axis=1)),
-    "character of columns": ((3, 5, 8), Step("y", (2,), 0, axis=0)),
+    "character": ((3, 8, 5), Symbol("y", (2, 3), 4)),
+    "character of probabilities, time first": ((8, 3, 5), Symbol("y", (2, 6), 1, log=True, batch_axis=1)),
+    "character of columns": ((3, 5, 8), Symbol("y", (2,), 0, axis=0)),
 }
 
 

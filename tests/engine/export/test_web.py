@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 import convscope
-from convscope.engine.export.web import RUNTIME, _boxes, write_folder, write_single_file
+from convscope.engine.export.web import RUNTIME, _boxes, _text, write_folder, write_single_file
 from convscope.engine.graph.graph import Graph
-from convscope.engine.graph.preprocessing import PRESETS, Preprocessing
+from convscope.engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
 from convscope.engine.outputs import read_outputs
 from convscope.engine.outputs.boxes import DetectionReading
+from convscope.engine.outputs.sequences import Line, SequenceReading
 from convscope.engine.pictures.read import model_input
 
 from ...tiny import small_cnn
@@ -67,7 +68,9 @@ def test_the_page_s_preprocessing_is_python_s(graph: Graph, tmp_path: Path) -> N
         for resize, crop in (("squash", 1.0), ("crop", 0.875), ("border", 1.0), ("letterbox", 1.0), ("squash", 0.9)):
             for shape, size in (((23, 31), (16, 16)), ((12, 9), (16, 20)), ((16, 16), (16, 16)), ((41, 8), (9, 14))):
                 for preset in ("caffe", "torch"):
-                    p = replace(PRESETS[preset], interpolation=interpolation, resize=resize, crop=crop, size=size)
+                    p = replace(
+                        PREPROCESSINGS[preset], interpolation=interpolation, resize=resize, crop=crop, size=size
+                    )
                     pixels = rng.random((*shape, 3), dtype=np.float32)
                     changed = replace(graph, preprocessing=p)
                     expected.append(model_input(pixels, changed, size).ravel())
@@ -95,6 +98,10 @@ def test_hostile_labels_stay_text(graph: Graph, exported: Path, tmp_path: Path) 
     found = re.search(r'<script type="application/json" id="info">(.*?)</script>', text, re.S)
     assert found and json.loads(found[1])["labels"] == list(graph.labels or ())
     assert "<b>" not in text
+    colours = np.array(json.loads(found[1])["colours"])
+    assert (
+        colours.shape == (256, 3) and 0 <= colours.min() < 9 and 250 < colours.max() < 256
+    )  # bytes, as a canvas has them
 
 
 def test_a_folder_asks_for_its_own_files_alone(graph: Graph, exported: Path, tmp_path: Path) -> None:
@@ -161,3 +168,35 @@ def test_the_page_finds_the_boxes_that_python_finds(kind: str, tmp_path: Path) -
     assert [(b["place"], b["index"]) for b in listed] == [(d.place, d.index) for d in wanted]
     np.testing.assert_allclose([b["sides"] for b in listed], [d.box for d in wanted], atol=1e-3)
     np.testing.assert_allclose([b["score"] for b in listed], [d.score for d in wanted], atol=1e-6)
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+@pytest.mark.parametrize("decoder", ["ctc", "steps"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)], ids=["pictures first", "time first"])
+@pytest.mark.parametrize("are_shares", [True, False], ids=["probabilities", "logits"])
+def test_the_page_reads_the_line_that_python_reads(
+    decoder: str, order: tuple[int, int, int], are_shares: bool, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(2)
+    table = rng.normal(size=(1, 24, 6)).astype(np.float32)
+    table[0, np.arange(24), rng.integers(0, 3, 24)] += 4  # repeats and blanks
+    heads = {"line": "Softmax"} if are_shares else {}
+    found = planted({"line": table.transpose(order)}, labels=["a", "b", "c", "d", "e"], heads=heads)
+    reading = read_outputs(found, decoder)
+    assert isinstance(reading, SequenceReading)
+    x = np.zeros((1, 3, 64, 64), np.float32)
+    values = found.session(["line"]).run(x)["line"]
+    case = {"results": {"line": {"dims": values.shape, "data": values.ravel().tolist()}}, "text": _text(reading)}
+    (tmp_path / "case.json").write_text(json.dumps(case))
+    program = (
+        "const p = require(process.argv[1]), c = JSON.parse(require('fs').readFileSync(process.argv[2]));"
+        "console.log(JSON.stringify(p.lineOf(c.results, c.text)))"
+    )
+    command = [str(NODE), "-e", program, str(PAGE / "text.js"), str(tmp_path / "case.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    rows = found.session([reading.tensor]).run(x)[reading.tensor]
+    line = reading.answer({reading.tensor: rows.take(0, axis=reading.axes[reading.tensor] or 0)})
+    assert isinstance(line, Line) and len(line.characters) > 5
+    listed = json.loads(done.stdout)
+    assert [(c["number"], c["text"]) for c in listed] == [(c.number, c.text) for c in line.characters]
+    np.testing.assert_allclose([c["probability"] for c in listed], [c.probability for c in line.characters], atol=1e-6)

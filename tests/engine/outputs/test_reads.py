@@ -19,7 +19,7 @@ from convscope.engine.outputs.reads import (
     Logsumexp,
     Masked,
     Read,
-    Step,
+    Symbol,
 )  # fmt: skip
 from convscope.engine.outputs.target import Target, of_function, scores
 
@@ -43,9 +43,9 @@ CASES: dict[str, Read] = {
     "distance of one": Distance("vector", np.asarray([0.3], np.float32), 2),
     "anywhere": Logsumexp("table", 3, axis=2),
     "all": Logsumexp("table"),
-    "character": Step("table", (1, 2), 3),
-    "character, turned": Step("turned", (1, 2), 3, axis=0),
-    "character of probabilities": Step("table", (4,), 0, log=True),
+    "character": Symbol("table", (1, 2), 3),
+    "character, turned": Symbol("turned", (1, 2), 3, axis=0),
+    "character of probabilities": Symbol("table", (4,), 0, log=True),
 }
 
 
@@ -96,7 +96,7 @@ def test_a_contrast_is_the_number_minus_gamma_times_the_mean_of_the_others() -> 
 
 def test_a_sequence_with_time_first_counts_its_pictures_along_the_second_axis() -> None:
     values = RNG.normal(size=(9, 2, 6))
-    target = Target(Step("y", (4,), 1, batch_axis=1), "c")
+    target = Target(Symbol("y", (4,), 1, batch_axis=1), "c")
     found = scores({"y": values}, [target], 2)
     expected = [values[4, n, 1] - np.delete(values[4, n], 1).max() for n in range(2)]
     assert found == pytest.approx(expected)

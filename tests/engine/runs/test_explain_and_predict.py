@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 
 from convscope.engine.attribution import explain as explain_images
 from convscope.engine.graph.graph import Graph
+from convscope.engine.outputs.sequences import Character, Line
 from convscope.engine.pictures.read import model_input, read_image
+from convscope.engine.render.answers import drawn_answer
 from convscope.engine.runs import explain, predict
 from convscope.engine.runs.events import Event, ImageDone, Progress, Skipped
 from convscope.errors import RefusedInput, UsageError
@@ -51,6 +55,41 @@ def test_predictions_are_the_softmax_of_the_logits(lenet: Graph, photos: Path) -
     expected = np.exp(logits) / np.exp(logits).sum()
     for row in found.content["images"][0]["predictions"]:
         assert row["probability"] == pytest.approx(expected[row["index"]], rel=1e-5)
+
+
+def test_the_page_of_predictions_says_what_is_seen_how_it_was_read_and_that_the_preprocessing_is_not_stated(
+    lenet: Graph, photos: Path, tmp_path: Path
+) -> None:
+    unstated = replace(lenet, preprocessing=replace(lenet.preprocessing, found="assumed"))
+    found = predict.run(unstated, [photos], predict.Options(top=2), tmp_path / "out", command="convscope predict")
+    assert found.page == tmp_path / "out" / "index.html"
+    html = found.page.read_text()
+    embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', html)
+    assert embedded is not None
+    data = json.loads(embedded[1])
+    assert [image["name"] for image in data["images"]] == ["a.png", "b.png"]
+    for image, row in zip(data["images"], found.content["images"], strict=True):
+        best = row["predictions"][0]
+        assert image["rows"][0] == {
+            "name": best["name"],
+            "share": pytest.approx(best["probability"]),
+            "text": f"{best['probability']:.1%}",
+        }
+        assert len(image["rows"]) == 2 and image["picture"].startswith("data:image/webp")
+    assert data["reason"] == found.content["outputs"]["reason"]
+    assert data["trials"] == json.loads(json.dumps(found.to_json()["usual_preprocessings"])) != []
+    assert "assumed, since the file does not say" in data["preprocessing"]
+
+
+def test_the_characters_of_a_line_are_drawn_where_they_were_read(lenet: Graph) -> None:
+    """Of ten time steps over the picture's width the sixth and seventh: a frame over two tenths from the middle on."""
+    line = Line((Character(1, "A", 5, (5, 6), 0.9),), length=10)
+    paper = np.ones((40, 200, 3), np.float32)
+    seen = drawn_answer(lenet, line, paper)
+    assert seen is not None
+    columns = np.flatnonzero((seen[35] != paper[35]).any(axis=1))
+    assert columns.tolist() == [100, 140]
+    assert drawn_answer(lenet, replace(line, length=0), paper) is None  # its steps have no place
 
 
 def test_wrong_options_are_refused_before_any_work(lenet: Graph, photos: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""A graph as a sequence of steps that two exports of one network share.
+"""A graph as a sequence of operations that two exports of one network share.
 
 Exports differ in what does not matter: batch-norm folded or not, bias inside the convolution or added behind
-it, zero padding as a node of its own, dense layers as Gemm or MatMul. A `Step` takes these together: one
+it, zero padding as a node of its own, dense layers as Gemm or MatMul. An `Operation` takes these together: one
 convolution or dense layer with its effective weight and bias, or one other operator that changes values.
 """
 
@@ -42,7 +42,7 @@ class Norm:
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Operation:
     """One operation.
 
     Attributes:
@@ -81,8 +81,8 @@ class Step:
         return self.weight is not None
 
 
-class Network:
-    """The steps of a graph, in order of execution."""
+class CommonForm:
+    """The operations of a graph, in order of execution."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -91,24 +91,24 @@ class Network:
         self._outputs = {o.name for o in graph.outputs}
 
     @cached_property
-    def steps(self) -> tuple[Step, ...]:
+    def operations(self) -> tuple[Operation, ...]:
         """Convolutions and dense layers with what belongs to them, and every other operator that is not neutral."""
-        found: list[Step] = []
+        found: list[Operation] = []
         gelus = self._gelus()
         taken = {name for gelu in gelus.values() for name in gelu.inner}
         for node in self.graph.index.nodes:
             tensor = node.output[0] if node.output else ""
             if tensor in taken or tensor not in self._layers:
                 continue
-            step = self._gelu(gelus.get(tensor)) or self._anchor(node, taken) or self._other(node)
-            if step is not None:
-                found.append(step)
+            operation = self._gelu(gelus.get(tensor)) or self._anchor(node, taken) or self._other(node)
+            if operation is not None:
+                found.append(operation)
         return tuple(found)
 
     @cached_property
-    def by_tensor(self) -> dict[str, Step]:
-        """Step by the tensor that it makes."""
-        return {step.tensor: step for step in self.steps}
+    def by_tensor(self) -> dict[str, Operation]:
+        """Operation by the tensor that it makes."""
+        return {operation.tensor: operation for operation in self.operations}
 
     def layer_name(self, tensor: str) -> str:
         """The layer's name, or the tensor's."""
@@ -127,7 +127,7 @@ class Network:
         values = numpy_helper.to_array(self.weights[name])
         return values.astype(np.float64) if values.dtype.kind == "f" else values
 
-    def _anchor(self, node: onnx.NodeProto, taken: set[str]) -> Step | None:
+    def _anchor(self, node: onnx.NodeProto, taken: set[str]) -> Operation | None:
         if len(node.input) < 2 or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
             return None
         raw = self.constant(node.input[1])
@@ -162,7 +162,7 @@ class Network:
             taken.add(tensor)
         kind = CONVOLUTION if "Conv" in node.op_type else DENSE
         geometry = self._geometry(node, options, raw, pads) if kind == CONVOLUTION else {}
-        return Step(
+        return Operation(
             kind, self.layer_name(tensor), tensor, (source,), node, geometry,
             raw, raw_bias, weight, bias, norm, node.input[1], stored_bias,
         )  # fmt: skip
@@ -172,13 +172,13 @@ class Network:
         found = (written_gelu(n, self.producer, self.readers, self.constant) for n in self.graph.index.nodes)
         return {gelu.end.output[0]: gelu for gelu in found if gelu and not gelu.inner & self._outputs}
 
-    def _gelu(self, gelu: WrittenGelu | None) -> Step | None:
+    def _gelu(self, gelu: WrittenGelu | None) -> Operation | None:
         if gelu is None:
             return None
         tensor, options = gelu.end.output[0], {"approximate": gelu.approximate}
-        return Step("Gelu", self.layer_name(tensor), tensor, (gelu.source,), gelu.end, dict(options))
+        return Operation("Gelu", self.layer_name(tensor), tensor, (gelu.source,), gelu.end, dict(options))
 
-    def _other(self, node: onnx.NodeProto) -> Step | None:
+    def _other(self, node: onnx.NodeProto) -> Operation | None:
         if operator(node).neutral or self._absorbed(node):
             return None
         inputs = tuple(n for n in node.input if n and n not in self.weights)
@@ -188,7 +188,7 @@ class Network:
             node.op_type == "ReduceMean"
             and len(self._layers[inputs[0]].shape if inputs[0] in self._layers else ()) == 4
         ):
-            return Step("GlobalAveragePool", name, tensor, inputs, node)  # what Keras exports write for it
+            return Operation("GlobalAveragePool", name, tensor, inputs, node)  # what Keras exports write for it
         if node.op_type == "Softmax":
             options = {}
         if node.op_type == "Gelu":
@@ -196,13 +196,13 @@ class Network:
         if node.op_type in ("MaxPool", "AveragePool", "LpPool"):
             options = _pool(options)
         if node.op_type == "Resize":
-            return Step("Resize", name, tensor, inputs, node, self._resize(node, options))
+            return Operation("Resize", name, tensor, inputs, node, self._resize(node, options))
         constants = {
             f"input {i}": np.round(value, 6).reshape(-1).tolist()
             for i, n in enumerate(node.input)
             if n and (value := self.constant(n)) is not None and value.size <= 64
         }
-        return Step(node.op_type, name, tensor, inputs, node, {**options, **constants})
+        return Operation(node.op_type, name, tensor, inputs, node, {**options, **constants})
 
     def _resize(self, node: onnx.NodeProto, options: dict[str, object]) -> dict[str, object]:
         """What decides the values: defaults written out, and only what its mode reads."""

@@ -20,7 +20,7 @@ _MINIBATCH = 8
 
 
 @dataclass(frozen=True, eq=False)
-class LayerStatistics:
+class LayerAgreement:
     """Of one pair: the matching of its units and how alike the two layers are."""
 
     matching: Matching
@@ -50,7 +50,7 @@ def measure(
     *,
     full: bool = False,
     progress: Callable[[], Any] | None = None,
-) -> tuple[dict[int, LayerStatistics], np.ndarray | None]:
+) -> tuple[dict[int, LayerAgreement], np.ndarray | None]:
     """Statistics by index of the pair, and the matrix of CKA between all these layers where ``full``.
 
     Only convolutions and dense layers with at most 2048 units are measured. Feature maps contribute up to
@@ -87,14 +87,14 @@ def measure(
                 progress()
         if matrix is not None:
             matrix.add(*([np.concatenate(layer) for layer in zip(*side, strict=True)] for side in kept))
-    found = {i: _statistics(pairs[i], moments[i], full) for i in chosen if moments[i].count > 1}
+    found = {i: _agreement(pairs[i], moments[i], full) for i in chosen if moments[i].count > 1}
     return found, matrix.result() if matrix is not None else None
 
 
-def _statistics(pair: Pair, moments: Moments, full: bool) -> LayerStatistics:
+def _agreement(pair: Pair, moments: Moments, full: bool) -> LayerAgreement:
     a, b = _w(pair, "a"), _w(pair, "b")
     by_weights = match(weight_likeness(a, b), "weights") if a.shape[1:] == b.shape[1:] and a[0].size > 1 else None
-    return LayerStatistics(
+    return LayerAgreement(
         match(moments.correlation()),
         by_weights,
         moments.cka(),
