@@ -1,8 +1,8 @@
 """Preprocessing as a model file or the file beside it states it. Nothing is guessed from a file's name.
 
 Read here: our own metadata, the ONNX standard's image metadata, plain ``mean``/``std`` metadata, the
-``pretrained_cfg`` of timm and the ``preprocessor_config.json`` of Hugging Face. All of it is text from
-strangers: every number, length and word is checked, and what does not fit is ignored as a whole.
+``pretrained_cfg`` of timm, the ``preprocessor_config.json`` of Hugging Face and the ``inference.yml`` of Paddle. All of
+it is text from strangers: every number, length and word is checked, and what does not fit is ignored as a whole.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ import onnx
 
 from ..engine.graph.preprocessing import Preprocessing
 from ..engine.pictures.framing import RESIZES
+from .paddle import NAME as PADDLE
+from .paddle import as_config, read_yaml
 
 METADATA_KEY = "convscope.preprocessing"
 MAX_BYTES = 2**20  # of a companion file or a metadata value
 MAX_SIZE = 8192  # pixels; a larger input is a mistake
 
+_COMPANIONS = ("preprocessor_config.json", "config.json", PADDLE)
 _ORDERS = ("RGB", "BGR", "GRAY")
 _CROP_MODES = {"squash": "squash", "border": "border", "center": "crop"}  # timm's
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 _LAYOUTS = ("NCHW", "NHWC")
+_CONVNEXT_WHOLE, _CONVNEXT_SHARE = 384, 224 / 256  # from this side on ConvNeXT takes the whole picture; below, a share
+_LEVIT_SHARE = 224 / 256
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
 
 
@@ -35,9 +40,9 @@ class _Unfit(ValueError):
 
 
 def companion(path: Path) -> Preprocessing | None:
-    """What ``config.json`` or ``preprocessor_config.json`` in the model's folder says, or None."""
-    for name in ("preprocessor_config.json", "config.json"):
-        config = read_json(path.parent / name)
+    """What ``preprocessor_config.json``, ``config.json`` or ``inference.yml`` in the model's folder says, or None."""
+    for name in _COMPANIONS:
+        config = _companion_config(path.parent / name)
         if config is not None and (found := from_config(config)) is not None:
             return replace(found, found="companion")
     return None
@@ -45,13 +50,20 @@ def companion(path: Path) -> Preprocessing | None:
 
 def unfit_companion(path: Path) -> tuple[str, ...]:
     """A note for the user where a file beside the model states preprocessing that makes no sense."""
-    for name in ("preprocessor_config.json", "config.json"):
-        config = read_json(path.parent / name) or {}
+    for name in _COMPANIONS:
+        config = _companion_config(path.parent / name) or {}
         inner = config.get("pretrained_cfg", config)
         states = "image_mean" in config or (isinstance(inner, dict) and "mean" in inner and "std" in inner)
         if states and from_config(config) is None:
             return (f"{name} beside the file states preprocessing that makes no sense; it was ignored",)
     return ()
+
+
+def _companion_config(path: Path) -> dict[str, Any] | None:
+    if path.name != PADDLE:
+        return read_json(path)
+    config = read_yaml(path)
+    return None if config is None else as_config(config)
 
 
 def embedded(model: onnx.ModelProto) -> Preprocessing | None:
@@ -104,27 +116,53 @@ def _from_timm(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _from_hugging_face(config: Mapping[str, Any]) -> Preprocessing:
+    """As the image processors of transformers do it (``image_processing_*.py``), each with what is its own."""
     normalized = config.get("do_normalize", True) is not False
     factor = _number(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
     if not factor:
         raise _Unfit("every picture would be black")
-    crop_size = config.get("crop_size") if config.get("do_center_crop") else None
-    resized = _edge(config.get("size"))
-    cropped = _edge(crop_size) if crop_size is not None else None
-    size = cropped or resized
-    crop = min(cropped[0] / resized[0], 1.0) if cropped and resized else _fraction(config.get("crop_pct", 1.0))
+    low = -1.0 if config.get("do_rescale", True) and config.get("rescale_offset") is True else 0.0
+    mean = _numbers(config["image_mean"]) if normalized and "image_mean" in config else (0.0,)
+    std = _numbers(config["image_std"], positive=True) if "image_std" in config else (1.0,)
+    divisions = int(normalized) + (config.get("include_top") is True)  # EfficientNet's divides once more
+    size, resize, crop = _framing(config)
     return Preprocessing(
-        high=255 * factor,
-        mean=_numbers(config["image_mean"]) if normalized and "image_mean" in config else (0.0,),
-        std=_numbers(config["image_std"], positive=True) if normalized and "image_std" in config else (1.0,),
+        low=low,
+        high=low + 255 * factor,
+        mean=mean,
+        std=tuple(s**divisions for s in std),
         order="BGR" if config.get("do_flip_channel_order") is True else "RGB",
         size=size,
-        resize="crop" if cropped or crop < 1 else "squash",
+        resize=resize,
         crop=crop,
         interpolation=_PILLOW_FILTERS.get(_whole(config.get("resample", 2)), "bilinear"),
         preset="custom",
         found="companion",
     )
+
+
+def _framing(config: Mapping[str, Any]) -> tuple[tuple[int, int] | None, str, float]:
+    """(size, resize, crop) of a Hugging Face configuration."""
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+    crop_size = config.get("crop_size") if config.get("do_center_crop") else None
+    resized = _edge(config.get("size"))
+    cropped = _edge(crop_size) if crop_size is not None else None
+    share = _fraction(config.get("crop_pct") or 1.0)
+    if cropped and resized:  # PoolFormer's share and LeViT's enlarge what is cropped
+        share *= _LEVIT_SHARE if kind.lower().startswith("levit") and _is_shortest(config) else 1.0
+        return cropped, "crop", min(share * cropped[0] / resized[0], 1.0)
+    if cropped:
+        return cropped, "crop", share
+    if kind.lower().startswith("convnext") and not config.get("crop_pct"):
+        share = _CONVNEXT_SHARE
+    if resized and share < 1 and min(resized) < _CONVNEXT_WHOLE:
+        return resized, "crop", share
+    return resized, "squash", 1.0
+
+
+def _is_shortest(config: Mapping[str, Any]) -> bool:
+    size = config.get("size")
+    return isinstance(size, int) or (isinstance(size, Mapping) and "shortest_edge" in size)
 
 
 def _from_own(texts: Mapping[str, str]) -> Preprocessing | None:

@@ -79,7 +79,7 @@ def load_torch_file(
     Args:
         path: a ``.pt2`` archive, a state dict or a safetensors file (both with ``arch``); with ``trust`` also
             a pickled module or TorchScript.
-        arch: what builds the network, see `adapters.arch.build`.
+        arch: what builds the network, see `adapters.torch.arch.build`.
         trust: allow unpickling and TorchScript, which run code from the file.
         example_input: float tensor (N, C, H, W); default found from the network.
         size: (height, width) of the default example.
@@ -173,8 +173,10 @@ def _example_of(module: nn.Module, channels: int, size: tuple[int, int] | None) 
     """A random picture of so many channels that the module takes, or None and why it refuses the first."""
     generator = torch.Generator().manual_seed(0)
     reason = ""
+    is_double = any(weight.dtype == torch.float64 for weight in module.parameters())
+    precision = torch.float64 if is_double else torch.float32
     for height, width in _sizes(module, size):
-        example = torch.rand((1, channels, height, width), generator=generator)
+        example = torch.rand((1, channels, height, width), generator=generator).to(precision)
         try:
             with torch.no_grad():
                 module(example)

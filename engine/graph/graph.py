@@ -280,11 +280,13 @@ class Graph:
         """
         tokens = last_tokens(self.index, self.layers, self.logits)
         found: list[Layer] = []
+        unsure: list[Layer] = []  # of a size that is left open, which may be the batch, moved by a Transpose
         for layer in reversed(self.layers):
             sizes = [s for a, s in enumerate(layer.shape) if a not in (0, layer.channel_axis)]
             large = layer.is_spatial and all(s is None or s > 1 for s in sizes) and self._leads_to_logits(layer)
             if layer is tokens or large:
-                found.append(layer)
+                (unsure if None in sizes and layer is not tokens else found).append(layer)
+        found = found or unsure
         if not found:
             raise UsageError(f"{self.name} has no layer with spatial extent")
         values = self._values_of_logits()
