@@ -55,8 +55,8 @@ class ChannelAxes:
 
     def visit(self, node: onnx.NodeProto) -> None:
         """Takes in the next node; nodes come in order of execution."""
-        if not any(name in self._pieces for name in node.input):
-            return
+        if not any(name in self._pieces for name in node.input) or operator(node).family == "size":
+            return  # what follows from sizes alone, as the mask of shifted windows, holds nothing of the picture
         for name in node.output:
             if name:
                 self._count_rows(node, name)

@@ -151,3 +151,30 @@ def test_a_layer_of_windows_has_no_units_and_swins_blocks_have_all_of_theirs():
     assert {la.channels for la in graph.layers if la.has_maps} <= sizes
     places = [(la.name, la.shape) for la in graph.layers if la.has_maps and 4 in la.shape[1:3]]
     assert not places, "windows are no feature maps"
+
+
+class _MaskedWindows(torch.nn.Module):
+    """Windows with a mask that is made of the picture's size alone, as torchvision's Swin makes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.mix = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Linear(8, 8)
+        self.norm, self.head = torch.nn.LayerNorm(8), torch.nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.conv(x).permute(0, 2, 3, 1)
+        count, height, width, channels = x.shape
+        windows = (height // 4) * (width // 4)
+        rows = x.view(count, height // 4, 4, width // 4, 4, channels).permute(0, 1, 3, 2, 4, 5)
+        rows = rows.reshape(count * windows, 16, channels)
+        mask = x.new_zeros((height, width)).view(height // 4, 4, width // 4, 4).permute(0, 2, 1, 3).reshape(windows, 16)
+        rows = rows.view(rows.size(0) // windows, windows, 16, channels) + mask[None, :, :, None]
+        rows = self.mix(rows.view(-1, 16, channels)).view(count, height // 4, width // 4, 4, 4, channels)
+        x = rows.permute(0, 1, 3, 2, 4, 5).reshape(count, height, width, channels)
+        return self.head(self.norm(x).permute(0, 3, 1, 2).mean((2, 3)))
+
+
+def test_a_mask_made_of_sizes_does_not_hide_the_channels_of_what_it_is_added_to():
+    graph = convscope.load(_MaskedWindows().eval(), example_input=torch.rand(1, 3, 16, 16))
+    last = graph.last_spatial_layer()
+    assert (last.op, last.shape, last.channel_axis) == ("Transpose", (None, 8, 16, 16), 1)
