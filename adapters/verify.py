@@ -33,7 +33,7 @@ MAX_REL = 1e-3  # forward, float32, hundreds of layers
 MAX_GRADIENT_REL = 1e-4  # float64 against central differences
 MAX_HEATMAP_REL = BOUND
 _STEPS, _USUAL_STEP = range(2, 11), 7  # powers of a tenth, along a direction of length 1
-_LAST_BITS = {onnx.TensorProto.FLOAT16: 2.0**-10, onnx.TensorProto.BFLOAT16: 2.0**-7}
+_LAST_BITS: dict[int, float] = {onnx.TensorProto.FLOAT16: 2.0**-10, onnx.TensorProto.BFLOAT16: 2.0**-7}
 _NO_KERNEL = "NOT_IMPLEMENTED"  # what ONNX Runtime says where it lacks an operator in a type
 _ROUNDING = 64 * 2.0**-53  # what a difference of two nearby float64 results may be by rounding alone, relative
 
