@@ -1,8 +1,8 @@
 """Preprocessing as a model file or the file beside it states it. Nothing is guessed from a file's name.
 
 Read here: our own metadata, the ONNX standard's image metadata, plain ``mean``/``std`` metadata, the
-``pretrained_cfg`` of timm and the ``preprocessor_config.json`` of Hugging Face. All of it is text from
-strangers: every number, length and word is checked, and what does not fit is ignored as a whole.
+``pretrained_cfg`` of timm, the ``preprocessor_config.json`` of Hugging Face and the ``inference.yml`` of Paddle. All of
+it is text from strangers: every number, length and word is checked, and what does not fit is ignored as a whole.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import onnx
 
 from ..engine.graph.preprocessing import Preprocessing
 from ..engine.pictures.framing import RESIZES
+from .paddle import NAME as PADDLE
+from .paddle import as_config, read_yaml
 
 METADATA_KEY = "convscope.preprocessing"
 MAX_BYTES = 2**20  # of a companion file or a metadata value
 MAX_SIZE = 8192  # pixels; a larger input is a mistake
 
+_COMPANIONS = ("preprocessor_config.json", "config.json", PADDLE)
 _ORDERS = ("RGB", "BGR", "GRAY")
 _CROP_MODES = {"squash": "squash", "border": "border", "center": "crop"}  # timm's
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
@@ -35,9 +38,9 @@ class _Unfit(ValueError):
 
 
 def companion(path: Path) -> Preprocessing | None:
-    """What ``config.json`` or ``preprocessor_config.json`` in the model's folder says, or None."""
-    for name in ("preprocessor_config.json", "config.json"):
-        config = read_json(path.parent / name)
+    """What ``preprocessor_config.json``, ``config.json`` or ``inference.yml`` in the model's folder says, or None."""
+    for name in _COMPANIONS:
+        config = _companion_config(path.parent / name)
         if config is not None and (found := from_config(config)) is not None:
             return replace(found, found="companion")
     return None
@@ -45,13 +48,20 @@ def companion(path: Path) -> Preprocessing | None:
 
 def unfit_companion(path: Path) -> tuple[str, ...]:
     """A note for the user where a file beside the model states preprocessing that makes no sense."""
-    for name in ("preprocessor_config.json", "config.json"):
-        config = read_json(path.parent / name) or {}
+    for name in _COMPANIONS:
+        config = _companion_config(path.parent / name) or {}
         inner = config.get("pretrained_cfg", config)
         states = "image_mean" in config or (isinstance(inner, dict) and "mean" in inner and "std" in inner)
         if states and from_config(config) is None:
             return (f"{name} beside the file states preprocessing that makes no sense; it was ignored",)
     return ()
+
+
+def _companion_config(path: Path) -> dict[str, Any] | None:
+    if path.name != PADDLE:
+        return read_json(path)
+    config = read_yaml(path)
+    return None if config is None else as_config(config)
 
 
 def embedded(model: onnx.ModelProto) -> Preprocessing | None:

@@ -143,16 +143,18 @@ class Bench:
         return ended
 
     def _cut_power(self) -> None:
-        synced = set((self.case.parent / "synced").read_text().splitlines())
+        synced = [tuple(map(int, line.split())) for line in (self.case.parent / "synced").read_text().splitlines()]
         for path in [p for p in sorted((self.case / OUT).rglob("*")) if p.is_file()]:
             status = path.stat()
-            if f"{status.st_ino} {status.st_size} {status.st_mtime_ns}" in synced:
+            if (status.st_ino, status.st_size, status.st_mtime_ns) in synced:
                 continue
+            lists = path.suffix == ".jsonl"  # only ever added to: what was synchronized of it stays
+            safe = max((size for inode, size, _ in synced if inode == status.st_ino), default=0) if lists else 0
             how, size = self.random.choice(("kept", "cut", "zeros", "empty", "lost")), status.st_size
-            if how == "lost":
+            if how == "lost" and not safe:
                 path.unlink()
             elif how != "kept":
-                os.truncate(path, 0 if how != "cut" else self.random.randint(0, size))
+                os.truncate(path, self.random.randint(safe, size) if how == "cut" else safe)
                 os.truncate(path, size if how == "zeros" else path.stat().st_size)
 
     def measure(self, name: str) -> tuple[Run, int, dict[str, str]]:

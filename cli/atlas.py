@@ -129,8 +129,7 @@ def _finish(made: Atlas, is_shard: bool, as_json: bool, quiet: bool) -> None:
     for sentence in made.failed:
         say(f"failed: {sentence}", quiet)
     if made.late:
-        left, coarse = made.counts.get("missing", 0), made.counts.get("coarse", 0)
-        say(f"the time is over: {left} units are not made, {coarse} are coarse; the same command goes on", quiet)
+        say(f"the time is over: {made.left}; the same command goes on", quiet)
     if is_shard:
         say(f"shard done; when all are: convscope atlas compile {shlex.quote(made.place)}", quiet)
     page = None if is_shard else made.page

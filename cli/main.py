@@ -183,12 +183,7 @@ def _version(wanted: bool) -> None:
 
 
 def _register(app: typer.Typer, name: str, panel: str, example: str) -> None:
-    try:
-        module: Any = import_module(f".{name}", __package__)
-    except ModuleNotFoundError as exc:
-        if exc.name != f"{__package__}.{name}":
-            raise
-        return
+    module: Any = import_module(f".{name}", __package__)
     epilog = f"Example:  [bold]{_escaped(example)}[/bold]"
     if hasattr(module, "app"):
         app.add_typer(module.app, name=name, rich_help_panel=panel, epilog=epilog)

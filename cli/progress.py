@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from ..engine.runs.events import Event, Note, OnEvent, Preview, Progress, Skipped
 from .output import clean, in_flags, say
@@ -53,7 +53,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class _Display(Protocol):
+class _Display:
+    """Shows nothing; each kind of display shows what it can."""
+
     def show(self, progress: Progress) -> None:
         """Shows how far the work is."""
 
@@ -64,7 +66,7 @@ class _Display(Protocol):
         """Leaves the terminal as it should stay."""
 
 
-class _Lines:
+class _Lines(_Display):
     """Plain lines for logs and pipes."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -81,12 +83,6 @@ class _Lines:
             self._spoke = now
             print(self._line(progress, now - self._started), file=sys.stderr, flush=True)
 
-    def preview(self, preview: Preview) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
     def _line(self, progress: Progress, elapsed: float) -> str:
         reached = progress.done + progress.ahead
         rate = (reached - self._before) / elapsed if elapsed > 0 else 0.0
@@ -97,7 +93,7 @@ class _Lines:
         return clean(f"{progress.stage}: {', '.join(parts + [progress.detail] * bool(progress.detail))}")
 
 
-class _Bar:
+class _Bar(_Display):
     """A line per stage that is redrawn in place."""
 
     def __init__(self) -> None:
@@ -116,15 +112,12 @@ class _Bar:
             self._task = self._bar.add_task(clean(progress.stage), total=progress.total, **shown)
         self._bar.update(self._task, completed=progress.done + progress.ahead, **shown)
 
-    def preview(self, preview: Preview) -> None:
-        pass
-
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
 
 
-class _Pictures:
+class _Pictures(_Display):
     """The pictures so far, in place of a bar."""
 
     def __init__(self) -> None:
@@ -133,9 +126,6 @@ class _Pictures:
 
         self._view = Live(console=Console(stderr=True), auto_refresh=False)
         self._view.start()
-
-    def show(self, progress: Progress) -> None:
-        pass
 
     def preview(self, preview: Preview) -> None:
         self._view.update(drawing(preview.draw(), self._view.console), refresh=True)

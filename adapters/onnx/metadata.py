@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..paddle import NAME as PADDLE
+from ..paddle import label_list, read_yaml
 from ..preprocessing import read_json
 
 LABELS_KEY = "convscope.labels"
@@ -50,10 +52,10 @@ def _ultralytics_names(text: str) -> tuple[str, ...] | None:
 
 
 def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
-    """Class names that ``config.json`` in the model's folder states, or None.
+    """Class names that ``config.json`` or ``inference.yml`` in the model's folder states, or None.
 
-    Read are timm's ``label_names`` and Hugging Face's ``id2label``. A list that does not have one name for each
-    of the model's ``classes`` belongs to another model and is ignored.
+    Read are timm's ``label_names``, Hugging Face's ``id2label`` and Paddle's ``label_list``. A list that does not have
+    one name for each of the model's ``classes`` belongs to another model and is ignored.
     """
     config = read_json(path.parent / "config.json") or {}
     inner = config.get("pretrained_cfg")
@@ -61,6 +63,8 @@ def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
     table = config.get("id2label")
     if names is None and isinstance(table, dict):
         names = [table.get(str(i)) for i in range(len(table))]
+    if names is None:
+        names = label_list(read_yaml(path.parent / PADDLE) or {})
     if not isinstance(names, list) or len(names) != classes or not all(isinstance(n, str) and n for n in names):
         return None
     return None if all(n == f"LABEL_{i}" for i, n in enumerate(names)) else tuple(names)  # HF's placeholders

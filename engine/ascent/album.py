@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from ...errors import ConvscopeError, UsageError
+from ...errors import ConvscopeError, DamagedState, UsageError
 from ..graph.graph import Graph
 from ..render.artifacts import append_line, read_regular, save_png, to_json, write_bytes
 from .results import DEAD, OK, WEAK, UnitResult, tile
@@ -40,7 +40,7 @@ class Album:
         force: begin anew: with the first unit that is finished, what an album wrote there before is removed.
 
     Raises:
-        UsageError: the folder holds pictures made with other settings.
+        UsageError: the folder holds pictures made with other settings. DamagedState: its list cannot be told from such.
         ConvscopeError: its list cannot be read.
     """
 
@@ -112,7 +112,9 @@ class Album:
             self._fresh = True
             return
         head = _parsed(lines[0])
-        if head is None or head.get("identity") != self.identity:
+        if head is None:
+            raise DamagedState(f"{self._manifest} is damaged in its first line; force=True begins anew")
+        if head.get("identity") != self.identity:
             raise UsageError(
                 f"{self.folder} holds pictures made with other settings; choose another folder, "
                 "or force=True to replace them"

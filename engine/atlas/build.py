@@ -61,6 +61,14 @@ class Atlas:
     late: bool = False
 
     @property
+    def left(self) -> str:
+        """What is not finished, in words."""
+        missing, coarse = self.counts.get("missing", 0), self.counts.get("coarse", 0)
+        parts = [f"{missing} of {self.units} units are not made"] * (missing > 0)
+        parts += [f"{coarse} {'is' if coarse == 1 else 'are'} coarse"] * (coarse > 0)
+        return ", ".join(parts) or "some pictures are not made"
+
+    @property
     def page(self) -> str:
         """The address of the page in the folder."""
         return self.place.rstrip("/") + "/index.html"
@@ -200,7 +208,7 @@ class _Run:
         self.leases = Leases(files)
         self.pulse = Pulse(files, self.leases.owner)
         self._given_up: set[str] = set()  # ids of units that could not be made
-        self._end = None if manner.budget is None else time.monotonic() + manner.budget
+        self._end: float | None = None  # of the time for pictures, which begins with the first
 
     def all(
         self, stages: Sequence[str], albums: Sequence[Path], certify: Callable[[], Mapping[str, Any]] | None
@@ -262,6 +270,8 @@ class _Run:
 
         What other runs are at is waited for, and made here if they end without it.
         """
+        if self._end is None and self.manner.budget is not None:
+            self._end = time.monotonic() + self.manner.budget
         order = self._order()
         spread = self._end is not None or stage != COARSE
         work, looks = self._left(recipes, order, spread), 0

@@ -48,6 +48,7 @@ ACROSS, GROUP = 16, 256  # tiles of a sheet's row, units of a sheet and of a fil
 TILE, BEST_TILE, BEST = 112, 48, 8  # pixels of a tile, of one among a layer's best, and how many of these
 _QUALITY, _LARGE_QUALITY = 80, 90
 _CURVE = 48  # points of a curve
+_STRIPES = 256  # side of a signal's picture, pixels
 _SIGNS = {"ok": "o", "weak": "w", "dead": "d"}
 _NOT_MADE = "-"
 _SCHEMA = 1
@@ -331,7 +332,7 @@ class Writer:
         for number in range(last // GROUP + 1):
             part = {u: made.pixels[u] for u in range(number * GROUP, (number + 1) * GROUP) if u in made.pixels}
             rows = (max((u % GROUP for u in part), default=0)) // ACROSS + 1
-            sheet = np.full((rows * tile, ACROSS * tile, 3), 128, np.uint8)
+            sheet = _hatched(rows * tile, ACROSS * tile)
             for unit, pixels in part.items():
                 row, column = divmod(unit % GROUP, ACROSS)
                 sheet[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = _tile(pixels, tile)
@@ -406,7 +407,7 @@ def _tile(pixels: np.ndarray, side: int) -> np.ndarray:
     """A picture as a square tile, (side, side, 3) uint8; small ones are enlarged in whole pixels."""
     from PIL import Image
 
-    picture = to_pillow(pixels).convert("RGB")
+    picture = to_pillow(_striped(pixels)).convert("RGB")
     scale = side / max(picture.size)
     size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
     resized = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
@@ -415,9 +416,28 @@ def _tile(pixels: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(canvas)
 
 
+def _hatched(height: int, width: int) -> np.ndarray:
+    """The ground of a sheet, (height, width, 3) uint8: seen where a unit's picture is not made."""
+    y, x = np.ogrid[:height, :width]
+    stripes = np.where((x + y) // 8 % 2, 120, 140).astype(np.uint8)
+    return np.repeat(stripes[:, :, None], 3, axis=2)
+
+
+def _striped(pixels: np.ndarray) -> np.ndarray:
+    """A signal, one row, as a square of stripes: as a line nobody would see it. Other pictures as they are."""
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    if height > 1 or width == 1:
+        return pixels
+    side = min(width, _STRIPES)
+    picture = to_pillow(np.repeat(pixels, side, axis=0))
+    return np.asarray(picture.resize((side, side), Image.Resampling.BOX))
+
+
 def _webp(pixels: np.ndarray, quality: int) -> bytes:
     buffer = io.BytesIO()
-    picture = to_pillow(pixels)
+    picture = to_pillow(_striped(pixels))
     lossless = max(picture.size) <= 64  # every pixel of it is seen
     picture.save(buffer, format="WEBP", quality=quality, method=4, lossless=lossless)
     return buffer.getvalue()

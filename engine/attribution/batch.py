@@ -17,6 +17,7 @@ from ..graph.layers import Layer
 from ..outputs.reading import Reading
 from ..outputs.registry import read_outputs
 from ..outputs.target import Target, batch_axes, row_of, scores, tensors_of
+from .ends import branch_ends
 from .probabilities import probabilities
 
 _FORWARD = "take a method that runs forward alone (rise, occlusion, sobol), or look only below it or only above"
@@ -72,6 +73,7 @@ class Executors:
         self._sessions: dict[tuple[Any, ...], Session] = {}
         self._twins: dict[tuple[Any, ...], Any] = {}
         self._cuts: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        self._ends: dict[tuple[Any, ...], tuple[str, ...]] = {}
         self._lowest: dict[tuple[str, ...], tuple[Layer, ...]] = {}
 
     @cached_property
@@ -123,6 +125,21 @@ class Executors:
         inner = tuple(layer.tensor for layer in layers if layer not in roots)
         names = (*(layer.tensor for layer in roots), *self.sides(roots, (*targets, *inner)))
         return Cut(tuple(layer.tensor for layer in roots), inner, tuple(dict.fromkeys(names)), tuple(targets))
+
+    def ends(self, layers: Sequence[Layer], targets: Sequence[str]) -> tuple[str, ...]:
+        """See `branch_ends`."""
+        key = (tuple(layer.tensor for layer in layers), tuple(targets))
+        if key not in self._ends:
+            self._ends[key] = branch_ends(self.graph, *key)
+        return self._ends[key]
+
+    def gathering(self, ends: Sequence[str], targets: Sequence[str]) -> Cut:
+        """The cut at the ends of a head's branches, behind which their results are gathered."""
+        key = (tuple(ends), tuple(targets))
+        if key not in self._cuts:
+            self._cuts[key] = self.graph.index.sides(ends, targets) or ()
+        sides = self._cuts[key]
+        return Cut(tuple(ends), (), tuple(dict.fromkeys((*ends, *sides))), tuple(targets))
 
     def one_at_a_time(self, axes: Mapping[str, int | None]) -> bool:
         """Whether pictures are asked about one by one: the file holds one picture's results, or mixes its batch.
@@ -202,12 +219,14 @@ class Batch:
         executors: of the graph.
         x: (N, C, H, W) float32 model input.
         together: layers that are cut at once, so that all of their gradients come from one pass of what lies above.
+        asked: each picture's targets, of every round of questions, as far as they are known beforehand.
     """
 
     def __init__(self, executors: Executors, x: np.ndarray, together: Sequence[Layer] = ()) -> None:
         self.executors = executors
         self.x = x
         self.together = tuple(together)
+        self.asked: list[list[Target]] = []
         self.heads: dict[Any, Any] = {}  # what lies above a cut, computed once and asked for many targets
         self._known: dict[str, np.ndarray] = {}
 

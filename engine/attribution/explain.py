@@ -190,9 +190,10 @@ def explain_batch(
     _prefetch(batch, tensors, layers)
     per_image = _per_image(batch, question, known, reading)
     results: list[list[Attribution]] = [[] for _ in per_image]
-    for rank in range(max(len(targets) for targets in per_image)):
-        # a picture that has fewer targets than another is explained again for its last one, and that is dropped
-        targets = [row[min(rank, len(row) - 1)] for row in per_image]
+    # a picture that has fewer targets than another is explained again for its last one, and that is dropped
+    most = max(len(targets) for targets in per_image)
+    batch.asked = [[row[min(rank, len(row) - 1)] for row in per_image] for rank in range(most)]
+    for rank, targets in enumerate(batch.asked):
         for method in methods:
             for image, attribution in enumerate(_run(batch, method, targets, layers, options or {})):
                 if rank < len(per_image[image]):
@@ -295,7 +296,9 @@ def _prefetch(batch: Batch, tensors: Sequence[str], layers: Sequence[Layer]) -> 
     """One forward pass for what the answer is read from and for everything that the layers' heads will need."""
     names = dict.fromkeys((*tensors, *(layer.tensor for layer in layers)))
     for group in [batch.together] if batch.together else [(layer,) for layer in layers]:
+        ends = batch.executors.ends(group, tensors)
         names.update(dict.fromkeys(batch.executors.cut(group, tensors).names))
+        names.update(dict.fromkeys(batch.executors.gathering(ends, tensors).names if ends else ()))
     batch.values(list(names))
 
 

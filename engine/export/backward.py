@@ -84,7 +84,7 @@ def lacking(nodes: Sequence[onnx.NodeProto], trace: Trace, start: str, target: s
     for node in reversed(nodes):
         if not needed.intersection(node.output) or not _is_reached(node, carrying) or start in node.output:
             continue
-        needed.update(name for name in reads(node) if name in carrying)
+        needed.update(name for name in _values(node) if name in carrying)
         known = node.op_type in GRADIENTS or node.op_type in CONSTANT
         if not known or (node.domain and node.op_type not in _CONTRIBUTED):
             found[node.op_type] = None
@@ -99,7 +99,7 @@ def carriers(nodes: Sequence[onnx.NodeProto], trace: Trace, start: str) -> set[s
     """
     carrying = {start}
     for node in nodes:
-        given = [name for name in reads(node) if name in carrying]
+        given = [name for name in _values(node) if name in carrying]
         if not given or node.op_type in CONSTANT:
             continue
         goes_on = any(trace.kind(name).kind in "iu" for name in given) or "Quantize" in node.op_type
@@ -111,7 +111,12 @@ _CONTRIBUTED = ("Gelu", "QuickGelu")  # of com.microsoft, with the meaning of th
 
 
 def _is_reached(node: onnx.NodeProto, carrying: set[str]) -> bool:
-    return any(name in carrying for name in reads(node))
+    return any(name in carrying for name in _values(node))
+
+
+def _values(node: onnx.NodeProto) -> list[str]:
+    """What a node's result depends on: of CastLike's inputs the second gives its data type alone."""
+    return list(node.input[:1]) if node.op_type == "CastLike" else reads(node)
 
 
 def _summed(gradients: dict[str, list[Value]], name: str) -> Value | None:

@@ -16,23 +16,19 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import names
 from ..graph.units import check_units, layers_with_units, left_out, parse_units
-from ..pages.siblings import connect
-from ..pages.template import data_uri, render_page
+from ..pages.feature_maps import PAGE_IMAGES, FeatureMaps, Grids
 from ..pictures.given import as_pictures, model_batch, sources
-from ..pictures.read import Picture, read_image
-from ..record import Record, write
+from ..pictures.read import Picture
+from ..record import Record
 from ..render import colormaps
-from ..render.activation_grids import channel_grid, check_scale, dense_grid, grid_shape
+from ..render.activation_grids import check_scale
 from ..render.array_store import Store, open_store
-from ..render.artifacts import save_png, write_text
 from .events import ImageDone, Note, OnEvent, Progress, ignore
-from .folder import locked, unique
+from .folder import locked
 from .images import Failures
 from .result import Result
 
-PAGE_IMAGES = 12  # a page holds its pictures inside; more would be slow to open
 DEFAULT_LAYERS = 24
-_EXACT = 640  # pixels
 _FINISHING = {*names(lambda row: row.family == "activation"), "BatchNormalization", "Mul"}  # Mul of x sigmoid(x)
 
 
@@ -136,13 +132,14 @@ def run(
     """
     options = options or Options()
     options.check()
-    job = _Run(graph, options, chosen_layers(graph, options.layer, on_event), folder, on_event)
+    layers = chosen_layers(graph, options.layer, on_event)
+    job = _Run(graph, options, layers, folder, Record.of(graph, command), on_event)
     with locked(folder):
         if options.preprocessed:
             x, _ = model_batch(graph, images, preprocessed=True)
-            return job.run(as_pictures(graph, x), Record.of(graph, command), x)
+            return job.run(as_pictures(graph, x), x)
         pictures, _ = sources(images, graph.channels)
-        return job.run(pictures, Record.of(graph, command))
+        return job.run(pictures)
 
 
 def chosen_layers(graph: Graph, patterns: str | Sequence[str] | None, on_event: OnEvent = ignore) -> Sequence[Layer]:
@@ -190,18 +187,22 @@ class _Run:
     """One run and what it has made so far."""
 
     def __init__(
-        self, graph: Graph, options: Options, layers: Sequence[Layer], folder: Path | None, on_event: OnEvent
+        self,
+        graph: Graph,
+        options: Options,
+        layers: Sequence[Layer],
+        folder: Path | None,
+        record: Record,
+        on_event: OnEvent,
     ) -> None:
         self.graph, self.options, self.layers, self.folder = graph, options, layers, folder
         self.on_event, self.failures = on_event, Failures(on_event)
-        self.grids = options.grids and folder is not None
-        self.images: list[dict[str, Any]] = []
-        self.shown: list[dict[str, Any]] = []  # of the page
-        self.names: set[str] = set()
+        grids = Grids(options.scale, options.colormap, options.per_row, options.grids)
+        self.maps = FeatureMaps(graph, layers, options.units, grids, folder, record)
         self.arrays: dict[str, list[np.ndarray]] = {}
         self.kept = {la.name: self._saved_units(la) for la in layers}
 
-    def run(self, pictures: Sequence[Path | Picture], record: Record, x: np.ndarray | None = None) -> Activated:
+    def run(self, pictures: Sequence[Path | Picture], x: np.ndarray | None = None) -> Activated:
         """Goes through the pictures, or through model input ``x`` that shows them."""
         saved = None
         if self.options.save is not None and self.folder is not None:
@@ -213,21 +214,18 @@ class _Run:
                 store = stack.enter_context(open_store(saved, self.options.save or ""))
             self.on_event(Progress("activations", 0, len(pictures), "images"))
             for part in self._parts(pictures, x):
-                self._add(part, store, given, record)
-                done = len(self.images) + len(self.failures.rows)
+                self._keep(part.values, store)
+                for index, path in enumerate(part.paths):
+                    values = {name: of_layer[index] for name, of_layer in part.values.items()}
+                    self.on_event(ImageDone(self.maps.add(path, values, given.get(str(path)))))
+                done = len(self.maps.images) + len(self.failures.rows)
                 self.on_event(Progress("activations", done, len(pictures), "images"))
             self.failures.refuse_all(len(pictures))
-        content = record.to_json(
-            {
-                "scale": self.options.scale,
-                "layers": [layer.to_json() for layer in self.layers],
-                "images": self.images,
-                "saved": None if saved is None else saved.name,
-            },
-            self.failures.rows,
-        )
         arrays = {name: np.concatenate(parts) for name, parts in self.arrays.items()}
-        return Activated(content, self._write(content, record), saved, arrays)
+        if self.maps.drawn and (total := len(self.maps.images)) > PAGE_IMAGES:
+            self.on_event(Note(f"the page shows the first {PAGE_IMAGES} images; the folder holds all {total}"))
+        content, page = self.maps.finish(saved, self.failures.rows)
+        return Activated(content, page, saved, arrays)
 
     def _parts(self, pictures: Sequence[Path | Picture], x: np.ndarray | None) -> Iterator[ActivationBatch]:
         size, device = min(self.options.batch, len(pictures)), self.options.device
@@ -241,105 +239,11 @@ class _Run:
         asked = parse_units(self.options.units, layer.channels or 0)
         return list(asked.indices) if len(asked.indices) < (layer.channels or 0) else None
 
-    def _add(self, part: ActivationBatch, store: Store | None, given: Mapping[str, Picture], record: Record) -> None:
-        asked = {n: v if (u := self.kept[n]) is None else v[:, u] for n, v in part.values.items()}
+    def _keep(self, values: Mapping[str, np.ndarray], store: Store | None) -> None:
+        """The arrays of the units asked for, in the store, or in memory where there is no folder."""
+        asked = {n: v if (units := self.kept[n]) is None else v[:, units] for n, v in values.items()}
         if store is not None:
             store.append(asked)
         if self.folder is None:
-            for name, values in asked.items():
-                self.arrays.setdefault(name, []).append(values)
-        for index, path in enumerate(part.paths):
-            into = unique(path.stem, self.names)
-            drawn = [self._layer(la, part.values[la.name][index], into, record) for la in self.layers]
-            self.images.append({"file": str(path), "layers": [row for row, _, _ in drawn]})
-            self.on_event(ImageDone(self.images[-1]))
-            if self.grids and len(self.shown) < PAGE_IMAGES:
-                picture = given.get(str(path)) or read_image(path)
-                self.shown.append(_page_entry(picture, drawn))
-
-    def _shown_units(self, layer: Layer, values: np.ndarray) -> list[int]:
-        asked = parse_units(self.options.units, layer.channels or 0)
-        if asked.top is None:
-            return list(asked.indices)
-        means = values.reshape(len(values), -1).mean(axis=1)
-        return [int(u) for u in (-means).argsort(kind="stable")[: asked.top]]
-
-    def _layer(
-        self, layer: Layer, values: np.ndarray, into: str, record: Record
-    ) -> tuple[dict[str, Any], np.ndarray | None, dict[str, Any]]:
-        """The entry of one layer for ``result.json``, its grid, and what the page says of its units."""
-        units = self._shown_units(layer, values)
-        values = values[units]
-        entry: dict[str, Any] = {
-            "layer": layer.name,
-            "units": units,
-            "mean": float(values.mean()),
-            "max": float(values.max()),
-            "zero_share": float((values == 0).mean()),
-            "grid": None,
-        }
-        if not self.grids or self.folder is None:
-            return entry, None, {}
-        draw = channel_grid if values.ndim == 3 else dense_grid
-        picture = draw(values, self.options.scale, self.options.colormap, self.options.per_row)
-        entry["grid"] = f"{into}/{layer.index:03d}-{unique(layer.name, set())}.png"
-        save_png(self.folder / entry["grid"], picture, record.png_text(layer=layer.name, scale=self.options.scale))
-        flat = values.reshape(len(values), -1)
-        numbers = {"means": _short(flat.mean(axis=1)), "maxima": _short(flat.max(axis=1))}
-        return entry, picture, {**numbers, "sheet": grid_shape(values, self.options.per_row)}
-
-    def _write(self, content: Mapping[str, Any], record: Record) -> Path | None:
-        if self.folder is None:
-            return None
-        last = write(self.folder, content)
-        if not self.grids:
-            return last
-        html = render_page(
-            "activations.html",
-            title=f"{self.graph.name} · activations",
-            facts={"images": len(self.images), "layers": len(self.layers), "scale": self.options.scale},
-            command=record.command or "",
-            data={"images": self.shown, "total": len(self.images), "summary": self._summary()},
-        )
-        if len(self.images) > PAGE_IMAGES:
-            shown = f"the page shows the first {PAGE_IMAGES} images"
-            self.on_event(Note(f"{shown}; the folder holds all {len(self.images)}"))
-        page = write_text(self.folder / "index.html", html)
-        connect(self.graph, self.folder)
-        return page
-
-    def _summary(self) -> list[dict[str, Any]]:
-        """The model's table, as in ``convscope info``, with the layers that the page shows marked."""
-        shown = {layer.name for layer in self.layers}
-        return [
-            {
-                "name": layer.name,
-                "op": layer.op,
-                "shape": " x ".join("?" if s is None else str(s) for s in layer.shape[1:]),
-                "parameters": layer.parameters,
-                "shown": layer.name in shown,
-            }
-            for layer in self.graph.layers
-        ]
-
-
-def _page_entry(picture: Picture, layers: Sequence[tuple[dict[str, Any], Any, dict[str, Any]]]) -> dict[str, Any]:
-    return {
-        "name": Path(picture.path).name,
-        "picture": data_uri(picture.pixels, longest=320),
-        "layers": [
-            {**entry, **more, "sheet": {**more["sheet"], "picture": _embedded(grid)}} for entry, grid, more in layers
-        ],
-    }
-
-
-def _short(values: np.ndarray) -> list[float]:
-    """Four significant digits, as the page needs them."""
-    return [float(f"{v:.4g}") for v in values]
-
-
-def _embedded(picture: np.ndarray) -> str:
-    """A grid for the page: without loss where single pixels are seen, since chroma would bleed between them."""
-    if max(picture.shape[:2]) <= _EXACT:
-        return data_uri(picture, format="png")
-    return data_uri(picture, longest=1600, quality=80)
+            for name, array in asked.items():
+                self.arrays.setdefault(name, []).append(array)

@@ -23,10 +23,10 @@ from ..pictures.given import Source, sources
 from ..pictures.read import Picture
 from ..record import Record, write
 from ..render import colormaps
-from ..render.artifacts import write_text
+from ..render.artifacts import unique, write_text
 from ..render.overlay import STYLES
 from .events import ImageDone, Note, OnEvent, Progress, ignore
-from .folder import locked, unique
+from .folder import locked
 from .images import Failures, batches
 from .reading import Asked, compared, in_words, outputs_record
 from .result import Result

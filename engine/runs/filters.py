@@ -20,14 +20,15 @@ from ..graph.layers import Layer
 from ..graph.units import Units, check_units, parse_units
 from ..pages.gallery import Item, pictures_page
 from ..pages.siblings import connect
+from ..pages.wall import content, stitched
 from ..record import Record, write
-from ..render.artifacts import write_text
+from ..render.artifacts import unique, write_text
 from .activations import with_units
 from .ascent import check_named
 from .events import Note, OnEvent, ignore
-from .folder import locked, unique
+from .folder import locked
 from .result import Result
-from .units import Options, Wall, content, summary, wall_grid
+from .units import Options, Wall, summary
 
 __all__ = ["Filtered", "Options", "run"]
 
@@ -180,7 +181,7 @@ def _index(
         if len(result):
             numbers: Mapping[str, Any] = {"units": len(result), "size": " x ".join(map(str, result.size))}
             verdicts = summary(result.to_json()["units"])
-            picture = wall_grid(result, options)
+            picture = stitched(result, options.columns, options.margin)
             items.append(Item(result.layer, picture, caption=verdicts, numbers=numbers, file=f"{into.name}/index.html"))
     facts = {"layers": len(results), "preset": results[0].preset, "seed": results[0].seed}
     html = pictures_page(f"{graph.name} · filters", items, facts=facts, command=record.command or "")

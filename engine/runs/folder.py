@@ -50,13 +50,3 @@ def kept(save: Callable[[], None], clock: Callable[[], float] = time.monotonic) 
         yield tick
     finally:
         save()
-
-
-def unique(stem: str, taken: set[str]) -> str:
-    """A file name that is not in ``taken`` yet, on any file system; a second one of that name gets a number."""
-    safe = "".join(c if c.isalnum() or c in "-_. " else "_" for c in stem).strip(". ")[:80] or "_"
-    name, number = safe, 2
-    while name.lower() in taken:
-        name, number = f"{safe}-{number}", number + 1
-    taken.add(name.lower())
-    return name

@@ -11,11 +11,12 @@ from ..ascent.maximize import check_classes, find, find_classes, logits_layer, m
 from ..ascent.results import AscentResult
 from ..graph.graph import Graph
 from ..pages.siblings import connect
+from ..pages.wall import content
 from ..record import Record
 from .events import OnEvent, ignore
 from .folder import locked
 from .result import Result
-from .units import Options, Wall, content
+from .units import Options, Wall
 
 __all__ = ["Maximized", "Options", "run"]
 

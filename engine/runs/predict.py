@@ -18,9 +18,9 @@ from ..pictures.given import sources
 from ..pictures.read import Picture
 from ..record import Record, write
 from ..render.answers import drawn_answer
-from ..render.artifacts import save_png, write_text
+from ..render.artifacts import save_png, unique, write_text
 from .events import ImageDone, Note, OnEvent, Progress, ignore
-from .folder import locked, unique
+from .folder import locked
 from .images import Failures, batches
 from .preprocessings import answers
 from .preprocessings import in_words as preprocessings_in_words

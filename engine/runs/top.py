@@ -22,10 +22,10 @@ from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
-from ..render.artifacts import atomic, save_png, write_text
+from ..render.artifacts import atomic, save_png, unique, write_text
 from .activations import with_units
 from .events import Note, OnEvent, Progress, ignore
-from .folder import locked, unique
+from .folder import locked
 from .images import Failures
 from .passes import named_pictures, remaining, see
 from .result import Result

@@ -12,17 +12,13 @@ import numpy as np
 
 from ...errors import UsageError
 from ..ascent.album import MANIFEST
-from ..ascent.making import Kept
 from ..ascent.many import AscentProgress
 from ..ascent.recipe.canvases import Noise
-from ..ascent.results import DEAD, WEAK, AscentResult, enlarged, tile
+from ..ascent.results import DEAD, WEAK, AscentResult
 from ..graph.graph import Graph
-from ..pages.gallery import filters_page
+from ..pages.wall import stitched, write_animations, write_page, write_wall
 from ..pictures.given import photographs
-from ..record import FILE, Record, write
-from ..render.animation import webp_bytes
-from ..render.artifacts import save_png, write_bytes, write_text
-from ..render.grid import captioned, grid
+from ..record import FILE, Record
 from .ascent import AscentOptions
 from .events import Note, OnEvent, Preview, Progress
 
@@ -123,28 +119,21 @@ class Wall:
         except BaseException as exc:
             if self._folder is not None and self._options.live and self._so_far is not None:
                 with suppress(Exception):  # what ended the work is what the user must hear of
-                    self._page(self._so_far)
+                    write_page(self._folder, self._so_far)
             if isinstance(exc, KeyboardInterrupt) and self._folder is not None:
                 kept = len(self._so_far) if self._so_far is not None else self._earlier or 0
                 self._note(f"{kept} of {len(self._units)} {self._kind} are kept; the same command continues")
             raise
         result = replace(result, record=self._record)
         self._say_verdicts(result)
+        self._animate(result)
         if self._folder is not None:
-            self._animate(result, self._folder)
-            self._write(result, self._folder)
+            write_wall(self._folder, result, self._options.columns, self._options.margin)
         return result
 
-    def _animate(self, result: AscentResult, folder: Path) -> None:
-        """The animations that are asked for and not there yet."""
-        units = result.units
-        if not self._options.animate or not isinstance(units, Kept):
-            return
-        for unit in units.units:
-            target = folder / units.album.animation(unit)
-            if not target.exists():
-                frames = [units.album.start(unit), *units.album.strip(unit), units.album.picture(unit)]
-                write_bytes(target, webp_bytes([enlarged(frame) for frame in frames]))
+    def _animate(self, result: AscentResult) -> None:
+        if self._options.animate and self._folder is not None:
+            write_animations(self._folder, result)
 
     def _progress(self, steps: AscentProgress) -> None:
         total = len(self._units)
@@ -158,13 +147,12 @@ class Wall:
 
     def _on_unit(self, so_far: AscentResult) -> None:
         self._so_far = so_far = replace(so_far, record=self._record)
-        if self._folder is not None:
-            self._animate(so_far, self._folder)
+        self._animate(so_far)
         self._tell(len(so_far))
-        self._on_event(Preview(lambda: wall_grid(so_far, self._options)))
+        self._on_event(Preview(lambda: stitched(so_far, self._options.columns, self._options.margin)))
         if self._options.live and self._folder is not None:
             done = {row["unit"] for row in so_far.to_json()["units"]}
-            self._page(so_far, [u for u in self._units if u not in done], _REFRESH)
+            write_page(self._folder, so_far, [u for u in self._units if u not in done], _REFRESH)
 
     def _tell(self, done: int, ahead: float = 0.0, detail: str = "") -> None:
         stage = f"{self._record.model['name']} {self._layer}"
@@ -181,43 +169,6 @@ class Wall:
         for words in (summary(rows, self._kind), started(rows, self._kind)):
             if words:
                 self._note(f"{self._layer}: {words}")
-
-    def _write(self, result: AscentResult, folder: Path) -> None:
-        if len(result):
-            text = {"layer": result.layer, "preset": result.preset, "seed": result.seed}
-            save_png(folder / "grid.png", wall_grid(result, self._options), self._record.png_text(**text))
-        write(folder, content(result))
-        self._page(result)
-
-    def _page(self, result: AscentResult, waiting: Sequence[int] = (), refresh: int | None = None) -> None:
-        assert self._folder is not None
-        units = result.units
-        assert isinstance(units, Kept)
-        html = filters_page(
-            content(result),
-            {u: units.album.picture(u) for u in units.units},
-            starts={u: units.album.start(u) for u in units.units},
-            filmstrips={u: strip for u in units.units if (strip := units.album.strip(u))},
-            waiting=waiting,
-            command=self._record.command or "",
-            refresh=refresh,
-        )
-        write_text(self._folder / "index.html", html)
-
-
-def content(result: AscentResult) -> dict[str, Any]:
-    """The object of ``result.json`` of one layer."""
-    return {**result.to_json(), "grid": "grid.png" if len(result) else None}
-
-
-def wall_grid(result: AscentResult, options: Options) -> np.ndarray:
-    """All pictures of a result stitched, as the options say, each over its number; small ones enlarged."""
-    units = result.units
-    tiles = [units.album.picture(u) for u in units.units] if isinstance(units, Kept) else [tile(u) for u in units]
-    rows = result.to_json()["units"]
-    names = [f"{row['unit']} {row.get('name') or ''}".strip() for row in rows]
-    shown = [captioned(enlarged(one), name) for one, name in zip(tiles, names, strict=True)]
-    return grid(shown, options.columns, options.margin)
 
 
 def summary(rows: Sequence[Mapping[str, Any]], kind: str = "units") -> str:

@@ -27,9 +27,9 @@ from ..graph.units import check_units, parse_units
 from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..record import Record, write
-from ..render.artifacts import save_npz, save_png, write_text
+from ..render.artifacts import save_npz, save_png, unique, write_text
 from .events import OnEvent, Progress, ignore
-from .folder import locked, unique
+from .folder import locked
 from .result import Result
 
 PAGE_SIDE = 64  # filters and input channels of a layer that the page shows

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import ModelProto, helper
 
@@ -164,3 +165,77 @@ def test_paddle_s_characters_are_labels_where_there_is_one_for_each_class() -> N
     characters = {"character": "0\n90\n180\n270"}
     assert stated_labels(characters, 4) == ("0", "90", "180", "270")
     assert stated_labels(characters, 6625) is None
+
+
+CLASSIFIER = """
+Global: {model_name: PP-LCNet_x1_0_doc_ori}
+PreProcess:
+  transform_ops:
+  - ResizeImage: {resize_short: 256}
+  - CropImage: {size: 224}
+  - NormalizeImage: {channel_num: 3, mean: [0.485, 0.456, 0.406], order: '', scale: 0.00392156862745098,
+                     std: [0.229, 0.224, 0.225]}
+  - ToCHWImage: null
+PostProcess:
+  Topk: {topk: 1, label_list: ['0', '90', '180', '270']}
+"""
+READER = """
+PreProcess:
+  transform_ops:
+  - DecodeImage: {channel_first: false, img_mode: BGR}
+  - RecResizeImg: {image_shape: [3, 48, 320]}
+"""
+DETECTOR = """
+PreProcess:
+  transform_ops:
+  - DecodeImage: {channel_first: false, img_mode: BGR}
+  - DetResizeForTest: {resize_long: 960}
+  - NormalizeImage: {mean: [0.485, 0.456, 0.406], order: hwc, scale: 1./255., std: [0.229, 0.224, 0.225]}
+"""
+OBJECTS = """
+Preprocess:
+- {interp: 2, keep_ratio: false, target_size: [640, 512], type: Resize}
+- {type: NormalizeImage, is_scale: true, norm_type: none, mean: [0.0, 0.0, 0.0], std: [1.0, 1.0, 1.0]}
+- {type: Permute}
+label_list: [person, bicycle]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "like", "order", "size", "fitted"),
+    [
+        (CLASSIFIER, "torch", "RGB", (224, 224), ("crop", 0.875)),
+        (READER, "tf", "BGR", (48, 320), ("squash", 1.0)),
+        (DETECTOR, "torch", "BGR", None, ("squash", 1.0)),
+        (OBJECTS, "unit", "RGB", (640, 512), ("squash", 1.0)),
+    ],
+)
+def test_paddle_s_inference_yml_beside_the_model_is_read(
+    text: str, like: str, order: str, size: tuple[int, int] | None, fitted: tuple[str, float], tmp_path: Path
+) -> None:
+    (tmp_path / "inference.yml").write_text(text)
+    found = companion(tmp_path / "inference.onnx")
+    assert found is not None and (found.order, found.size, found.resize, found.crop) == (order, size, *fitted)
+    image = np.random.default_rng(0).random((1, 3, 2, 2))
+    np.testing.assert_allclose(
+        found.normalize(image), replace(preprocessing_of(like), order=order).normalize(image), atol=1e-6
+    )
+
+
+def test_paddle_s_class_names_are_taken_where_they_fit_the_model(tmp_path: Path) -> None:
+    (tmp_path / "inference.yml").write_text(CLASSIFIER)
+    assert companion_labels(tmp_path / "inference.onnx", 4) == ("0", "90", "180", "270")
+    assert companion_labels(tmp_path / "inference.onnx", 5) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "- 1", "a: [", "[" * 5000, "!!python/object/apply:os.system ['true']", "PreProcess: 3",
+     "PreProcess: {transform_ops: [{NormalizeImage: {mean: [.nan, 0, 0], std: [1, 1, 1]}}]}",
+     "PreProcess: {transform_ops: [{NormalizeImage: {scale: import os}}]}",
+     "PreProcess: {transform_ops: [NormalizeImage, 7, {}]}"],
+)  # fmt: skip
+def test_an_inference_yml_that_makes_no_sense_is_ignored(text: str, tmp_path: Path) -> None:
+    (tmp_path / "inference.yml").write_text(text)
+    assert companion(tmp_path / "inference.onnx") is None
+    assert companion_labels(tmp_path / "inference.onnx", 4) is None

@@ -116,6 +116,14 @@ def test_an_edited_line_is_made_again(words: tuple[str, str], folder: Path) -> N
     assert len(_album(folder).records) == 2
 
 
+def test_a_list_whose_first_line_is_lost_is_called_damaged_and_not_of_other_settings(folder: Path) -> None:
+    manifest = folder / MANIFEST
+    manifest.write_bytes(bytes(len(manifest.read_bytes())))  # as a power failure leaves it
+    with pytest.raises(DamagedState, match=r"damaged in its first line; force=True begins anew"):
+        _album(folder)
+    assert Album(folder, "whose", {}, force=True).records == {}
+
+
 def test_a_pipe_under_a_pictures_or_the_lists_name_is_not_waited_for(folder: Path) -> None:
     (folder / "unit-0000.png").unlink()
     os.mkfifo(folder / "unit-0000.png")

@@ -117,7 +117,7 @@ def test_filters_of_signals_and_volumes_are_torchs(kind: str) -> None:
     found = convscope.weights(graph)
     assert found.kernels is not None
     np.testing.assert_array_equal(found.kernels["first"], net.first.weight.detach().numpy())
-    assert [layer["shape"] for layer in found.content["layers"]][0] == list(net.first.weight.shape)
+    assert next(layer["shape"] for layer in found.content["layers"]) == list(net.first.weight.shape)
 
 
 def test_a_unit_or_a_place_of_a_volume_is_a_target() -> None:

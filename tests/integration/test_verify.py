@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 import convscope
 from convscope.adapters.twin.build import TwinFactory
@@ -84,3 +84,15 @@ def test_models_of_other_than_pictures_channels_are_verified_on_random_values(tm
     path.write_bytes(tiny.model(nodes, {"w": weight}, shape=("N", 2, 8, 8)).SerializeToString())
     result = verify(convscope.load(path, preprocessing="unit", check=False))
     assert result.ok and list(result.images) == ["2 random"]
+
+
+def test_a_network_that_jumps_often_is_verified_by_narrower_steps() -> None:
+    """As ONNX Runtime's dynamic quantizer writes biases, floored to steps of the picture's own scale."""
+    rng = np.random.default_rng(0)
+    weights = {"many": np.array(1e6, np.float32), "few": np.array(1e-6, np.float32),
+               "w": rng.normal(size=(16, 3)).astype(np.float32)}  # fmt: skip
+    nodes = [helper.make_node("Mul", ["x", "many"], ["m"]), helper.make_node("Floor", ["m"], ["f"]),
+             helper.make_node("Mul", ["f", "few"], ["s"]), helper.make_node("Add", ["x", "s"], ["a"]),
+             helper.make_node("Flatten", ["a"], ["v"]), helper.make_node("MatMul", ["v", "w"], ["y"])]  # fmt: skip
+    found = verify(convscope.load(tiny.model(nodes, weights, ("N", 1, 4, 4), ("y",)), check=False))
+    assert found.gradient_rel is not None and found.gradient_rel < 1e-6

@@ -80,6 +80,17 @@ def _selected(v: Visit) -> Gradients:
     return {0: added.like(v.raw(0))}
 
 
+def _gather(v: Visit) -> Gradients:
+    """Of one index that is known: its place along the axis, zero elsewhere."""
+    index = v.constant(1)
+    if index is None or index.ndim:
+        return _selected(v)
+    axis = int(v.get("axis", 0)) % v.rank()
+    size, ends = v.raw(0).shape(axis, axis + 1), v.w.constant(np.array([0, 1], dtype=v.w.kind))
+    mark = v.w.integers([int(index)]).apply("OneHot", size, ends)
+    return {0: v.dy.unsqueeze([axis]) * mark.reshape([-1 if a == axis else 1 for a in range(v.rank())])}
+
+
 def _pad(v: Visit) -> Gradients:
     """The cut that undoes the padding, which ONNX writes as padding by less than nothing."""
     if v.get("mode", "constant") != "constant":
@@ -199,7 +210,7 @@ SHAPES: dict[str, Gradient] = {
     "Concat": _concat,
     "Split": _split,
     "Slice": _slice,
-    "Gather": _selected,
+    "Gather": _gather,
     "GatherElements": _selected,
     "GatherND": _selected,
     "Compress": _selected,

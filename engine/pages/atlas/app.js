@@ -89,10 +89,15 @@ function kernel(packed, [rows, columns], sum) {
 
 const pairs = (rows) => el("table", {}, el("tbody", {}, rows.filter(Boolean).map(([name, value]) =>
   el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value)))));
+const read = () => (model.model.channels === 3 ? model.model.preprocessing.order : model.model.channels === 1 ? "gray" : counted(model.model.channels, "channel"));
+const hasClasses = () => { const la = rowOf(model.model.logits); return la !== undefined && (model.labels.length > 0 || la.shape.length === 1); }; // not of a trunk or a detector
+const isSignal = () => model.model.image_size[0] === 1; // drawn as stripes
+// The command that refines coarse pictures: the atlas's own would stop at them again where it says --coarse.
+const refining = () => (/ --coarse$/.test(model.made.command ?? "") ? "The same command without --coarse" : "The same command");
 function preprocessing() {
   const p = model.model.preprocessing, few = (values) => values.map((v) => Number(v.toPrecision(4))).join(", ");
   return `range ${p.low}..${p.high}` + (p.mean.some((m) => m) ? `, minus ${few(p.mean)}` : "") + (p.std.some((s) => s !== 1) ? `, divided by ${few(p.std)}` : "")
-    + `, ${p.order}, ${model.model.image_size.join(" x ")} ${p.resize} (preset ${p.preset}, ${p.found})`;
+    + `, ${read()}, ${model.model.image_size.join(" x ")} ${p.resize} (preset ${p.preset}, ${p.found})`;
 }
 function certificate() {
   const c = model.certificate;
@@ -116,7 +121,8 @@ function photographsNote() {
 function unfinished() {
   const n = model.counts, notes = [];
   if (n.missing) notes.push(`${counted(n.missing, "unit")} of ${n.units.toLocaleString("en")} not made yet: the time given ran out, or the run was stopped. The same command goes on.`);
-  if (n.coarse) notes.push(`${counted(n.coarse, "picture")} coarse: few steps at a small size. The same command refines them.`);
+  if (n.coarse) notes.push(`${counted(n.coarse, "picture")} coarse: few steps at a small size. ${refining()} refines them.`);
+  if (isSignal()) notes.push("The model reads a signal: pictures show it as stripes, its values from left to right, dark for low ones. Photographs say little about it.");
   for (const f of model.failed.slice(0, 20)) notes.push(`${counted(f.units.length, "unit")} of ${f.layer} could not be made: ${f.reason}`);
   return notes.map((note) => el("p", { class: "note" }, note));
 }
@@ -150,7 +156,7 @@ function showModel() {
         ["ok", "excites the unit at least as much as the best of sixteen crops of photographs does"], ["weak", "excites it less than that"], ["dead", "nothing excites it, photographs included"]]))),
     el("div", { class: "section" }, el("h2", { id: "graph-title" }, "Graph"), el("span", { class: "soft" }, "Drag to move it. Dashed boxes are folded blocks, a click opens them; boxes with a picture lead to their layer.")),
     drawing(),
-    el("div", { class: "section" }, el("h2", {}, "Layers"), model.model.logits !== null && rowOf(model.model.logits) ? el("a", { href: "#/classes" }, "Classes") : null,
+    el("div", { class: "section" }, el("h2", {}, "Layers"), hasClasses() ? el("a", { href: "#/classes" }, "Classes") : null,
       el("span", { class: "soft" }, "silent: never above zero on any photograph; always on: above zero everywhere in each; alike: another unit's values over the photographs have a cosine of 0.99 or more", model.photographs.count < model.fewest ? `, told from ${model.fewest} photographs on.` : ".")),
     el("div", { class: "scroll" }, el("table", { class: "layers" }, el("thead", {}, el("tr", {}, heads.map((h, k) => el("th", { scope: "col", class: k === 0 || (k > 2 && k < 11) ? "number" : "" }, h)))), layers)));
 }
@@ -349,7 +355,7 @@ async function showLayer(i) {
   const layout = { columns: 1, width: 0, cell: 0, height: 0, side: 0 };
   const pool = new Map(); // place in the order -> element
   const free = [];
-  const value = (u) => { const v = (SORTS[view.sort][1](columns) ?? columns.act)[u]; return view.sort === "status" || columns.status[u] !== "o" ? WORDS[STATUS[columns.status[u]]] : number(v); };
+  const value = (u) => { if (columns.status[u] === "-") return "–"; const v = (SORTS[view.sort][1](columns) ?? columns.act)[u]; return view.sort === "status" || columns.status[u] !== "o" ? WORDS[STATUS[columns.status[u]]] : number(v); };
   const WIDTHS = [["unit", 8], ["status", 10], ["act", 13], ["photo", 13], ["mean", 11], ["sparsity", 9], ["special", 12]];
   const HEADS = { unit: "unit", status: "status", act: "activation", photo: "photographs", mean: "mean", sparsity: "zeros", special: "specificity" };
   const line = (u) => WIDTHS.map(([key, wide]) => (key === "unit" ? String(u) : key === "status" ? WORDS[STATUS[columns.status[u]]] : key === "sparsity" ? percent(columns.sparsity[u]) : number(columns[key][u])).padStart(wide)).join("")
@@ -374,7 +380,7 @@ async function showLayer(i) {
     node.dataset.at = at;
     const [face, under] = node.children;
     face.style.width = face.style.height = `${layout.side}px`;
-    if (status === "missing") face.style.backgroundImage = "none"; else sprite(face, i, u, layout.side);
+    if (status === "missing") Object.assign(face.style, { backgroundImage: "", backgroundSize: "", backgroundPosition: "" }); else sprite(face, i, u, layout.side);
     under.textContent = visible(view.table ? line(u) : name || String(u));
     under.dataset.value = visible(value(u));
     node.style.width = `${layout.cell}px`; node.style.height = `${layout.height}px`;
@@ -500,7 +506,8 @@ async function showUnit(i, unit) {
   if (status !== "missing") crisp(picture);
   const crops = el("ul", { class: "crops" });
   const field = el("button", { type: "button", "aria-keyshortcuts": "t", onclick: () => { wholeField = !wholeField; recrop(); } }, "All it sees");
-  const recrop = () => { crops.replaceChildren(...one.top.map(crop)); field.setAttribute("aria-pressed", String(wholeField)); };
+  const named = ([photo, value]) => el("li", {}, `${number(value)} ${loaded.photographs[photo] ?? "photograph"}`); // as one line of pixels nobody sees it
+  const recrop = () => { crops.replaceChildren(...one.top.map(isSignal() ? named : crop)); field.setAttribute("aria-pressed", String(wholeField)); };
   unitView = { recrop, previous: at > 0 ? order[at - 1] : undefined, next: order[at + 1] };
   const several = model.photographs.count, isClass = labelled(i, unit) !== "";
   const readers = one.readers.map(([l, u, share, sign]) => kin(l, u, `${percent(share)} of what it reads, ${sign > 0 ? "excited" : "held back"}`));
@@ -510,7 +517,7 @@ async function showUnit(i, unit) {
       step(-1, "previous unit", "← previous"), step(1, "next unit", "next →")),
     el("div", { class: "unit" },
       el("figure", {}, picture, el("figcaption", {}, status === "missing" ? "The time given ran out, or the run was stopped; the same command goes on."
-        : `What excites it, by ${la.recipes.fine.name}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}.`)),
+        : `What excites it, by ${la.recipes.fine.name}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}${isSignal() ? "; a signal, as stripes" : ""}.`)),
       el("div", {}, el("h2", {}, "Numbers"), pairs([
         one.reason ? ["verdict", one.reason] : null, one.rescue ? ["helped by", one.rescue] : null,
         ["activation of the picture, as the verdict measures it", number(columns.act[unit])],
@@ -521,13 +528,13 @@ async function showUnit(i, unit) {
       variants(i, unit, one),
       el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}. `), field),
         one.top.length ? crops : el("p", { class: "soft" }, "None.")),
-      family(isClass ? "Units that speak for it" : "Reads from", "The length of the kernel times the mean activation, as a share of all that it reads; red weights excite, blue ones hold back.", inputs, la.sources || "Nothing in this atlas."),
+      family(isClass ? "Units that speak for it" : "Reads from", "The length of the kernel times the mean activation, as a share of all that it reads; red weights excite, blue ones hold back.", inputs, la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas."),
       family("Read by", "", readers, columns.mean[unit] === 0 ? "Nobody to speak of: it is silent on the photographs." : "No layer of this atlas reads it through weights."),
       family("Most alike", `In this layer, by cosine over ${counted(several, "photograph")}.`, several < model.fewest ? [] : one.near.map(([u, cosine]) => kin(i, u, `cosine ${number(cosine)}`)),
         several < model.fewest ? `Told from ${model.fewest} photographs on: over so few, most units of a layer are alike.` : "It is alone in its layer."),
       el("section", { class: "wide charts" }, el("figure", {}, histogram(one.hist[1], model.edges.slice(one.hist[0], one.hist[0] + one.hist[1].length + 1)), el("figcaption", {}, "How many photographs reach what value.")),
         one.curve && one.curve.length > 1 ? el("figure", {}, curve(one.curve, { last: one.steps, first: 1 }), el("figcaption", {}, "What ascent maximized, on its random views.")) : null),
-      el("section", { class: "wide" }, el("h2", {}, "Make it again"), copying(commandOf(i, unit)))));
+      el("section", { class: "wide" }, el("h2", {}, coarse || status === "missing" ? "Make its fine picture" : "Make it again"), copying(commandOf(i, unit)))));
   recrop();
 }
 

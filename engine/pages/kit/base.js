@@ -81,7 +81,7 @@ function tileOf(sheet, at, label, many = 1) { // `many` tiles of a row as one
 
 // ---- Charts -------------------------------------------------------------------------------------------------------------
 
-const BOX = { width: 460, height: 190, left: 58, right: 14, top: 14, bottom: 40 };
+const BOX = { width: 460, height: 190, left: 74, right: 14, top: 14, bottom: 40 };
 const words = (x, y, text, anchor = "middle") => el("text", { x, y, "text-anchor": anchor, class: "tick" }, text);
 const chart = (label, children) => el("svg", { viewBox: `0 0 ${BOX.width} ${BOX.height}`, class: "curve", role: "img", "aria-label": label }, children);
 

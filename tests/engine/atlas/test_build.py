@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from convscope.engine.activations.statistics import UnitStatistics
 from convscope.engine.ascent.album import Album
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.many import Studio
+from convscope.engine.atlas import build, rendering, units
+from convscope.engine.atlas import compile as compile_module
 from convscope.engine.atlas import plan as plan_module
-from convscope.engine.atlas import rendering, units
 from convscope.engine.atlas.build import Manner
 from convscope.engine.atlas.files import Folder
 from convscope.engine.atlas.numbers import Numbers, best_shown
@@ -137,6 +139,44 @@ def test_an_atlas_made_under_other_coarse_settings_keeps_its_fine_pictures(
     asked.clear()
     made(graph, photos, folder)
     assert asked == []  # the fine ones are there, and need no coarse ones before them
+
+
+def test_the_time_for_pictures_begins_with_the_first_picture(
+    graph: Graph, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    measure = build.numbers.measure
+
+    def slow(*arguments: Any) -> None:
+        clock[0] += 100
+        measure(*arguments)
+
+    monkeypatch.setattr(build.numbers, "measure", slow)
+    monkeypatch.setattr(build, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    found = made(graph, photos, tmp_path / "atlas", layers="relu1", manner=Manner(budget=50))
+    assert clock[0] == 100
+    assert not found.late and found.counts["missing"] == found.counts["coarse"] == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"missing": 3, "coarse": 1}, "3 of 25 units are not made, 1 is coarse"),
+        ({"missing": 0, "coarse": 25}, "25 are coarse"),
+        ({}, "some pictures are not made"),
+    ],
+)
+def test_what_is_left_is_said_without_zeros(counts: dict[str, int], said: str) -> None:
+    assert build.Atlas("atlas", 25, counts).left == said
+
+
+def test_a_signal_is_drawn_as_stripes_and_a_picture_as_it_is() -> None:
+    signal = np.linspace(0, 255, 600).astype(np.uint8).reshape(1, 600, 1)
+    striped = compile_module._striped(signal)
+    assert striped.shape[:2] == (256, 256)
+    assert (striped == striped[:1]).all() and (np.diff(striped[0].astype(int)) >= 0).all()
+    picture = np.zeros((2, 600, 3), np.uint8)
+    assert compile_module._striped(picture) is picture
 
 
 def test_a_run_with_an_end_takes_one_block_of_each_layer_then_two_then_four(

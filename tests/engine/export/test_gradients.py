@@ -227,6 +227,7 @@ SHAPES = [
     Row("Slice", arrays((3, 5, 4), fixed=[ints(4, 0), ints(-9, 4), ints(1, 2), ints(-2, 3)])),
     Row("Gather", arrays((3, 5), fixed=[ints(4, 0, 4, -2)]), {"axis": 1}),
     Row("Gather", arrays((3, 5), fixed=[np.int64(2)]), {"axis": 0}),
+    Row("Gather", arrays((3, 5, 2), fixed=[np.int64(-1)]), {"axis": 1}),
     Row("GatherElements", arrays((3, 2), fixed=[np.array([[0, 2], [2, 2]])]), {"axis": 0}),
     Row("GatherND", arrays((3, 2), fixed=[np.array([[0, 1], [2, 0], [0, 1]])])),
     Row("Compress", arrays((3, 4), fixed=[np.array([True, False, True])]), {"axis": 0}),
@@ -381,6 +382,19 @@ def test_one_file_holds_for_every_image_size() -> None:
         point = torch.from_numpy(x).requires_grad_()
         (expected,) = torch.autograd.grad((twin.only(point) ** 2).sum() / 2, point)
         np.testing.assert_allclose(session.run(None, {"i0": x})[1], expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_value_that_only_takes_the_picture_s_data_type_is_a_constant() -> None:
+    """torch's exporter writes the scale of a group norm so."""
+    x = np.random.default_rng(0).normal(size=(2, 3, 7)).astype(np.float32)
+    model = model_of("InstanceNormalization", [x, np.ones(3, np.float32), np.zeros(3, np.float32)], {})
+    node = model.graph.node.pop()
+    cast = helper.make_node("CastLike", ["i1", "i0"], ["scale"], "cast")
+    node.input[1] = "scale"
+    model.graph.node.extend([cast, node])
+    upstream = [np.random.default_rng(1).normal(size=x.shape).astype(np.float32)]
+    expected = Truth(model, [x], "i0", upstream).autograd()
+    np.testing.assert_allclose(written(model, [x], "i0", upstream), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def _quantized(zero: np.ndarray, scale: np.ndarray, axis: int) -> onnx.ModelProto:
