@@ -96,7 +96,8 @@ def load(
         The graph; ``graph.source.notes`` says what was assumed.
 
     Raises:
-        UsageError: no such file or layer, a wrong flag. RefusedInput: hostile, corrupt or unsupported input.
+        UsageError: no such file or layer, a wrong flag, another size than the file's fixed one.
+        RefusedInput: hostile, corrupt or unsupported input.
         ParityError: the executors disagree; the message names the first wrong tensor.
     """
     options: dict[str, Any] = {
@@ -142,7 +143,7 @@ def load_here(
         chosen, note = _of_family(_preprocessing(preprocessing, exported, path), exported)
         exported = replace(exported, notes=(*exported.notes, note)) if note else exported
         metadata = {p.key: p.value for p in exported.model.metadata_props}
-        size = size or chosen.size or stated_size(metadata)
+        asked, size = size, size or chosen.size or stated_size(metadata)
         tries = max(2, min(_NODES_TRIED // len(exported.model.graph.node), _BYTES_TRIED // (_bytes(path) + 1)))
         derived = derived_size(exported.model) if size is None else None
         waiting = [exported]
@@ -160,7 +161,11 @@ def load_here(
                 _require(graph, layer)
             return graph
 
-        graph = find_size(build, READS_TEXT in metadata, tries, derived) if size is None else _sized(build(size), size)
+        graph = (
+            find_size(build, READS_TEXT in metadata, tries, derived)
+            if size is None
+            else _sized(_of_own_size(build(size), size, is_asked=asked is not None), size)
+        )
         if preprocessing is None:
             graph = _weighed(graph)
         if check:
@@ -364,6 +369,27 @@ def _given_inputs(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
             )
         found[name] = array
     return found
+
+
+def _of_own_size(graph: Graph, size: tuple[int, int], *, is_asked: bool) -> Graph:
+    """The graph with the size that its input is fixed at, where another is stated.
+
+    Raises:
+        UsageError: the user states another.
+    """
+    shape = graph.inputs[0].shape
+    sides = shape[2:4] if len(shape) == 4 else (None, None)
+    own = sides[0] or size[0], sides[1] or size[1]
+    if own == size:
+        return replace(graph, preprocessing=replace(graph.preprocessing, size=size)) if is_asked else graph
+    fixed, stated = (f"{height}x{width}" for height, width in (own, size))
+    if is_asked:
+        raise UsageError(
+            f"the size {stated} is asked for, but the model's input is fixed at {fixed}; leave the size out"
+        )
+    note = f"a size of {stated} is stated, but the model's input is fixed at {fixed}, which is taken"
+    source = replace(graph.source, notes=(*graph.source.notes, note))
+    return replace(graph, preprocessing=replace(graph.preprocessing, size=own), source=source)
 
 
 def _sized(graph: Graph, size: tuple[int, int]) -> Graph:

@@ -30,6 +30,8 @@ _ORDERS = ("RGB", "BGR", "GRAY")
 _CROP_MODES = {"squash": "squash", "border": "border", "center": "crop"}  # timm's
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 _LAYOUTS = ("NCHW", "NHWC")
+_CONVNEXT_WHOLE, _CONVNEXT_SHARE = 384, 224 / 256  # from this side on ConvNeXT takes the whole picture; below, a share
+_LEVIT_SHARE = 224 / 256
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
 
 
@@ -114,27 +116,53 @@ def _from_timm(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _from_hugging_face(config: Mapping[str, Any]) -> Preprocessing:
+    """As the image processors of transformers do it (``image_processing_*.py``), each with what is its own."""
     normalized = config.get("do_normalize", True) is not False
     factor = _number(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
     if not factor:
         raise _Unfit("every picture would be black")
-    crop_size = config.get("crop_size") if config.get("do_center_crop") else None
-    resized = _edge(config.get("size"))
-    cropped = _edge(crop_size) if crop_size is not None else None
-    size = cropped or resized
-    crop = min(cropped[0] / resized[0], 1.0) if cropped and resized else _fraction(config.get("crop_pct", 1.0))
+    low = -1.0 if config.get("do_rescale", True) and config.get("rescale_offset") is True else 0.0
+    mean = _numbers(config["image_mean"]) if normalized and "image_mean" in config else (0.0,)
+    std = _numbers(config["image_std"], positive=True) if "image_std" in config else (1.0,)
+    divisions = int(normalized) + (config.get("include_top") is True)  # EfficientNet's divides once more
+    size, resize, crop = _framing(config)
     return Preprocessing(
-        high=255 * factor,
-        mean=_numbers(config["image_mean"]) if normalized and "image_mean" in config else (0.0,),
-        std=_numbers(config["image_std"], positive=True) if normalized and "image_std" in config else (1.0,),
+        low=low,
+        high=low + 255 * factor,
+        mean=mean,
+        std=tuple(s**divisions for s in std),
         order="BGR" if config.get("do_flip_channel_order") is True else "RGB",
         size=size,
-        resize="crop" if cropped or crop < 1 else "squash",
+        resize=resize,
         crop=crop,
         interpolation=_PILLOW_FILTERS.get(_whole(config.get("resample", 2)), "bilinear"),
         preset="custom",
         found="companion",
     )
+
+
+def _framing(config: Mapping[str, Any]) -> tuple[tuple[int, int] | None, str, float]:
+    """(size, resize, crop) of a Hugging Face configuration."""
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+    crop_size = config.get("crop_size") if config.get("do_center_crop") else None
+    resized = _edge(config.get("size"))
+    cropped = _edge(crop_size) if crop_size is not None else None
+    share = _fraction(config.get("crop_pct") or 1.0)
+    if cropped and resized:  # PoolFormer's share and LeViT's enlarge what is cropped
+        share *= _LEVIT_SHARE if kind.lower().startswith("levit") and _is_shortest(config) else 1.0
+        return cropped, "crop", min(share * cropped[0] / resized[0], 1.0)
+    if cropped:
+        return cropped, "crop", share
+    if kind.lower().startswith("convnext") and not config.get("crop_pct"):
+        share = _CONVNEXT_SHARE
+    if resized and share < 1 and min(resized) < _CONVNEXT_WHOLE:
+        return resized, "crop", share
+    return resized, "squash", 1.0
+
+
+def _is_shortest(config: Mapping[str, Any]) -> bool:
+    size = config.get("size")
+    return isinstance(size, int) or (isinstance(size, Mapping) and "shortest_edge" in size)
 
 
 def _from_own(texts: Mapping[str, str]) -> Preprocessing | None:

@@ -38,6 +38,10 @@ def main() -> None:
 def _row(name: str, rounds: int) -> str:
     import onnxruntime
     import torch
+
+    from tests.torchvision_schemas import declare
+
+    declare()  # torchvision does not load beside a CPU build of torch otherwise
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -81,10 +85,6 @@ def _row(name: str, rounds: int) -> str:
 
 def _network(name: str) -> Any:
     import torch
-
-    from tests.torchvision_schemas import declare
-
-    declare()
     import torchvision
 
     torch.manual_seed(0)

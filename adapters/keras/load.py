@@ -46,7 +46,7 @@ def load_keras_file(
 
     Args:
         path: ``.keras``, ``.h5`` or ``.hdf5`` of Keras 2 or 3; files with weights alone need ``arch``.
-        arch: what builds the network, e.g. ``keras.applications:VGG16``; see `adapters.arch.build`.
+        arch: what builds the network, e.g. ``keras.applications:VGG16``; see `adapters.torch.arch.build`.
         trust: allow Lambda layers and foreign classes, whose loading runs code from the file.
         size: (height, width) where the model leaves its input size open.
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
-from onnx import inliner
+from onnx import TensorProto, inliner
 
 from ...engine.graph.graph import DEFAULT_SIZE
-from .constants import constants_to_weights, fold_constants
+from .constants import constants_to_weights, fold_constants, to_float32
 from .draft import Draft
 from .passes import Request, run_passes
 
-__all__ = ["Draft", "normalize", "settle_constants"]
+__all__ = ["Draft", "normalize", "settle_constants", "without_double"]
 
 
 def normalize(
@@ -61,4 +61,21 @@ def settle_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     constants_to_weights(draft)
     fold_constants(draft)
     draft.drop_dead()
+    return draft.build()
+
+
+def without_double(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that computes in float32 what the model computes in double, for which ONNX Runtime has no convolution.
+
+    The model itself where nothing in it is double.
+    """
+    tensors, inputs = model.graph.initializer, model.graph.input
+    kinds = {t.data_type for t in tensors} | {i.type.tensor_type.elem_type for i in inputs}
+    if TensorProto.DOUBLE not in kinds or model.functions:
+        return model
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    draft = Draft.of(copied)
+    constants_to_weights(draft)
+    to_float32(draft)
     return draft.build()

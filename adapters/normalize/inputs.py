@@ -55,6 +55,8 @@ def settle_inputs(draft: Draft, given: Mapping[str, np.ndarray], size: tuple[int
             raise UsageError(f"inputs['{name}']: the model has no such input; it has {', '.join(names)[:300]}")
     _drop_unread(draft)
     picture = _picture(draft, given)
+    for info in draft.inputs:
+        _refuse_text(info)
     for info in [i for i in draft.inputs if i is not picture]:
         _bind(draft, info, picture, given.get(info.name), size)
     draft.inputs = [picture]
@@ -67,6 +69,14 @@ def _drop_unread(draft: Draft) -> None:
     if unread and len(unread) < len(draft.inputs):
         draft.inputs = [i for i in draft.inputs if i.name in used]
         draft.notes.append(f"nothing reads the input {_quoted(unread)}; it is left out")
+
+
+def _refuse_text(info: onnx.ValueInfoProto) -> None:
+    if info.type.tensor_type.elem_type == TensorProto.STRING:
+        raise RefusedInput(
+            f"the input '{info.name[:80]}' takes text (a tensor of strings); only inputs of numbers are "
+            "read: export the model without what turns text into numbers"
+        )
 
 
 def _picture(draft: Draft, given: Mapping[str, np.ndarray]) -> onnx.ValueInfoProto:

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from ...engine.graph.index import reads
+from ..onnx.sizes import check_sizes
 from .batch import flatten_reshapes, free_batch, free_input, settle_shape_vectors
 from .channels_first import to_channels_first
 from .cleanup import remove_idle_nodes
@@ -196,6 +197,12 @@ PASSES = (
         (DECIDED,),
         "what stands in branches and bodies must be plain nodes before anything is done to nodes",
         (CONSTANTS,),
+    ),
+    Pass(
+        lambda draft, _: check_sizes(draft.nodes, [i.name for i in draft.inputs], "the model"),
+        (ONE_PICTURE, DECIDED),
+        (),
+        "branches and rounds are nodes, so that what they take sizes from is seen",
     ),
     Pass(
         lambda draft, _: to_float32(draft),

@@ -71,7 +71,9 @@ def precheck(model: onnx.ModelProto, where: str) -> None:
     for graph in (model.graph, *model.functions):
         if (name := topological(graph.node)[1]) is not None:
             raise RefusedInput(f"{where}: the graph has a cycle through tensor '{name[:80]}'; it can never be computed")
-    check_sizes(model.graph, where)
+    weights = {t.name for t in model.graph.initializer}
+    pixels = [i.name for i in model.graph.input if i.name not in weights]
+    check_sizes(model.graph.node, pixels, where, model.functions)
     if not model.graph.output:
         raise RefusedInput(f"{where}: the graph has no output")
 

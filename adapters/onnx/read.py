@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import onnx
 from onnx import TensorProto
@@ -17,7 +18,7 @@ from onnx import TensorProto
 from ...errors import RefusedInput, UnsafeFile
 from ..wall.limits import PER_BYTE, allow
 from .messages import check_messages
-from .precheck import every_tensor, item_bits, precheck
+from .precheck import every_tensor, item_bits, precheck, subgraphs
 
 MAX_MODEL_BYTES = 2**31 - 1  # protobuf's own limit for one message
 _SHARED, _FREE = 2, 2**24  # tensors may name the same bytes, as tied weights do, so often and so many of them
@@ -51,7 +52,22 @@ def parse(data: bytes, where: str) -> onnx.ModelProto:
         ) from None
     if not model.ir_version or not model.HasField("graph") or not model.graph.node:
         raise RefusedInput(f"{where} holds no ONNX graph; it is empty, truncated or something else")
+    _spell_domains_alike(model)
     return model
+
+
+def _spell_domains_alike(model: onnx.ModelProto) -> None:
+    """ONNX's own domain has two spellings, "" and "ai.onnx"; from here on there is one, inside subgraphs too."""
+    graphs: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
+    imports = [*model.opset_import, *(entry for function in model.functions for entry in function.opset_import)]
+    named: list[Any] = [*imports, *model.functions]
+    while graphs:
+        nodes = graphs.pop().node
+        named += nodes
+        graphs += [inner for node in nodes for inner in subgraphs(node)]
+    for entry in named:
+        if entry.domain == "ai.onnx":
+            entry.domain = ""
 
 
 def _load_external(model: onnx.ModelProto, path: Path) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...engine.executors.session import Session, first_line
 from ...errors import RefusedInput
-from ..normalize import settle_constants
+from ..normalize import settle_constants, without_double
 from ..rounding import NOISE, rounding_bound
 from .compiler_cache import no_compiler_cache
 from .marks import MARK_DOMAIN, module_marks, remove_marks
@@ -225,8 +225,11 @@ def _free_batch(model: onnx.ModelProto) -> None:
 def _require_equal(
     module: nn.Module, model: onnx.ModelProto, inputs: tuple[Tensor, ...], expected: Sequence[np.ndarray]
 ) -> None:
-    session = Session(model, device="cpu", optimize=False)  # one run does not repay the optimization
+    runnable = without_double(model)
+    session = Session(runnable, device="cpu", optimize=False)  # one run does not repay the optimization
     feeds = {n: t.detach().cpu().numpy() for n, t in zip(session.input_names, inputs, strict=False)}
+    if runnable is not model:
+        feeds = {n: value.astype(np.float32) if value.dtype == np.float64 else value for n, value in feeds.items()}
     results = list(session.run({n: feeds[n] for n in session.input_names}).values())
     if len(results) != len(expected):
         raise RefusedInput(f"the export has {len(results)} outputs, the module {len(expected)}")

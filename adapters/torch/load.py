@@ -79,7 +79,7 @@ def load_torch_file(
     Args:
         path: a ``.pt2`` archive, a state dict or a safetensors file (both with ``arch``); with ``trust`` also
             a pickled module or TorchScript.
-        arch: what builds the network, see `adapters.arch.build`.
+        arch: what builds the network, see `adapters.torch.arch.build`.
         trust: allow unpickling and TorchScript, which run code from the file.
         example_input: float tensor (N, C, H, W); default found from the network.
         size: (height, width) of the default example.
@@ -126,7 +126,13 @@ def _from_torchscript(path: Path, trust: bool, example_input: Tensor | None, siz
         module = torch.jit.load(str(path), map_location="cpu")
     except Exception as error:
         raise RefusedInput(f"{path} cannot be loaded as TorchScript: {first_line(error)}") from error
-    return _from_module(module, path, None, example_input, size, ["TorchScript, as trust=True allows"])
+    notes = ["TorchScript, as trust=True allows"]
+    if example_input is None and size is None:
+        example_input = example_for(module)
+        height, width = example_input.shape[2:]
+        taken = f"{height}x{width} is taken, the first usual size that the network took"
+        notes.append(f"TorchScript states no size of the picture; {taken}. Another: load(size=(HEIGHT, WIDTH))")
+    return _from_module(module, path, None, example_input, size, notes)
 
 
 def _from_module(
@@ -173,8 +179,10 @@ def _example_of(module: nn.Module, channels: int, size: tuple[int, int] | None) 
     """A random picture of so many channels that the module takes, or None and why it refuses the first."""
     generator = torch.Generator().manual_seed(0)
     reason = ""
+    is_double = any(weight.dtype == torch.float64 for weight in module.parameters())
+    precision = torch.float64 if is_double else torch.float32
     for height, width in _sizes(module, size):
-        example = torch.rand((1, channels, height, width), generator=generator)
+        example = torch.rand((1, channels, height, width), generator=generator).to(precision)
         try:
             with torch.no_grad():
                 module(example)

@@ -78,6 +78,7 @@ def build(graph: Graph, request: Request) -> Built:
     is_fixed = len(spec) == 4 and None not in spec[2:]
     model = raised(graph.model, _ranks(graph, feeds), OPSET if request.pictures else NEEDED)
     trace = Trace(model, feeds, is_fixed=is_fixed)
+    _require_rows(request.layers, trace, graph.inputs[0].name)
     writer = Writer(_opset(model), taken=_names(model, (HEATMAP, *request.score.inputs)))
     try:
         heatmap, second_outputs = _heatmap(graph, model, writer, trace, feeds, request)
@@ -248,6 +249,17 @@ def _assembled(
     model.ir_version = max(model.ir_version, 8)
     model.producer_name = "convscope"
     return model
+
+
+def _require_rows(layers: Sequence[Layer], trace: Trace, image: str) -> None:
+    """Raises UsageError for a layer whose first axis does not count the pictures."""
+    count = trace.shape(image)[0]
+    for layer in layers:
+        shape = trace.shape(layer.tensor)
+        if shape[0] != count:
+            raise UsageError(
+                f"layer '{layer.name}' gives {shape} for {count} pictures, no row for each; choose another"
+            )
 
 
 def _one_picture(model: onnx.ModelProto, image: str) -> None:

@@ -282,13 +282,15 @@ class Graph:
         """
         tokens = last_tokens(self.index, self.layers, self.logits)
         found: list[Layer] = []
+        unsure: list[Layer] = []  # of a size that is left open, which may be the batch, moved by a Transpose
         for layer in reversed(self.layers):
             sizes = [s for a, s in enumerate(layer.shape) if a not in (0, layer.channel_axis)]
             grid = layer.tokens
             large = layer.is_spatial and all(s is None or s > 1 for s in sizes)
             large = large or (layer.is_unfolded and grid is not None and grid.count > 1)
             if layer is tokens or (large and self._leads_to_logits(layer)):
-                found.append(layer)
+                (unsure if None in sizes and layer is not tokens else found).append(layer)
+        found = found or unsure
         if not found:
             raise UsageError(f"{self.name} has no feature map; take a method that needs none, as saliency")
         values = self._values_of_logits()

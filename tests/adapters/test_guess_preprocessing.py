@@ -167,6 +167,44 @@ def test_paddle_s_characters_are_labels_where_there_is_one_for_each_class() -> N
     assert stated_labels(characters, 6625) is None
 
 
+CONVNEXT = {"image_mean": MEAN, "image_std": STD, "image_processor_type": "ConvNextImageProcessor"}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, ((224, 224), "crop", 0.875)),
+        ({"size": {"shortest_edge": 224}}, ((224, 224), "crop", 0.875)),  # the share that is meant where none is said
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, ((384, 384), "squash", 1.0)),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.9, "do_center_crop": True, "crop_size": 224,
+          "image_processor_type": "PoolFormerImageProcessor"}, ((224, 224), "crop", 0.9)),
+        ({"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224,
+          "image_processor_type": "LevitImageProcessor"}, ((224, 224), "crop", 0.875)),
+    ],
+)  # fmt: skip
+def test_hugging_face_s_processors_crop_as_each_of_them_does(
+    config: dict[str, Any], expected: tuple[tuple[int, int], str, float]
+) -> None:
+    """By their code in transformers (image_processing_convnext, _poolformer, _levit)."""
+    found = from_config({**CONVNEXT, **config})
+    assert found is not None and (found.size, found.resize, found.crop) == expected
+
+
+def test_efficientnet_of_hugging_face_divides_twice_and_shifts_as_its_processor_does() -> None:
+    """Oracle: its steps by hand, on one pixel of 200."""
+    base = {"image_mean": MEAN, "image_std": STD, "size": 32, "rescale_factor": 1 / 127.5}
+    pixel = np.full((1, 3, 1, 1), 200 / 255)
+    plain = (200 / 127.5 - np.array(MEAN)) / np.array(STD)
+    shifted = (200 / 127.5 - 1 - np.array(MEAN)) / np.array(STD) / np.array(STD)
+    once = from_config({**base, "include_top": False, "rescale_offset": False})
+    twice = from_config({**base, "include_top": True, "rescale_offset": True})
+    assert once is not None and twice is not None
+    assert np.allclose(once.normalize(pixel).ravel(), plain)
+    assert np.allclose(twice.normalize(pixel).ravel(), shifted)
+    without = from_config({**base, "include_top": True, "do_normalize": False})
+    assert without is not None and np.allclose(without.normalize(pixel).ravel(), 200 / 127.5 / np.array(STD))
+
+
 CLASSIFIER = """
 Global: {model_name: PP-LCNet_x1_0_doc_ori}
 PreProcess:

@@ -257,3 +257,12 @@ def test_lines_of_text_and_signals_are_tried_before_squares() -> None:
     assert next(candidates((None, 3, None, None), True)) == (48, 320)
     assert next(candidates((None, 1, 1, None), False)) == (1, 512)
     assert next(candidates((None, 3, None, None), False)) == (224, 224)
+
+
+def test_an_input_of_text_is_refused_by_its_name() -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"]), helper.make_node("Identity", ["caption"], ["said"])]
+    made = model(nodes, {"x": ["N", 3, 8, 8]}, {"w": normal(4, 3, 3, 3)})
+    made.graph.output.append(helper.make_tensor_value_info("said", onnx.TensorProto.STRING, [1]))
+    made.graph.input.append(helper.make_tensor_value_info("caption", onnx.TensorProto.STRING, [1]))
+    with pytest.raises(RefusedInput, match="input 'caption' takes text"):
+        convscope.load(made, check=False)

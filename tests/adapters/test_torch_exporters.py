@@ -7,6 +7,7 @@ import warnings
 from functools import cache
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -67,3 +68,14 @@ def test_our_own_export_gives_the_same_names() -> None:
     found = [layer.name for layer in graph.layers]
     assert found == [name if name != "Flatten" else "dropout" for name in LAYERS]
     assert graph.layer("layer1.1").name == "layer1.1.relu_1"
+
+
+def test_a_network_in_double_is_exported_and_computed_in_float32() -> None:
+    """ONNX Runtime has no convolution in double. Oracle: the network itself."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 3)).double()
+    x = torch.rand(1, 3, 16, 16, dtype=torch.float64)
+    for graph in (convscope.load(net, example_input=x), convscope.load(net, size=16)):
+        feeds = {graph.inputs[0].name: x.float().numpy()}
+        found = graph.session([graph.logits], device="cpu").run(feeds)[graph.logits]
+        assert np.allclose(found, net(x).detach().numpy(), atol=1e-5)
+        assert any("computed in float32" in note for note in graph.source.notes)

@@ -225,3 +225,19 @@ def test_a_keras_file_s_order_of_axes_is_kept(tmp_path: Path) -> None:
     found = run(done.path, np.ascontiguousarray(x.transpose(0, 2, 3, 1)), [1, 2])["heatmap"]
     expected = twin_map(graph, x, "gradcam", "relu1", [1, 2])
     np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
+
+
+def test_a_layer_without_a_row_for_each_picture_is_refused(tmp_path: Path) -> None:
+    """As the tensors of a pool that an exporter wrote as indexing: rows and columns first, pictures behind."""
+    net = small_cnn()
+    turned = helper.make_node("Transpose", ["r2"], ["turned"], "turned", perm=[2, 3, 0, 1])
+    bent = helper.make_node("Tanh", ["turned"], ["bent"], "bent")
+    back = helper.make_node("Transpose", ["bent"], ["again"], "again", perm=[2, 3, 0, 1])
+    at = next(i for i, node in enumerate(net.graph.node) if "r2" in node.input)
+    net.graph.node[at].input[:] = ["again" if name == "r2" else name for name in net.graph.node[at].input]
+    for i, node in enumerate((turned, bent, back)):
+        net.graph.node.insert(at + i, node)
+    graph = convscope.load(net, check=False)
+    assert convscope.export(graph, tmp_path / "out.onnx").layer not in ("turned", "bent")
+    with pytest.raises(convscope.UsageError, match=r"layer 'bent' gives .* no row for each; choose another"):
+        convscope.export(graph, tmp_path / "out.onnx", layer="bent")
