@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ class Step:
 
 
 def _filters(folder: str, title: str, layer: str, caption: str) -> Step:
-    arguments = ("filters", MODEL, "--layer", layer, "--units", "0-15")
+    arguments = ("filters", MODEL, "--layer", layer, "--units", "0-7")
     return Step(title, caption, folder, "grid.png", arguments)
 
 
@@ -58,9 +59,9 @@ STEPS = (
         "grid.png",
         ("maximize", MODEL, "--class", CLASSES, "--columns", "4"),
     ),
-    _filters("filters-early", "Early: edges and colours", "_blocks.1", "16 units of _blocks.1."),
-    _filters("filters-middle", "Middle: textures", "_blocks.6", "16 units of _blocks.6."),
-    _filters("filters-late", "Late: parts of objects", "_blocks.13._swish", "16 units of _blocks.13._swish."),
+    _filters("filters-early", "Early: edges and colours", "_blocks.1", "8 units of _blocks.1."),
+    _filters("filters-middle", "Middle: textures", "_blocks.6", "8 units of _blocks.6."),
+    _filters("filters-late", "Late: parts of objects", "_blocks.13._swish", "8 units of _blocks.13._swish."),
     Step(
         "A dream",
         "A photograph, changed towards what the middle of the network sees in it.",
@@ -77,10 +78,10 @@ STEPS = (
     ),
     Step(
         "Atlas of LeNet",
-        "Every unit of every layer of the network for digits that ships with convscope.",
+        "Every filter of the network for digits that ships with convscope, and its ten digits.",
         "atlas-lenet",
         "s/best-000.webp",
-        ("atlas", "lenet", "--steps", "32"),
+        ("atlas", "lenet", "--layer", "conv1,conv2,dense2", "--steps", "32"),
     ),
     Step(
         "Atlas of EfficientNet-Lite0",
@@ -99,15 +100,26 @@ def main(steps: Sequence[Step] = STEPS) -> int:
 
     started = time.monotonic()
     for number, step in enumerate(steps, 1):
+        begun, worked = time.monotonic(), _processor_seconds()
         say(f"[{number}/{len(steps)}] {step.title}: convscope {' '.join(step.arguments)}")
         code = run([*step.arguments, "-o", str(step.out)])
         if code != 0:
             return code
+        took, work = time.monotonic() - begun, _processor_seconds() - worked
+        say(f"[{number}/{len(steps)}] {step.title}: {took:.0f} s, of processor time {work:.0f} s")
     page = _write_page(steps)
     _write_montage(steps)
-    say(f"done in {time.monotonic() - started:.0f} s; all of it is on {page.resolve()}; open this page in a browser:")
+    took, work = time.monotonic() - started, _processor_seconds()
+    say(f"done in {took:.0f} s, of processor time {work:.0f} s")
+    say(f"all of it is on {page.resolve()}; open this page in a browser:")
     emit((steps[-1].out / "index.html").resolve())
     return 0
+
+
+def _processor_seconds() -> float:
+    """What this process and those that it has started have worked so far."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _write_page(steps: Sequence[Step]) -> Path:

@@ -87,6 +87,12 @@ def distance(bands: np.ndarray) -> float:
     return float(np.sqrt(np.mean((np.log(bands) - _photographs().mean(0)) ** 2)))
 
 
+def shape_distance(bands: np.ndarray) -> float:
+    """`distance` without the difference in level: how far the shape of the spectrum is, whatever the contrast."""
+    difference = np.log(bands) - _photographs().mean(0)
+    return float(difference.std())
+
+
 @cache
 def _photographs() -> np.ndarray:
     """The logarithms of the photographs' spectra, (number, bands)."""
@@ -118,6 +124,7 @@ def statistics(picture: np.ndarray) -> dict[str, float]:
         "saturation": float(((picture < SATURATED) | (picture > 1 - SATURATED)).mean()),
         "deviation": float(picture.std()),
         "distance": distance(bands),
+        "shape distance": shape_distance(bands),
         "slope": slope(bands),
     }
 

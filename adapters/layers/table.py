@@ -8,6 +8,7 @@ from math import prod
 import onnx
 from onnx import TensorProto
 
+from ...engine.graph.index import first_output
 from ...engine.graph.layers import Layer, Shape
 from ..normalize.draft import Draft, attribute
 from .channels import ChannelAxes
@@ -75,7 +76,7 @@ def layer_table(
     untrained = _UNTRAINED if counts_statistics else {**_UNTRAINED, **_STATISTICS}
     counted: set[str] = set()
     parameters = {
-        id(node): _parameters(node, draft, untrained, counted) for node, name in taps if name == node.output[0]
+        id(node): _parameters(node, draft, untrained, counted) for node, name in taps if name == first_output(node)
     }
     return tuple(
         _layer(index, node, name, names[name], draft, fields, axes, tokens, parameters.get(id(node), 0))
@@ -109,8 +110,8 @@ def _layer(
         shape=shape,
         channel_axis=axis if channels is not None else None,
         receptive_field=fields.field(tensor, axis),
-        parameters=parameters if tensor == node.output[0] else 0,
-        macs=_macs(node, draft, shape) if tensor == node.output[0] else 0,
+        parameters=parameters if tensor == first_output(node) else 0,
+        macs=_macs(node, draft, shape) if tensor == first_output(node) else 0,
         tokens=tokens.tokens(tensor),
     )
 

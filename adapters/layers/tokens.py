@@ -16,7 +16,7 @@ import onnx
 from ...engine.graph.index import attributes
 from ...engine.graph.layers import Tokens
 from ...engine.graph.operators import operator
-from ..normalize.draft import Draft
+from ..normalize.draft import Draft, node_axes
 from ..normalize.inputs import depth_axis
 from .channels import ChannelAxes
 from .seen import UnknownPlaces, axis_groups
@@ -183,14 +183,18 @@ class TokenTracker:
             if axis == found.axis or rank < before - 1:
                 return None
             return replace(found, axis=found.axis + (rank - before if axis < found.axis else 0))
-        settings = [self._draft.constant(name) if name else None for name in node.input[1:]]
-        starts, ends = settings[:2]
+        try:
+            starts, ends, axes, steps = (
+                node_axes(self._draft, node, place, name)
+                for place, name in enumerate(("starts", "ends", "axes", "steps"), 1)
+            )
+        except KeyError:
+            return None
         if starts is None or ends is None:
             return None
-        axes = settings[2].tolist() if len(settings) > 2 and settings[2] is not None else list(range(starts.size))
-        steps = settings[3].tolist() if len(settings) > 3 and settings[3] is not None else [1] * starts.size
+        axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
         tokens = found.tokens
-        for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps, strict=True):
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
             if int(axis) % before == found.axis:
                 first, last, _ = slice(start, end).indices(tokens.count)
                 if step != 1 or first > tokens.prefix or last < tokens.end:

@@ -7,15 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from .draft import Draft, attribute, set_attribute
-from .shapes import image_shape
+from .draft import Draft, attribute, copy_zeros, set_attribute
+from .shapes import image_shape, settled_at
 
 OTHER = ""  # an axis that is computed
 Vector = Sequence[int | str]  # a string is the symbol of some tensor's first axis, see `Draft.symbol`
 
 
-def free_batch(draft: Draft) -> bool:
+def free_batch(draft: Draft, size: tuple[int, int]) -> bool:
     """Reshape targets that spell out the exported batch copy it from their input instead (0).
+
+    Where the input's first axis is another free one, as that of all windows of all pictures, the batch is what is left
+    (-1), and the other axes are as long as for one picture.
+
+    Args:
+        draft: the model, with its shapes.
+        size: (height, width) of the image.
 
     Returns:
         Whether something changed: shapes are then to be inferred anew, and more targets may follow.
@@ -23,19 +30,28 @@ def free_batch(draft: Draft) -> bool:
     changed = False
     batch = (image_shape(draft.inputs[0]) or (None,))[0]
     static = {s[0] for s in (image_shape(i) for i in draft.inputs) if s}
+    if batch is None or len(static) != 1:
+        return False
+    single: Draft | None = None
     for node in draft.nodes:
         if node.op_type != "Reshape" or node.domain:
             continue
-        target = draft.constant(node.input[1])
-        if target is None or target.size == 0 or batch is None or len(static) != 1:
+        target, source = draft.constant(node.input[1]), draft.shapes.get(node.input[0])
+        if target is None or target.size == 0 or target[0] != batch or not source or source[0] is not None:
             continue
-        source = draft.shapes.get(node.input[0])
-        keeps_batch = source is not None and len(source) > 0 and source[0] is None
-        if keeps_batch and target[0] == batch and _same_rest(source[1:], target[1:]):  # type: ignore[index]
+        if draft.symbol(node.input[0]) == draft.symbol(draft.inputs[0].name) or -1 not in target.tolist():
+            freed = [0, *target[1:]] if _same_rest(source[1:], target[1:]) else None
+        else:
+            freed = None
+        if freed is None and batch == 1 and target.size > 2:
+            single = single or settled_at(draft, size, 1)
+            made = single.shapes.get(node.output[0], ()) if single is not None else ()
+            freed = [-1, *made[1:]] if len(made) == target.size and None not in made else None
+        if freed is not None:
             name = draft.fresh(f"{node.output[0]}/shape")
-            draft.set_constant(name, np.array([0, *target[1:]], dtype=np.int64))
+            draft.set_constant(name, np.array(freed, dtype=np.int64))
             node.input[1] = name
-            _copy_zeros(node)
+            copy_zeros(node)
             changed = True
     return changed
 
@@ -57,7 +73,7 @@ def settle_shape_vectors(draft: Draft) -> None:
                 name = draft.fresh(f"{node.output[0]}/shape")
                 draft.set_constant(name, np.array([0 if copied else -1, *rest], dtype=np.int64))
                 node.input[1] = name
-                _copy_zeros(node)
+                copy_zeros(node)
             continue
         value = _shape_vector(draft, node, vectors)
         if value is not None:
@@ -125,12 +141,6 @@ def free_input(draft: Draft) -> None:
     for info in draft.outputs:
         if info.type.tensor_type.HasField("shape"):
             info.type.tensor_type.ClearField("shape")
-
-
-def _copy_zeros(node: onnx.NodeProto) -> None:
-    """Lets a 0 in the target mean "copy the axis", whatever the export says (``allowzero`` is new in 14)."""
-    if attribute(node, "allowzero"):
-        set_attribute(node, "allowzero", 0)
 
 
 def _same_rest(source: tuple[int | None, ...], target: np.ndarray) -> bool:

@@ -18,7 +18,8 @@ import onnx
 from onnx import helper
 
 from ...engine.graph import operators
-from .draft import Draft, attribute, node_axes, set_attribute
+from .draft import Draft, attribute, copy_zeros, node_axes, set_attribute
+from .shapes import image_shape
 
 Perm = tuple[int, ...]
 
@@ -61,7 +62,7 @@ def _inverse(perm: Sequence[int]) -> Perm:
 
 
 def _as_reshape(shape: Sequence[int | None], perm: Perm) -> list[int] | None:
-    """The target of a Reshape that does the transposition at any image size; None where there is none."""
+    """The target of a Reshape that does the transposition, where all moved axes but one have length 1; else None."""
     moving = [i for i in perm if shape[i] != 1]
     target = [0 if axis == i else 1 if shape[i] == 1 else -1 for axis, i in enumerate(perm)]
     return target if perm[0] == 0 and moving == sorted(moving) and target.count(-1) <= 1 else None
@@ -98,8 +99,18 @@ class _Pass:
         shape = self.draft.shapes.get(name)
         return None if shape is None else len(shape)
 
+    def has_batch_first(self, shape: Sequence[int | None]) -> bool:
+        """Whether an axis of length one is no number of pictures: that is first, or is not one in this file.
+
+        Recurrent networks put time first; exported for one picture they have its batch as a length of one elsewhere.
+        """
+        exported = (image_shape(self.draft.inputs[0]) or (None,))[0]
+        return exported != 1 or not shape or shape[0] in (None, 1)
+
     def set_moved(self, node: onnx.NodeProto, output: str, perm: Perm) -> None:
-        """``output`` is now computed channels-first under its own name."""
+        """``output`` is now computed channels-first under its own name; one that is left out has none."""
+        if not output:
+            return
         self.moved[output] = (output, perm)
         shape = self.draft.shapes.get(output)
         if shape is not None and len(shape) == len(perm):
@@ -109,7 +120,7 @@ class _Pass:
     def emit_transpose(self, source: str, perm: Perm, result: str) -> None:
         """result = transpose(source, perm); a Reshape where only axes of length one move."""
         shape = self.draft.shapes.get(source)
-        target = _as_reshape(shape, perm) if shape is not None else None
+        target = _as_reshape(shape, perm) if shape is not None and self.has_batch_first(shape) else None
         if target is not None:
             name = self.draft.fresh(f"{result}/shape")
             self.draft.set_constant(name, np.array(target, dtype=np.int64))
@@ -196,6 +207,7 @@ class _Pass:
             return False
         target = self.draft.fresh(f"{result}/shape")
         self.draft.set_constant(target, np.array([0, shape[3], 1, 1], dtype=np.int64))
+        copy_zeros(node)
         self.emit(node, [node.input[0], target])
         self.set_moved(node, result, last_perm(4))
         return True
@@ -364,7 +376,7 @@ def _slice(walk: _Pass, node: onnx.NodeProto) -> bool:
     if axes is None:
         if attribute(node, "starts") is None:
             return False
-        axes = range(len(attribute(node, "starts")))
+        axes = list(range(len(attribute(node, "starts"))))
     ours = [int(perm[a % len(perm)]) for a in axes]
     walk.emit(node, [walk.moved[node.input[0]][0], *_set_axes(walk, node, ours, 3)])
     walk.set_moved(node, node.output[0], perm)
@@ -411,8 +423,10 @@ def _reshape(walk: _Pass, node: onnx.NodeProto) -> bool:
     if node.input[0] not in walk.moved:
         return False
     physical, perm = walk.moved[node.input[0]]
+    if node.op_type == "Flatten" and attribute(node, "axis", 1) not in (1, 1 - len(perm)):
+        return False
     shape = walk.draft.shapes.get(physical)
-    if shape is None or perm[0] != 0 or any(s is None for s in shape[1:]):
+    if shape is None or perm[0] != 0 or any(s is None for s in shape[1:]) or not walk.has_batch_first(shape):
         return False
     moving = [i for i in perm[1:] if shape[i] != 1]
     target = walk.draft.constant(node.input[1]) if len(node.input) > 1 else None

@@ -20,6 +20,8 @@ from ..onnx.precheck import item_bits
 from .draft import Draft, attribute
 
 MAX_FOLDED_BYTES = 2**28  # weights that are stored as such are not folded results
+_EVALUATED_FROM = {"Softmax": 13, "LogSoftmax": 13, "Hardmax": 13, "BatchNormalization": 14}  # as ONNX has it, by opset
+_MADE_TYPES = {"to", "dtype", "output_datatype"}  # of Cast, EyeLike, RandomNormal, HannWindow and their like
 _REFOLDED = 4  # times that all weights together may be folded anew: cast, transposed, reshaped, dequantized
 
 
@@ -75,7 +77,7 @@ def _foldable(draft: Draft, node: onnx.NodeProto) -> list[np.ndarray | None] | N
     """The node's constant inputs, or None where it is not to be folded."""
     if node.domain or operator(node).folds is None:
         return None
-    if any(name not in draft.tensors for name in reads(node)):
+    if draft.opset < _EVALUATED_FROM.get(node.op_type, 0) or any(name not in draft.tensors for name in reads(node)):
         return None
     values = [draft.constant(name) if name else None for name in node.input]
     size = _result_size(node, values)
@@ -161,7 +163,7 @@ def to_float32(draft: Draft) -> None:
     found = {t.data_type for t in draft.tensors.values()} | {
         i.type.tensor_type.elem_type for i in (*draft.inputs, *draft.outputs)
     }
-    found |= {attribute(n, "to") for n in draft.nodes if n.op_type == "Cast"}  # mixed precision casts inside
+    found |= {entry.i for n in draft.nodes for entry in n.attribute if entry.name in _MADE_TYPES}
     if not found & wide:
         return
     for name, tensor in list(draft.tensors.items()):
@@ -174,7 +176,7 @@ def to_float32(draft: Draft) -> None:
             info.type.tensor_type.elem_type = TensorProto.FLOAT
     for node in draft.nodes:
         for entry in node.attribute:
-            if node.op_type == "Cast" and entry.name == "to" and entry.i in wide:
+            if entry.name in _MADE_TYPES and entry.i in wide:
                 entry.i = TensorProto.FLOAT
             elif node.op_type == "ConstantOfShape" and entry.name == "value" and entry.t.data_type in wide:
                 entry.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(entry.t).astype(np.float32)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from ...engine.graph.index import reads, topological
 from ...errors import RefusedInput
 
-_ALL_OUTPUTS = {"TopK", "DynamicQuantizeLinear"}  # operators that must have all that they are declared with
+_NEWEST_FORM = 10  # IR version: what is newer is refused by runtimes older than the exporter, and nothing here needs it
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Draft:
             outputs=list(graph.output),
             opset=opsets[""],
             opsets=opsets,
-            ir_version=model.ir_version,
+            ir_version=min(model.ir_version, _NEWEST_FORM),
             graph_name=graph.name,
             tensors=tensors,
         )
@@ -156,15 +156,25 @@ class Draft:
         for node in reversed(self.nodes):
             if any(name in needed for name in node.output):
                 needed.update(reads(node))
-                trains = node.op_type == "BatchNormalization" and attribute(node, "training_mode")
-                whole = node.op_type in _ALL_OUTPUTS or trains
-                while len(node.output) > 1 and node.output[-1] not in needed and not whole:
+                fewest = self._fewest_outputs(node)
+                while len(node.output) > fewest and node.output[-1] not in needed:
                     del node.output[-1]
                 kept.append(node)
         self.nodes = kept[::-1]
         for name in [n for n in self.tensors if n not in needed]:
             del self.tensors[name]
             self._arrays.pop(name, None)
+
+    def _fewest_outputs(self, node: onnx.NodeProto) -> int:
+        """How many outputs the node must have, read or not: a Split is in as many pieces as it has outputs."""
+        version = self.opsets.get(node.domain, 1)
+        trains = node.op_type == "BatchNormalization" and attribute(node, "training_mode")
+        if trains or not onnx.defs.has(node.op_type, version, node.domain):
+            return len(node.output)
+        declared = onnx.defs.get_schema(node.op_type, version, node.domain).outputs
+        optional = onnx.defs.OpSchema.FormalParameterOption.Optional
+        places = range(len(node.output))
+        return 1 + max((i for i in places if i >= len(declared) or declared[i].option != optional), default=0)
 
     def settle_aliases(self) -> None:
         """Follows chains of aliases; drops those of tensors that live on or whose target is gone."""
@@ -215,6 +225,12 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     return default
 
 
+def copy_zeros(node: onnx.NodeProto) -> None:
+    """Lets a 0 in a Reshape's target mean "copy the axis", whatever the export says (``allowzero`` is new in 14)."""
+    if attribute(node, "allowzero"):
+        set_attribute(node, "allowzero", 0)
+
+
 def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
     """Sets or replaces an attribute."""
     for i, entry in enumerate(node.attribute):
@@ -224,15 +240,15 @@ def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
     node.attribute.append(helper.make_attribute(name, value))
 
 
-def node_axes(draft: Draft, node: onnx.NodeProto, position: int = 1) -> Sequence[int] | None:
-    """Axes given as an attribute (older opsets) or as a constant input; None where absent.
+def node_axes(draft: Draft, node: onnx.NodeProto, position: int = 1, name: str = "axes") -> list[int] | None:
+    """Axes, or other whole numbers, given as an attribute (older opsets) or as a constant input; None where absent.
 
     Raises:
-        KeyError: the axes are computed while the model runs.
+        KeyError: they are computed while the model runs.
     """
-    axes = attribute(node, "axes")
-    if axes is not None:
-        return [int(a) for a in axes]
+    stated = attribute(node, name)
+    if stated is not None:
+        return [int(a) for a in stated]
     if len(node.input) <= position or not node.input[position]:
         return None
     value = draft.constant(node.input[position])

@@ -45,6 +45,8 @@ def _dense(draft: Draft, keep: Set[str]) -> None:
             source = draft.shapes.get(matmul.input[0], ())
             if weight is None or weight.ndim != 2 or len(source) != 2 or value.size != weight.shape[1]:
                 continue
+            if value.ndim > 2 or value.shape[-1:] != weight.shape[1:]:  # another rank, or one number for each row
+                continue
             if value.ndim != 1:
                 bias = draft.fresh(f"{bias}/vector")
                 draft.set_constant(bias, value.reshape(-1))

@@ -106,6 +106,10 @@ def _is_still(edit: Callable[[Draft], object]) -> Callable[[Draft, Request], boo
     return holds
 
 
+def _is_free(draft: Draft, request: Request) -> bool:
+    return _is_still(lambda tried: free_batch(tried, request.size))(draft, request)
+
+
 def _is_read_in_another_layout(draft: Draft, _request: Request) -> bool:
     picture = draft.inputs[0].name
     return any(
@@ -145,7 +149,7 @@ PIECES = Fact("no sequence is left that is known to be pieces of one tensor", _i
 CHANNELS_FIRST = Fact(
     "the picture is read as (N, C, H, W)", lambda draft, request: not _is_read_in_another_layout(draft, request)
 )
-FREE_BATCH = Fact("no node holds the number of pictures", _is_still(free_batch))
+FREE_BATCH = Fact("no node holds the number of pictures", _is_free)
 ALIASES = Fact("a removed tensor's alias is a tensor that is there", _has_settled_aliases)
 
 
@@ -160,7 +164,7 @@ def _split_all(draft: Draft, request: Request) -> None:
 
 
 def _free_all(draft: Draft, request: Request) -> None:
-    while free_batch(draft):
+    while free_batch(draft, request.size):
         infer(draft, request.size)
 
 

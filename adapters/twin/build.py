@@ -19,7 +19,7 @@ from onnx import helper
 
 from ...engine.executors.devices import torch_device
 from ...engine.executors.twin import Twin
-from ...engine.graph.index import Index
+from ...engine.graph.index import Index, first_output
 from ...errors import UnsupportedOperator
 from .bridge import stock_module
 from .converters import CONVERTERS
@@ -60,9 +60,9 @@ class TwinFactory:
         given = set(inputs)
         wiring = Wiring(nodes, inputs, lambda name: None if name in given else self._constant_tensor(name, kind), place)
         for node in nodes:
-            if node.output[0] in folded.values():
+            if first_output(node) in folded.values():
                 continue  # a batch-norm that its convolution has taken in
-            norm = folded.get(node.output[0])
+            norm = folded.get(first_output(node))
             try:
                 converted = self._module(node, norm, wiring.place(node), kind)
             except UnsupportedOperator as error:
@@ -79,7 +79,7 @@ class TwinFactory:
             try:
                 self._module(node, None, torch.device("cpu"), torch.float32)
             except UnsupportedOperator as error:
-                found[next(name for name in node.output if name)] = str(error)
+                found[first_output(node)] = str(error)
         return found
 
     def _foldable(self, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> dict[str, str]:
@@ -97,7 +97,7 @@ class TwinFactory:
         return found
 
     def _module(self, node: onnx.NodeProto, norm: str | None, place: torch.device, kind: torch.dtype) -> Converted:
-        key = (node.output[0], norm, place, kind)
+        key = (first_output(node), norm, place, kind)
         if key not in self._converted:
             converted = self._convert(node)
             if norm is not None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import Protocol
 
 from ...errors import ConvscopeError
-from ..render.artifacts import check_folder, create_bytes, sweep, write_bytes
+from ..render.artifacts import check_folder, create_bytes, sweep, temporary_name, write_bytes
 
 
 class Files(Protocol):
@@ -71,8 +70,8 @@ class Folder:
             raise ConvscopeError(f"cannot read {self.root / name}: {exc.strerror or exc}") from exc
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file, complete under its name or not at all."""
-        write_bytes(self.root / name, data)
+        """Writes a file, complete under its name or not at all; plan and numbers, which later runs read, durably."""
+        write_bytes(self.root / name, data, durable="/" not in name or name.endswith(".npz"))
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file that is not there yet."""
@@ -84,7 +83,7 @@ class Folder:
 
     def now(self) -> float:
         """The time by that clock."""
-        name = f".clock-{secrets.token_hex(8)}.part"
+        name = temporary_name()
         try:
             create_bytes(self.root / name, b"")
             return (self.root / name).stat().st_mtime

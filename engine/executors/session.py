@@ -25,6 +25,9 @@ def import_runtime() -> Any:
     return onnxruntime
 
 
+_SPOILED = ["Pad_Fusion"]  # it takes a Pad with zeros for the padding of a max-pool, which is one with -inf
+
+
 class Session:
     """An ONNX Runtime session over a (sub)model, tensors by their ONNX names.
 
@@ -59,10 +62,13 @@ class Session:
         if self.held:
             values = [ort.OrtValue.ortvalue_from_numpy(value) for value in self.held.values()]
             options.add_external_initializers(list(self.held), values)
+        spoiled = _SPOILED if _pads_a_max_pool(model) else []
         self.input_names = tuple(i.name for i in model.graph.input)
         self.output_names = tuple(o.name for o in model.graph.output)
         try:
-            self.ort = ort.InferenceSession(model.SerializeToString(), options, providers=session_providers(device))
+            self.ort = ort.InferenceSession(
+                model.SerializeToString(), options, providers=session_providers(device), disabled_optimizers=spoiled
+            )
         except Exception as error:  # ONNX Runtime raises many unrelated types
             raise RefusedInput(f"ONNX Runtime refuses the model: {first_line(error)}") from error
         self.provider: str = self.ort.get_providers()[0]
@@ -101,6 +107,12 @@ class Session:
             raise RefusedInput(
                 f"the model has {len(self.input_names)} inputs ({names[:160]}); a picture fills one alone"
             )
+
+
+def _pads_a_max_pool(model: onnx.ModelProto) -> bool:
+    """Whether a max-pool reads what a Pad makes: there one of ONNX Runtime's rewrites changes values (seen in 1.31)."""
+    padded = {node.output[0] for node in model.graph.node if node.op_type == "Pad" and node.output}
+    return any(node.op_type == "MaxPool" and node.input[0] in padded for node in model.graph.node)
 
 
 def row_of_batch(feeds: Mapping[str, Any], index: int, count: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..outputs.reading import Question as Asked
 from ..outputs.target import Target
-from ..render.artifacts import check_folder, write_bytes
+from ..render.artifacts import check_folder, sweep, write_bytes
 from .build import INTEGRATED, METHODS, Request, build, layers_for
 from .metadata import Stated, describe
 from .pictures import picture_difference
@@ -170,7 +170,9 @@ def export(
         raise UsageError(f"preprocessing '{preprocessing}' is unknown; use inside, or leave it out")
     if steps is not None and (method != INTEGRATED or steps < 1):
         raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
-    check_folder(Path(path).absolute().parent)
+    folder = Path(path).absolute().parent
+    check_folder(folder)
+    sweep(folder, everywhere=False)
     asked = one_question(target)
     score = score_of(graph, asked, decoder, output)
     if class_input and not score.inputs:

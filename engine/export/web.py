@@ -24,7 +24,7 @@ from ..graph.labels import ends_in_sigmoid
 from ..outputs.boxes import CONFIDENCE, OVERLAP, DetectionReading
 from ..outputs.registry import read_outputs
 from ..outputs.sequences import SequenceReading
-from ..render.artifacts import check_folder, to_json, to_uint8, write_bytes, write_text
+from ..render.artifacts import check_folder, sweep, to_json, to_uint8, write_bytes, write_text
 from ..render.colormaps import table
 from .interface import source_axes
 from .metadata import read_record
@@ -68,6 +68,7 @@ def write_folder(graph: Graph, exported: Path, folder: str | os.PathLike[str], r
     """
     info = _info(graph, exported)
     check_folder(folder)
+    sweep(folder, everywhere=False)
     for name in RUNTIME:
         write_bytes(Path(folder) / name, runtime[name])
     for name in _SCRIPTS:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import onnx
 
-from .index import Index, attributes
+from .index import Index, attributes, first_output
 from .operators import operator
 
 
@@ -32,6 +32,8 @@ def reason(node: onnx.NodeProto) -> str:
     row = operator(node)
     if row.batch is None:
         return "may depend on all pictures of a batch"
+    if node.op_type == "Reshape":
+        return "is shaped for one picture"
     if node.op_type == "Concat" or (row.family == "recurrent" and row.batch == "by axis"):
         return "holds a value for one picture"
     return "depends on all pictures of a batch"
@@ -41,7 +43,11 @@ def _takes_one(index: Index, node: onnx.NodeProto, axis: int) -> bool:
     """Whether a constant beside the pictures is that of a single one; ``axis`` is the batch's.
 
     A constant that is joined to the pictures must be as long as their batch; so must a first state, on its second axis.
+    A Reshape whose first axis is a number has no room for more pictures than it was written for.
     """
+    if node.op_type == "Reshape":
+        target = index.constant(node.input[1])
+        return axis == 0 and target is not None and target.size > 0 and int(target.ravel()[0]) > 0
     if node.op_type == "Concat":
         options, names = attributes(node), list(node.input)
         constants = [value for name in names if (value := index.constant(name)) is not None and axis < value.ndim]
@@ -67,7 +73,7 @@ class _Walk:
             if source is not None:
                 axis, rank = self._batch[source] or 0, self._ranks.get(source, 0)
                 if self._mixes(node, axis, rank) or _takes_one(self._index, node, axis):
-                    return node.output[0]
+                    return first_output(node)
                 after = self._after(node, axis, rank)
             self._batch.update((name, after) for name in node.output if name)
         return None

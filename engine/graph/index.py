@@ -134,6 +134,11 @@ class Index:
         return tuple(sorted(sides))
 
 
+def first_output(node: onnx.NodeProto) -> str:
+    """The first tensor that the node makes; an LSTM may leave out its first output and give the state alone."""
+    return next((name for name in node.output if name), "")
+
+
 def reads(node: onnx.NodeProto) -> list[str]:
     """The node's inputs, and what its subgraphs (If, Loop) take from outside."""
     names = [name for name in node.input if name]

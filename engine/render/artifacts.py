@@ -134,7 +134,7 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     there = next((one for one in (folder, *folder.parents) if one not in missing), folder)
     if there.is_file():
         raise UsageError(f"cannot write {folder}: {there} is a file; choose another folder")
-    probe = folder / f".{secrets.token_hex(6)}.part"
+    probe = folder / temporary_name()  # a kill may come before it is removed
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch(exist_ok=False)

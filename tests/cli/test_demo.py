@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         folder = Path(arguments[-1])
         for name in ("grid.png", "dream.png", "cat.overlay.png", "s/best-000.webp"):
             save_png(folder / name, np.zeros((4, 4, 3)))
-        units = [{"file": f"unit-{u:04d}.png"} for u in range(8 if folder.name == "classes" else 16)]
+        units = [{"file": f"unit-{u:04d}.png"} for u in range(8)]
         for unit in units:
             save_png(folder / unit["file"], np.zeros((8, 8, 3)))
         write_json(folder / "result.json", {"units": units})
@@ -47,9 +48,12 @@ def test_every_step_is_on_one_page_and_the_atlas_is_printed(
     for number, step in enumerate(demo.STEPS, 1):
         assert ran[number - 1] == [*step.arguments, "-o", str(step.out)]
         assert step.title in html.replace("\\u0027", "'")
-        assert f"[{number}/{len(demo.STEPS)}] {step.title}" in err
+        assert f"[{number}/{len(demo.STEPS)}] {step.title}: convscope" in err
+        assert re.search(
+            rf"\[{number}/{len(demo.STEPS)}\] {re.escape(step.title)}: \d+ s, of processor time \d+ s\n", err
+        )
     with Image.open("demo/montage.jpg") as montage:
-        assert montage.size == (960, 455 + 6 + 316)  # two rows of four classes, and three squares in a row
+        assert montage.size == (960, 455 + 6 + 150)  # two rows of four, and three such walls in a row
 
 
 def test_the_first_failure_ends_it_with_its_code(ran: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

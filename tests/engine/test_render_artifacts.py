@@ -41,6 +41,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, failure
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
+def test_what_a_kill_leaves_of_trying_a_folder_is_swept_by_the_next_run(tmp_path: Path) -> None:
+    killed = "import os, signal; from pathlib import Path; from convscope.engine.render import artifacts\n"
+    killed += "artifacts._remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"  # as the probe is to go
+    command = [sys.executable, "-P", "-c", f"{killed}artifacts.check_folder(Path({str(tmp_path)!r}))"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert [p.suffix for p in tmp_path.iterdir()] == [".part"]
+    artifacts.sweep(tmp_path, everywhere=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_says_so_and_asks_to_go_on(tmp_path: Path) -> None:
     with (  # noqa: PT012 - it is raised half-way
         pytest.raises(PartlyDone, match=r"cannot write .*a.png: the disk is full") as caught,
