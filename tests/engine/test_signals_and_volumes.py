@@ -116,8 +116,9 @@ def test_filters_of_signals_and_volumes_are_torchs(kind: str) -> None:
     net, graph = loaded(kind)
     found = convscope.weights(graph)
     assert found.kernels is not None
-    np.testing.assert_array_equal(found.kernels["first"], net.first.weight.detach().numpy())
-    assert next(layer["shape"] for layer in found.content["layers"]) == list(net.first.weight.shape)
+    expected = net.state_dict()["first.weight"].numpy()
+    np.testing.assert_array_equal(found.kernels["first"], expected)
+    assert next(layer["shape"] for layer in found.content["layers"]) == list(expected.shape)
 
 
 def test_a_unit_or_a_place_of_a_volume_is_a_target() -> None:
