@@ -44,7 +44,7 @@ COMMANDS = {
     "maximize": f"maximize lenet --class 0,1,2,3,4,5 --batch 2 --alpha --animate {ASCENT}",
     "dream": "dream lenet pictures/a.png --layer conv2 --steps 3 --size 40 --strip 1",
     "invert": "invert lenet pictures/a.png --layer conv1 --steps 3",
-    "accent": "accent lenet pictures/a.png --layer conv2 --units 0-3 --steps 3",
+    "accent": "accent lenet pictures/a.png --layer conv2 --units 0 --steps 3",
     "top": "top lenet pictures --layer conv1,dense2 -k 2 --batch 1",
     "stats": "stats lenet pictures --layer conv1,conv2 --batch 1",
     "activations": "activations lenet pictures/a.png pictures/b.png --layer conv1,dense2 --units 0-2 --save npz",
