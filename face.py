@@ -309,7 +309,7 @@ def dream(
     units: str | int | Sequence[int] = "all",
     *,
     preset: str | Preset = "dream",
-    size: int | tuple[int, int] = 384,
+    size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
     tuning: Mapping[str, float] | None = None,
@@ -326,7 +326,7 @@ def dream(
         layer: whose activations grow.
         units: only these; default all.
         preset: a name, or a `Preset`.
-        size: the longer side of the dream, pixels.
+        size: the longer side, pixels, or (height, width); default 384, or the model's own where it takes no other.
         steps: of the ascent; default the preset's.
         seed: of everything random; the same seed gives the same picture.
         tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.

@@ -66,11 +66,13 @@ def from_weights(graph: Graph) -> Evidence | None:
     shape = graph.inputs[0].shape
     if graph.own_input is not None or len(shape) != 4 or graph.channels not in (1, 3) or graph.preprocessing.whole:
         return None
+    # a family's preprocessing too is at times part of the file (keras.applications' preprocess_input in the model)
+    known = graph.preprocessing
+    if (stated := own_scale(graph)) is not None and (known.found == "assumed" or known.preset != stated[0].preset):
+        return _evidence(graph, *stated)
     if check_values(graph) > MAX_CHECKED:
         return None
     try:
-        if graph.preprocessing.found == "assumed" and (stated := own_scale(graph)) is not None:
-            return _evidence(graph, *stated)
         norm = _first_norm(graph)
         return _by_norm(graph, norm) if norm is not None else _by_bias(graph)
     except RefusedInput:  # it does not run on one picture

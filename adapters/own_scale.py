@@ -13,8 +13,10 @@ import numpy as np
 import onnx
 
 from ..engine.graph.graph import Graph
+from ..engine.graph.index import attributes
 from ..engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
 
+_MOVES, _ASKS_SIZE = ("Resize", "Upsample", "Slice"), ("Shape", "Size")  # resized and cropped pixels keep their range
 _BYTES, _UNIT = (20.0, 400.0), (0.02, 1.05)  # a distance in 0..255, and in 0..1
 _MIDDLE = (0.15, 1.05)  # a pixel in 0..1; around zero nothing tells it from -1..1
 _SAME = 0.04  # of the range: two means that are this near are the same
@@ -41,12 +43,17 @@ def _zero_and_distance(graph: Graph) -> tuple[np.ndarray, np.ndarray] | None:
     """The pixel that becomes zero and the distance that becomes one, by channel, before anything else is computed."""
     scale, bias = np.ones(graph.channels), np.zeros(graph.channels)
     tensor, count = graph.inputs[0].name, 0
-    while len(readers := [node for node in graph.index.nodes if tensor in node.input]) == 1:
+    while len(readers := [n for n in graph.index.nodes if tensor in n.input and n.op_type not in _ASKS_SIZE]) == 1:
         node = readers[0]
+        if node.op_type in _MOVES and node.input[0] == tensor and _keeps_channels(graph, node):
+            tensor = node.output[0]
+            continue
         if node.op_type == "BatchNormalization" and node.input[0] == tensor and not count:
             mean, variance = (graph.index.constant(name) for name in node.input[3:5])
-            untrained = mean is None or variance is None or (not mean.any() and np.all(variance == 1))
-            return None if untrained or mean is None or variance is None else (mean, np.sqrt(variance))
+            if mean is None or variance is None:
+                return None
+            if mean.any() or np.any(variance != 1):  # else it never saw data, or is a scale that was written so
+                return mean, np.sqrt(variance)
         step = _affine(graph, node, tensor)
         if step is None:
             break
@@ -57,10 +64,24 @@ def _zero_and_distance(graph: Graph) -> tuple[np.ndarray, np.ndarray] | None:
     return -bias / scale, 1 / np.abs(scale)
 
 
+def _keeps_channels(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether an operator that moves pixels leaves each channel in its place."""
+    if node.op_type != "Slice":
+        return True
+    axes = graph.index.constant(node.input[3]) if len(node.input) > 3 and node.input[3] else None
+    return axes is not None and all(int(axis) in (2, 3, -1, -2) for axis in axes.ravel())
+
+
 def _affine(graph: Graph, node: onnx.NodeProto, tensor: str) -> tuple[np.ndarray, np.ndarray] | None:
     """(scale, bias) by channel of an operator that takes a constant to or from every pixel."""
     if node.op_type in ("Cast", "Identity"):
         return np.ones(graph.channels), np.zeros(graph.channels)
+    if node.op_type == "BatchNormalization" and node.input[0] == tensor:
+        factor, shift, mean, variance = (graph.index.constant(name) for name in node.input[1:5])
+        if factor is None or shift is None or mean is None or variance is None:
+            return None
+        factor = factor / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
+        return factor, shift - mean * factor
     if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
         return None
     is_left = node.input[0] == tensor

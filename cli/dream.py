@@ -14,7 +14,12 @@ OPTIONS: Group = {
     "preset": preset("dream"),
     **ASCENT,
     "size": option(
-        Any, 384, "--size", "The dream's longer side, or height x width.", metavar="PX|HxW", parser=parse_size
+        Any,
+        None,
+        "--size",
+        "The dream's longer side, or height x width; by default 384, or the model's own where it takes no other.",
+        metavar="PX|HxW",
+        parser=parse_size,
     ),
 }
 

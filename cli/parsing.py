@@ -121,7 +121,11 @@ def parse_inputs(texts: Sequence[str] | None) -> dict[str, Any]:
         if value.lower().endswith(".npy"):
             inputs[name] = Path(value)
         else:
-            numbers = parse_numbers(f"--input {name}:", value)
+            try:
+                numbers = parse_numbers("--input", value)
+            except UsageError:
+                form = "numbers with commas, or an .npy file of what the input takes for one picture"
+                raise _unclear(f"--input {name}:", value, form) from None
             inputs[name] = numbers if len(numbers) > 1 else numbers[0]
     return inputs
 

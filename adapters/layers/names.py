@@ -37,7 +37,8 @@ def human_names(
         taps: tensor names that need a name, in order of execution.
         known: tensor -> name, from the source adapter; always wins.
         as_before: by the rules of version 0.1, whose names stay aliases: doubled containers in torch's paths, Keras
-            3's scope suffixes where not all were ``_1``, and Paddle's counted nodes where a weight names its layer.
+            3's scope suffixes where not all were ``_1``, Paddle's counted nodes where a weight names its layer, and
+            modules of equal weights, which were called after the first of them.
     """
     scopes = _scopes(nodes, as_before)
     if known:
@@ -117,7 +118,8 @@ def _scopes(nodes: Sequence[onnx.NodeProto], as_before: bool) -> list[str]:
     scopes = [_dynamo_scope(n) for n in nodes]
     if any(scopes):
         # a convolution with batch-norm folded in carries the batch-norm's scope, and its own weight's name
-        return _number_calls([_weight_scope(n) or s for n, s in zip(nodes, scopes, strict=True)])
+        shared = frozenset() if as_before else _shared(nodes, scopes)
+        return _number_calls([_weight_scope(n, shared) or s for n, s in zip(nodes, scopes, strict=True)])
     scopes = [_path_scope(n, as_before) for n in nodes]
     if sum(bool(s) for s in scopes) * 2 > len(nodes):
         return _shorten(scopes, as_before)
@@ -206,9 +208,20 @@ def _paddle_scope(node: onnx.NodeProto, made: Set[str]) -> str:
     return ""
 
 
-def _weight_scope(node: onnx.NodeProto) -> str:
+def _shared(nodes: Sequence[onnx.NodeProto], scopes: Sequence[str]) -> Set[str]:
+    """Weights that more than one module reads: exporters store equal weights once, under the first module's name."""
+    readers: dict[str, set[str]] = {}
+    for node, scope in zip(nodes, scopes, strict=True):
+        for name in node.input[1:]:
+            if scope and _MODULE_WEIGHT.match(name):
+                readers.setdefault(name, set()).add(scope)
+    return frozenset(name for name, modules in readers.items() if len(modules) > 1)
+
+
+def _weight_scope(node: onnx.NodeProto, shared: Set[str] = frozenset()) -> str:
+    """The module that a weight of the node is named after, unless others read the weight too (``shared``)."""
     for name in node.input[1:]:
-        if match := _MODULE_WEIGHT.match(name):
+        if name not in shared and (match := _MODULE_WEIGHT.match(name)):
             return match[1]
     anonymous = _GENERIC.match(node.name) and _GENERIC.match(node.output[0])
     for name in node.input[1:] if anonymous else ():

@@ -2,6 +2,7 @@
 
 A feature map whose rows and columns become one axis makes tokens of its positions; class and register tokens are joined
 to them, and what only moves, splits or picks values takes them along. In attention the result has the queries' tokens.
+Of a signal or a volume that is seen as a picture (`normalize.inputs`) the places of its convolutions are a grid too.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from ...engine.graph.index import attributes
 from ...engine.graph.layers import Tokens
 from ...engine.graph.operators import operator
 from ..normalize.draft import Draft, node_axes
+from ..normalize.inputs import depth_axis
 from .channels import ChannelAxes
 from .seen import UnknownPlaces, axis_groups
 
-_KEEP = frozenset({"LayerNormalization", "RMSNormalization", "BatchNormalization", "Softmax"})
+_LAID = frozenset(
+    {"Conv", "ConvTranspose", "QLinearConv", "MaxPool", "AveragePool", "LpPool", "Resize", "Upsample", "Pad"}
+)
+_KEEP = frozenset({"LayerNormalization", "RMSNormalization", "BatchNormalization", "InstanceNormalization", "Softmax"})
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,12 @@ class TokenTracker:
         self._found: dict[str, _Found] = {}
 
     def tokens(self, tensor: str) -> Tokens | None:
-        """Of a tensor of tokens and channels, (N, T, C) or (N, C, T); None for all others."""
+        """Of a tensor of tokens and channels, (N, T, C) or (N, C, T), or of a volume's maps; None for all others."""
         found, channels = self._found.get(tensor), self._axes.axis(tensor)
+        if found is not None and self._rank(tensor) == 5:
+            shape, grid = self._draft.shapes[tensor], found.tokens
+            fits = list(shape[2:]) == [grid.slices, grid.rows // grid.slices, grid.columns]
+            return grid if channels == 1 and fits else None
         if found is None or self._rank(tensor) != 3 or channels not in (1, 2) or found.axis != 3 - channels:
             return None
         length = self._draft.shapes[tensor][found.axis]
@@ -57,8 +66,26 @@ class TokenTracker:
     def _rank(self, name: str) -> int:
         return len(self._draft.shapes.get(name, ()))
 
+    def _laid(self, node: onnx.NodeProto, result: str) -> _Found | None:
+        """The places of a map (N, C, T) of a signal, or (N, C, d, h, w) of a volume, as the picture has them."""
+        own, picture = self._draft.own_input, self._draft.shapes.get(self._draft.inputs[0].name, ())
+        shape = self._draft.shapes.get(result, ())
+        if own is None or node.op_type not in _LAID or None in shape[2:]:
+            return None
+        count = prod(side or 1 for side in shape[2:])
+        if len(shape) == 3 and len(own[1]) < 4:
+            is_row = len(picture) == 4 and picture[2] == 1  # else a spectrum, whose rows are moments
+            return _Found(2, Tokens(1, count, 0, count) if is_row else Tokens(count, 1, 0, count))
+        if len(shape) == 5 and len(own[1]) == 5:
+            slices, height, width = (side or 1 for side in shape[2:])
+            return _Found(2, Tokens(slices * height, width, 0, count, slices, own[1][depth_axis(own[1])] or 1))
+        return None
+
     def _of(self, node: onnx.NodeProto, result: str) -> _Found | None:
+        if (laid := self._laid(node, result)) is not None:
+            return laid
         sources = [name for name in node.input if name in self._found]
+        sources = [name for name in sources if self._found[name].tokens.count > 1] or sources  # a gate has one place
         if node.op_type in ("Reshape", "Flatten") and not sources:
             return self._first(node.input[0], result)
         if not sources:

@@ -2,7 +2,8 @@
 
 An If whose condition is known, by constants or by the shapes at the import's own size, becomes the branch that it
 takes. Where it depends on the picture and both branches make tensors of the same shapes, both are computed and Where
-chooses between their values. A Loop or Scan whose number of rounds is known becomes its rounds.
+chooses between their values. A Loop or Scan whose number of rounds is known becomes its rounds. What the picture's size
+decided holds for that size alone, so the side that decided it is fixed in the input.
 
 All of it is counted before it is written: the nodes after it stay within what `precheck` allows for a file.
 """
@@ -22,6 +23,7 @@ from .draft import Draft, attribute
 from .shapes import settled_at
 
 _FLOWS = ("If", "Loop", "Scan")
+_SIZES, _PICKS = ("Shape", "Size"), ("Gather", "Slice", "Split")
 
 
 def settle_control_flow(draft: Draft, size: tuple[int, int]) -> None:
@@ -39,6 +41,7 @@ def settle_control_flow(draft: Draft, size: tuple[int, int]) -> None:
         for node in flows:
             written = _written_out(draft, node, known)
             if written is not None:
+                _fix_deciding_sides(draft, node, size)
                 place = next(i for i, n in enumerate(draft.nodes) if n is node)
                 draft.nodes[place : place + 1] = written
                 changed = True
@@ -68,6 +71,49 @@ def _known_values(draft: Draft, size: tuple[int, int]) -> tuple[Known, Known]:
         return None if known is None or any(d is None for d in known) else np.array(known, dtype=np.int64)
 
     return value, shape
+
+
+def _fix_deciding_sides(draft: Draft, node: onnx.NodeProto, size: tuple[int, int]) -> None:
+    """Fixes each open side of the picture that what decided the flow follows from, and says so."""
+    dims = draft.inputs[0].type.tensor_type.shape.dim
+    if not any(n.op_type in _SIZES for n in draft.nodes) and node.op_type != "Scan":
+        return
+    here = settled_at(draft, size, 1)
+    for axis in (2, 3) if here is not None else ():
+        if len(dims) != 4 or dims[axis].dim_value > 0:
+            continue
+        other = (2 * size[0], size[1]) if axis == 2 else (size[0], 2 * size[1])
+        there = settled_at(draft, other, 1)  # None where the network takes no other size
+        if here is not None and there is not None and _differs(draft, node, here, there):
+            dims[axis].dim_value = size[axis - 2]
+            side = "height" if axis == 2 else "width"
+            draft.notes.append(
+                f"the picture's {side} decides what '{(node.name or node.output[0])[:60]}' ({node.op_type}) does, and "
+                f"is fixed at {size[axis - 2]}; another size is another network: load(size=(HEIGHT, WIDTH))"
+            )
+
+
+def _differs(draft: Draft, node: onnx.NodeProto, here: Draft, there: Draft) -> bool:
+    """Whether what decides a flow follows from something that is not the same at both sizes."""
+    if node.op_type == "Scan":
+        scans = int(attribute(node, "num_scan_inputs", 0))
+        axes = attribute(node, "scan_input_axes") or [0] * scans
+        pairs = [(here.shapes.get(n), there.shapes.get(n), a) for n, a in zip(node.input[-scans:], axes, strict=False)]
+        return any(a is None or b is None or a[axis] != b[axis] for a, b, axis in pairs)
+    made = {name: made_by for made_by in draft.nodes for name in made_by.output}
+    waiting, seen = list(node.input[: 1 if node.op_type == "If" else 2]), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in made:
+            continue
+        seen.add(name)
+        a, b = here.constant(name), there.constant(name)
+        if made[name].op_type in (*_SIZES, *_PICKS) and a is not None and b is not None:
+            if not np.array_equal(a, b):
+                return True
+            continue  # what is picked of a shape is the same: nothing behind it matters
+        waiting += made[name].input
+    return False
 
 
 def _written_out(draft: Draft, node: onnx.NodeProto, known: tuple[Known, Known]) -> list[onnx.NodeProto] | None:

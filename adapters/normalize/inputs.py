@@ -262,9 +262,10 @@ def _seen_as(draft: Draft, name: str, shape: Axes) -> tuple[Axes, list[int], str
             if rest[1] == -1:
                 return None
         if _is_signal(draft, name):
-            return (shape[1], 1, shape[2]), rest, "a signal of several channels"
+            channels = "one channel" if shape[1] == 1 else f"{shape[1] or 'several'} channels"
+            return (shape[1], 1, shape[2]), rest, f"a signal of {channels}"
         return (1, shape[1], shape[2]), rest, "a plane, as of a spectrum"
-    if len(shape) == 5 and shape[4] not in _CHANNELS:
+    if len(shape) == 5 and depth_axis(shape) == 2:
         c, d, h, w = shape[1:]
         depth = d or _DEPTH
         rows = None if h is None else depth * h
@@ -274,6 +275,11 @@ def _seen_as(draft: Draft, name: str, shape: Axes) -> tuple[Axes, list[int], str
         d, h, w, c = (side or 1 for side in shape[1:])
         return (1, d * h, w * c), [0, d, h, w, c], "a volume, its slices one below the other"
     return None
+
+
+def depth_axis(own: Axes) -> int:
+    """The axis of a volume's own shape that counts its slices: channels come first where the last axis is no colour."""
+    return 2 if own[4] not in _CHANNELS else 1
 
 
 def _is_signal(draft: Draft, name: str) -> bool:

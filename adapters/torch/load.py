@@ -126,7 +126,13 @@ def _from_torchscript(path: Path, trust: bool, example_input: Tensor | None, siz
         module = torch.jit.load(str(path), map_location="cpu")
     except Exception as error:
         raise RefusedInput(f"{path} cannot be loaded as TorchScript: {first_line(error)}") from error
-    return _from_module(module, path, None, example_input, size, ["TorchScript, as trust=True allows"])
+    notes = ["TorchScript, as trust=True allows"]
+    if example_input is None and size is None:
+        example_input = example_for(module)
+        height, width = example_input.shape[2:]
+        taken = f"{height}x{width} is taken, the first usual size that the network took"
+        notes.append(f"TorchScript states no size of the picture; {taken}. Another: load(size=(HEIGHT, WIDTH))")
+    return _from_module(module, path, None, example_input, size, notes)
 
 
 def _from_module(

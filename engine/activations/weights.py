@@ -59,7 +59,7 @@ class _Stored:
 
 
 def convolutions(graph: Graph) -> tuple[Layer, ...]:
-    """The layers whose filters are constants of two spatial axes."""
+    """The layers whose filters are constants, of one, two or three axes of places."""
     reader = _Reader(graph)
     return tuple(la for la in graph.layers if reader.read(la) is not None)
 
@@ -94,6 +94,8 @@ def shown_kernel(graph: Graph, weight: np.ndarray) -> np.ndarray:
 def kernel(graph: Graph, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     """(filters (out, in / groups, kh, kw), bias (out,)) of a convolution, float32.
 
+    Of a signal's convolution the filters are (out, in / groups, k), of a volume's (out, in / groups, kd, kh, kw).
+
     Raises:
         UsageError: the layer is not a convolution, or its weights are computed.
     """
@@ -114,16 +116,22 @@ def _read(graph: Graph, layer: Layer) -> _Stored:
     stored = _Reader(graph).read(layer)
     if stored is None:
         names = ", ".join(la.name for la in convolutions(graph)[:3])
-        hint = f"convolutions are: {names}, ..." if names else f"{graph.name} stores none of two spatial axes"
+        hint = f"convolutions are: {names}, ..." if names else f"{graph.name} stores none"
         raise UsageError(f"layer '{layer.name}' ({layer.op}) has no filters; {hint}")
     return stored
+
+
+def as_planes(weight: np.ndarray) -> np.ndarray:
+    """Filters (out, in, rows, columns): of a signal's (out, in, k) one row, a volume's slices one below the other."""
+    rows = 1 if weight.ndim == 3 else int(np.prod(weight.shape[2:-1]))
+    return weight.reshape(*weight.shape[:2], rows, weight.shape[-1])
 
 
 def filter_pictures(weight: np.ndarray, scale: str = "filter") -> np.ndarray:
     """Filters as pictures in [0, 1].
 
     Args:
-        weight: (out, in, kh, kw).
+        weight: (out, in, kh, kw); (out, in, k) as rows, (out, in, kd, kh, kw) as slices one below the other.
         scale: "filter" (each from its least to its largest value) or "layer" (all by the same bounds).
 
     Returns:
@@ -135,11 +143,13 @@ def filter_pictures(weight: np.ndarray, scale: str = "filter") -> np.ndarray:
     """
     if scale not in ("filter", "layer"):
         raise UsageError(f"scale '{scale}' is unknown; choose filter or layer")
+    is_signal = weight.ndim == 3
+    weight = as_planes(weight)
     axes = (1, 2, 3) if scale == "filter" else (0, 1, 2, 3)
     values = np.nan_to_num(weight.astype(np.float64))  # the span of float32 values may be no float32
     low, high = values.min(axis=axes, keepdims=True), values.max(axis=axes, keepdims=True)
     shown = ((values - low) / np.where(high > low, high - low, 1)).astype(np.float32)
-    if weight.shape[1] == 3:
+    if weight.shape[1] == 3 and not is_signal:
         return shown.transpose(0, 2, 3, 1)[:, None]
     return np.repeat(shown[..., None], 3, axis=-1)
 
@@ -177,7 +187,7 @@ class _Reader:
         self.producers, self.tensors = graph.index.producer, graph.index.weights
 
     def read(self, layer: Layer) -> _Stored | None:
-        """A layer's constants, or None where it is no convolution of two spatial axes or they are computed."""
+        """A layer's constants, or None where it is no convolution or they are computed."""
         node = self.producers.get(layer.tensor)
         if node is not None and node.op_type == "DequantizeLinear":  # the layer is what comes out of a QLinearConv
             inner = self.producers.get(node.input[0])
@@ -185,7 +195,7 @@ class _Reader:
         if node is None or operator(node).family != "convolution":
             return None
         at = 3 if node.op_type == "QLinearConv" else 1
-        if len(self._shape(node.input[at])) != 4:
+        if len(self._shape(node.input[at])) not in (3, 4, 5):
             return None
         values = self._quantized(node.input[3:6]) if at == 3 else self._constant(node.input[1])
         if values is None:
@@ -245,7 +255,7 @@ class _Reader:
 
 
 def _outputs_first(weight: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
-    """A transposed convolution's (in, out / groups, kh, kw) as (out, in / groups, kh, kw)."""
+    """A transposed convolution's (in, out / groups, ...) as (out, in / groups, ...)."""
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
     parts = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
     return parts.reshape(-1, *parts.shape[2:])

@@ -35,6 +35,7 @@ INVERSION = Preset(
     redirect=16,
 )
 
+DREAM = 384  # pixels of a dream's longer side
 _LARGEST_GAIN = 1000.0
 
 
@@ -45,7 +46,7 @@ def dream(
     units: Sequence[int] | int | None = None,
     *,
     preset: str | Preset = "dream",
-    size: int | tuple[int, int] = 384,
+    size: int | tuple[int, int] | None = None,
     steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -61,7 +62,7 @@ def dream(
         layer: whose activations grow.
         units: only these; default all.
         preset: by default DeepDream's octaves.
-        size: the longer side of the dream, pixels, or (height, width).
+        size: the longer side, pixels, or (height, width); default `DREAM`, or the model's own where it takes no other.
         steps: in all octaves together; default the preset's.
         seed: of everything random; the same seed gives the same picture.
         device: "auto", "cpu" or "cuda[:n]".
@@ -75,16 +76,32 @@ def dream(
     found = unit_layer(graph, layer)
     wanted = None if units is None else checked_units(found, units)
     image = checked_picture(image, graph.channels)
-    if isinstance(size, int):
-        if size < 1:
-            raise UsageError(f"size {size} is not positive; give the longer side of the dream in pixels")
-        scale = size / max(image.shape[:2])
-        size = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
-    chosen = settings(
-        graph, preset_name=preset, size=size, steps=steps, seed=seed, start=image, strip=strip, tuning=tuning
-    )
     network = Network(graph, [found.tensor], device)
+    pair = size if isinstance(size, tuple) else _scaled(image, DREAM if size is None else size)
+    if size is None and not _takes(network, pair):
+        pair = graph.image_size
+    chosen = settings(
+        graph, preset_name=preset, size=pair, steps=steps, seed=seed, start=image, strip=strip, tuning=tuning
+    )
     return single(network, chosen, objectives.layer(found, wanted), found.name, progress)
+
+
+def _scaled(image: np.ndarray, side: int) -> tuple[int, int]:
+    """(height, width) of the picture (H, W, C) with that longer side."""
+    if side < 1:
+        raise UsageError(f"size {side} is not positive; give the longer side of the dream in pixels")
+    scale = side / max(image.shape[:2])
+    return max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
+
+
+def _takes(network: Network, size: tuple[int, int]) -> bool:
+    """Whether the network takes pictures of this size, up to where it is cut."""
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, network.channels, *size, device=network.device))
+    except UsageError:
+        return False
+    return True
 
 
 def invert(

@@ -202,7 +202,7 @@ def connection(graph: Graph, stations: Stations, node: onnx.NodeProto) -> Connec
 def _kernels(graph: Graph, node: onnx.NodeProto) -> tuple[np.ndarray, tuple[int, int]] | None:
     """(out, in, weights) float32 with every input channel, and the kernel's shape."""
     from ...errors import UsageError
-    from ..activations.weights import kernel
+    from ..activations.weights import as_planes, kernel
 
     if node.op_type in ("Gemm", "MatMul"):
         weight = _dense(graph, node)
@@ -211,6 +211,7 @@ def _kernels(graph: Graph, node: onnx.NodeProto) -> tuple[np.ndarray, tuple[int,
         weight, _ = kernel(graph, next(la for la in graph.layers if la.tensor in _outputs(graph, node)))
     except (UsageError, StopIteration):
         return None
+    weight = as_planes(weight)
     out, inner, rows, columns = weight.shape
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
     flat = weight.reshape(out, inner, rows * columns)

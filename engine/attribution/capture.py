@@ -13,7 +13,7 @@ from ...errors import UsageError
 from ..graph.layers import Layer
 from ..outputs.target import Target, scores, tensors_of
 from .batch import Batch, Cut
-from .maps import Maps
+from .maps import Maps, over_picture
 from .registry import method
 
 Formula = Callable[..., Any]  # (activations, gradients, *, options) -> maps, torch tensors; see `methods.cam`
@@ -149,7 +149,7 @@ def gradient_cam(name: str, title: str) -> Callable[[Formula], Formula]:
 
     def declare(formula: Formula) -> Formula:
         def run(batch: Batch, targets: Sequence[Target], layer: Layer, **options: Any) -> Maps:
-            return maps_of(formula(*capture(batch, targets, layer), **options))
+            return maps_of(formula(*capture(batch, targets, layer), **options), batch, layer)
 
         own = [p for p in inspect.signature(formula).parameters.values() if p.kind is p.KEYWORD_ONLY]
         first = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -161,10 +161,15 @@ def gradient_cam(name: str, title: str) -> Callable[[Formula], Formula]:
     return declare
 
 
-def maps_of(maps: Any) -> Maps:
-    """The maps of a torch tensor (N, h, w); they are evidence as they are."""
-    values = maps.detach().cpu().numpy().astype(np.float32)
-    return Maps(values, values)
+def maps_of(maps: Any, batch: Batch, layer: Layer) -> Maps:
+    """A layer's maps (N, h, w), a torch tensor or an array, which are evidence as they are.
+
+    Of a volume the evidence is enlarged to the picture's size already, since that is done between slices too.
+    """
+    values = (maps if isinstance(maps, np.ndarray) else maps.detach().cpu().numpy()).astype(np.float32)
+    if not layer.is_volume:
+        return Maps(values, values)
+    return Maps(values, over_picture(np.maximum(np.nan_to_num(values), 0), layer, batch.size))
 
 
 def require_spatial(layer: Layer) -> None:

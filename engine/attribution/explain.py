@@ -151,7 +151,7 @@ def explain(
         (224, 224)
     """
     executors = Executors(graph, device=device, batch=batch, decoder=decoder, output=output)
-    chosen = find_methods(method) if method else [default_method(executors, as_question(target))]
+    chosen = find_methods(method) if method else [default_method(executors, as_question(target), layer)]
     if len(chosen) > 1:
         raise UsageError(f"explain takes one method at a time, not {method}; call it for each")
     x, single = model_batch(graph, images, preprocessed=preprocessed)

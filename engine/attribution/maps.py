@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..graph.layers import Layer
+
 
 @dataclass(frozen=True, eq=False)
 class Maps:
@@ -47,6 +49,20 @@ def resized(maps: np.ndarray, size: tuple[int, int], *, align_corners: bool = Fa
     stack = torch.from_numpy(maps)[:, None]
     mode = torch.nn.functional.interpolate(stack, size=tuple(size), mode="bilinear", align_corners=align_corners)
     return mode[:, 0].numpy()
+
+
+def over_picture(maps: np.ndarray, layer: Layer, size: tuple[int, int], *, align_corners: bool = False) -> np.ndarray:
+    """A layer's maps (N, h, w) at the picture's size (N, H, W): bilinear, and of a volume between its slices too."""
+    grid = layer.tokens
+    if grid is None or not layer.is_volume:
+        return resized(maps, size, align_corners=align_corners)
+    import torch
+
+    stack = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))
+    volume = stack.reshape(len(maps), 1, grid.slices, grid.rows // grid.slices, grid.columns)
+    wanted = (grid.depth, size[0] // grid.depth, size[1])
+    mode = torch.nn.functional.interpolate(volume, size=wanted, mode="trilinear", align_corners=align_corners)
+    return mode.reshape(len(maps), *size).numpy()
 
 
 def unit_range(maps: np.ndarray, *, epsilon: float = 0.0) -> np.ndarray:

@@ -64,4 +64,7 @@ def _last_map(graph: Graph, tensors: Sequence[str]) -> Layer:
     for layer in reversed(graph.layers):
         if layer.tensor in tensors and is_feature_map(graph, layer):
             return layer
-    raise UsageError(f"no layer with spatial extent leads to {', '.join(map(repr, tensors))}; name one with layer=")
+    raise UsageError(
+        f"no layer with spatial extent leads to {', '.join(map(repr, tensors))}; "
+        "name one with layer=, or take method=saliency, which needs none"
+    )

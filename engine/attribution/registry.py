@@ -129,16 +129,21 @@ def find_methods(names: str | Sequence[str]) -> list[Method]:
     return list(found.values())
 
 
-def default_method(executors: Executors, question: Question) -> Method:
-    """The class activation map of `default_cam`; RISE, or D-RISE of boxes, where a file leaves no way back to it."""
+def default_method(executors: Executors, question: Question, layer: Any = None) -> Method:
+    """The class activation map of `default_cam`; RISE, or D-RISE of boxes, where a file leaves no way back to it.
+
+    Where nobody names a ``layer`` and the network has no feature map that leads to the answer, saliency.
+    """
     known = direct(executors.graph, question)
-    if known is not None:
-        return METHODS["gradcam" if _has_gradient(executors, tensors_of(known), None) else "rise"]
-    reading = executors.reading
-    has_gradient = _has_gradient(executors, reading.head or reading.tensors, reading)
-    if reading.form == "detection":
-        return METHODS[default_cam(reading.form) if reading.differentiable and has_gradient else "drise"]
-    return METHODS[default_cam(reading.form) if has_gradient else "rise"]
+    reading = None if known is not None else executors.reading
+    tensors = tensors_of(known) if known is not None else reading.head or reading.tensors if reading else ()
+    form = "" if reading is None else reading.form
+    is_closed = reading is not None and form == "detection" and not reading.differentiable
+    if is_closed or not _has_gradient(executors, tensors, reading):
+        return METHODS["drise" if form == "detection" else "rise"]
+    if layer is None and not _has_map(executors, tensors, reading):
+        return METHODS["saliency"]
+    return METHODS[default_cam(form)]
 
 
 def default_cam(form: str) -> str:
@@ -156,11 +161,21 @@ def default_cam(form: str) -> str:
 def _has_gradient(executors: Executors, tensors: Sequence[str], reading: Reading | None) -> bool:
     """Whether the part of the network that a class activation map differentiates can be differentiated."""
     try:
+        if not _has_map(executors, tensors, reading):
+            executors.twin(tensors)
+            return True
         cut = executors.cut(chosen_layers(executors.graph, None, tensors, reading), tensors)
         if cut.computed:
             executors.twin(cut.computed, cut.names, cut.roots)
     except UnsupportedOperator:
         return False
-    except UsageError:  # no feature map, or none that the target depends on: the method says so
-        return True
+    return True
+
+
+def _has_map(executors: Executors, tensors: Sequence[str], reading: Reading | None) -> bool:
+    """Whether there is a feature map that a target depends on."""
+    try:
+        executors.cut(chosen_layers(executors.graph, None, tensors, reading), tensors)
+    except UsageError:
+        return False
     return True

@@ -82,7 +82,7 @@ def unit_target(graph: Graph, layer: Layer | str, unit: int, position: tuple[int
     name = f"{chosen.name}:{unit}{where}"
     grid = chosen.tokens
     if position is None:
-        if grid is None:
+        if grid is None or chosen.is_unfolded:
             return Target(Channel(chosen.tensor, unit, axis), name)
         mean = np.zeros(grid.count, dtype=np.float32)
         mean[grid.prefix : grid.end] = 1 / (grid.rows * grid.columns)
@@ -90,7 +90,10 @@ def unit_target(graph: Graph, layer: Layer | str, unit: int, position: tuple[int
     sizes = [s for a, s in enumerate(chosen.shape) if a not in (0, axis)] if grid is None else [grid.rows, grid.columns]
     if len(sizes) != 2 or any(s is not None and not 0 <= p < s for p, s in zip(position, sizes, strict=True)):
         raise UsageError(f"position {position} lies outside layer '{chosen.name}' of spatial size {tuple(sizes)}")
-    if grid is not None:
+    if grid is not None and grid.depth > 1:
+        height = grid.rows // grid.slices
+        position = (position[0] // height, position[0] % height, position[1])
+    elif grid is not None:
         position = (grid.prefix + position[0] * grid.columns + position[1],)
     place = (unit, *position) if axis == 1 else (*position, unit)
     return Target(Entry(((chosen.tensor, place),)), name)

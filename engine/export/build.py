@@ -14,7 +14,7 @@ from ..attribution.batch import side_tensors
 from ..attribution.capture import require_spatial
 from ..attribution.places import chosen_layers
 from ..graph.graph import Graph
-from ..graph.layers import Layer
+from ..graph.layers import Layer, Tokens
 from .backward import backward, lacking
 from .heads import INPUT_HEADS, LAYER_HEADS
 from .interface import as_source
@@ -153,7 +153,7 @@ def _heatmap(
             gradient = walked.gradient
             second.update(walked.second_outputs)
         maps.append(_head(w, trace, start, gradient, layer, request))
-    return (maps[0] if len(maps) == 1 else _averaged(w, maps, graph)), second
+    return (maps[0] if len(maps) == 1 else _averaged(w, maps, graph, request.layers)), second
 
 
 def _head(w: Writer, trace: Trace, start: str, gradient: Value, layer: Layer | None, request: Request) -> Value:
@@ -177,27 +177,41 @@ def _maps(value: Value, layer: Layer) -> Value:
     return value.reshape([0, 0, grid.rows, grid.columns])
 
 
-def _averaged(w: Writer, maps: Sequence[Value], graph: Graph) -> Value:
+def _averaged(w: Writer, maps: Sequence[Value], graph: Graph, layers: Sequence[Layer]) -> Value:
     """Several layers' maps in the picture's size, each with its maximum at 1, averaged."""
-    return total([_normalized(w, _resized(w, found.positive(), graph)) for found in maps]) / float(len(maps))
+    large = [_resized(w, found.positive(), graph, layer) for found, layer in zip(maps, layers, strict=True)]
+    return total([_normalized(w, found) for found in large]) / float(len(maps))
 
 
 def _finish(w: Writer, heatmap: Value, graph: Graph, request: Request) -> None:
     """Positive evidence alone, resized and normalized where asked for, under its final name."""
     if request.resize and len(request.layers) < 2:
-        heatmap = _resized(w, heatmap.positive(), graph)
+        heatmap = _resized(w, heatmap.positive(), graph, next(iter(request.layers), None))
     if request.normalize:
         heatmap = _normalized(w, heatmap.positive())
     w.nodes.append(helper.make_node("Relu", [heatmap.name], [HEATMAP], "heatmap/result"))
     w.keep_only(HEATMAP)
 
 
-def _resized(w: Writer, heatmap: Value, graph: Graph) -> Value:
+def _resized(w: Writer, heatmap: Value, graph: Graph, layer: Layer | None) -> Value:
+    grid = None if layer is None else layer.tokens
+    if grid is not None and grid.depth > 1:
+        return _stacked(w, heatmap, graph, grid)
     size = w.value(graph.inputs[0].name).shape(2, 4)
     planes = heatmap.unsqueeze([1])
     wanted = w.concat(planes.shape(0, 2), size)
     resized = planes.apply("Resize", None, None, wanted, mode="linear", coordinate_transformation_mode="half_pixel")
     return resized.squeeze([1])
+
+
+def _stacked(w: Writer, heatmap: Value, graph: Graph, grid: Tokens) -> Value:
+    """A volume's map, its slices one below the other, at the size of the picture, between slices too."""
+    rows, columns = graph.image_size
+    sides = [grid.slices, grid.rows // grid.slices, grid.columns]
+    volume = heatmap.reshape([-1, 1, *sides])
+    wanted = w.concat(volume.shape(0, 2), w.integers([grid.depth, rows // grid.depth, columns]))
+    resized = volume.apply("Resize", None, None, wanted, mode="linear", coordinate_transformation_mode="half_pixel")
+    return resized.reshape([-1, rows, columns])
 
 
 def _normalized(w: Writer, heatmap: Value) -> Value:

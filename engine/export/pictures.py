@@ -32,7 +32,9 @@ def take_pictures(model: onnx.ModelProto, graph: Graph) -> None:
     """
     p, name = graph.preprocessing, graph.inputs[0].name
     if graph.channels not in (1, 3):
-        raise UsageError(f"{graph.name} takes {graph.channels} channels; a picture has 1 or 3")
+        raise UsageError(
+            f"{graph.name} takes {graph.channels} channels; a picture has 1 or 3: leave preprocessing= out"
+        )
     if p.interpolation not in _MODES:
         raise UsageError(
             f"preprocessing with {p.interpolation} resampling cannot be put inside: ONNX has none that gives the same; "

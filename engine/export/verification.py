@@ -137,8 +137,11 @@ def expected(batch: Batch, targets: Sequence[Target], question: Question) -> np.
     run = METHODS[question.method].run
     if not question.layers:
         return run(batch, targets, **options).evidence
-    maps = [run(batch, targets, layer, **options).evidence for layer in question.layers]
-    return maps[0] if len(maps) == 1 else np.mean([heatmaps(found, batch.size) for found in maps], axis=0)
+    found = [run(batch, targets, layer, **options) for layer in question.layers]
+    if len(found) == 1 and not question.resize and question.layers[0].is_volume:
+        return found[0].values  # its evidence has the picture's size
+    maps = [one.evidence for one in found]
+    return maps[0] if len(maps) == 1 else np.mean([heatmaps(one, batch.size) for one in maps], axis=0)
 
 
 def _rounding(executors: Executors, image: np.ndarray, target: Target, question: Question) -> float:

@@ -272,6 +272,8 @@ class Graph:
     def last_spatial_layer(self) -> Layer:
         """The last feature map larger than 1 x 1 on the way to the logits: the default of the CAM family.
 
+        Maps of a signal (N, C, T) and of a volume (N, C, d, h, w) are feature maps too.
+
         Of a vision transformer the last layer whose tokens of the grid reach the logits, see `last_tokens`. What
         reaches the logits through a gate alone (a map of attention behind a sigmoid) is asked last.
 
@@ -283,12 +285,14 @@ class Graph:
         unsure: list[Layer] = []  # of a size that is left open, which may be the batch, moved by a Transpose
         for layer in reversed(self.layers):
             sizes = [s for a, s in enumerate(layer.shape) if a not in (0, layer.channel_axis)]
-            large = layer.is_spatial and all(s is None or s > 1 for s in sizes) and self._leads_to_logits(layer)
-            if layer is tokens or large:
+            grid = layer.tokens
+            large = layer.is_spatial and all(s is None or s > 1 for s in sizes)
+            large = large or (layer.is_unfolded and grid is not None and grid.count > 1)
+            if layer is tokens or (large and self._leads_to_logits(layer)):
                 (unsure if None in sizes and layer is not tokens else found).append(layer)
         found = found or unsure
         if not found:
-            raise UsageError(f"{self.name} has no layer with spatial extent")
+            raise UsageError(f"{self.name} has no feature map; take a method that needs none, as saliency")
         values = self._values_of_logits()
         return next((layer for layer in found if layer.tensor in values), found[0])
 

@@ -54,18 +54,25 @@ def _at(intervals: Intervals, row: int, column: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Tokens:
-    """How the tokens of a layer (N, T, C) or (N, C, T) lie over the picture.
+    """How the places of a layer lie over the picture.
+
+    They are the tokens of (N, T, C) or (N, C, T), the moments of a signal's map (N, C, T), or the places of a volume's
+    map (N, C, d, h, w), whose slices lie one below the other.
 
     Attributes:
         rows, columns: of the grid, in the picture's order, row by row.
         prefix: tokens before the grid that belong to no place: class and register tokens.
-        count: all tokens, T.
+        count: all tokens, T; of a volume all places.
+        slices: of a volume: its rows are those of so many slices.
+        depth: of a volume: the picture's rows are those of so many slices.
     """
 
     rows: int
     columns: int
     prefix: int
     count: int
+    slices: int = 1
+    depth: int = 1
 
     @property
     def end(self) -> int:
@@ -128,6 +135,19 @@ class Layer:
         return values.transpose(order) if type(values).__module__ == "numpy" else values.permute(order)
 
     @property
+    def is_unfolded(self) -> bool:
+        """Whether it is a feature map of one axis of places, as of a signal, or of three, as of a volume."""
+        grid = self.tokens
+        if grid is None or self.channel_axis != 1:
+            return False
+        return len(self.shape) == 5 or (len(self.shape) == 3 and 1 in (grid.rows, grid.columns))
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether `maps` lays slices one below the other, which are neighbours in a third direction."""
+        return self.tokens is not None and self.tokens.depth > 1
+
+    @property
     def has_maps(self) -> bool:
         """Whether `maps` has rows and columns: of a feature map, or of tokens with a grid."""
         return self.is_spatial or self.tokens is not None
@@ -135,15 +155,18 @@ class Layer:
     def maps(self, values: Any) -> Any:
         """As `channels_first`, and tokens as the feature maps (N, C, rows, columns) of their grid alone.
 
+        Maps of a signal so have one row, or one column, and those of a volume its slices one below the other.
+
         Raises:
             UsageError: the tokens are not those of the graph's own image size.
         """
         found, grid = self.channels_first(values), self.tokens
         if grid is None:
             return found
+        found = found.reshape(*found.shape[:2], -1)
         if found.shape[2] != grid.count:
             raise UsageError(
-                f"layer '{self.name}' has {found.shape[2]} tokens here, and a grid is known for {grid.count}; "
+                f"layer '{self.name}' has {found.shape[2]} places here, and a grid is known for {grid.count}; "
                 "take the model's own size"
             )
         places = found[:, :, grid.prefix : grid.end]

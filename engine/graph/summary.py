@@ -51,7 +51,7 @@ def row_in_words(layer: Layer, node: onnx.NodeProto | None = None) -> tuple[str,
     op = f"{layer.op} with batch-norm" if node is not None and has_batch_norm(node) else layer.op
     sees, stride = _sees(layer.receptive_field)
     counts = (f"{layer.parameters:,}" if layer.parameters else "", in_si(layer.macs) if layer.macs else "")
-    shape = shape_in_words(layer.shape) + _grid(layer.tokens)
+    shape = shape_in_words(layer.shape) + ("" if layer.is_unfolded else _grid(layer.tokens))
     return (str(layer.index), layer.name, op, shape, sees, stride, *counts)
 
 

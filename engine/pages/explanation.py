@@ -74,7 +74,9 @@ def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Sty
     heat = on_picture(graph, shown, size)
     given = heat
     whole = seen_box(graph, size) == (0, 0, *size)
-    if style.kind == "lecture" and whole and attribution.values.ndim == 2 and len(attribution.layers) == 1:
+    layer = graph.layer(attribution.layers[0]) if len(attribution.layers) == 1 else None
+    is_plane = layer is not None and not layer.is_volume
+    if style.kind == "lecture" and whole and attribution.values.ndim == 2 and is_plane:
         given = heatmaps(attribution.values[None], attribution.values.shape)[0]
     over = overlay(pixels, given, style.colormap, style.alpha, style.kind)
     if attribution.target.box is not None:

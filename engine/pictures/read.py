@@ -273,7 +273,11 @@ def checked_pixels(picture: Any) -> np.ndarray:
 def check_range(values: np.ndarray) -> None:
     """Raises UsageError where pictures are not in [0, 1]."""
     if not np.isfinite(values).all() or values.min() < -_SLACK or values.max() > 1 + _SLACK:
-        raise UsageError("the picture has values outside [0, 1]; divide one of 0..255 by 255")
+        low, high = float(values.min()), float(values.max())
+        advice = "divide one of 0..255 by 255"
+        if -1 - _SLACK <= low < 0 and high <= 1 + _SLACK:
+            advice = "(values + 1) / 2 brings -1..1 there, and preprocessed=True takes what the model itself reads"
+        raise UsageError(f"the picture has values outside [0, 1]; {advice}")
 
 
 def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -296,7 +300,11 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
     if graph.channels == 1 and fitted.shape[2] == 3:
         return (fitted @ _LUMA)[None].astype(np.float32)
     if graph.channels != fitted.shape[2]:
-        raise UsageError(f"{graph.name} takes {graph.channels} channels; a picture has 1 or 3")
+        count = graph.channels
+        raise UsageError(
+            f"{graph.name} takes {count} channels, and a picture has 1 or 3; from Python give arrays (height, width, "
+            f"{count}): convscope.explain(model, array)"
+        )
     return np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
 

@@ -9,23 +9,23 @@ from typing import Any
 
 from ...errors import UsageError
 from ..ascent.network import unit_layer
-from ..ascent.photograph import dream
+from ..ascent.photograph import DREAM, dream
 from ..ascent.recipe.presets import Preset
 from ..graph.graph import Graph
 from ..graph.units import check_units, parse_units
 from ..record import Record
 from .ascent import AscentOptions, check_named
-from .events import OnEvent, ignore
+from .events import Note, OnEvent, ignore
 from .folder import locked
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(AscentOptions):
-    """How to dream: by default DeepDream's octaves, at most 384 pixels high and wide."""
+    """How to dream: by default DeepDream's octaves, 384 pixels on the longer side, or the model's own size."""
 
     preset: str | Preset = "dream"
-    size: int | tuple[int, int] = 384
+    size: int | tuple[int, int] | None = None
 
 
 def run(
@@ -72,6 +72,9 @@ def run(
             **options.keywords(),
             progress=steps_told("dreaming", on_event),
         )
+        if options.size is None and max(result.size) != DREAM:
+            height, width = result.size
+            on_event(Note(f"a dream of {height}x{width}, the model's own size: it takes none of {DREAM} pixels"))
         return drawn(result, "dream", photo, {"layer_units": chosen or "all"}, folder, Record.of(graph, command))
 
 

@@ -176,9 +176,12 @@ class _Run:
         question = self.options.asked.question(self.executors)
         self.on_event(Note(reading.in_words()))
         if not self.methods:
-            self.methods = [default_method(self.executors, question)]
+            self.methods = [default_method(self.executors, question, self.options.layer)]
             if self.methods[0].family == "perturbation":
                 why = "which runs forward alone: an operator on the way has no gradient"
+                self.on_event(Note(f"method: {self.methods[0].name}, {why}"))
+            elif not self.methods[0].needs_layer:
+                why = "which needs no feature map: none leads to what is explained"
                 self.on_event(Note(f"method: {self.methods[0].name}, {why}"))
             self.options.check_settings(self.methods)
         self._hint(reading, question)

@@ -29,7 +29,7 @@ class Verification:
         worst: the tensor with the largest difference between the executors.
         gradient_rel: input gradient against central differences, float64.
         batch_rel: an image alone against the same image in a batch of three.
-        source_rel: against the source file in its own runtime, None where that is not at hand.
+        source_rel: against the source file in its own runtime, None where that is not at hand or cannot run it.
         source_tensors: how many tensors that comparison covers.
         bounds: the limits that ``ok`` stands for.
         images: which images were run.
@@ -63,7 +63,9 @@ class Verification:
         """The same for people: the verdict first, then a line for each comparison."""
         none = "none: the picture is whole numbers, or the logits do not depend on it beyond rounding"
         slope = none if self.gradient_rel is None else f"{self.gradient_rel:.2g} (float64 against central differences)"
-        source = "not at hand" if self.source_rel is None else f"{self.source_rel:.2g}"
+        source = "not compared: no file, or its own runtime cannot run it"
+        if self.source_rel is not None:
+            source = f"{self.source_rel:.2g} ({self.source_tensors} tensors)"
         rows = [
             ("tensors compared", f"{self.tensors_compared} of {self.tensors_total} ({', '.join(self.images)})"),
             ("worst tensor", f"{self.worst['tensor']}: {self.worst['rel']:.2g} relative"),
@@ -78,7 +80,7 @@ class Verification:
                 if self.heatmap_rel is None
                 else f"{self.heatmap_rel:.2g} of its maximum, against the plain model's twin",
             ),
-            ("source", f"{source} ({self.source_tensors} tensors)"),
+            ("source", source),
         ]
         return ["ok" if self.ok else "DIFFERENT", *(f"{name:<21}{text}" for name, text in rows if text)]
 

@@ -63,7 +63,7 @@ class Weights(Result):
     """The result of `run`.
 
     Attributes:
-        kernels: layer name -> (out, in / groups, kh, kw) float32.
+        kernels: layer name -> (out, in / groups, kh, kw) float32; of signals (.., k), of volumes (.., kd, kh, kw).
         saved: the file of the arrays, where it was asked for.
     """
 

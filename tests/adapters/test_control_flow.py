@@ -188,3 +188,56 @@ def test_a_hostile_condition_is_refused_in_a_line() -> None:
     node = helper.make_node("If", ["c"], ["y"], then_branch=branch("Abs", None, "x"))
     with pytest.raises(RefusedInput):
         convscope.load(model([node], {"c": np.array(True)}))
+
+
+def by_height(limit: int) -> onnx.ModelProto:
+    """Relu of a convolution where the picture is higher than ``limit``, else its negative."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "axis"], ["high"]),
+        helper.make_node("Greater", ["high", "limit"], ["is_high"]),
+        helper.make_node(
+            "If", ["is_high"], ["y"], then_branch=branch("Relu", None, "c"), else_branch=branch("Neg", None, "c")
+        ),
+    ]
+    weights = {"w": values()[:, :, :3, :3], "axis": np.array(2), "limit": np.array(limit)}
+    return model(nodes, weights, "side")
+
+
+def test_a_side_that_decides_a_branch_is_fixed_and_said_and_another_size_is_imported_anew() -> None:
+    for size in ((16, 24), (32, 24)):
+        graph = convscope.load(by_height(20), size=size)
+        assert graph.inputs[0].shape == (None, 3, size[0], None)
+        assert any(f"height decides what 'y' (If) does, and is fixed at {size[0]}" in n for n in graph.source.notes)
+        x = np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32)
+        session = onnxruntime.InferenceSession(by_height(20).SerializeToString(), providers=["CPUExecutionProvider"])
+        name = graph.aliases.get("y", "y")
+        found = graph.session([name], device="cpu").run(x)[name]
+        np.testing.assert_allclose(found, session.run(["y"], {"x": x})[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_branch_that_hangs_on_the_number_of_channels_leaves_the_sides_open() -> None:
+    made = by_height(20)
+    next(t for t in made.graph.initializer if t.name == "axis").CopyFrom(numpy_helper.from_array(np.array(1), "axis"))
+    assert convscope.load(made, size=(16, 24)).inputs[0].shape == (None, 3, None, None)
+
+
+def test_the_side_that_a_scan_goes_along_is_fixed() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Add", ["state", "column"], ["sum"]), helper.make_node("Identity", ["sum"], ["out"])],
+        "body",
+        [info("state"), info("column")],
+        [info("sum"), info("out")],
+    )
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("ReduceMean", ["c"], ["rows"], axes=[2], keepdims=0),
+        helper.make_node("ReduceMean", ["rows"], ["start"], axes=[2], keepdims=0),
+        helper.make_node(
+            "Scan", ["start", "rows"], ["end", "y"], body=body, num_scan_inputs=1, scan_input_axes=[2],
+            scan_output_axes=[2],
+        ),
+    ]  # fmt: skip
+    graph = convscope.load(model(nodes, {"w": values()[:, :, :1, :1]}, "side"), size=(12, 10))
+    assert graph.inputs[0].shape == (None, 3, None, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import convscope
+from convscope.adapters.evidence import from_weights
 from convscope.adapters.load import load_here
 from convscope.engine.graph.preprocessing import PREPROCESSINGS, Preprocessing, preprocessing_of
 from convscope.engine.pictures.photographs import photographs
@@ -147,6 +149,29 @@ def test_what_a_network_does_to_its_own_input_tells_the_range(
     found = graph.preprocessing
     assert (found.preset, found.order, found.found) == (preset_name, order, "weights")
     assert any("its first operators take" in note for note in graph.source.notes)
+
+
+def test_a_scale_behind_a_crop_and_a_resizing_tells_the_range_too() -> None:
+    """As Keras's Resizing and CenterCrop stand in front of a Rescaling."""
+    made = scaled([("Div", 127.5), ("Sub", 1.0)])
+    weights = {"from": np.array([1, 1]), "to": np.array([15, 15]), "sides": np.array([2, 3]),
+               "factors": np.array([1, 1, 8 / 7, 8 / 7], np.float32)}  # fmt: skip
+    made.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    name = made.graph.input[0].name
+    made.graph.node[0].input[0] = "resized"
+    made.graph.node.insert(0, helper.make_node("Resize", ["cut", "", "factors"], ["resized"], "resize"))
+    made.graph.node.insert(0, helper.make_node("Slice", [name, "from", "to", "sides"], ["cut"], "cut"))
+    assert load_here(made, check=False).preprocessing.preset == "raw"
+
+
+def test_what_a_network_does_to_its_own_input_overrules_the_family_that_it_has_the_form_of() -> None:
+    """keras.applications' preprocess_input inside the model: the family's range, told by names, is not the file's."""
+    graph = load_here(scaled([("Div", 127.5), ("Sub", 1.0)]), check=False)
+    family = replace(graph, preprocessing=replace(preprocessing_of("tf"), found="family"))
+    told = from_weights(family)
+    assert told is not None and told.preprocessing.preset == "raw"
+    same = replace(graph, preprocessing=replace(preprocessing_of("raw"), found="family"))
+    assert from_weights(same) is None
 
 
 @pytest.mark.parametrize("steps", [[("Mul", 1.7)], [("Add", 0.02)], [("Sub", [0.0, 0.1, 0.0]), ("Div", 0.5)]])

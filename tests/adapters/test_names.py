@@ -108,3 +108,16 @@ def test_the_counts_that_keras_3_puts_behind_every_layer_are_no_part_of_its_name
     assert found == ["block1_conv1", "dense", "batch_normalization.batchnorm", "dense_1"]
     own = [node("Conv", name, f"model_1/{layer}/Conv") for name, layer in zip("ab", ["conv_1", "conv_2"], strict=True)]
     assert list(human_names(own, list("ab"), {}).values()) == ["conv_1", "conv_2"]
+
+
+def test_modules_that_share_an_equal_weight_keep_their_own_names() -> None:
+    """torch's newer exporter stores equal weights once, under the first module's name."""
+    nodes = []
+    for number, scope in enumerate(["e.0.norm1", "e.0.norm2", "e.1.norm1"]):
+        node = helper.make_node("LayerNormalization", [f"t{number}", "e.0.norm1.weight"], [f"t{number + 1}"])
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(["", "e", scope, "layer_norm"]))
+        nodes.append(node)
+    own = helper.make_node("Conv", ["t3", "stem.conv.weight"], ["t4"])  # with the scope of the batch-norm in it
+    own.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(["", "stem.bn", "batch_norm"]))
+    named = human_names([*nodes, own], ["t1", "t2", "t3", "t4"], {})
+    assert list(named.values()) == ["e.0.norm1", "e.0.norm2", "e.1.norm1", "stem.conv"]

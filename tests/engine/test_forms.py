@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import convscope
+from convscope.cli.parsing import parse_inputs
 from convscope.engine.graph.graph import Graph
 from convscope.engine.outputs.registry import read_outputs
 from convscope.engine.pages.explanation import page_entry
@@ -141,3 +142,16 @@ def test_a_glob_leaves_out_layers_without_units_and_a_name_does_not() -> None:
     for verb in (convscope.activations, convscope.stats):
         with pytest.raises(UsageError, match=f"layer '{bare[0]}' has no units"):
             verb(graph, [PHOTO], bare[0])
+
+
+def test_values_and_channels_that_no_picture_has_are_refused_with_a_way() -> None:
+    with pytest.raises(UsageError, match=r"\(values \+ 1\) / 2"):
+        convscope.predict(scores(), PHOTO * 2 - 1)
+    with pytest.raises(UsageError, match=r"divide one of 0\.\.255"):
+        convscope.predict(scores(), PHOTO * 255)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "/conv/Conv")
+    five = convscope.load(tiny.model([node], {"w": _normal(4, 5, 3, 3)}, ("N", 5, 8, 8)))
+    with pytest.raises(UsageError, match=r"\(height, width, 5\)"):
+        convscope.predict(five, PHOTO)
+    with pytest.raises(UsageError, match=r"--input b: 'photo.png' .* \.npy file"):
+        parse_inputs(["b=photo.png"])

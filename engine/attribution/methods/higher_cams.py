@@ -39,7 +39,7 @@ def shapley_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
             gradients, activations, activations.detach(), retain_graph=True, allow_unused=True
         )
     weights = gradients.detach() if bent is None else gradients.detach() - 0.5 * bent
-    return maps_of(weighted(layer.maps(activations.detach()), layer.maps(weights).mean(dim=(2, 3))))
+    return maps_of(weighted(layer.maps(activations.detach()), layer.maps(weights).mean(dim=(2, 3))), batch, layer)
 
 
 @method("smoothgradcam++", "Smooth Grad-CAM++", "cam")
@@ -71,7 +71,7 @@ def smooth_grad_cam_plus_plus(
     denominator = 2 * second + activations.sum(dim=(2, 3), keepdim=True) * third
     safe = torch.where(denominator == 0, torch.ones_like(denominator), denominator)
     alpha = torch.where(denominator == 0, torch.zeros_like(second), second / safe)
-    return maps_of(weighted(activations, (alpha * first.clamp(min=0)).sum(dim=(2, 3))))
+    return maps_of(weighted(activations, (alpha * first.clamp(min=0)).sum(dim=(2, 3))), batch, layer)
 
 
 @method("refinecam", "Refine-CAM", "cam")
@@ -82,7 +82,8 @@ def refine_cam(batch: Batch, targets: Sequence[Target], layers: Sequence[Layer],
     map's size, multiplied. Of one layer, the last layers of the ``stages`` spatial sizes up to it are taken.
     """
     chosen = list(layers) if len(layers) > 1 else _stages(batch, layers[0], stages)
-    maps = [np.maximum(maps_of(grad_cam_plus_plus(*capture(batch, targets, layer))).values, 0) for layer in chosen]
+    found = [maps_of(grad_cam_plus_plus(*capture(batch, targets, layer)), batch, layer) for layer in chosen]
+    maps = [np.maximum(one.evidence, 0) for one in found]
     product = product_of(maps)
     names = ", ".join(layer.name for layer in chosen)
     return Maps(product, product, notes=() if len(layers) > 1 else (f"the maps of {names}, multiplied",))

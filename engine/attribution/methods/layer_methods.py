@@ -23,7 +23,7 @@ def activation_cam(batch: Batch, _targets: Sequence[Target], layer: Layer) -> Ma
     """Eigen-CAM, see `cam.eigen_cam`: the same map for every target."""
     require_spatial(layer)
     (values,) = batch.values([layer.tensor])
-    return maps_of(eigen_cam(layer.maps(batch.executors.tensor(values))))
+    return maps_of(eigen_cam(layer.maps(batch.executors.tensor(values))), batch, layer)
 
 
 @method("cam", "CAM", "cam")
@@ -39,14 +39,14 @@ def class_activation_map(batch: Batch, targets: Sequence[Target], layer: Layer) 
     """
     _require_linear_head(batch, targets, layer)
     activations, gradients = capture(batch, targets, layer)
-    return maps_of(weighted(activations, gradients.sum(dim=(2, 3))))
+    return maps_of(weighted(activations, gradients.sum(dim=(2, 3))), batch, layer)
 
 
 @method("guidedgradcam", "Guided Grad-CAM", "cam")
 def guided_grad_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     """Guided backprop times the rectified, resized Grad-CAM map (Selvaraju et al. 2017, section 3.2)."""
     guided = guided_backprop(batch, targets)
-    coarse = maps_of(grad_cam(*capture(batch, targets, layer))).evidence
+    coarse = maps_of(grad_cam(*capture(batch, targets, layer)), batch, layer).evidence
     values = guided.values * resized(np.maximum(coarse, 0), batch.size)[:, None]
     return Maps(values, np.abs(values).max(axis=1), notes=guided.notes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,8 @@ from ....errors import RefusedInput, UsageError
 from ...graph.layers import Layer
 from ...outputs.target import Target, tensors_of
 from ..batch import Batch, Executors, passes
-from ..capture import require_spatial
-from ..maps import Maps, resized, unit_range
+from ..capture import maps_of, require_spatial
+from ..maps import Maps, over_picture, unit_range
 from ..registry import method
 from .gradient import reference_input
 from .masks import random_masks
@@ -133,13 +134,13 @@ def score_cam(
     values = np.empty((len(batch.x), *activations.shape[2:]), dtype=np.float32)
     for index, maps in enumerate(activations):
         distinct, places = _distinct(maps)
-        ask = partial(_map_scores, batch.executors, target=targets[index], align_corners=align_corners)
+        ask = partial(_map_scores, batch.executors, layer, target=targets[index], align_corners=align_corners)
         x = batch.x[index]
         found = ask(x, distinct) if coarse == 1 else _coarse_to_fine(ask, x, distinct, coarse, refine)
         weights = np.exp(found - found.max())[places]
         values[index] = np.tensordot(weights / weights.sum(), maps, axes=1)
     note = f"masks scored at {coarse:g} of the image's size, the strongest {refine} at full size"
-    return Maps(values, values, notes=() if coarse == 1 else (note,))
+    return replace(maps_of(values, batch, layer), notes=() if coarse == 1 else (note,))
 
 
 @method("ablationcam", "Ablation-CAM", "cam", many=True)
@@ -169,7 +170,7 @@ def ablation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
             found = executors.read(session.run(rows), [targets[index]], len(channels))
             weights[index, channels] = (whole[index] - found) / (abs(whole[index]) or 1.0)
     values = np.einsum("nkhw,nk->nhw", maps, weights).astype(np.float32)
-    return Maps(values, values)
+    return maps_of(values, batch, layer)
 
 
 def _places(length: int, side: int, step: int) -> list[int]:
@@ -186,13 +187,14 @@ def _distinct(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _map_scores(
-    executors: Executors, x: np.ndarray, maps: np.ndarray, *, target: Target, align_corners: bool
+    executors: Executors, layer: Layer, x: np.ndarray, maps: np.ndarray, *, target: Target, align_corners: bool
 ) -> np.ndarray:
     """(K,) scores of one image (C, H, W) under K low-resolution masks, upsampled a batch at a time."""
     rows = min(executors.batch, len(maps))
     found = []
     for start in range(0, len(maps), rows):
-        masks = unit_range(resized(maps[start : start + rows], x.shape[1:], align_corners=align_corners))
+        size = (x.shape[1], x.shape[2])
+        masks = unit_range(over_picture(maps[start : start + rows], layer, size, align_corners=align_corners))
         found.append(_masked_scores(executors, x, target, masks, rows=rows))
     return np.concatenate(found)
 

@@ -1,0 +1,99 @@
+"""The comparison with the source file, whichever input is the picture and whatever type the file computes in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from convscope.adapters.check import random_inputs
+from convscope.adapters.load import load_here
+from convscope.adapters.verify import MAX_REL, source_difference, verify
+
+SIDE = 12
+Dims = list[int | str]
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def file(
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, np.ndarray],
+    before: dict[str, Dims] | None = None,
+    kind: int = TensorProto.FLOAT,
+) -> Path:
+    """A file whose picture 'x' follows other inputs; its output is 'y'."""
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, dims) for n, dims in (before or {}).items()]
+    infos.append(helper.make_tensor_value_info("x", kind, ["N", 3, SIDE, SIDE]))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        infos,
+        [helper.make_tensor_value_info("y", kind, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    path = folder / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def compared(path: Path) -> tuple[float | None, int, float]:
+    graph = load_here(path, check=False)
+    return source_difference(graph, random_inputs(graph, (SIDE, SIDE), 2, 0))
+
+
+def test_a_number_before_the_picture_and_a_state_of_two_rows_leave_the_batch_the_picture_s(tmp_path: Path) -> None:
+    conv = helper.make_node("Conv", ["x", "w"], ["c"])
+    weights = {"w": normal(4, 3, 3, 3)}
+    scaled = file(tmp_path, [conv, helper.make_node("Mul", ["c", "s"], ["y"])], weights, {"s": []})
+    assert compared(scaled)[:2] == (pytest.approx(0, abs=1e-5), 2)
+    recurrent = [
+        conv,
+        helper.make_node("ReduceMean", ["c"], ["r"], axes=[2], keepdims=0),
+        helper.make_node("Transpose", ["r"], ["t"], perm=[2, 0, 1]),
+        helper.make_node(
+            "RNN", ["t", "W", "R", "", "", "h0"], ["Y", "y"], hidden_size=4, direction="bidirectional"
+        ),
+    ]  # fmt: skip
+    weights |= {"W": normal(2, 4, 4), "R": normal(2, 4, 4)}
+    difference, tensors, _ = compared(file(tmp_path, recurrent, weights, {"h0": [2, 1, 4]}))
+    assert tensors == 5
+    assert difference == pytest.approx(0, abs=1e-5)
+
+
+def halves(folder: Path, kind: int, shift: float = 0.0) -> Path:
+    """A convolution behind a cast to a type of 16 bits; the file's own bias is off by ``shift``."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["coarse"], to=kind),
+        helper.make_node("Cast", ["coarse"], ["fine"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["fine", "w", "b"], ["y"]),
+    ]
+    return file(folder, nodes, {"w": normal(4, 3, 3, 3), "b": np.full(4, shift, np.float32)})
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_a_file_of_16_bits_is_judged_by_what_its_own_rounding_does(kind: int, tmp_path: Path) -> None:
+    difference, _, bound = compared(halves(tmp_path, kind))
+    assert difference is not None and 0 < difference <= bound
+    assert MAX_REL < bound <= 0.05
+
+
+def test_a_wrong_bias_is_seen_through_the_rounding_of_16_bits(tmp_path: Path) -> None:
+    graph = load_here(halves(tmp_path, TensorProto.BFLOAT16), check=False)
+    halves(tmp_path, TensorProto.BFLOAT16, shift=2.0)  # the file is another now
+    difference, _, bound = source_difference(graph, random_inputs(graph, (SIDE, SIDE), 1, 0))
+    assert difference is not None and difference > bound
+
+
+def test_a_file_in_double_is_not_compared_where_the_runtime_has_no_convolution_in_it(tmp_path: Path) -> None:
+    conv = helper.make_node("Conv", ["x", "w"], ["y"])
+    path = file(tmp_path, [conv], {"w": normal(4, 3, 3, 3).astype(np.float64)}, kind=TensorProto.DOUBLE)
+    found = verify(load_here(path, check=False))
+    assert found.ok and found.source_rel is None and found.source_tensors == 0
+    assert any("source" in line and "not compared" in line for line in found.lines)
