@@ -1,7 +1,7 @@
 """The torch twin: every node of the canonical graph as a torch module, tensors by their ONNX names.
 
 Each node is converted once for each precision and device, so that many truncated twins share their weights.
-Our converters win; where we have none, onnx2torch's is taken if it is known to be right (`onnx2torch_bridge`).
+Our converters win; where we have none, onnx2torch's is taken if it is known to be right (`bridge`).
 The twin runs node by node in ONNX's order instead of as an fx graph: stock fx graphs are wired
 by node, which loses the names of tensors and mixes up nodes with several outputs, and names are the identity.
 """
