@@ -14,18 +14,22 @@ import onnx
 
 from ..engine.graph.graph import Graph
 from ..engine.graph.index import attributes
+from ..engine.graph.operators import operator
 from ..engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
+from ..errors import RefusedInput
 
 _MOVES, _ASKS_SIZE = ("Resize", "Upsample", "Slice"), ("Shape", "Size")  # resized and cropped pixels keep their range
 _BYTES, _UNIT = (20.0, 400.0), (0.02, 1.05)  # a distance in 0..255, and in 0..1
 _MIDDLE = (0.15, 1.05)  # a pixel in 0..1; around zero nothing tells it from -1..1
+_PLAIN = {"movement", "arithmetic", "sampling", "size", "constant"}  # operators that a rescaling may be written with
+_MOST_STEPS = 64
 _SAME = 0.04  # of the range: two means that are this near are the same
 _IMAGENET = np.array([123.68, 116.779, 103.939])  # mean pixel in RGB (keras.applications.imagenet_utils)
 
 
 def own_scale(graph: Graph) -> tuple[Preprocessing, str] | None:
     """``raw`` or ``unit`` with the order of channels, and why; None where no clear scale stands in front."""
-    found = _zero_and_distance(graph)
+    found = _zero_and_distance(graph) or _measured(graph)
     if found is None:
         return None
     zero, distance = found
@@ -62,6 +66,44 @@ def _zero_and_distance(graph: Graph) -> tuple[np.ndarray, np.ndarray] | None:
     if not count or np.any(np.abs(scale) < 1e-9):
         return None
     return -bias / scale, 1 / np.abs(scale)
+
+
+def _measured(graph: Graph) -> tuple[np.ndarray, np.ndarray] | None:
+    """As `_zero_and_distance`, in the picture's own order of channels, found by what plain pictures become.
+
+    Some exporters turn RGB into BGR by picking out each channel and joining them anew (keras.applications'
+    ``preprocess_input`` for VGG and ResNet), in whatever order of axes.
+    """
+    image = graph.inputs[0].name
+    first = next((n for n in graph.index.nodes if operator(n).family == "convolution"), None)
+    if first is None or first.input[0] in (image, *graph.index.weights):
+        return None
+    if not graph.index.ancestors(first.input[0]).isdisjoint(i.name for i in graph.inputs[1:]):
+        return None
+    nodes = graph.index.between([image], [first.input[0]])
+    if len(nodes) > _MOST_STEPS or any(operator(node).family not in _PLAIN for node in nodes):
+        return None
+    count = graph.channels
+    colours = np.concatenate([np.zeros((1, count)), np.eye(count), 2 * np.ones((1, count))]).astype(np.float32)
+    session = graph.session([first.input[0]], device="cpu")
+    rows = []
+    for colour in colours:
+        picture = np.tile(colour.reshape(1, count, 1, 1), (1, 1, *graph.image_size))
+        try:
+            values = session.run({image: picture})[first.input[0]]
+        except RefusedInput:  # it takes no picture of this size
+            return None
+        if values.ndim != 4 or values.shape[1] != count:
+            return None
+        rows.append(values[0, :, values.shape[2] // 2, values.shape[3] // 2].astype(np.float64))
+    bias, matrix = rows[0], np.stack(rows[1:-1], axis=1) - rows[0][:, None]
+    is_affine = np.allclose(rows[-1], bias + 2 * matrix.sum(axis=1), rtol=1e-3, atol=1e-3 * np.abs(bias).max(initial=1))
+    marks = np.abs(matrix) > 1e-9
+    if not is_affine or np.any(marks.sum(axis=0) != 1) or np.any(marks.sum(axis=1) != 1):
+        return None
+    if np.array_equal(matrix, np.eye(count)) and not bias.any():
+        return None
+    return -np.linalg.solve(matrix, bias), 1 / np.abs(matrix.sum(axis=0))
 
 
 def _keeps_channels(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -164,6 +164,30 @@ def test_a_scale_behind_a_crop_and_a_resizing_tells_the_range_too() -> None:
     assert load_here(made, check=False).preprocessing.preset == "raw"
 
 
+@pytest.mark.parametrize("flips", [True, False])
+def test_channels_that_are_picked_out_and_joined_anew_are_followed_to_the_mean_pixel(flips: bool) -> None:
+    """keras.applications' preprocess_input for VGG and ResNet: pictures of 0..255 in RGB, turned into BGR inside."""
+    made = scaled([("Sub", 0.0)])
+    name, reads = made.graph.input[0].name, made.graph.node[0]
+    order = (2, 1, 0) if flips else (0, 1, 2)
+    nodes = [helper.make_node("Transpose", [name], ["last"], "turn", perm=[0, 2, 3, 1])]
+    for place, channel in enumerate(order):
+        nodes.append(helper.make_node("Gather", ["last", f"channel{channel}"], [f"flat{place}"], f"pick{place}", axis=-1))
+        nodes.append(helper.make_node("Unsqueeze", [f"flat{place}", "end"], [f"piece{place}"], f"open{place}"))
+    nodes.append(helper.make_node("Concat", [f"piece{i}" for i in range(3)], ["joined"], "join", axis=-1))
+    nodes.append(helper.make_node("Sub", ["joined", "mean"], ["centred"], "centre"))
+    nodes.append(helper.make_node("Transpose", ["centred"], ["first"], "back", perm=[0, 3, 1, 2]))
+    reads.input[0] = "first"
+    weights = {**{f"channel{i}": np.array(i) for i in range(3)}, "end": np.array([-1]),
+               "mean": np.array([103.939, 116.779, 123.68], np.float32)}  # fmt: skip
+    made.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in weights.items())
+    kept = [*nodes, *made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(kept)
+    found = load_here(made, check=False).preprocessing
+    assert (found.preset, found.order) == ("raw", "RGB" if flips else "BGR")
+
+
 def test_what_a_network_does_to_its_own_input_overrules_the_family_that_it_has_the_form_of() -> None:
     """keras.applications' preprocess_input inside the model: the family's range, told by names, is not the file's."""
     graph = load_here(scaled([("Div", 127.5), ("Sub", 1.0)]), check=False)
