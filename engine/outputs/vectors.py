@@ -111,25 +111,28 @@ class ValueReading(Reading):
         tensor: of the numbers.
         kind: "value" or "point"; for names.
         scale: (horizontal, vertical) factors that make pixels of a landmark's numbers.
+        apart: whether the numbers are all x and then all y, and not x and y in turn.
     """
 
     tensor: str = field(kw_only=True)
     kind: str = field(kw_only=True, default="value")
     scale: tuple[float, float] = field(kw_only=True, default=(1.0, 1.0))
+    apart: bool = field(kw_only=True, default=False)
 
     accepts = frozenset({"to", "against", "box"})
 
     def answer(self, rows: Rows, *, top: int = 3) -> Answer:
         vector = np.asarray(rows[self.tensor], np.float64).reshape(-1)
         if self.kind == "point":
-            pairs = vector.reshape(-1, 2) * np.asarray(self.scale)
+            pairs = (vector.reshape(2, -1).T if self.apart else vector.reshape(-1, 2)) * np.asarray(self.scale)
             return Points(tuple((float(x), float(y)) for x, y in pairs))
         names = [self._name(i, len(vector)) for i in range(len(vector))]
         return Values(tuple(zip(names, vector.tolist(), strict=True)))
 
     def _name(self, index: int, count: int) -> str:
         if self.kind == "point":
-            return f"point {index // 2 + 1} {'xy'[index % 2]}"
+            point, side = (index % (count // 2), index // (count // 2)) if self.apart else divmod(index, 2)
+            return f"point {point + 1} {'xy'[side]}"
         if self.graph.labels is not None and len(self.graph.labels) == count:
             return class_name(self.graph, index)
         return "value" if count == 1 else f"value {index}"
@@ -169,11 +172,15 @@ class ValueReading(Reading):
             if question.target is not None and top_count(question.target) is None:
                 return _chosen(self, row, question.target)
             many = top_count(question.target) or question.count
-            return list(range(2 * min(many, count)))
+            return [self._place(point, side, count) for point in range(min(many, count)) for side in range(2)]
         if not 1 <= number <= count:
             raise UsageError(f"point {number} is not there: {self.graph.name} gives {count} points")
         side = match["side"] if match else None
-        return [2 * number - 2 + i for i, name in enumerate("xy") if side in (None, name)]
+        return [self._place(number - 1, i, count) for i, name in enumerate("xy") if side in (None, name)]
+
+    def _place(self, point: int, side: int, count: int) -> int:
+        """Where a point's x (0) or y (1) stands among the numbers."""
+        return side * count + point if self.apart else 2 * point + side
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,22 +214,40 @@ def embedding(facts: Facts, forced: bool = False) -> EmbeddingReading | None:
 
 
 def landmarks(facts: Facts, forced: bool = False) -> ValueReading | None:
-    """(N, 2 P) or (N, P, 2): points, by name."""
+    """(N, 2 P), (N, P, 2) or (N, 2, P): points, by name."""
     name = next((n for n in facts.names if facts.named(n, "landmark", "keypoint", "kpt", "kps")), None)
     name = name or (facts.names[0] if forced else None)
     if name is None or not facts.is_float(name):
         return None
     shape = facts.shape(name)
-    if len(shape) not in (2, 3) or int(np.prod(shape[1:])) % 2 or (len(shape) == 3 and shape[2] != 2):
+    if len(shape) not in (2, 3) or int(np.prod(shape[1:])) % 2 or (len(shape) == 3 and 2 not in shape[1:]):
         return None
     low, high = facts.range(name)
     share = not (low < -0.5 or high > 1.5)
     height, width = facts.size
-    reason = f"{int(np.prod(shape[1:])) // 2} landmarks, x and y {'as shares of the sides' if share else 'in pixels'}"
+    order = _order_of_points(facts, name)
+    unit = "as shares of the sides" if share else "in pixels"
+    reason = f"{int(np.prod(shape[1:])) // 2} landmarks, {order} {unit}"
     scale = (float(width), float(height)) if share else (1.0, 1.0)
     return ValueReading(
-        facts.graph, "landmarks", "landmarks", reason, (name,), (name,), tensor=name, kind="point", scale=scale
-    )
+        facts.graph, "landmarks", "landmarks", reason, (name,), (name,), tensor=name, kind="point", scale=scale,
+        apart=order.startswith("all x"),
+    )  # fmt: skip
+
+
+def _order_of_points(facts: Facts, name: str) -> str:
+    """How the numbers of landmarks follow one another, in words; by shape, or as MTCNN's last net has them.
+
+    Ten numbers beside four sides and two probabilities are that net's (Zhang et al. 2016, arXiv:1604.02878, in its
+    published weights): the x of five points, then their y.
+    """
+    shape = facts.shape(name)
+    if len(shape) == 3 and shape[2] == 2:
+        return "x and y of each"
+    if len(shape) == 3:
+        return "all x and then all y"
+    counts = sorted(int(np.prod([n or 1 for n in spec.shape[1:]])) for spec in facts.graph.outputs)
+    return "all x and then all y, as MTCNN has them," if counts == [2, 4, 10] else "x and y in turn (assumed)"
 
 
 def regression(facts: Facts, forced: bool = False) -> ValueReading | None:

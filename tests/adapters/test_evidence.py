@@ -172,7 +172,9 @@ def test_channels_that_are_picked_out_and_joined_anew_are_followed_to_the_mean_p
     order = (2, 1, 0) if flips else (0, 1, 2)
     nodes = [helper.make_node("Transpose", [name], ["last"], "turn", perm=[0, 2, 3, 1])]
     for place, channel in enumerate(order):
-        nodes.append(helper.make_node("Gather", ["last", f"channel{channel}"], [f"flat{place}"], f"pick{place}", axis=-1))
+        nodes.append(
+            helper.make_node("Gather", ["last", f"channel{channel}"], [f"flat{place}"], f"pick{place}", axis=-1)
+        )
         nodes.append(helper.make_node("Unsqueeze", [f"flat{place}", "end"], [f"piece{place}"], f"open{place}"))
     nodes.append(helper.make_node("Concat", [f"piece{i}" for i in range(3)], ["joined"], "join", axis=-1))
     nodes.append(helper.make_node("Sub", ["joined", "mean"], ["centred"], "centre"))

@@ -14,6 +14,7 @@ import convscope
 from convscope.engine.outputs import DECODERS, Question, read_outputs
 from convscope.engine.outputs.boxes import iou, suppressed
 from convscope.engine.outputs.target import row_of
+from convscope.engine.outputs.vectors import Points
 from convscope.engine.runs import explain
 from convscope.errors import UsageError
 
@@ -262,6 +263,35 @@ def test_three_channels_that_end_in_a_tanh_are_a_picture_from_black_at_minus_one
     x = RNG.normal(0, 1, (1, *graph.inputs[0].shape[1:])).astype(np.float32)
     found = reading.answer({"y": graph.session(["y"]).run(x)["y"][0]})
     assert np.allclose(found.pixels, (np.tanh(x[0]).transpose(1, 2, 0) + 1) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected", "said"),
+    [
+        ({"landmarks": np.asarray([[[0.25, 0.75, 0.5], [0.5, 1.0, 0.0]]])}, ((16, 32), (48, 64), (32, 0)), "all x"),
+        ({"landmarks": np.asarray([[[0.25, 0.5], [0.75, 1.0]]])}, ((16, 32), (48, 64)), "x and y of each"),
+        ({"landmarks": np.asarray([[0.25, 0.5, 0.75, 1.0]])}, ((16, 32), (48, 64)), "(assumed)"),
+        (
+            {
+                "landmarks": np.asarray([[0.25, 0.5, 0.75, 1.0, 0.0, 0.0, 0.25, 0.5, 0.75, 1.0]]),
+                "sides": np.zeros((1, 4)), "face": np.asarray([[0.2, 0.8]]),
+            },
+            ((16, 0), (32, 16), (48, 32), (64, 48), (0, 64)), "as MTCNN has them",
+        ),
+    ],
+)  # fmt: skip
+def test_landmarks_are_numbered_in_the_order_that_their_shape_or_net_has(
+    outputs: dict[str, np.ndarray], expected: tuple[tuple[int, int], ...], said: str
+) -> None:
+    graph = planted(outputs)
+    reading = read_outputs(graph, "landmarks", "landmarks")
+    rows = {"landmarks": graph.session(["landmarks"]).run(np.zeros((1, 3, SIZE, SIZE), np.float32))["landmarks"][0]}
+    found = reading.answer(rows)
+    assert isinstance(found, Points) and said in reading.reason
+    np.testing.assert_allclose(found.points, expected, atol=1e-4)
+    x, y = reading.targets(rows, Question(box=2))
+    assert (x.name, y.name) == ("point 2 x", "point 2 y")
+    np.testing.assert_allclose([float(t.score(rows)) * SIZE for t in (x, y)], expected[1], atol=1e-4)
 
 
 def test_a_landmark_is_asked_for_by_its_number_and_explained_by_both_coordinates() -> None:
