@@ -171,8 +171,8 @@ def load_here(
         if check:
             _self_check(graph)
             graph = _with_opaque_noted(graph)
-        else:  # what the runtime refuses is of no use to anyone, unchecked or not
-            graph.session([o.name for o in graph.outputs], device="cpu", optimize=False)
+        else:
+            graph = _with_refusal_noted(graph)
     return graph if path is not None else replace(graph, modules=_modules(source))
 
 
@@ -295,6 +295,16 @@ def _with_opaque_noted(graph: Graph) -> Graph:
     more = len(graph.opaque) - len(notes)
     notes = (*notes, f"so are {more} more nodes") if more > 0 else notes
     return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, *notes))) if notes else graph
+
+
+def _with_refusal_noted(graph: Graph) -> Graph:
+    """The graph with a note where ONNX Runtime takes none of it: operators that it lacks still have their twin."""
+    try:
+        graph.session([o.name for o in graph.outputs], device="cpu", optimize=False)
+    except RefusedInput as error:
+        note = f"{error}: only what the torch twin computes works"
+        return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, note)))
+    return graph
 
 
 class _LazyTwins:
