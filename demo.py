@@ -46,7 +46,7 @@ class Step:
 
 
 def _filters(folder: str, title: str, layer: str, caption: str) -> Step:
-    arguments = ("filters", MODEL, "--layer", layer, "--units", "0-7")
+    arguments = ("filters", MODEL, "--layer", layer, "--units", "0-7", "--columns", "4")
     return Step(title, caption, folder, "grid.png", arguments)
 
 
@@ -78,10 +78,10 @@ STEPS = (
     ),
     Step(
         "Atlas of LeNet",
-        "Every filter of the network for digits that ships with convscope, and its ten digits.",
+        "Every unit of every layer of the network for digits that ships with convscope.",
         "atlas-lenet",
         "s/best-000.webp",
-        ("atlas", "lenet", "--layer", "conv1,conv2,dense2", "--steps", "32"),
+        ("atlas", "lenet", "--steps", "32"),
     ),
     Step(
         "Atlas of EfficientNet-Lite0",
