@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from ..engine.graph.company import reason
-from ..engine.graph.graph import DEFAULT_SIZE, Graph
-from ..engine.graph.layers import Layer, Source, TensorSpec
-from ..engine.graph.preprocessing import Preprocessing, preprocessing_of, whole_numbers
+from ..engine.graph.graph import Graph
+from ..engine.graph.preprocessing import Preprocessing, preprocessing_of
 from ..engine.pictures.sides import height_width
 from ..errors import ParityError, RefusedInput, UsageError
+from .build import LazyTwins, build_graph
 from .check import check_parity
 from .derived import derived_size
 from .evidence import from_weights
 from .exported import Exported
 from .formats import Asked, format_of
-from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check, refuse_hidden
-from .layers.table import layer_table
-from .normalize import Draft, normalize
+from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check
 from .onnx.families import family
-from .onnx.metadata import ALIASES_KEY, READS_TEXT, companion_labels, stated_labels, stated_names
+from .onnx.metadata import READS_TEXT
 from .onnx.precheck import precheck
 from .onnx.read import parse
 from .preprocessing import companion, embedded, unfit_companion
@@ -39,13 +33,11 @@ from .wall import stands
 from .wall.limits import allow
 
 if TYPE_CHECKING:
-    from ..engine.executors.twin import Twin
-    from .twin.build import TwinFactory
+    pass
 
 __all__ = ["load"]
 
 _CHECK_BYTES = 24  # per value of one image: two images in two executors, and what they need to compute them
-_KERAS_EXPORTERS = ("tf2onnx", "keras2onnx")
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
 
 # how much may be imported anew in search of a size at which the network runs
@@ -109,7 +101,7 @@ def load(
         from .wall.parent import load_behind
 
         with blamed_on(Path(source)):
-            return load_behind(Path(source), options, _LazyTwins, max_memory, max_seconds)
+            return load_behind(Path(source), options, LazyTwins, max_memory, max_seconds)
     return load_here(source, trust=trust, **options)
 
 
@@ -193,101 +185,6 @@ def _modules(source: Any) -> Mapping[Any, str]:
     return {}
 
 
-def build_graph(
-    exported: Exported,
-    kind: str,
-    path: Path | None,
-    preprocessing: Preprocessing,
-    labels: Sequence[str] | None = None,
-    *,
-    size: tuple[int, int] | None = None,
-    layout: str | None = None,
-    given: Mapping[str, np.ndarray] | None = None,
-) -> Graph:
-    """Normalizes an exported model and wraps it; no parity check. Arguments as for `load`."""
-    opset = next(e.version for e in exported.model.opset_import if e.domain in ("", "ai.onnx"))
-    metadata = {p.key: p.value for p in exported.model.metadata_props}
-    exported = replace(
-        exported,
-        names={**stated_names(metadata), **exported.names},
-        aliases={**stated_names(metadata, ALIASES_KEY), **exported.aliases},
-    )
-    producer = exported.producer or _producer(exported.model)
-    file_digest = _digest(path) if path else ""
-    side = size or preprocessing.size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
-    draft, canonical = normalize(
-        exported.model,
-        layout=_layout(declared),
-        size=side,
-        keep=exported.names,
-        given=given,
-    )
-    layers = layer_table(
-        draft,
-        canonical,
-        _names_of(exported, draft),
-        side,
-        counts_statistics=kind == "keras" or exported.model.producer_name in _KERAS_EXPORTERS,
-    )
-    refuse_hidden(draft, layers)
-    canonical.graph.value_info.extend(_value_infos(draft, canonical))
-    if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
-        preprocessing = replace(preprocessing, layout="NHWC")
-    if draft.whole is not None:
-        draft.notes.append(f"the file takes {draft.whole}: pictures are rounded to whole numbers, gradients pass on")
-        known = preprocessing.found != "assumed"
-        preprocessing = (
-            replace(preprocessing, whole=True)
-            if known
-            else replace(whole_numbers(draft.whole), layout=preprocessing.layout, size=preprocessing.size)
-        )
-    if len(shape := draft.shapes.get(draft.inputs[0].name, ())) == 4 and shape[1] == 1 and preprocessing.order == "RGB":
-        preprocessing = replace(preprocessing, order="GRAY")
-    if draft.own_input is not None and preprocessing.found == "assumed" and _is_signal(draft):
-        preprocessing = replace(preprocessing_of("tf"), order="GRAY", found="assumed")  # samples of sound lie in -1..1
-    known = tuple(labels) if labels is not None else _labels(exported, metadata, path, canonical, draft)
-    digest = hashlib.sha256(canonical.SerializeToString(deterministic=True)).hexdigest()
-    graph = Graph(
-        model=canonical,
-        layers=layers,
-        inputs=tuple(_spec(i, draft) for i in canonical.graph.input),
-        outputs=tuple(_spec(o, draft) for o in canonical.graph.output),
-        preprocessing=preprocessing,
-        source=Source(
-            path=str(path) if path else None,
-            sha256=file_digest or digest,
-            format=kind,
-            producer=producer,
-            opset=opset,
-            notes=(
-                *exported.notes,
-                *draft.notes,
-                *_other_count(known, draft.shapes.get(canonical.graph.output[0].name)),
-            ),
-            name=exported.name,
-        ),
-        sha256=digest,
-        twin_factory=_LazyTwins(canonical),
-        labels=known,
-        aliases=_aliases(exported, draft, layers),
-        permuted=draft.permuted,
-        given=draft.given,
-        own_input=draft.own_input,
-        own_types=draft.own_types,
-        metadata=metadata,
-    )
-    return graph if graph.mixes_batch is None else replace(graph, source=_alone(graph))
-
-
-def _alone(graph: Graph) -> Source:
-    """The source with a note that pictures are run one at a time."""
-    tensor = graph.mixes_batch or ""
-    node = graph.index.producer[tensor]
-    note = f"'{tensor[:80]}' ({node.op_type}) {reason(node)}: pictures are run one at a time"
-    return replace(graph.source, notes=(*graph.source.notes, note))
-
-
 def _with_opaque_noted(graph: Graph) -> Graph:
     """The graph with a note on each operator that no gradient passes."""
     reasons = list(graph.opaque.values())[:3]
@@ -305,35 +202,6 @@ def _with_refusal_noted(graph: Graph) -> Graph:
         note = f"{error}: only what the torch twin computes works"
         return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, note)))
     return graph
-
-
-class _LazyTwins:
-    """A twin factory that imports torch at its first use: forward-only work never needs it."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._model = model
-
-    @cached_property
-    def _factory(self) -> TwinFactory:
-        from .twin.build import TwinFactory
-
-        return TwinFactory(self._model)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Twin:
-        return self._factory(*args, **kwargs)
-
-    def opaque(self) -> dict[str, str]:
-        """See `Graph.opaque`."""
-        found: dict[str, str] = self._factory.opaque()
-        return found
-
-    def of(self, model: onnx.ModelProto) -> _LazyTwins:
-        """The factory for another model."""
-        return _LazyTwins(model)
-
-    def __reduce__(self) -> tuple[type[_LazyTwins], tuple[onnx.ModelProto]]:
-        """A copy in another process builds its own factory: converters are functions, which cannot travel."""
-        return _LazyTwins, (self._model,)
 
 
 def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) -> tuple[str, Exported]:
@@ -437,85 +305,6 @@ def _weighed(graph: Graph) -> Graph:
         return graph
     source = replace(graph.source, notes=(*graph.source.notes, f"{told.reason}; preprocessing= overrules"))
     return replace(graph, preprocessing=told.preprocessing, source=source)
-
-
-def _labels(
-    exported: Exported, metadata: dict[str, str], path: Path | None, canonical: onnx.ModelProto, draft: Draft
-) -> tuple[str, ...] | None:
-    """What the source, the file or its companion says."""
-    shape = draft.shapes.get(canonical.graph.output[0].name, ())
-    classes = shape[1] if len(shape) > 1 else None
-    if found := exported.labels or stated_labels(metadata, classes):
-        return found
-    return companion_labels(path, classes) if path else None
-
-
-def _other_count(labels: Sequence[str] | None, shape: Sequence[int | None] | None) -> tuple[str, ...]:
-    """A note where there are more or fewer names than classes."""
-    classes = shape[1] if shape is not None and len(shape) == 2 else None
-    if labels is None or classes is None or len(labels) == classes:
-        return ()
-    return (f"{len(labels):,} class names for {classes:,} classes: they may belong to another model",)
-
-
-def _layout(declared: str | None) -> str | None:
-    if declared not in (None, "NCHW", "NHWC"):
-        raise UsageError(f"layout '{declared}' is unknown; use NCHW or NHWC")
-    return declared if declared == "NHWC" else None  # NCHW is also the default of every preset
-
-
-def _names_of(exported: Exported, draft: Draft) -> dict[str, str]:
-    """Tensor -> layer name on the canonical graph; of two names for one tensor the earlier layer's wins."""
-    names: dict[str, str] = {}
-    for tensor, name in exported.names.items():
-        names.setdefault(draft.aliases.get(tensor, tensor), name)
-    return names
-
-
-def _aliases(exported: Exported, draft: Draft, layers: Sequence[Layer]) -> dict[str, str]:
-    """Removed tensors, layers that do nothing at inference (Dropout) and blocks, to living tensors."""
-    aliases = dict(draft.aliases)
-    taken = {layer.name for layer in layers}
-    further = ((tensor, name) for name, tensor in exported.aliases.items())
-    for tensor, name in (*exported.names.items(), *further):
-        if name not in taken:
-            aliases[name] = draft.aliases.get(tensor, tensor)
-    for name, tensor in draft.former_names.items():
-        if name not in taken:
-            aliases.setdefault(name, tensor)
-    return aliases
-
-
-def _value_infos(draft: Draft, model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Type and rank of every tensor, so that a session can start at any of them."""
-    outputs = {o.name for o in model.graph.output}
-    infos = []
-    for name in (n for node in model.graph.node for n in node.output if n and n not in outputs):
-        if draft.types.get(name) and name in draft.shapes:
-            dims = [None] * len(draft.shapes[name])
-            infos.append(helper.make_tensor_value_info(name, draft.types[name], dims))
-    return infos
-
-
-def _spec(info: onnx.ValueInfoProto, draft: Draft) -> TensorSpec:
-    shape = draft.shapes.get(info.name, ())
-    kind = info.type.tensor_type.elem_type or draft.types.get(info.name, 1) or 1
-    return TensorSpec(info.name, (None, *shape[1:]) if shape else (), str(helper.tensor_dtype_to_np_dtype(kind)))
-
-
-def _is_signal(draft: Draft) -> bool:
-    """Whether the source's input is one row of samples."""
-    shape = draft.shapes.get(draft.inputs[0].name, ())
-    return len(shape) == 4 and shape[1] == shape[2] == 1
-
-
-def _producer(model: onnx.ModelProto) -> str:
-    return " ".join(p for p in (model.producer_name[:80], model.producer_version[:40]) if p) or "unknown"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _self_check(graph: Graph) -> None:

@@ -271,8 +271,8 @@ def heatmap_difference(graph: Graph) -> float | None:
     """
     if graph.source.path is None or graph.source.format != "onnx":
         return None
+    from .build import build_graph
     from .exported import Exported
-    from .load import build_graph
     from .onnx.read import read_onnx
 
     path = Path(graph.source.path)
