@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +113,8 @@ def find_class(graph: Graph, wanted: str | int) -> int:
         return index
     if graph.labels is None:
         raise UsageError(f"class '{text}': {graph.name} has no class names; give an index, or labels=FILE|imagenet")
-    names: dict[str, list[int]] = {}
-    for index, label in enumerate(graph.labels):
-        for name in {_plain(label), *(_plain(part) for part in label.split(","))}:
-            names.setdefault(name, []).append(index)
-    found = names.get(_plain(text), [])
+    names = _by_name(graph.labels)
+    found = names.get(_plain(text), ())
     if len(found) == 1:
         return found[0]
     if len(found) > 1:
@@ -124,6 +122,16 @@ def find_class(graph: Graph, wanted: str | int) -> int:
     close = difflib.get_close_matches(_plain(text), names, n=3, cutoff=0.5)
     hint = "; closest: " + ", ".join(f"'{c}'" for c in close) if close else _some(graph.labels)
     raise UsageError(f"class '{text}' is not among the {len(graph.labels)} class names of {graph.name}{hint}")
+
+
+@lru_cache(maxsize=8)
+def _by_name(labels: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Every name of every class, plain -> the classes that bear it; asked for each picture that is explained."""
+    names: dict[str, tuple[int, ...]] = {}
+    for index, label in enumerate(labels):
+        for name in {_plain(label), *(_plain(part) for part in label.split(","))}:
+            names[name] = (*names.get(name, ()), index)
+    return names
 
 
 def _some(names: Sequence[str]) -> str:
