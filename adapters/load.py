@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,9 +31,6 @@ from .preprocessing import companion, embedded, unfit_companion
 from .sizes import find_size, stated_size
 from .wall import stands
 from .wall.limits import allow
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["load"]
 

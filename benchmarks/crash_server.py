@@ -7,19 +7,18 @@ which to be killed, 0 for none. Beside the folder lie then ``said`` (both stream
 
 from __future__ import annotations
 
-import atexit
 import gc
 import json
 import os
-import pkgutil
 import signal
 import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from tests.cli.all_commands import command, import_rooms
 
 ROOMS = ("cli", "engine.runs", "engine.pages", "engine.atlas", "engine.ascent", "engine.export", "adapters.twin")
 
@@ -30,9 +29,7 @@ def main() -> None:
     from convscope.engine.executors.session import import_runtime
 
     import_runtime()
-    for room in ROOMS:
-        for module in pkgutil.iter_modules(import_module(f"convscope.{room}").__path__):
-            import_module(f"convscope.{room}.{module.name}")
+    import_rooms(*ROOMS)
     Image.init()
     parent._THREADED.clear()  # nothing was computed here, so that the wall may fork as well
     gc.freeze()
@@ -74,15 +71,7 @@ def _command(asked: dict[str, Any]) -> None:
 
     os.fsync = fsync  # type: ignore[assignment]
     sys.addaudithook(watch)
-    sys.argv = ["convscope", *asked["words"]]
-    from convscope.cli.main import main as convscope
-
-    try:
-        convscope()
-    except SystemExit as ending:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        os._exit(int(ending.code or 0))
+    command(asked["words"])
 
 
 if __name__ == "__main__":

@@ -39,10 +39,9 @@ def free_batch(draft: Draft, size: tuple[int, int]) -> bool:
         target, source = draft.constant(node.input[1]), draft.shapes.get(node.input[0])
         if target is None or target.size == 0 or target[0] != batch or not source or source[0] is not None:
             continue
-        if draft.symbol(node.input[0]) == draft.symbol(draft.inputs[0].name) or -1 not in target.tolist():
-            freed = [0, *target[1:]] if _same_rest(source[1:], target[1:]) else None
-        else:
-            freed = None
+        alike = draft.symbol(node.input[0]) == draft.symbol(draft.inputs[0].name)
+        is_told = alike or -1 not in target.tolist()
+        freed = [0, *target[1:]] if is_told and _same_rest(source[1:], target[1:]) else None
         if freed is None and batch == 1 and target.size > 2:
             single = single or settled_at(draft, size, 1)
             made = single.shapes.get(node.output[0], ()) if single is not None else ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..graph.labels import logistic
 from ..outputs.classes import ClassReading
 from ..outputs.reads import Channel
 from ..outputs.target import Target, batch_axes, row_of
@@ -48,7 +49,7 @@ def class_probability(logits: np.ndarray, index: int, kind: str = "softmax", sig
     if kind == "softmax" and len(logits) > 1:
         powers = np.exp(logits - logits.max())
         return float(powers[index] / powers.sum())
-    return float(1 / (1 + np.exp(-np.clip(sign * logits[index], -700, 700))))
+    return float(logistic(sign * logits[index]))
 
 
 def _kind(executors: Executors, target: Target) -> str | None:

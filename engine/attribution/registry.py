@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ...errors import UnsupportedOperator, UsageError
 from ..outputs.reading import Question, Reading
 from ..outputs.target import tensors_of
-from .batch import Executors
+from .batch import Cut, Executors
 from .maps import Maps
 from .places import chosen_layers
 from .targets import direct
@@ -139,9 +139,10 @@ def default_method(executors: Executors, question: Question, layer: Any = None) 
     tensors = tensors_of(known) if known is not None else reading.head or reading.tensors if reading else ()
     form = "" if reading is None else reading.form
     is_closed = reading is not None and form == "detection" and not reading.differentiable
-    if is_closed or not _has_gradient(executors, tensors, reading):
+    cut = _default_cut(executors, tensors, reading)
+    if is_closed or not _has_gradient(executors, tensors, cut):
         return METHODS["drise" if form == "detection" else "rise"]
-    if layer is None and not _has_map(executors, tensors, reading):
+    if layer is None and cut is None:
         return METHODS["saliency"]
     return METHODS[default_cam(form)]
 
@@ -158,24 +159,21 @@ def default_cam(form: str) -> str:
     return _CAM_OF_FORM.get(form, "gradcam")
 
 
-def _has_gradient(executors: Executors, tensors: Sequence[str], reading: Reading | None) -> bool:
-    """Whether the part of the network that a class activation map differentiates can be differentiated."""
+def _default_cut(executors: Executors, tensors: Sequence[str], reading: Reading | None) -> Cut | None:
+    """Where a class activation map cuts when nobody names a layer; None without a map that a target depends on."""
     try:
-        if not _has_map(executors, tensors, reading):
+        return executors.cut(chosen_layers(executors.graph, None, tensors, reading), tensors)
+    except UsageError:
+        return None
+
+
+def _has_gradient(executors: Executors, tensors: Sequence[str], cut: Cut | None) -> bool:
+    """Whether what lies above the cut can be differentiated, or without a cut the whole network."""
+    try:
+        if cut is None:
             executors.twin(tensors)
-            return True
-        cut = executors.cut(chosen_layers(executors.graph, None, tensors, reading), tensors)
-        if cut.computed:
+        elif cut.computed:
             executors.twin(cut.computed, cut.names, cut.roots)
     except UnsupportedOperator:
-        return False
-    return True
-
-
-def _has_map(executors: Executors, tensors: Sequence[str], reading: Reading | None) -> bool:
-    """Whether there is a feature map that a target depends on."""
-    try:
-        executors.cut(chosen_layers(executors.graph, None, tensors, reading), tensors)
-    except UsageError:
         return False
     return True

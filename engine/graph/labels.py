@@ -165,7 +165,7 @@ def predictions(graph: Graph, logits: np.ndarray, top: int = 3) -> list[Predicti
     if kind is None and shares(values):
         probabilities = values
     else:
-        probabilities = _sigmoid(values) if kind == "sigmoid" else _softmax(values)
+        probabilities = logistic(values) if kind == "sigmoid" else _softmax(values)
     order = np.argsort(-values, kind="stable")[:top]
     return [Prediction(int(i), class_name(graph, int(i)), float(probabilities[i]), float(values[i])) for i in order]
 
@@ -180,7 +180,8 @@ def _softmax(values: np.ndarray) -> np.ndarray:
     return powers / powers.sum()
 
 
-def _sigmoid(values: np.ndarray) -> np.ndarray:
+def logistic(values: Any) -> Any:
+    """The logistic function of numbers or arrays, without overflow."""
     return 1 / (1 + np.exp(-np.clip(values, -700, 700)))
 
 

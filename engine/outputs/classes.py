@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.heads import chosen_from
-from ..graph.labels import Prediction, class_name
+from ..graph.labels import Prediction, class_name, logistic
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Channel, Rows
@@ -94,7 +94,7 @@ class ClassReading(Reading):
     def _ordered(self, logits: np.ndarray) -> list[Prediction]:
         values = logits.astype(np.float64)
         if self.kind == "sigmoids":
-            shares = 1 / (1 + np.exp(-np.clip(values, -700, 700)))
+            shares = logistic(values)
         elif self.kind == "shares":
             shares = values
         else:
@@ -216,7 +216,7 @@ def _vector(row: Any) -> np.ndarray:
 
 def _both_sides(graph: Graph, logit: float) -> list[Prediction]:
     """Yes and no, the surer first."""
-    yes = 1 / (1 + float(np.exp(-np.clip(logit, -700, 700))))
+    yes = float(logistic(logit))
     names = _side_names(graph)
     sides = [Prediction(1, names[1], yes, logit), Prediction(0, names[0], 1 - yes, -logit)]
     return sides if logit >= 0 else sides[::-1]

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ...errors import UsageError
-from ..graph.labels import class_name
+from ..graph.labels import class_name, logistic
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Masked, Rows
@@ -174,7 +174,7 @@ class TextMapReading(MapReading):
     def regions(self, rows: Rows) -> list[Region]:
         """Islands above the threshold with a high mean, from top to bottom and left to right."""
         plane = _planes(rows[self.tensor])[0]
-        probability = 1 / (1 + np.exp(-np.clip(plane, -700, 700)))
+        probability = logistic(plane)
         islands, _ = ndimage.label(probability > _TEXT_THRESHOLD)
         height, width = self.graph.image_size
         scale = width / plane.shape[1], height / plane.shape[0]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..graph.labels import logistic
 from .boxes import BoxTable, Candidates, DetectionReading, ScoreTable, corners, score_reads
 from .facts import Facts
 from .reads import Entry, Read, Rows
@@ -174,7 +175,7 @@ def _probabilities(facts: Facts, name: str, raw: np.ndarray, kind: str) -> np.nd
     if kind == "sigmoids":
         return raw
     if kind == "logits of sigmoids":
-        return 1 / (1 + np.exp(-np.clip(raw, -700, 700)))
+        return logistic(raw)
     if facts.head(name) is None and not bool(np.allclose(raw.sum(axis=1), 1, atol=1e-3)):
         powers = np.exp(raw - raw.max(axis=1, keepdims=True))
         raw = powers / powers.sum(axis=1, keepdims=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph.graph import Graph
+from ..graph.labels import logistic
 from ..graph.operators import operator
 from .boxes import Candidates, score_reads
 from .facts import Facts
@@ -15,10 +16,7 @@ from .reads import Entry, Read, Rows
 
 _SELECTS = frozenset({"NonMaxSuppression", "TopK", "BatchedNMS_TRT", "EfficientNMS_TRT"})
 _REDUCES = frozenset({"ReduceMax", "Max"})
-CLOSE, CLOSE_TO_ZERO = (
-    1e-5,
-    1e-9,
-)  # relative, absolute: a score is carried through unchanged, or a sigmoid written twice
+CLOSE, CLOSE_TO_ZERO = 1e-5, 1e-9  # relative, absolute: a score is carried on as it is, or a sigmoid written twice
 
 Score = Callable[[Rows, int, int], Read]
 
@@ -73,7 +71,7 @@ class Origin:
     def shown(self, rows: Rows, name: str) -> np.ndarray:
         """A tensor's scores as the file lists them, float64."""
         values = np.asarray(rows[name], np.float64)
-        return 1 / (1 + np.exp(-np.clip(values, -700, 700))) if name in self.logits else values
+        return logistic(values) if name in self.logits else values
 
 
 @dataclass(frozen=True, eq=False)

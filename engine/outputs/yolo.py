@@ -17,6 +17,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
+from ..graph.labels import logistic
 from .boxes import BoxTable, Candidates, DetectionReading, ScoreTable, corners, score_reads
 from .entries import movers
 from .facts import Facts
@@ -109,10 +110,10 @@ def _reading(
     def decode(rows: Rows) -> Candidates:
         table = np.asarray(rows[name] if axis == 2 else rows[name].T, np.float64)
         scores = table[:, first : first + classes] if classes else np.ones((len(table), 1))
-        scores = scores if probability else 1 / (1 + np.exp(-np.clip(scores, -700, 700)))
+        scores = scores if probability else logistic(scores)
         if objectness is not None:
             sure = table[:, objectness : objectness + 1]
-            scores = scores * (sure if probability else 1 / (1 + np.exp(-np.clip(sure, -700, 700))))
+            scores = scores * (sure if probability else logistic(sure))
         boxes = _ungridded(table[:, :4], grid) if grid else table[:, :4]
         return Candidates(corners(boxes, "cxcywh"), scores, None, masks(rows, table) if masks else None)
 

@@ -12,6 +12,7 @@ import json
 import os
 import pkgutil
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -24,24 +25,29 @@ def main() -> None:
 
     from convscope.adapters.wall import parent
 
-    for room in ("cli", "engine.runs", "engine.pages"):
-        for module in pkgutil.iter_modules(import_module(f"convscope.{room}").__path__):
-            import_module(f"convscope.{room}.{module.name}")
+    import_rooms("cli", "engine.runs", "engine.pages")
     parent._THREADED.discard("torch")  # it has computed nothing here, so that the wall may fork as well
     assert not WRITERS & sys.modules.keys()
     gc.freeze()
     for line in json.loads(Path(sys.argv[1]).read_text()):
         child = os.fork()
         if child == 0:
-            _command(line)
+            command(line.split())
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), line, flush=True)
 
 
-def _command(line: str) -> None:
+def import_rooms(*rooms: str) -> None:
+    """Imports every module of these rooms, so that no fork has to."""
+    for room in rooms:
+        for module in pkgutil.iter_modules(import_module(f"convscope.{room}").__path__):
+            import_module(f"convscope.{room}.{module.name}")
+
+
+def command(words: Sequence[str]) -> None:
     """The console script, without taking torch down at its end."""
     from convscope.cli.main import main as convscope
 
-    sys.argv = ["convscope", *line.split()]
+    sys.argv = ["convscope", *words]
     try:
         convscope()
     except SystemExit as ending:
