@@ -12,7 +12,7 @@ from ...outputs.reading import Question, Reading
 from ...outputs.target import GAMMA, Target
 from ..trace import Trace
 from ..writer import Value, Writer
-from .base import Sample, Score, one_hot
+from .base import Sample, Score, one_hot, within
 from .reads import Tensor, placed_mask
 
 CLASS_INPUT = "class"
@@ -75,7 +75,7 @@ class ClassScore(Score):
             places = places if region is None else places * region
             strongest = places.sum([2, 3], keep=False).apply("ArgMax", axis=1, keepdims=0)
         asked = w.value(CLASS_INPUT)
-        return w.where(asked < w.integers(0), strongest, asked)
+        return w.where(asked < w.integers(0), strongest, within(asked, w.integers([self.count])))
 
     def _inside(self, w: Writer, logits: Value) -> Value:
         """(N, K, h, w) 1 where each class is the strongest, or above its level."""
@@ -167,7 +167,8 @@ class SideScore(Score):
         if self.index is not None:
             return {"side": w.number(1.0 if self.index else -1.0).expand(logit.shape(0, 1))}
         asked = w.value(CLASS_INPUT)
-        yes = w.where(asked < w.integers(0), (logit >= 0.0).cast(np.int64), asked)
+        known = within(asked, w.integers([2]))
+        yes = w.where(asked < w.integers(0), (logit >= 0.0).cast(np.int64), known)
         return {"side": w.where(yes > w.integers(0), 1.0, -1.0)}
 
     def gradients(
