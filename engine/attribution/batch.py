@@ -65,7 +65,7 @@ class Executors:
         decoder: str | None = None,
         output: str | None = None,
     ) -> None:
-        if not isinstance(batch, Integral) or isinstance(batch, bool):
+        if not isinstance(batch, (int, Integral)) or isinstance(batch, bool):
             raise UsageError(f"batch {batch!r} is no whole number; use 1 or more")
         if batch < 1:
             raise UsageError(f"batch {batch} is too small; use 1 or more")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import ndimage
@@ -94,7 +94,7 @@ class MapReading(Reading):
     level: float = field(kw_only=True, default=0.0)
 
     accepts = frozenset({"region", "mask", "against", "box"})
-    alternatives = (frozenset({"box", "target"}), frozenset({"region", "mask"}))
+    alternatives: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"box", "target"}), frozenset({"region", "mask"}))
 
     def answer(self, rows: Rows, *, top: int = 3) -> Regions:
         return Regions(tuple(self.regions(rows)[: max(top, 1)]))

@@ -39,7 +39,7 @@ def behind(values: np.ndarray, head: str, axis: int, *more: tuple[str, dict[str,
     graph = planted({"start": values})
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
-    options = {"axis": axis} if head == "Softmax" else {}
+    options: dict[str, Any] = {"axis": axis} if head == "Softmax" else {}
     nodes = [helper.make_node(head, ["start"], ["headed"], **options)]
     for i, (op, attributes, inputs) in enumerate(more):
         names = []
