@@ -38,6 +38,7 @@ class Session:
         optimize: False switches every graph optimization off (for exact comparisons).
         alone: run one picture at a time, where an operator would mix those of a batch.
         held: values of weights that the model declares and does not hold (`cut.extract`, hollow); they are shared.
+        batch_axes: tensor -> the axis that counts pictures, where that is not 0.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Session:
         optimize: bool = True,
         alone: bool = False,
         held: Mapping[str, np.ndarray] | None = None,
+        batch_axes: Mapping[str, int] | None = None,
     ) -> None:
-        self._alone = alone
+        self.alone, self.batch_axes = alone, dict(batch_axes or {})
         self.held = dict(held or {})  # ONNX Runtime reads them where they lie
         ort = import_runtime()
         options = ort.SessionOptions()
@@ -89,9 +91,10 @@ class Session:
             self.check_one_input()
         feeds: Any = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
         names = list(outputs or self.output_names)
-        if self._alone and (count := len(feeds[self.input_names[0]])) > 1:
+        if self.alone and (count := len(feeds[self.input_names[0]])) > 1:
             rows = [self._run(names, row_of_batch(feeds, i, count)) for i in range(count)]
-            return {name: np.concatenate([np.atleast_1d(row[name]) for row in rows]) for name in names}
+            axes = {name: self.batch_axes.get(name, 0) for name in names}
+            return {name: np.concatenate([np.atleast_1d(row[name]) for row in rows], axes[name]) for name in names}
         return self._run(names, feeds)
 
     def _run(self, names: list[str], feeds: Any) -> dict[str, np.ndarray]:
