@@ -93,26 +93,13 @@ def test_numbers_of_an_embedding_are_no_classes_and_one_output_has_no_name_of_tw
         helper.make_node("GlobalAveragePool", ["r"], ["p"], "p"), helper.make_node("Flatten", ["p"], ["f"], "f"),
     ]  # fmt: skip
     ends = {
-        "vector": ([("Gemm", ["f", "d"]), ("LpNormalization", ["vector0"])], (6, 4)),
-        "yes": ([("Gemm", ["f", "d"]), ("Sigmoid", ["yes0"])], (1, 4)),
+        "vector": (6, helper.make_node("LpNormalization", ["g"], ["vector"], "vector", axis=1)),
+        "yes": (1, helper.make_node("Sigmoid", ["g"], ["yes"], "yes")),
     }
-    for name, (last, shape) in ends.items():
-        more = [
-            helper.make_node(
-                op,
-                reads,
-                [f"{name}{i}"],
-                f"{name}{i}",
-                **({"transB": 1} if op == "Gemm" else {"axis": 1} if op[0] == "L" else {}),
-            )
-            for i, (op, reads) in enumerate(last)
-        ]
-        proto = model(
-            [*nodes, *more],
-            {"w": _normal(0, 4, 3, 3, 3), "d": _normal(1, *shape)},
-            ("N", 3, 8, 8),
-            outputs=(f"{name}1",),
-        )
+    for name, (count, last) in ends.items():
+        gemm = helper.make_node("Gemm", ["f", "d"], ["g"], "g", transB=1)
+        weights = {"w": _normal(0, 4, 3, 3, 3), "d": _normal(1, count, 4)}
+        proto = model([*nodes, gemm, last], weights, ("N", 3, 8, 8), outputs=(name,))
         labels = ["no", "yes"] if name == "yes" else None
         graph = convscope.load(proto, preprocessing="unit", labels=labels, check=False)
         made(graph, photographs(tmp_path / "photos", 3), tmp_path / name, stages=("numbers",))
