@@ -137,7 +137,7 @@ class Stations:
         if patterns is None and stations:
             return stations
         if patterns is None:
-            raise UsageError(f"{self.graph.name} has no layer that makes units; name layers: --layer")
+            raise UsageError(f"{self.graph.name} has no layer that makes units; name some of its layers")
         listed = [p.strip() for p in patterns.split(",") if p.strip()] if isinstance(patterns, str) else list(patterns)
         ours = {layer.index for layer in stations}
         found: dict[int, Layer] = {}
