@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -122,7 +122,10 @@ def find_methods(names: str | Sequence[str]) -> list[Method]:
     Raises:
         UsageError: unknown name; the closest ones are in the message.
     """
-    wanted = [n.strip().lower() for n in (names.split(",") if isinstance(names, str) else names)]
+    given = names.split(",") if isinstance(names, str) else list(names) if isinstance(names, Iterable) else [names]
+    if wrong := [name for name in given if not isinstance(name, str)]:
+        raise UsageError(f"method {wrong[0]!r} is no name; choose of {', '.join(METHODS)}")
+    wanted = [n.strip().lower() for n in given]
     found: dict[str, Method] = {}
     for name in filter(None, wanted):
         if name == "all":

@@ -47,10 +47,11 @@ def average_drop_increase(
 
     Chattopadhay et al. 2018, "Grad-CAM++", arXiv:1710.11063: drop = max(0, Y - O) / Y, in [0, 1], low is
     faithful; increase = 1 where O > Y. Over many images the two are averaged. pytorch-grad-cam does not divide
-    by Y. The product is taken in model space.
+    by Y. The product is taken in model space. A target whose own number is watched may be negative: the fall is
+    divided by its size.
     """
     before, after = executors.scores(np.stack([x, x * heatmap]), [target], probability=True)
-    return float(max(0.0, before - after) / before) if before > 0 else 0.0, float(after > before)
+    return float(max(0.0, before - after) / abs(before)) if before else 0.0, float(after > before)
 
 
 def road(
