@@ -13,9 +13,12 @@ from convscope.engine.executors import devices
 from ..golden.commands import CAT, ROOT
 
 COMMANDS = (
-    "info lenet", f"predict lenet {CAT}", f"activations lenet {CAT} -o OUT/maps", f"top lenet {CAT} --layer conv1 -o OUT/top",
+    "info lenet",
+    f"predict lenet {CAT}",
+    f"activations lenet {CAT} -o OUT/maps",
+    f"top lenet {CAT} --layer conv1 -o OUT/top",
     f"stats lenet {CAT} -o OUT/stats",
-)  # fmt: skip
+)
 
 
 @pytest.mark.skipif(devices._has_driver(), reason="with a driver torch is asked for the GPU")
