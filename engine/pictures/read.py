@@ -272,7 +272,9 @@ def checked_pixels(picture: Any) -> np.ndarray:
 
 def check_range(values: np.ndarray) -> None:
     """Raises UsageError where pictures are not in [0, 1]."""
-    if not np.isfinite(values).all() or values.min() < -_SLACK or values.max() > 1 + _SLACK:
+    if not np.isfinite(values).all():
+        raise UsageError("the picture holds values that are no finite numbers (NaN or infinity)")
+    if values.min() < -_SLACK or values.max() > 1 + _SLACK:
         low, high = float(values.min()), float(values.max())
         advice = "divide one of 0..255 by 255"
         if -1 - _SLACK <= low < 0 and high <= 1 + _SLACK:
