@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from ..engine.graph.graph import Graph
+from ..engine.graph.layers import Proof
 from ..engine.graph.preprocessing import Preprocessing, preprocessing_of
 from ..engine.pictures.sides import height_width
 from ..errors import ParityError, RefusedInput, UsageError
@@ -28,6 +29,7 @@ from .onnx.metadata import READS_TEXT
 from .onnx.precheck import precheck
 from .onnx.read import parse
 from .preprocessing import companion, embedded, unfit_companion
+from .proofs import Proofs, proof_key, today
 from .sizes import find_size, stated_size
 from .wall import stands
 from .wall.limits import allow
@@ -53,7 +55,7 @@ def load(
     layout: str | None = None,
     inputs: Mapping[str, Any] | None = None,
     layer: str | Sequence[str] | None = None,
-    check: bool = True,
+    check: bool | None = None,
     max_memory: float | None = None,
     max_seconds: float | None = None,
 ) -> Graph:
@@ -77,7 +79,8 @@ def load(
         inputs: name -> number, array or path of an ``.npy`` file, for inputs beside the picture, each for one picture;
             others get a default that the notes say.
         layer: names and globs that the network must have, so that a wrong one is refused before the check.
-        check: compare every tensor of the two executors on a small random image.
+        check: compare every tensor of the two executors on a small random image. By default a file is compared once,
+            and what was found is kept in the cache folder for this version; True compares now, False never.
         max_memory: GiB that importing a file may take; default 1 (2 where it has to be exported) and 12 times the file.
         max_seconds: processor time that it may take; default 60 (300 where it has to be exported) and 60 per GiB.
 
@@ -94,12 +97,21 @@ def load(
         "size": None if size is None else height_width(size), "layout": layout,
         "inputs": _given_inputs(inputs or {}), "layer": layer, "check": check,
     }  # fmt: skip
-    if isinstance(source, (str, os.PathLike)) and not trust and stands(arch):
+    if not isinstance(source, (str, os.PathLike)):
+        return load_here(source, trust=trust, **options)
+    path = Path(source)
+    proofs = Proofs() if check is False else Proofs.of(path)
+    if check:  # afresh, whatever is known
+        proofs = replace(proofs, known={})
+    options["proven"] = proofs.known
+    if trust or not stands(arch):
+        graph = load_here(path, trust=trust, **options)
+    else:
         from .wall.parent import load_behind
 
-        with blamed_on(Path(source)):
-            return load_behind(Path(source), options, LazyTwins, max_memory, max_seconds)
-    return load_here(source, trust=trust, **options)
+        with blamed_on(path):
+            graph = load_behind(path, options, LazyTwins, max_memory, max_seconds)
+    return graph if check is False else proofs.settle(graph)
 
 
 def load_here(
@@ -114,9 +126,13 @@ def load_here(
     layout: str | None = None,
     inputs: Mapping[str, np.ndarray] | None = None,
     layer: str | Sequence[str] | None = None,
-    check: bool = True,
+    check: bool | None = None,
+    proven: Mapping[str, Proof] | None = None,
 ) -> Graph:
-    """The graph, imported in this process without bounds on memory and time; arguments as for `load`."""
+    """The graph, imported in this process without bounds on memory and time; arguments as for `load`.
+
+    A graph of which an earlier check is known (``proven``, by `proof_key`) is not checked again.
+    """
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     with blamed_on(path):
         if path is not None:
@@ -157,11 +173,7 @@ def load_here(
         )
         if preprocessing is None:
             graph = _weighed(graph)
-        if check:
-            _self_check(graph)
-            graph = _with_opaque_noted(graph)
-        else:
-            graph = _with_refusal_noted(graph)
+        graph = _with_refusal_noted(graph) if check is False else _checked(graph, proven or {})
     return graph if path is not None else replace(graph, modules=_modules(source))
 
 
@@ -182,13 +194,25 @@ def _modules(source: Any) -> Mapping[Any, str]:
     return {}
 
 
-def _with_opaque_noted(graph: Graph) -> Graph:
-    """The graph with a note on each operator that no gradient passes."""
+def _checked(graph: Graph, proven: Mapping[str, Proof]) -> Graph:
+    """The graph with its proof, made now where none is known.
+
+    Raises:
+        ParityError: the executors disagree. RefusedInput: they cannot be compared.
+    """
+    proof = proven.get(proof_key(graph))
+    if proof is None:
+        _self_check(graph)
+        proof = Proof(today(), notes=_opaque(graph))
+    return replace(graph, proof=proof, source=replace(graph.source, notes=(*graph.source.notes, *proof.notes)))
+
+
+def _opaque(graph: Graph) -> tuple[str, ...]:
+    """A note on each of the first operators that no gradient passes."""
     reasons = list(graph.opaque.values())[:3]
     notes = tuple(f"{reason}: it is computed forward alone, and no gradient passes it" for reason in reasons)
     more = len(graph.opaque) - len(notes)
-    notes = (*notes, f"so are {more} more nodes") if more > 0 else notes
-    return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, *notes))) if notes else graph
+    return (*notes, f"so are {more} more nodes") if more > 0 else notes
 
 
 def _with_refusal_noted(graph: Graph) -> Graph:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .calling import Call, takes
 from .options import JSON, QUIET, ModelArgument
-from .output import clean, emit_json
+from .output import clean, emit_json, in_flags
 from .tables import console, table
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _show(graph: Graph) -> None:
     shown.print(layers)
     shown.print()
     for label, value in facts_in_words(graph):
-        shown.print(Text(f"{label:<14}", style="bold") + Text(clean(value)), soft_wrap=True)
+        shown.print(Text(f"{label:<14}", style="bold") + Text(clean(in_flags(value))), soft_wrap=True)
 
 
 def _cut(text: str) -> str:

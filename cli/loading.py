@@ -28,7 +28,9 @@ LOADING: Group = {
     "arch": _option(_Text, None, "--arch", "Builds the network, for files of weights alone.", "PACKAGE:CALLABLE"),
     "trust": _option(bool, False, "--trust", "Load files that run code (pickled modules, TorchScript, Lambda layers)."),
     "check": _option(
-        bool, True, "--check/--no-check", "Compare every tensor of the two executors first (default)."
+        bool | None, None, "--check/--no-check",
+        "Compare every tensor of the two executors first, or never; by default once for a file, which the cache "
+        "folder remembers.",
     ),
     "preprocessing": _option(_Text, None, "--preprocessing", "caffe, tf, torch, unit or raw.", "PRESET"),
     "mean": _option(_Text, None, "--mean", "Subtracted, per channel.", "M,M,M"),

@@ -42,7 +42,8 @@ class Record:
     """Where a result comes from.
 
     Attributes:
-        model: name, sha256 of the canonical graph, and source: the file, or None for a live object.
+        model: name, sha256 of the canonical graph, source: the file, or None for a live object, and checked: the day on
+            which its executors were found to agree, or None.
         preprocessing: as `Preprocessing.to_json`.
         command: the command line that made it, or None where Python did.
         versions: of convscope, Python and the libraries that compute.
@@ -94,4 +95,5 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
 
 def model(graph: Graph) -> dict[str, Any]:
     """A model as every result names it."""
-    return {"name": graph.name, "sha256": graph.sha256, "source": graph.source.path}
+    checked = None if graph.proof is None else graph.proof.date
+    return {"name": graph.name, "sha256": graph.sha256, "source": graph.source.path, "checked": checked}

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..adapters.cache import cache_folder
 from ..errors import ConvscopeError, UsageError
-from .download import Progress, cache_folder, download
+from .download import Progress, download
 from .recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:

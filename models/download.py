@@ -24,15 +24,6 @@ _CHUNK = 2**18
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 
-def cache_folder() -> Path:
-    """Where models are kept: ``$CONVSCOPE_CACHE``, or the platform's own cache folder."""
-    if chosen := os.environ.get("CONVSCOPE_CACHE"):
-        return Path(chosen)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("convscope")
-
-
 def download(url: str, target: Path, sha256: str, progress: Progress = lambda done, total: None) -> Path:
     """A verified file at ``target``.
 

@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from ..adapters.cache import cache_folder
 from ..errors import ConvscopeError, RefusedInput
-from .download import cache_folder, download
+from .download import download
 
 VERSION = "1.30.0"
 LICENCE = "MIT, Microsoft Corporation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
 import pickle
@@ -132,8 +133,12 @@ class _Import:
                 raise self._refusal(bytes(text))
             model = onnx.ModelProto()
             model.ParseFromString(bytes(data) if isinstance(data, bytearray) else data)
+            digest = hashlib.sha256(data).hexdigest()
             del data, parts
-            return decode_graph(bytes(text), model, make_factory(model))
+            graph = decode_graph(bytes(text), model, make_factory(model))
+            if graph.sha256 != digest:  # by which results and proofs know it
+                raise ValueError("the graph is another than its sha256 says")
+            return graph
         except (KeyError, TypeError, ValueError) as error:
             raise RefusedInput(f"{self.request.path}: the process that imported it gave no answer") from error
 

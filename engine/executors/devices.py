@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
+from functools import cache
 from typing import Any
 
 from ...errors import UsageError
@@ -37,13 +40,27 @@ def session_providers(device: str) -> list[Any]:
     """ONNX Runtime providers for a ``--device`` value.
 
     The GPU wheel lists the CUDA provider on machines without a GPU too, and asking for it there prints an
-    error, so torch is asked whether there is a device at all.
+    error, so torch is asked whether there is a device at all; not where there is no driver, since importing it takes
+    more than most forward passes.
     """
+    _check(device)
+    if device == "cpu" or (device == "auto" and not _has_driver()):
+        return ["CPUExecutionProvider"]
     chosen = torch_device(device)
     if chosen.type == "cpu":
         return ["CPUExecutionProvider"]
     options = {"device_id": chosen.index or 0, "use_tf32": "0"}  # see `exact`
     return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+@cache
+def _has_driver() -> bool:
+    """Whether CUDA's driver is installed; every GPU of a machine is reached through it."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _check(device: str) -> None:

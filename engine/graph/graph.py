@@ -20,7 +20,7 @@ from .company import mixing
 from .cut import extract
 from .heads import Head, chosen_from, find_head
 from .index import Index, reads
-from .layers import Layer, Shape, Source, TensorSpec
+from .layers import Layer, Proof, Shape, Source, TensorSpec
 from .preprocessing import Preprocessing
 from .slopes import stopper
 from .tokens import last_tokens
@@ -69,6 +69,7 @@ class Graph:
         own_types: input or output -> the source's own data type (numpy name), where it is another than here.
         metadata: what the file says about itself, key -> text (ONNX ``metadata_props``).
         modules: of a live network, its submodules (torch) or layers (Keras) -> their names, by identity.
+        proof: that the executors agree, of this run or an earlier one; None where that was not compared.
     """
 
     model: onnx.ModelProto
@@ -87,6 +88,7 @@ class Graph:
     own_types: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     modules: Mapping[Any, str] = field(default_factory=dict)
+    proof: Proof | None = None
 
     @property
     def name(self) -> str:

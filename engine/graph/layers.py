@@ -211,3 +211,18 @@ class Source:
     opset: int
     notes: tuple[str, ...] = ()
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That both executors were found to agree on every tensor of a random picture.
+
+    Attributes:
+        date: when, UTC, as 2026-11-26.
+        is_earlier: found by an earlier run on the same file with the same versions, and kept in the cache folder.
+        notes: what else was found, for the user to read: operators that no gradient passes.
+    """
+
+    date: str
+    is_earlier: bool = False
+    notes: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ def summary(graph: Graph) -> dict[str, Any]:
         "name": graph.name,
         "sha256": graph.sha256,
         "source": asdict(graph.source),
+        "proof": None if graph.proof is None else {"date": graph.proof.date, "is_earlier": graph.proof.is_earlier},
         "inputs": [asdict(spec) for spec in graph.inputs],
         "outputs": [asdict(spec) for spec in graph.outputs],
         "preprocessing": graph.preprocessing.to_json(),
@@ -67,12 +68,22 @@ def facts_in_words(graph: Graph) -> list[tuple[str, str]]:
         ("size", f"{len(graph.layers)} layers, {parameters:,} parameters, {in_si(macs)} multiply-adds"),
         ("source", f"{source.path or 'live object'}: {source.format} by {source.producer}, opset {source.opset}"),
         ("sha256", f"{source.sha256} (graph {graph.sha256[:16]})"),
+        ("checked", _proof_in_words(graph)),
     ]
     if free := free_axes(graph):
         facts.insert(1, ("free", f"{' and '.join(free)}; the shapes above are those at {height} x {width}"))
     if graph.labels is not None:
-        facts.insert(-3, ("classes", f"{len(graph.labels)}: {', '.join(graph.labels[:3])}, ..."))
+        facts.insert(-4, ("classes", f"{len(graph.labels)}: {', '.join(graph.labels[:3])}, ..."))
     return facts
+
+
+def _proof_in_words(graph: Graph) -> str:
+    if graph.proof is None:
+        return "not: that both executors agree was not asked for"
+    found = "both executors agree on every tensor of a random picture"
+    if not graph.proof.is_earlier:
+        return f"{found}: found by this run"
+    return f"{found}: found by an earlier run on this file, {graph.proof.date}; check=True makes it afresh"
 
 
 def shape_in_words(shape: tuple[int | None, ...]) -> str:

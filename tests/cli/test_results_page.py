@@ -29,7 +29,7 @@ SECTIONS = {
     "verify": ("verify",),
     "info": ("info",),
 }
-HEAD = {"schema_version", "model.name", "model.source", "preprocessing", "failed"}
+HEAD = {"schema_version", "model.name", "model.source", "model.checked", "preprocessing", "failed"}
 
 
 def _documented(section: str) -> dict[str, bool]:

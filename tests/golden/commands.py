@@ -43,6 +43,7 @@ COMMANDS = {
 WITHOUT_FOLDER = ("info", "predict")
 _WITHOUT_DEVICE = ("info", "verify", "weights")
 _VOLATILE = {"command", "versions", "convscope", "torch", "sha256", "graph_sha256"}
+_OF_THE_DAY = {"checked", "date", "is_earlier"}  # when the import was proven
 _LONGEST = 24  # entries of a list; of a longer one the first stand for all
 
 
@@ -50,7 +51,7 @@ def kept(name: str, folder: Path) -> dict[str, Any]:
     """Runs a command in the checkout and returns its exit code, its files, and its JSON object.
 
     Paths lose what belongs to this machine, floats keep six digits, long lists their beginning; versions and the
-    command line go, since they are checked for themselves.
+    command line go, since they are checked for themselves, and of the day of a check remains that there was one.
     """
     words = [*COMMANDS[name].split(), "--json", "--quiet"]
     words += [] if words[0] in WITHOUT_FOLDER else ["-o", str(folder)]
@@ -64,7 +65,10 @@ def kept(name: str, folder: Path) -> dict[str, Any]:
 
 def _plain(value: Any, folder: Path) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(inner, folder) for key, inner in value.items() if key not in _VOLATILE}
+        found = {
+            key: f"its {key}" if key in _OF_THE_DAY and inner is not None else inner for key, inner in value.items()
+        }
+        return {key: _plain(inner, folder) for key, inner in found.items() if key not in _VOLATILE}
     if isinstance(value, list):
         rest = [f"... {len(value)} in all"] if len(value) > _LONGEST else []
         return [_plain(inner, folder) for inner in value[: _LONGEST if rest else None]] + rest

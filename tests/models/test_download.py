@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convscope.adapters.cache import cache_folder
 from convscope.errors import ConvscopeError, RefusedInput
-from convscope.models.download import cache_folder, download
+from convscope.models.download import download
 
 DATA = np.random.default_rng(0).bytes(700_000)
 SUM = hashlib.sha256(DATA).hexdigest()

@@ -27,10 +27,11 @@ def input_gradient(
 ) -> np.ndarray:
     """dS/dx (N, C, H, W) float32 at ``x``, one target per row; passes of the executors' batch size."""
     twin = batch.executors.twin(tensors_of(targets))
+    size = batch.executors.rows_together(targets)
     found = []
-    for start in range(0, len(x), batch.executors.batch):
-        part = batch.executors.tensor(x[start : start + batch.executors.batch]).requires_grad_()
-        rows = targets[start : start + batch.executors.batch]
+    for start in range(0, len(x), size):
+        part = batch.executors.tensor(x[start : start + size]).requires_grad_()
+        rows = targets[start : start + size]
         score = scores(twin(part, rule), rows, len(part)).sum()
         found.append(grad(score, part)[0].cpu().numpy())
     return np.concatenate(found)
@@ -170,11 +171,14 @@ def reference_input(batch: Batch, baseline: str | np.ndarray) -> np.ndarray:
     """
     if not isinstance(baseline, str):
         try:
-            return np.broadcast_to(np.asarray(baseline, np.float32), batch.x.shape)
-        except ValueError as error:
+            given = np.broadcast_to(np.asarray(baseline, np.float32), batch.x.shape)
+        except (TypeError, ValueError) as error:
             raise UsageError(
                 f"baseline of shape {np.shape(baseline)} does not fit the input {batch.x.shape[1:]}"
             ) from error
+        if not np.isfinite(given).all():
+            raise UsageError("the baseline holds values that are no finite numbers")
+        return given
     if baseline == "zero":
         return np.zeros_like(batch.x)
     levels = {"black": 0.0, "gray": 0.5, "white": 1.0}

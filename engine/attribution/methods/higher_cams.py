@@ -59,8 +59,9 @@ def smooth_grad_cam_plus_plus(
     for index, x in enumerate(batch.x):
         drawn = np.random.default_rng(seed).normal(0.0, noise * float(x.max() - x.min()), (samples, *x.shape))
         noisy = (x + drawn).astype(np.float32)
-        for start in range(0, samples, batch.executors.batch):
-            part = noisy[start : start + batch.executors.batch]
+        size = batch.executors.rows_together(targets)
+        for start in range(0, samples, size):
+            part = noisy[start : start + size]
             _, gradients = capture(Batch(batch.executors, part), [targets[index]] * len(part), layer)
             for power, total in enumerate(powers, 1):
                 total[index] += (gradients**power).sum(dim=0) / samples

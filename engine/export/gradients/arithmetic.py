@@ -42,6 +42,13 @@ def _pow(v: Visit) -> Gradients:
     return {0: v.fit(v.dy * factor * v.x().apply("Pow", lower), 0)}
 
 
+def _mod(v: Visit) -> Gradients:
+    """The remainder moves with the number."""
+    if v.wanted != {0}:
+        raise v.unsupported("a divisor that depends on the image")
+    return {0: v.fit(v.dy, 0)}
+
+
 def _extreme(v: Visit) -> Gradients:
     """Max and Min: to the larger (smaller) of two, half to each where they are equal; many are taken pair by pair."""
     op = v.node.op_type
@@ -80,6 +87,7 @@ ARITHMETIC: dict[str, Gradient] = {
     "Div": _div,
     "Mean": _mean,
     "Pow": _pow,
+    "Mod": _mod,
     "Max": _extreme,
     "Min": _extreme,
     "Where": _where,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 from ..writer import Value
 from .base import Gradient, Gradients, Visit, unbroadcast
 
@@ -50,21 +52,46 @@ def _gemm(v: Visit) -> Gradients:
 
 
 def _einsum(v: Visit) -> Gradients:
-    """Each operand's gradient is an Einsum of the output's and the other operands, with the letters exchanged."""
+    """Each operand's gradient is an Einsum of the output's and the other operands, with the letters exchanged.
+
+    What one operand alone has is summed: its gradient is repeated along it. What it lacks of an axis of others
+    (size one) is summed again.
+    """
+    terms, out = _letters(v)
+    sizes = {letter: 1 for term in terms for letter in term}
+    for i, term in enumerate(terms):
+        sizes |= {letter: max(sizes[letter], size) for letter, size in zip(term, v.shape(i), strict=True)}
+    found = {}
+    for i in v.wanted:
+        own, others = terms[i], [j for j in range(len(terms)) if j != i]
+        theirs = [(c, n) for j in others for c, n in zip(terms[j], v.shape(j), strict=True)]
+        known = {*out, *(c for c, n in theirs if n == sizes[c])}
+        equation = f"{','.join([out, *(terms[j] for j in others)])}->{''.join(c for c in own if c in known)}"
+        gradient = v.dy.apply("Einsum", *(v.x(j) for j in others), equation=equation)
+        if alone := [place for place, c in enumerate(own) if c not in known]:
+            gradient = gradient.unsqueeze(alone).expand(v.raw(i).shape())
+        full = [sizes[c] if c in known else n for c, n in zip(own, v.shape(i), strict=True)]
+        found[i] = unbroadcast(gradient, full, v.raw(i), v.shape(i), is_fixed=v.is_fixed)
+    return found
+
+
+def _letters(v: Visit) -> tuple[list[str], str]:
+    """The operands' letters and the result's, with letters in the place of an ellipsis and of what is not said."""
     equation = v.get("equation").replace(" ", "")
     left, arrow, out = equation.partition("->")
     terms = left.split(",")
-    if not arrow or "." in equation or any(len(set(t)) != len(t) for t in terms):
-        raise v.unsupported(f"equation '{equation}'")
-    found = {}
-    for i in v.wanted:
-        others = [(t, v.x(j)) for j, t in enumerate(terms) if j != i]
-        known = set(out).union(*(t for t, _ in others))
-        if not set(terms[i]) <= known:
-            raise v.unsupported(f"equation '{equation}', which sums one operand alone")
-        inputs = ",".join([out, *(t for t, _ in others)])
-        found[i] = v.dy.apply("Einsum", *(x for _, x in others), equation=f"{inputs}->{terms[i]}")
-    return found
+    if not arrow:
+        seen = sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1)
+        out = ("..." if "..." in left else "") + "".join(seen)
+    free = [c for c in string.ascii_letters if c not in equation]
+    spans = [v.rank(i) - len(term.replace("...", "")) for i, term in enumerate(terms) if "..." in term]
+    ellipsis = "".join(free[: max(spans, default=0)])
+    for i, term in enumerate(terms):
+        count = v.rank(i) - len(term.replace("...", ""))
+        terms[i] = term.replace("...", ellipsis[len(ellipsis) - count :])
+        if len(set(terms[i])) != len(terms[i]):
+            raise v.unsupported(f"equation '{equation}', which takes a diagonal")
+    return terms, out.replace("...", ellipsis)
 
 
 MATRICES: dict[str, Gradient] = {"MatMul": _matmul, "Gemm": _gemm, "Einsum": _einsum}

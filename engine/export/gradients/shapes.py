@@ -117,6 +117,12 @@ def _triangle(v: Visit) -> Gradients:
     return {0: v.dy.apply("Trilu", v.raw(1) if v.has(1) else None, upper=int(v.get("upper", 1)))}
 
 
+def _reverse_sequence(v: Visit) -> Gradients:
+    """Turned around again."""
+    turned = {name: v.get(name) for name in ("batch_axis", "time_axis")}
+    return {0: v.dy.apply("ReverseSequence", v.raw(1), **turned)}
+
+
 def _scatter_elements(v: Visit) -> Gradients:
     """Into the updates what stands at their places, into the rest what was not overwritten."""
     axis, places = int(v.get("axis", 0)), v.raw(1)
@@ -154,19 +160,40 @@ def _scatter_nd(v: Visit) -> Gradients:
 
 
 def _resize(v: Visit) -> Gradients:
-    """dX = R^T dY C: resizing is linear and separable, and the matrix of an axis is what it makes of the identity."""
+    """dX = R^T dY, axis by axis: resizing is linear and separable. R is what the axis's identity matrix becomes."""
     if v.get("coordinate_transformation_mode") == "tf_crop_and_resize" or v.wanted != {0}:
         raise v.unsupported("a region of interest")
     if v.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise v.unsupported(f"policy '{v.get('keep_aspect_ratio_policy')}'")
-    sizes, target = v.shape(), v.result_shape()
-    changed = [a for a in range(v.rank()) if sizes[a] != target[a]]
-    spatial = [2, 3] if v.rank() == 4 else changed
-    if v.rank() != 4 or not set(changed) <= {2, 3}:
-        raise v.unsupported("another shape than (N, C, H, W)")
-    dy = v.dy
-    rows, columns = (_resize_matrix(v, axis) for axis in spatial)
-    return {0: rows.transpose([1, 0]).apply("MatMul", dy.apply("MatMul", columns))}
+    axes = _resized_axes(v)
+    if 0 in axes:
+        raise v.unsupported("pictures that are resized along the batch")
+    gradient, last = v.dy, v.rank() - 1
+    for axis in reversed(axes):
+        matrix = _resize_matrix(v, axis)
+        if axis == last - 1:
+            gradient = matrix.transpose([1, 0]).apply("MatMul", gradient)
+        else:
+            turned = [*(a for a in range(last + 1) if a != axis), axis]
+            back = [turned.index(a) for a in range(last + 1)]
+            gradient = gradient.transpose(turned).apply("MatMul", matrix).transpose(back)
+    return {0: gradient}
+
+
+def _resized_axes(v: Visit) -> list[int]:
+    """The axes that may get another size: those with another scale than one; of stated sizes all spatial ones too."""
+    listed = v.get("axes")
+    chosen = sorted(int(a) % v.rank() for a in listed) if listed is not None else list(range(v.rank()))
+    scales = v.constant(2)
+    if scales is not None and scales.size:
+        return [a for a in chosen if float(scales[_place(v, a)]) != 1.0]
+    return [a for a in chosen if a > 1 or v.shape()[a] != v.result_shape()[a]]
+
+
+def _place(v: Visit, axis: int) -> int:
+    """Where an axis stands among those that scales or sizes are given for."""
+    listed = v.get("axes")
+    return axis if listed is None else [int(a) % v.rank() for a in listed].index(axis)
 
 
 def _resize_matrix(v: Visit, axis: int) -> Value:
@@ -175,24 +202,14 @@ def _resize_matrix(v: Visit, axis: int) -> Value:
     size, wanted = v.raw(0).shape(axis, axis + 1), w.value(v.node.output[0]).shape(axis, axis + 1)
     identity = w.zeros(w.concat(size, size)).apply("EyeLike").reshape(w.concat([1, 1], size, size))
     attributes = {k: v.get(k) for k in _RESIZE_ATTRIBUTES}
-    scale = _scale(v, axis)
-    if scale is not None:
-        one = w.constant(np.ones(2, dtype=np.float32))
-        scales = w.add("Concat", one, scale, w.constant(np.ones(1, dtype=np.float32)), axis=0)
-        matrix = identity.apply("Resize", None, scales, **attributes)
+    known = v.constant(2)
+    if v.has(2) and (known is None or known.size):
+        one, place = w.constant(np.ones(1, dtype=np.float32)), _place(v, axis)
+        scale = v.raw(2).slice(w.integers([place]), w.integers([place + 1]), [0])
+        matrix = identity.apply("Resize", None, w.add("Concat", one, one, scale, one, axis=0), **attributes)
     else:
         matrix = identity.apply("Resize", None, None, w.concat([1, 1], wanted, size), **attributes)
     return matrix.reshape(w.concat(wanted, size))
-
-
-def _scale(v: Visit, axis: int) -> Value | None:
-    """The axis's scale, (1,) float32; None where the node states sizes."""
-    known = v.constant(2)
-    if not v.has(2) or (known is not None and not known.size):
-        return None
-    axes = v.get("axes")
-    place = [int(a) % v.rank() for a in axes].index(axis) if axes is not None else axis
-    return v.raw(2).slice(v.w.integers([place]), v.w.integers([place + 1]), [0])
 
 
 _RESIZE_ATTRIBUTES = (
@@ -218,6 +235,7 @@ SHAPES: dict[str, Gradient] = {
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,
     "Trilu": _triangle,
+    "ReverseSequence": _reverse_sequence,
     "ScatterElements": _scatter_elements,
     "ScatterND": _scatter_nd,
     "TopK": _top_k,

@@ -141,12 +141,12 @@ def _conv_transpose(v: Visit) -> Gradients:
     rank, group = window.rank, int(v.get("group", 1))
     common = {"strides": list(window.strides), "dilations": list(window.dilations), "group": group}
     extra = [int(n) for n in v.get("output_padding", [0] * rank)]
-    plain = v.get("output_shape") is None and not window.auto.startswith("SAME")
-    if plain and all(e < s for e, s in zip(extra, window.strides, strict=True)):
-        return {0: v.dy.apply("Conv", v.x(1), pads=list(window.pads), **common)}
-    if plain:
+    if any(e >= s for e, s in zip(extra, window.strides, strict=True)):
         raise v.unsupported(f"output_padding {extra} beyond the strides {list(window.strides)}")
-    full = (v.raw(0).shape(2) - w.integers(1)) * w.integers(list(window.strides)) + w.integers(list(window.reach))
+    if v.get("output_shape") is None and not window.auto.startswith("SAME"):
+        return {0: v.dy.apply("Conv", v.x(1), pads=list(window.pads), **common)}
+    spans = w.integers([r + e for r, e in zip(window.reach, extra, strict=True)])
+    full = (v.raw(0).shape(2) - w.integers(1)) * w.integers(list(window.strides)) + spans
     lacking = full - v.dy.shape(2)
     cut = lacking.apply("Max", w.integers([0] * rank))
     half = cut / w.integers(2)
@@ -197,6 +197,33 @@ def _counts(v: Visit, window: _Window, ones: Value) -> Value:
     return padded.apply("Conv", ones, strides=list(window.strides), dilations=list(window.dilations))
 
 
+def _lp_pool(v: Visit) -> Gradients:
+    """y = (sum |x|^p)^(1/p) of each window: dX = sign(x) |x|^(p - 1) times the spread dY / y^(p - 1)."""
+    window, p = _window(v, v.get("kernel_shape")), int(v.get("p", 2))
+    ones = v.w.constant(np.ones((1, 1, *window.kernel), dtype=v.w.kind))
+    share = _by_length(v, p)
+    planes = share.reshape(v.w.concat([-1, 1], share.shape(2)))
+    spread = _spread(v, planes, ones, (1, 1, *window.kernel), window, 1).like(v.raw(0))
+    return {0: spread * _raised(v.x(), p)}
+
+
+def _global_lp_pool(v: Visit) -> Gradients:
+    p = int(v.get("p", 2))
+    return {0: _by_length(v, p) * _raised(v.x(), p)}
+
+
+def _by_length(v: Visit, p: int) -> Value:
+    """dY / y^(p - 1), zero where y is."""
+    empty = v.y().equals(0.0)
+    lengths = v.w.where(empty, 1.0, v.y())
+    return v.w.where(empty, 0.0, v.dy / lengths.apply("Pow", v.w.number(p - 1)))
+
+
+def _raised(x: Value, p: int) -> Value:
+    """sign(x) |x|^(p - 1)."""
+    return x if p == 2 else x.apply("Sign") * x.apply("Abs").apply("Pow", x.writer.number(p - 1))
+
+
 def _global_average(v: Visit) -> Gradients:
     count = v.raw(0).shape(2).apply("ReduceProd", keepdims=0).cast()
     return {0: (v.dy / count).expand(v.raw(0).shape())}
@@ -214,6 +241,8 @@ WINDOWS: dict[str, Gradient] = {
     "ConvTranspose": _conv_transpose,
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
+    "LpPool": _lp_pool,
     "GlobalAveragePool": _global_average,
     "GlobalMaxPool": _global_max,
+    "GlobalLpPool": _global_lp_pool,
 }

@@ -89,3 +89,14 @@ def repeated(choice: Value, times: int) -> Value:
 def one_hot(w: Writer, indices: Value, depth: Value, axis: int = 1) -> Value:
     """A new axis of ``depth`` with a one at each index; a negative index counts from the end."""
     return indices.apply("OneHot", depth, w.constant(np.array([0, 1], dtype=w.kind)), axis=axis)
+
+
+def within(asked: Value, count: Value) -> Value:
+    """The numbers that are asked for, below ``count`` (int64, (1,)); what is negative becomes the last.
+
+    A number beyond stops the run with ONNX Runtime's message of an index out of bounds, where a mark that lies nowhere
+    would give an empty map.
+    """
+    w = asked.writer
+    numbers = w.add("Range", w.integers(0), count.squeeze([0]), w.integers(1))
+    return numbers.apply("Gather", asked.apply("Max", w.integers(-1)))

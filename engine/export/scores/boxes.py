@@ -13,7 +13,7 @@ from ...outputs.reads import SIDES, Box
 from ...outputs.target import GAMMA, Target
 from ..trace import Trace
 from ..writer import Value, Writer, total
-from .base import Sample, Score, one_hot
+from .base import Sample, Score, one_hot, within
 from .classes import CLASS_INPUT
 from .reads import Tensor, side_weights
 
@@ -51,7 +51,7 @@ class BoxScore(Score):
             asked = w.value(CLASS_INPUT)
         else:
             asked = w.integers([-1 if self.index is None else self.index])
-        mine = one_hot(w, asked, depth).unsqueeze([1])
+        mine = one_hot(w, within(asked, depth), depth).unsqueeze([1])
         allowed = w.where((asked < w.integers(0)).reshape([-1, 1, 1]), scores, w.where(mine > 0.0, scores, _NEVER))
         surest = allowed.reduce("ReduceMax", [2], keep=False).apply("ArgMax", axis=1, keepdims=0)
         box = w.value(BOX_INPUT)

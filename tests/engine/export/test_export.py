@@ -77,6 +77,16 @@ def test_without_a_class_the_predicted_one_is_explained(graph: Graph, tmp_path: 
     np.testing.assert_array_equal(mixed[[0, 1, 3]], found["heatmap"][[0, 1, 3]])
 
 
+@pytest.mark.parametrize("layer", ["relu2", "relu1"])
+def test_a_class_that_there_is_not_stops_the_run_and_gives_no_empty_map(
+    graph: Graph, tmp_path: Path, layer: str
+) -> None:
+    done = convscope.export(graph, tmp_path / "out.onnx", layer=layer)
+    run(done.path, images(2), [4, 0])
+    with pytest.raises(Exception, match="idx=5 must be within"):
+        run(done.path, images(2), [5, 0])
+
+
 def test_the_old_outputs_are_kept_to_the_bit(graph: Graph, tmp_path: Path) -> None:
     done = convscope.export(graph, tmp_path / "out.onnx")
     plain = onnxruntime.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -136,10 +146,10 @@ def test_the_class_can_be_made_an_input_that_has_to_be_given(graph: Graph, tmp_p
 def test_an_operator_without_a_gradient_is_refused_by_name_with_a_layer_that_works(tmp_path: Path) -> None:
     plain = small_cnn()
     nodes = list(plain.graph.node)
-    nodes[3].CopyFrom(helper.make_node("LpPool", ["r1"], ["p1"], "/pool1/LpPool", kernel_shape=[2, 2], strides=[2, 2]))
-    weights = {t.name: onnx.numpy_helper.to_array(t) for t in plain.graph.initializer}
-    graph = convscope.load(model(nodes, weights))
-    with pytest.raises(convscope.RefusedInput, match=r"operator LpPool .*deepest layer that works is 'pool1'"):
+    nodes[3].CopyFrom(helper.make_node("CenterCropPad", ["r1", "eight"], ["p1"], "/pool1/Crop", axes=[2, 3]))
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in plain.graph.initializer} | {"eight": np.array([8, 8])}
+    graph = convscope.load(model(nodes, weights, opset=18))
+    with pytest.raises(convscope.RefusedInput, match=r"operator CenterCropPad .*deepest layer that works is 'pool1'"):
         convscope.export(graph, tmp_path / "out.onnx", layer="relu1")
     assert not list(tmp_path.iterdir())
 

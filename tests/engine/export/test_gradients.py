@@ -114,6 +114,7 @@ ARITHMETIC = [
     Row("Div", lambda rng: [_off(rng.normal(size=(2, 3))), rng.uniform(1, 2, (3,)).astype(np.float32)], wanted=1,
         computed=True),
     Row("Add", arrays((3, 1), (2, 3, 4)), computed=True),
+    Row("Mod", lambda rng: [rng.uniform(3.1, 3.9, (2, 1)).astype(np.float32), floats(1, 2, 3)], {"fmod": 1}),
     Row("Max", arrays((2, 4), (2, 4), (4,), (2, 1)), wanted=2, computed=True),
     Row("Pow", lambda rng: [rng.uniform(0.5, 2, (2, 5)).astype(np.float32), np.float32(2)]),
     Row("Pow", lambda rng: [rng.uniform(0.5, 2, (2, 5)).astype(np.float32), np.float32(0.5)]),
@@ -131,6 +132,15 @@ MATRICES = [
       for a in (0, 1) for b in (0, 1) for i in (0, 1, 2)),
     Row("Einsum", arrays((2, 3, 4), (2, 4, 5)), {"equation": "bij,bjk->bik"}, wanted=1, computed=True),
     Row("Einsum", arrays((2, 3, 4), (3, 5)), {"equation": "nhw,hk->nkw"}),
+    *(Row("Einsum", arrays(*shapes), {"equation": equation}, wanted=i, computed=True)
+      for equation, shapes in (
+        ("ij->i", ((3, 4),)),  # what one operand alone has is summed
+        ("bij,kj->b", ((2, 3, 4), (5, 4))),
+        ("ij,jk", ((2, 3), (3, 4))),  # the result's letters are not said
+        ("...ij,...jk->...ik", ((2, 3, 4), (2, 4, 5))),
+        ("bij,bjk->bik", ((1, 3, 4), (2, 4, 5))),  # sizes of one are broadcast
+        ("bij,bij->bj", ((2, 3, 4), (2, 1, 4))),
+      ) for i in range(len(shapes))),
 ]  # fmt: skip
 WINDOWS = [
     *(Row("Conv", arrays((2, 4, *size), (6, 4 // group, *kernel), (6,)), {"group": group, **attributes})
@@ -155,6 +165,8 @@ WINDOWS = [
         (1, {"strides": [2, 3], "pads": [0, 1, 1, 0]}), (1, {"dilations": [2, 1], "strides": [2, 2]}),
         (1, {"auto_pad": "SAME_UPPER", "strides": [2, 2]}), (1, {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
         (1, {"output_shape": [10, 9], "strides": [2, 2]}),
+        (1, {"auto_pad": "SAME_UPPER", "strides": [2, 3], "output_padding": [1, 2]}),
+        (2, {"output_shape": [10, 11], "strides": [2, 3], "output_padding": [0, 2]}),
       )),
     *(Row("MaxPool", distinct(*size), attributes)
       for size, attributes in (
@@ -178,6 +190,12 @@ WINDOWS = [
         (IMAGE, {"kernel_shape": [2, 2], "dilations": [2, 1], "pads": [1, 0, 1, 0]}),
         ((2, 3, 9), {"kernel_shape": [3], "strides": [2]}),
       )),
+    *(Row("LpPool", distinct(*size), attributes)
+      for size, attributes in (
+        (IMAGE, {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 0, 1], "p": 3}),
+        ((2, 3, 9), {"kernel_shape": [3], "strides": [1]}),
+      )),
+    Row("GlobalLpPool", distinct(*IMAGE), {"p": 3}),
     Row("GlobalAveragePool", arrays(IMAGE)),
     Row("GlobalMaxPool", distinct(*IMAGE)),
 ]  # fmt: skip
@@ -239,6 +257,7 @@ SHAPES = [
     *(Row("DepthToSpace", arrays((2, 8, 2, 3)), {"blocksize": 2, "mode": mode}) for mode in ("DCR", "CRD")),
     Row("SpaceToDepth", arrays((2, 2, 4, 6)), {"blocksize": 2}),
     Row("Trilu", arrays((3, 4))),
+    Row("ReverseSequence", arrays((4, 2, 3), fixed=[ints(3, 2)]), {"time_axis": 0, "batch_axis": 1}),
     Row("ScatterElements", arrays((3, 3), fixed=[np.array([[0, 2, 1]]), floats(1, 2, 3)[None]])),
     Row("ScatterElements", lambda rng: [rng.normal(size=(3, 3)).astype(np.float32), np.array([[0, 2, 1]]),
                                         rng.normal(size=(1, 3)).astype(np.float32)], wanted=2, computed=True),
@@ -255,7 +274,13 @@ SHAPES = [
         (None, ints(2, 3, 8, 9), {"mode": "cubic"}),
         (None, ints(2, 3, 7, 8), {"mode": "nearest"}),
         (None, ints(2, 3, 2, 3), {"mode": "linear", "antialias": 1}),
+        (floats(1.7), None, {"mode": "linear", "axes": [-1]}),
+        (None, ints(7, 3), {"mode": "cubic", "axes": [3, 2]}),
+        (floats(1, 2, 2, 1), None, {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",
+                                    "nearest_mode": "floor"}),
       )),
+    Row("Resize", arrays((2, 3, 5), fixed=[None, None, ints(2, 3, 8)]), {"mode": "linear"}),
+    Row("Resize", arrays((1, 2, 2, 3, 4), fixed=[None, floats(1, 1, 2, 1, 2)]), {"mode": "linear"}),
 ]  # fmt: skip
 ROWS = [*POINTWISE, *ARITHMETIC, *MATRICES, *WINDOWS, *REDUCTIONS, *NORMALIZATIONS, *SHAPES]
 

@@ -156,6 +156,9 @@ def test_a_detector_s_file_explains_the_box_that_it_is_asked_for(detector: Graph
     for index, attribution in surest.items():
         found = run(done.path, x, **{"class": index or 0})["heatmap"][0]
         np.testing.assert_allclose(scaled(found), attribution.heatmap, atol=1e-4)
+    for asked in ({"class": 3}, {"box": 10**6}):  # what there is not
+        with pytest.raises(Exception, match=r"idx=3 must be within|invalid index found"):
+            run(done.path, x, **asked)
 
 
 @pytest.mark.parametrize(
