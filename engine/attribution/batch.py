@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,8 @@ class Executors:
         decoder: str | None = None,
         output: str | None = None,
     ) -> None:
+        if not isinstance(batch, (int, Integral)) or isinstance(batch, bool):
+            raise UsageError(f"batch {batch!r} is no whole number; use 1 or more")
         if batch < 1:
             raise UsageError(f"batch {batch} is too small; use 1 or more")
         self.graph = graph
@@ -149,6 +152,10 @@ class Executors:
         """
         return None in axes.values() or self.graph.mixes_batch is not None
 
+    def rows_together(self, targets: Sequence[Target]) -> int:
+        """How many inputs one pass takes: one where they would mix, or where the outputs cannot tell them apart."""
+        return 1 if self.one_at_a_time(batch_axes(targets)) else self.batch
+
     def sides(self, layers: Layer | Sequence[Layer], targets: Sequence[str]) -> tuple[str, ...]:
         """See `side_tensors`."""
         together = (layers,) if isinstance(layers, Layer) else tuple(layers)
@@ -195,8 +202,7 @@ class Executors:
         rows = targets if len(targets) == len(x) else [targets[0]] * len(x)
         found = []
         # a session that runs pictures one at a time lays them one behind the other, wherever the output counts them
-        alone = self.one_at_a_time(batch_axes(targets))
-        for start, part in passes(x, 1 if alone else self.batch):
+        for start, part in passes(x, self.rows_together(targets)):
             chosen = rows[start : start + len(part)]
             outputs = session.run(part)
             found.append(self.read(outputs, chosen, len(chosen), probability=probability))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -253,14 +254,8 @@ def _check_number(name: str, value: Any, kind: str) -> None:
 def _run(
     batch: Batch, method: Method, targets: list[Target], layers: Sequence[Layer], options: Mapping[str, Any]
 ) -> list[Attribution]:
-    own = {k: v for k, v in options.items() if k in method.options}
-    if method.joins_layers:
-        parts = [method.run(batch, targets, layers, **own)]
-    elif method.needs_layer:
-        parts = [method.run(batch, targets, layer, **own) for layer in layers]
-    else:
-        parts = [method.run(batch, targets, **own)]
-    heat, values = _combined(parts, batch.size)
+    parts = maps_by(method, batch, targets, layers, options)
+    heat, values = combined(parts, batch.size)
     scores = batch.scores(targets)
     names = tuple(layer.name for layer in layers) if method.needs_layer else ()
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
@@ -283,9 +278,27 @@ def _run(
     ]
 
 
+def maps_by(
+    method: Method,
+    batch: Batch,
+    targets: Sequence[Target],
+    layers: Sequence[Layer],
+    options: Mapping[str, Any] | None = None,
+) -> list[Maps]:
+    """A method's maps, of each layer where it looks at one at a time; of the ``options`` it takes its own."""
+    own = {k: v for k, v in (options or {}).items() if k in method.options}
+    if method.joins_layers:
+        return [method.run(batch, targets, layers, **own)]
+    if method.needs_layer:
+        return [method.run(batch, targets, layer, **own) for layer in layers]
+    return [method.run(batch, targets, **own)]
+
+
 def _own_notes(
     batch: Batch, index: int, target: Target, heat: np.ndarray, values: np.ndarray, score: float
 ) -> tuple[str, ...]:
+    if not (np.isfinite(values).all() and math.isfinite(score)):
+        return ("the map or its score holds values that are no finite numbers; what is shown leaves them out",)
     constant = constant_note(batch, index, target, values, score)
     if constant:
         return (constant,)
@@ -302,7 +315,7 @@ def _prefetch(batch: Batch, tensors: Sequence[str], layers: Sequence[Layer]) -> 
     batch.values(list(names))
 
 
-def _combined(parts: Sequence[Maps], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def combined(parts: Sequence[Maps], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Heatmaps and raw values; several layers' heatmaps are averaged, each with its maximum at 1 before."""
     each = [heatmaps(part.evidence, size) for part in parts]
     if len(each) == 1:

@@ -1,4 +1,7 @@
-"""The number that measures watch: a class's probability, and for every other target its own number."""
+"""The number that measures watch: a class's probability, and for every other target its own number.
+
+What speaks against a class is measured by the probability that it is not; a contrast of classes by its own number.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +39,22 @@ def probabilities(
 
 def _probability(executors: Executors, target: Target, row: Mapping[str, np.ndarray]) -> float:
     kind = _kind(executors, target)
-    if kind is None or not isinstance(target.read, Channel):
+    if kind is None or target.against or not isinstance(target.read, Channel):
         return float(target.score(row))
     logits = np.asarray(row[target.read.tensor], np.float64).reshape(-1)
+    if not 0 <= target.read.index < len(logits):
+        return float(target.score(row))  # refuses it, and says why
     return class_probability(logits, target.read.index, kind, target.sign)
 
 
 def class_probability(logits: np.ndarray, index: int, kind: str = "softmax", sign: float = 1.0) -> float:
-    """One class's probability from logits (K,); ``kind`` as for `ClassReading`, ``sign`` -1 for the other side."""
+    """One class's probability from logits (K,), with ``sign`` -1 that of all else; ``kind`` as for `ClassReading`."""
     if kind == "shares":
-        return float(logits[index])
+        return float(logits[index] if sign > 0 else 1 - logits[index])
     if kind == "softmax" and len(logits) > 1:
         powers = np.exp(logits - logits.max())
-        return float(powers[index] / powers.sum())
+        own = powers[index] if sign > 0 else np.delete(powers, index).sum()
+        return float(own / powers.sum())
     return float(logistic(sign * logits[index]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -58,19 +58,28 @@ class Method:
 
 
 class _Methods(Mapping[str, Method]):
-    """The declared methods, family by family, in the order of their declaration."""
+    """The declared methods, family by family, in the order of their declaration.
+
+    Their files are imported at the first look: torch comes with them, which what only reads outputs does without.
+    """
 
     def __init__(self) -> None:
         self._declared: dict[str, Method] = {}
 
+    def _all(self) -> dict[str, Method]:
+        from . import methods  # noqa: F401  (declares them)
+
+        return self._declared
+
     def __getitem__(self, name: str) -> Method:
-        return self._declared[name]
+        return self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._declared, key=lambda name: FAMILIES.index(self._declared[name].family)))
+        found = self._all()
+        return iter(sorted(found, key=lambda name: FAMILIES.index(found[name].family)))
 
     def __len__(self) -> int:
-        return len(self._declared)
+        return len(self._all())
 
     def declare(self, new: Method) -> None:
         """Adds a method; its name must be free and its family known."""
@@ -113,7 +122,10 @@ def find_methods(names: str | Sequence[str]) -> list[Method]:
     Raises:
         UsageError: unknown name; the closest ones are in the message.
     """
-    wanted = [n.strip().lower() for n in (names.split(",") if isinstance(names, str) else names)]
+    given = names.split(",") if isinstance(names, str) else list(names) if isinstance(names, Iterable) else [names]
+    if wrong := [name for name in given if not isinstance(name, str)]:
+        raise UsageError(f"method {wrong[0]!r} is no name; choose of {', '.join(METHODS)}")
+    wanted = [n.strip().lower() for n in given]
     found: dict[str, Method] = {}
     for name in filter(None, wanted):
         if name == "all":

@@ -41,7 +41,7 @@ def find_head(index: Index, output: str, shapes: Mapping[str, Shape]) -> Head:
         index: of the graph.
         output: a tensor, classes on axis 1.
         shapes: tensor -> shape, batch None, as far as known. Through a change of shape the way goes on only for a
-            vector of classes (N, K), whose logits are (N, K), (N, K, 1), (N, K, 1, 1).
+            vector of classes: (N, K), (N, K, 1) or (N, K, 1, 1), as its logits are too.
     """
     name, moved, logarithm = output, False, False
     while (node := index.producer.get(name)) is not None:
@@ -99,9 +99,9 @@ def _along_classes(axes: Sequence[int] | None, shape: Shape | None) -> bool:
 
 
 def _is_vector_of(output: Shape | None, logits: Shape | None) -> bool:
-    if output is None or logits is None or len(output) != 2 or len(logits) < 2:
+    if output is None or logits is None or len(output) < 2 or len(logits) < 2:
         return False
-    return logits[1] == output[1] and all(side == 1 for side in logits[2:])
+    return logits[1] == output[1] and all(side == 1 for side in (*output[2:], *logits[2:]))
 
 
 _Found = tuple[str, str, Sequence[int] | None]

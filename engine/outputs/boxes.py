@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,7 +171,8 @@ class DetectionReading(Reading):
     thin: bool = field(kw_only=True, default=True)
     classes: int | None = field(kw_only=True, default=None)
 
-    accepts = frozenset({"box", "of", "against", "region", "mask"})
+    accepts = frozenset({"box", "of", "against"})
+    alternatives = (frozenset({"box", "target"}),)
 
     def answer(self, rows: Rows, *, top: int = 3) -> Detections:
         return Detections(tuple(self.detections(rows)))
@@ -201,9 +202,15 @@ class DetectionReading(Reading):
         self.check(question)
         if question.of not in OF:
             raise UsageError(f"of={question.of} is unknown; choose one of {', '.join(OF)}")
+        if question.against is not None and question.of not in ("score", "class"):
+            raise UsageError(f"against= contrasts a box's classes, which has no meaning for of={question.of}")
         chosen = self._chosen(rows, question)
         if isinstance(chosen, Target):
-            return [chosen]
+            if given := [f"{name}=" for name in ("of", "against") if name in question.given()]:
+                raise UsageError(
+                    f"{given[0]} is asked of a box, and none of class '{chosen.name}' above {CONFIDENCE:.0%} is found"
+                )
+            return [replace(chosen, name=f"{chosen.name} anywhere")]
         return [self._target(rows, detection, question) for detection in chosen]
 
     def _chosen(self, rows: Rows, question: Question) -> list[Detection] | Target:
@@ -224,14 +231,16 @@ class DetectionReading(Reading):
             return found[:top]
         least = least_probability(question.target)
         if least is not None:
-            return list(self.detections(rows, least)) or found[:1]
+            if not (sure := self.detections(rows, least)):
+                raise UsageError(f"no box of {self.graph.name} reaches a score of {least:g} here")
+            return sure
         index = class_index(self.graph, question.target, self.classes)
         mine = [d for d in found if d.index == index]
         if mine or self.anywhere is None:
             if not mine:
                 raise UsageError(f"no box of class '{class_name(self.graph, index)}' above {CONFIDENCE:.0%} is found")
             return mine[: question.count]
-        return Target(self.anywhere(index), f"{class_name(self.graph, index)} anywhere")
+        return Target(self.anywhere(index), class_name(self.graph, index))
 
     def _target(self, rows: Rows, detection: Detection, question: Question) -> Target:
         name = f"box {detection.number}: {detection.name}"
@@ -277,6 +286,8 @@ class DetectionReading(Reading):
         top = top_count(question.against)
         if top is None:
             others = [class_index(self.graph, question.against, self.classes)]
+            if others == [detection.index]:
+                raise UsageError(f"against= names class {others[0]}, the box's own; name another, or top:3")
         else:
             scores = self.decode(rows).scores[detection.place]
             others = [int(i) for i in np.argsort(-scores, kind="stable") if i != detection.index][:top]

@@ -14,7 +14,7 @@ import numpy as np
 from .boxes import Candidates, DetectionReading, corners
 from .facts import Facts
 from .reads import Rows
-from .selection import ScoreList, before_selection
+from .selection import ScoreList, are_shares, before_selection
 
 
 def chosen_boxes(facts: Facts, forced: bool = False) -> DetectionReading | None:
@@ -31,7 +31,7 @@ def chosen_boxes(facts: Facts, forced: bool = False) -> DetectionReading | None:
     tensorflow = facts.named(boxes, "detection_boxes")
     batch: int | None = 0 if rank == 3 else None
     found = facts.probe.get(boxes)
-    share = tensorflow or (found is not None and found.size > 0 and float(np.abs(found).max()) <= 2)
+    share = tensorflow or are_shares(found)
     height, width = facts.size
     scale = (float(width), float(height)) if share else (1.0, 1.0)
     form = "tlbr" if tensorflow else "ltrb"

@@ -13,7 +13,7 @@ from ..graph.heads import chosen_from
 from ..graph.labels import Prediction, class_name, logistic
 from .facts import Facts
 from .reading import Answer, Question, Reading
-from .reads import Channel, Rows
+from .reads import Channel, Entry, Rows, log_odds
 from .specs import class_index, least_probability, top_count
 from .target import Target
 
@@ -48,8 +48,8 @@ class ClassReading(Reading):
 
     Attributes:
         tensor: of the logits.
-        kind: "softmax", "sigmoids", "sigmoid" (one number for yes and no), or "shares": the tensor's values are
-            probabilities already, and no logits are known.
+        kind: "softmax", "sigmoids", "sigmoid" (one number for yes and no), or "shares" and "share" (of yes): the
+            tensor's values are probabilities already, and no logits are known.
     """
 
     tensor: str = field(kw_only=True)
@@ -59,8 +59,8 @@ class ClassReading(Reading):
 
     def answer(self, rows: Rows, *, top: int = 3) -> Classes:
         logits = _vector(rows[self.tensor])
-        if self.kind == "sigmoid":
-            return Classes(tuple(_both_sides(self.graph, float(logits[0]))[:top]))
+        if self.kind in ("sigmoid", "share"):
+            return Classes(tuple(_both_sides(self.graph, self._logit(logits))[:top]))
         found = self._ordered(logits)
         return Classes(tuple(found[:top]))
 
@@ -68,8 +68,8 @@ class ClassReading(Reading):
         self.check(question)
         logits = _vector(rows[self.tensor])
         spec = question.target
-        if self.kind == "sigmoid":
-            return [_side(self.graph, self.tensor, float(logits[0]), spec)]
+        if self.kind in ("sigmoid", "share"):
+            return [self._side(rows, spec)]
         least = least_probability(spec)
         if least is not None:
             chosen = [p.index for p in self._ordered(logits) if p.probability >= least]
@@ -82,6 +82,28 @@ class ClassReading(Reading):
         else:
             chosen = [class_index(self.graph, spec, len(logits))]
         return [self._target(logits, index, question.against) for index in chosen]
+
+    def check(self, question: Question) -> None:
+        super().check(question)
+        if self.kind in ("sigmoid", "share") and question.against is not None:
+            raise UsageError(f"against=: {self.graph.name} says yes or no, there is no other class to contrast with")
+
+    def _logit(self, values: np.ndarray) -> float:
+        """Of yes."""
+        value = np.asarray(values.reshape(-1)[0], np.float64)
+        return float(log_odds(value) if self.kind == "share" else value)
+
+    def _side(self, rows: Rows, spec: Any) -> Target:
+        """The predicted side, or the one that is asked for: 1 or its name for yes, 0 for no."""
+        names, row = _side_names(self.graph), np.asarray(rows[self.tensor])
+        if spec is None or top_count(spec) is not None or least_probability(spec) is not None:
+            yes = self._logit(row) >= 0
+        elif isinstance(spec, str) and spec.strip().lower() in [n.lower() for n in names]:
+            yes = spec.strip().lower() == names[1].lower()
+        else:
+            yes = class_index(self.graph, spec, 2) == 1
+        share = Entry(((self.tensor, (0,) * row.ndim),), log_odds=True)
+        return Target(share if self.kind == "share" else Channel(self.tensor, 0), names[yes], sign=1.0 if yes else -1.0)
 
     def _target(self, logits: np.ndarray, index: int, against: Any) -> Target:
         contrast = () if against is None else others(self.graph, logits, index, against)
@@ -114,7 +136,7 @@ def softmax(facts: Facts, forced: bool = False) -> ClassReading | None:
     if not forced and (why is None or count < 2 or facts.head(name) == "sigmoid"):
         return None
     reason = f"{count} classes ({why or 'as asked'})"
-    kind = "shares" if tensor == name and why == _SHARES else "softmax"
+    kind = "shares" if tensor == name and (why == _SHARES or facts.head(name) == "softmax") else "softmax"
     return ClassReading(
         facts.graph, "classification", "softmax", reason, (tensor,), (tensor,), tensor=tensor, kind=kind
     )
@@ -126,8 +148,9 @@ def sigmoids(facts: Facts, forced: bool = False) -> ClassReading | None:
     if found is None or (not forced and facts.head(found[2]) != "sigmoid") or found[1] < 2:
         return None
     tensor, count, _ = found
+    kind = "shares" if facts.is_headed(tensor, found[2]) else "sigmoids"
     reason = f"{count} independent labels (a sigmoid each)"
-    return ClassReading(facts.graph, "labels", "sigmoids", reason, (tensor,), (tensor,), tensor=tensor, kind="sigmoids")
+    return ClassReading(facts.graph, "labels", "sigmoids", reason, (tensor,), (tensor,), tensor=tensor, kind=kind)
 
 
 def sigmoid(facts: Facts, forced: bool = False) -> ClassReading | None:
@@ -135,9 +158,10 @@ def sigmoid(facts: Facts, forced: bool = False) -> ClassReading | None:
     found = _logits(facts)
     if found is None or found[1] != 1 or (not forced and facts.head(found[2]) != "sigmoid"):
         return None
+    kind = "share" if facts.is_headed(found[0], found[2]) else "sigmoid"
     reason = "yes or no (one sigmoid)"
     return ClassReading(
-        facts.graph, "classification", "sigmoid", reason, found[:1], found[:1], tensor=found[0], kind="sigmoid"
+        facts.graph, "classification", "sigmoid", reason, found[:1], found[:1], tensor=found[0], kind=kind
     )
 
 
@@ -152,7 +176,9 @@ def _logits(facts: Facts) -> tuple[str, int, str] | None:
         shape = facts.shape(name)
         if len(shape) >= 2 and all(size == 1 for size in shape[2:]) and not (facts.selects and _chosen(facts, name)):
             first = name == facts.graph.outputs[0].name
-            return facts.graph.logits if first else facts.before_head(name), shape[1], name
+            head = facts.graph.head(name)
+            behind = facts.graph.logits if first else head.logits if head.kind else facts.before_head(name)
+            return behind, shape[1], name
     return _chosen_logits(facts)
 
 
@@ -228,18 +254,6 @@ def _side_names(graph: Graph) -> tuple[str, str]:
         return class_name(graph, 0), class_name(graph, 1)
     positive = class_name(graph, 0) if graph.labels is not None and len(graph.labels) == 1 else "positive"
     return f"not {positive}", positive
-
-
-def _side(graph: Graph, tensor: str, logit: float, spec: Any) -> Target:
-    """The predicted side, or the one that is asked for: 1 or its name for yes, 0 for no."""
-    names = _side_names(graph)
-    if spec is None or top_count(spec) is not None or least_probability(spec) is not None:
-        yes = logit >= 0
-    elif isinstance(spec, str) and spec.strip().lower() in [n.lower() for n in names]:
-        yes = spec.strip().lower() == names[1].lower()
-    else:
-        yes = class_index(graph, spec, 2) == 1
-    return Target(Channel(tensor, 0), names[yes], sign=1.0 if yes else -1.0)
 
 
 def others(graph: Graph, logits: np.ndarray, index: int, against: Any) -> list[int]:

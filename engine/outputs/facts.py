@@ -122,6 +122,10 @@ class Facts:
             name = node.input[0]
         return name
 
+    def is_headed(self, tensor: str, name: str) -> bool:
+        """Whether ``tensor``, from `before_head` of an output, is the output with its head: no logits were found."""
+        return tensor == name and self.head(name) in ("softmax", "sigmoid")
+
     def saturates(self, name: str) -> bool:
         """Whether all values on the probe lie in [0, 1], as probabilities do."""
         low, high = self.range(name)

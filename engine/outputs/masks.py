@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from scipy import ndimage
 
 from ...errors import UsageError
 from ..graph.labels import class_name, logistic
+from .classes import others
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Masked, Rows
@@ -81,16 +81,19 @@ class MapReading(Reading):
     """Class maps (K, h, w), or one map (1, h, w) or (h, w) that is positive inside.
 
     Attributes:
-        tensor: of the logits.
+        tensor: of the logits; of probabilities where no logits are known.
         binary: one map; its sign tells inside from outside.
-        level: of a one-channel map, where inside begins.
+        independent: each of the maps is a mask of its own (a sigmoid each), so that masks overlap or leave gaps.
+        level: of a one-channel map and of independent ones, where inside begins.
     """
 
     tensor: str = field(kw_only=True)
     binary: bool = field(kw_only=True, default=False)
+    independent: bool = field(kw_only=True, default=False)
     level: float = field(kw_only=True, default=0.0)
 
     accepts = frozenset({"region", "mask", "against", "box"})
+    alternatives: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"box", "target"}), frozenset({"region", "mask"}))
 
     def answer(self, rows: Rows, *, top: int = 3) -> Regions:
         return Regions(tuple(self.regions(rows)[: max(top, 1)]))
@@ -102,20 +105,30 @@ class MapReading(Reading):
             inside = maps[0] > self.level
             name = class_name(self.graph, 0) if self.graph.labels else "foreground"
             return [Region(1, 0, name, float(inside.mean()), inside)] if inside.any() else []
-        winner = maps.argmax(axis=0)
-        shares = np.bincount(winner.ravel(), minlength=len(maps)) / winner.size
+        masks = self._masks(maps)
+        shares = masks.mean(axis=(1, 2))
         order = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
         return [
-            Region(number, i, class_name(self.graph, i), float(shares[i]), winner == i)
+            Region(number, i, class_name(self.graph, i), float(shares[i]), masks[i])
             for number, i in enumerate(order, 1)
         ]
+
+    def _masks(self, maps: np.ndarray) -> np.ndarray:
+        """(K, h, w) bool: where each class is the strongest, or above its level."""
+        if self.independent:
+            return maps > self.level
+        return maps.argmax(axis=0)[None] == np.arange(len(maps))[:, None, None]
 
     def targets(self, rows: Rows, question: Question) -> list[Target]:
         self.check(question)
         maps, size = _planes(rows[self.tensor]), self.graph.image_size
         given = region_weights(question, maps.shape[1:], size)
         if self.binary:
-            return [self._one_map(maps[0], question.target, given)]
+            if question.against is not None:
+                raise UsageError(f"against=: {self.graph.name} has one mask, there is no other class to contrast with")
+            if question.box is not None and question.box != 1:
+                raise UsageError(f"box={question.box} is not there: {self.graph.name} has one mask")
+            return [self._one_map(rows[self.tensor], question.target, given)]
         regions = self.regions(rows)
         top, least = top_count(question.target), least_probability(question.target)
         if question.box is not None:
@@ -123,8 +136,9 @@ class MapReading(Reading):
                 raise UsageError(f"box={question.box} is not there: {len(regions)} masks found")
             chosen = [regions[question.box - 1].index]
         elif question.target is None or top is not None or least is not None:
-            many = 1 if given is not None and top is None else top or (len(regions) if least else question.count)
-            chosen = _strongest_in(maps, given, many) if given is not None else [r.index for r in regions[:many]]
+            many = top or (1 if given is not None else len(regions) if least is not None else question.count)
+            here = [] if given is None else _strongest_in(self._masks(maps), given, many)
+            chosen = here or [r.index for r in regions[:many]] or [int(maps.max(axis=(1, 2)).argmax())]
         else:
             chosen = [class_index(self.graph, question.target, len(maps))]
         return [self._class(maps, index, given, question.against) for index in chosen]
@@ -132,18 +146,19 @@ class MapReading(Reading):
     def _class(self, maps: np.ndarray, index: int, given: np.ndarray | None, against: Any) -> Target:
         mask = given
         if mask is None:
-            own = maps.argmax(axis=0) == index
+            own = self._masks(maps)[index]
             mask = own if own.any() else np.ones(maps.shape[1:], bool)  # nowhere the strongest: its whole map
         weights = np.asarray(mask, np.float32)
-        others = _against(self, maps, index, weights, against)
+        contrast = _against(self, maps, index, weights, against)
         return Target(
             Masked(self.tensor, index, weights),
             class_name(self.graph, index),
-            against=tuple(Target(Masked(self.tensor, i, weights), class_name(self.graph, i)) for i in others),
+            against=tuple(Target(Masked(self.tensor, i, weights), class_name(self.graph, i)) for i in contrast),
             place=_on_input(mask, self.graph.image_size),
         )
 
-    def _one_map(self, plane: np.ndarray, spec: Any, given: np.ndarray | None) -> Target:
+    def _one_map(self, row: Any, spec: Any, given: np.ndarray | None) -> Target:
+        plane = _planes(row)[0]
         name = class_name(self.graph, 0) if self.graph.labels else "foreground"
         inside = plane > self.level
         background = isinstance(spec, str) and spec.strip().lower() in ("background", "not " + name.lower())
@@ -155,7 +170,7 @@ class MapReading(Reading):
         if not np.any(mask):
             mask = np.ones(plane.shape, bool)
         return Target(
-            Masked(self.tensor, 0, np.asarray(mask, np.float32)),
+            Masked(self.tensor, 0 if np.ndim(row) == 3 else None, np.asarray(mask, np.float32)),
             "background" if background else name,
             sign=-1.0 if background else 1.0,
             place=_on_input(mask, self.graph.image_size),
@@ -164,17 +179,26 @@ class MapReading(Reading):
 
 @dataclass(frozen=True, eq=False)
 class TextMapReading(MapReading):
-    """A map of the probability of text, as DB (differentiable binarization) gives it: regions are its islands."""
+    """A map of the probability of text, as DB (differentiable binarization) gives it: regions are its islands.
+
+    Attributes:
+        probability: the tensor's values are probabilities, and no logits are known.
+    """
+
+    probability: bool = field(kw_only=True, default=False)
 
     accepts = frozenset({"region", "mask", "box"})
+    alternatives = (frozenset({"box", "target", "region", "mask"}),)
 
     def answer(self, rows: Rows, *, top: int = 3) -> Regions:
         return Regions(tuple(self.regions(rows)), "regions")
 
     def regions(self, rows: Rows) -> list[Region]:
         """Islands above the threshold with a high mean, from top to bottom and left to right."""
+        from scipy import ndimage
+
         plane = _planes(rows[self.tensor])[0]
-        probability = logistic(plane)
+        probability = plane if self.probability else logistic(plane)
         islands, _ = ndimage.label(probability > _TEXT_THRESHOLD)
         height, width = self.graph.image_size
         scale = width / plane.shape[1], height / plane.shape[0]
@@ -197,8 +221,8 @@ class TextMapReading(MapReading):
             return super().targets(rows, question)
         self.check(question)
         regions = self.regions(rows)
-        if not regions:
-            return [self._one_map(_planes(rows[self.tensor])[0], None, None)]
+        if not regions and question.box is None:
+            return [self._one_map(rows[self.tensor], None, None)]
         if question.box is not None:
             if not 1 <= question.box <= len(regions):
                 raise UsageError(f"box={question.box} is not there: {len(regions)} regions of text found")
@@ -236,11 +260,18 @@ def segmentation(facts: Facts, forced: bool = False) -> MapReading | None:
     if found is None:
         return None
     tensor, shape, name = found
-    if shape[1] < 2 or (not forced and _is_picture(facts, name, shape)):
+    chosen = _behind_argmax(facts, name) is not None
+    if shape[1] < 2 or (not forced and not chosen and _is_picture(facts, name, shape)):
         return None
-    how = "" if facts.is_float(name) else ", found before the file's ArgMax"
+    independent = not chosen and facts.head(name) == "sigmoid"
+    how = (
+        ", found before the file's ArgMax" if chosen else ", each a mask of its own (a sigmoid)" if independent else ""
+    )
     reason = f"{shape[1]} classes of every position of {shape[2]} x {shape[3]}{how}"
-    return MapReading(facts.graph, "segmentation", "segmentation", reason, (tensor,), (tensor,), tensor=tensor)
+    return MapReading(
+        facts.graph, "segmentation", "segmentation", reason, (tensor,), (tensor,), tensor=tensor,
+        independent=independent, level=0.5 if facts.is_headed(tensor, name) else 0.0,
+    )  # fmt: skip
 
 
 def mask(facts: Facts, forced: bool = False) -> MapReading | None:
@@ -270,21 +301,37 @@ def text_map(facts: Facts, forced: bool = False) -> TextMapReading | None:
     if not forced and not text:
         return None
     reason = f"a map of text (DB) of {shape[2]} x {shape[3]}: {'a Paddle file' if paddle else repr(name)}"
-    return TextMapReading(facts.graph, "text regions", "db", reason, (tensor,), (tensor,), tensor=tensor, binary=True)
+    headed = facts.is_headed(tensor, name)
+    return TextMapReading(
+        facts.graph, "text regions", "db", reason, (tensor,), (tensor,), tensor=tensor, binary=True, probability=headed,
+        level=0.5 if headed else 0.0,
+    )  # fmt: skip
 
 
 def _maps(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:
     """(tensor of the logits, shape, output) of the first output with height and width."""
     for name in facts.names:
+        found = _behind_argmax(facts, name)
+        if found is not None:
+            return (*found, name)
         if not facts.is_float(name):
-            found = _behind_argmax(facts, name)
-            if found is not None:
-                return (*found, name)
             continue
         shape = facts.shape(name)
         if len(shape) == 4 and shape[2] > 1 and shape[3] > 1:
             return facts.before_head(name), shape, name
+        if _is_plane(facts, name, shape):
+            return facts.before_head(name), (shape[0], 1, *shape[1:]), name
     return None
+
+
+def _is_plane(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether (N, h, w) is a map without a channel axis: as large as the picture, and no line of symbols."""
+    return (
+        len(shape) == 3
+        and shape[1:] == facts.size
+        and min(facts.size) > 1
+        and facts.head(name) not in ("softmax", "log softmax")
+    )
 
 
 def _behind_argmax(facts: Facts, name: str) -> tuple[str, tuple[int, ...]] | None:
@@ -345,18 +392,13 @@ def _on_input(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resized(np.asarray(mask, np.float32)[None], size)[0] >= 0.5
 
 
-def _strongest_in(maps: np.ndarray, given: np.ndarray, count: int) -> list[int]:
-    """The classes that win most of a region."""
-    weights = np.bincount(maps.argmax(axis=0).ravel(), weights=given.ravel(), minlength=len(maps))
-    return [int(i) for i in np.argsort(-weights, kind="stable")[:count]]
+def _strongest_in(masks: np.ndarray, given: np.ndarray, count: int) -> list[int]:
+    """The classes whose masks (K, h, w) hold most of a region, none that holds nothing of it."""
+    weights = (masks * given).sum(axis=(1, 2))
+    return [int(i) for i in np.argsort(-weights, kind="stable")[:count] if weights[i] > 0]
 
 
 def _against(reading: MapReading, maps: np.ndarray, index: int, weights: np.ndarray, against: Any) -> list[int]:
     if against is None:
         return []
-    top = top_count(against)
-    if top is None:
-        return [class_index(reading.graph, against, len(maps))]
-    sums = (maps * weights).sum(axis=(1, 2))
-    near = np.argsort(np.abs(sums - sums[index]), kind="stable")
-    return [int(i) for i in near if i != index][:top]
+    return others(reading.graph, (maps * weights).sum(axis=(1, 2)), index, against)

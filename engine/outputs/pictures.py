@@ -44,6 +44,8 @@ class PictureReading(MapReading):
     black: float = field(kw_only=True, default=0.0)
 
     accepts = frozenset({"region", "mask"})
+    alternatives = (frozenset({"region", "mask"}),)
+    takes_target = False
 
     def answer(self, rows: Rows, *, top: int = 3) -> Any:
         maps = _planes(rows[self.tensor])

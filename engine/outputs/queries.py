@@ -93,6 +93,7 @@ def _of_pair(facts: Facts, pair: _Pair, decoder: str, form: str, *, thin: bool) 
     height, width = facts.size
     scale = (float(width), float(height)) if _in_unit(found) else (1.0, 1.0)
     logits = facts.before_head(pair.scores)
+    finished = facts.head(pair.scores) == "softmax" or _add_up(facts.probe.get(pair.scores), scores_first)
     reads = score_reads(facts.graph, pair.scores, kind == "sigmoids")
 
     def column(index: int) -> int:
@@ -107,7 +108,7 @@ def _of_pair(facts: Facts, pair: _Pair, decoder: str, form: str, *, thin: bool) 
     def decode(rows: Rows) -> Candidates:
         table = np.asarray(rows[pair.boxes] if boxes_first else rows[pair.boxes].T, np.float64)
         raw = np.asarray(rows[pair.scores] if scores_first else rows[pair.scores].T, np.float64)
-        return Candidates(corners(table, form, scale), _probabilities(facts, pair.scores, raw, kind))
+        return Candidates(corners(table, form, scale), _probabilities(raw, kind, finished=finished))
 
     classes = pair.classes - (background is not None)
     softmax = kind.startswith("softmax")
@@ -153,13 +154,16 @@ def _kind(facts: Facts, pair: _Pair, rows_first: bool) -> str:
     head = facts.head(pair.scores)
     between = table is not None and bool(table.min() >= 0 and table.max() <= 1)
     sums = _add_up(found, rows_first)
-    if head == "softmax" or sums:
+    if head in ("softmax", "log softmax") or sums:
         first = table is None or table[:, 0].mean() >= table[:, -1].mean()
         return "softmax, class 0 is the background" if first else "softmax, the last class is no object"
     if head == "sigmoid" or between:
         return "sigmoids"
     if table is not None and table.shape[1] > 1 and (table.argmax(axis=1) == table.shape[1] - 1).mean() > 0.5:
         return "softmax, the last class is no object"
+    # of a sigmoid's logits nearly all are far below 0 where there is nothing to see
+    if table is not None and table.shape[1] > 1 and ((table.argmax(axis=1) == 0) & (table[:, 0] > 0)).mean() > 0.5:
+        return "softmax, class 0 is the background"
     return "logits of sigmoids"
 
 
@@ -170,13 +174,13 @@ def _add_up(found: np.ndarray | None, rows_first: bool) -> bool:
     return bool(np.allclose((found[0] if rows_first else found[0].T).sum(axis=1), 1, atol=1e-3))
 
 
-def _probabilities(facts: Facts, name: str, raw: np.ndarray, kind: str) -> np.ndarray:
-    """(A, K) class probabilities without a background class."""
+def _probabilities(raw: np.ndarray, kind: str, *, finished: bool) -> np.ndarray:
+    """(A, K) class probabilities without a background class; ``finished`` where the file's own softmax made them."""
     if kind == "sigmoids":
         return raw
     if kind == "logits of sigmoids":
         return logistic(raw)
-    if facts.head(name) is None and not bool(np.allclose(raw.sum(axis=1), 1, atol=1e-3)):
+    if not finished:
         powers = np.exp(raw - raw.max(axis=1, keepdims=True))
         raw = powers / powers.sum(axis=1, keepdims=True)
     return raw[:, 1:] if kind.endswith("background") else raw[:, :-1]

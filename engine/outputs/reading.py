@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,11 +43,40 @@ class Question:
     against: Any = None
     count: int = 3
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a part that can mean nothing, whatever the outputs are."""
+        if self.box is not None and not _is_whole(self.box):
+            raise UsageError(f"box={self.box!r} is no number of a box; give a whole number, from 1")
+        if self.region is not None:
+            if len(sides := tuple(self.region)) != 4 or not all(map(_is_whole, sides)):
+                raise UsageError(f"region={self.region} is not four whole numbers: top, left, bottom, right")
+            if sides[0] >= sides[2] or sides[1] >= sides[3]:
+                raise UsageError(f"region={self.region} is empty: bottom and right must be larger than top and left")
+        if self.to is not None and not (isinstance(self.to, Real) and math.isfinite(self.to)):
+            raise UsageError(f"to={self.to!r} is no finite number")
+        if not _is_whole(self.count) or self.count < 1:
+            raise UsageError(f"count={self.count!r} is not a whole number, 1 or more")
+        for name in ("mask", "like"):
+            values = getattr(self, name)
+            if values is not None and not _are_finite(values):
+                raise UsageError(f"{name}= holds values that are no finite numbers")
+
     def given(self) -> tuple[str, ...]:
         """Names of the attributes beside ``target`` that were set."""
         names = ("box", "region", "mask", "like", "to", "against")
         found = [name for name in names if getattr(self, name) is not None]
         return tuple(found + (["of"] if self.of != "score" else []))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _are_finite(values: Any) -> bool:
+    try:
+        return bool(np.isfinite(np.asarray(values, np.float64)).all())
+    except (TypeError, ValueError):
+        return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +122,8 @@ class Reading:
     differentiable: bool = True
 
     accepts = frozenset[str]()  # names of the question's attributes that mean something here
+    alternatives: ClassVar[tuple[frozenset[str], ...]] = ()  # sets of them of which one at most can be given
+    takes_target: ClassVar[bool] = True  # whether a target by name or number means something
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -118,11 +151,16 @@ class Reading:
         raise TypeError("a reading has targets")
 
     def check(self, question: Question) -> None:
-        """Raises UsageError for a part of the question that this form has no use for."""
-        for name in question.given():
-            if name not in self.accepts:
+        """Raises UsageError for a part of the question that this form has no use for, alone or beside another part."""
+        given = (*(("target",) if question.target is not None else ()), *question.given())
+        for name in given:
+            if name not in self.accepts and not (name == "target" and self.takes_target):
                 takes = ", ".join(f"{n}=" for n in sorted(self.accepts)) or "no such option"
                 raise UsageError(
                     f"{name}= means nothing for {self.graph.name}, which is read as {self.reason}; "
                     f"it takes {takes} (decoder= overrules)"
                 )
+        for names in self.alternatives:
+            both = [name for name in given if name in names]
+            if len(both) > 1:
+                raise UsageError(f"{both[0]}= and {both[1]}= cannot both be asked of {self.graph.name}; leave one out")

@@ -9,6 +9,7 @@ name, and returns one number. ``batch_axis`` says which axis of the whole tensor
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -16,7 +17,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...errors import UsageError
+
 Rows = Mapping[str, Any]
+_AT_EDGE = 1e-4  # of the reference's side: nearer to its edge a side of a box counts as inside
 SIDES = ("left", "top", "right", "bottom")
 
 
@@ -69,7 +73,7 @@ class Channel(_OfOneTensor):
     kind = "channel"
 
     def value(self, rows: Rows) -> Any:
-        channel = _channel(rows[self.tensor], self)
+        channel = _channel(rows[self.tensor], self, self.index)
         return channel.mean() if channel.ndim else channel
 
 
@@ -92,7 +96,9 @@ class Masked(_OfOneTensor):
 
     def value(self, rows: Rows) -> Any:
         row = rows[self.tensor]
-        channel = row if self.index is None else _channel(row, self)
+        channel = row if self.index is None else _channel(row, self, self.index)
+        if tuple(channel.shape) != self.mask.shape:
+            raise UsageError(f"a mask of shape {self.mask.shape} does not fit '{self.tensor}': {tuple(channel.shape)}")
         weights = self.mask if isinstance(channel, np.ndarray) else channel.new_tensor(self.mask)
         return (channel * weights).sum()
 
@@ -115,15 +121,19 @@ class Entry(Read):
         return tuple(dict.fromkeys(tensor for tensor, _ in self.entries))
 
     def value(self, rows: Rows) -> Any:
-        found = [rows[tensor][place] for tensor, place in self.entries]
+        found = [_entry(rows[tensor], tensor, place) for tensor, place in self.entries]
         if self.log_odds:
-            found = [_log_odds(p) for p in found]
+            found = [log_odds(p) for p in found]
         return sum(found[1:], start=found[0])
 
 
 @dataclass(frozen=True, eq=False)
 class Box(_OfOneTensor):
     """One number of one box, in pixels of the model's input.
+
+    At a box that is its own reference the overlap has an edge: it falls whether a side moves in or out, and rounding
+    would decide which of the two slopes is taken. There a side counts as inside, so that the gradient asks what keeps
+    the box as large as it is.
 
     Attributes:
         places: where the box's four numbers lie in the tensor without its batch axis.
@@ -142,7 +152,7 @@ class Box(_OfOneTensor):
 
     def value(self, rows: Rows) -> Any:
         row = rows[self.tensor]
-        sides = _sides([row[place] for place in self.places], self.form, self.scale)
+        sides = _sides([_entry(row, self.tensor, place) for place in self.places], self.form, self.scale)
         if self.of != "iou":
             return sides[SIDES.index(self.of)]
         if self.reference is None:
@@ -163,7 +173,7 @@ class Cosine(_OfOneTensor):
 
     def value(self, rows: Rows) -> Any:
         vector = rows[self.tensor].reshape(-1)
-        reference = _like(self.reference.reshape(-1), vector)
+        reference = _reference(self, vector)
         length = ((vector * vector).sum() * (reference * reference).sum()) ** 0.5
         return (vector * reference).sum() / (length + 1e-30)
 
@@ -186,8 +196,8 @@ class Distance(_OfOneTensor):
     def value(self, rows: Rows) -> Any:
         vector = rows[self.tensor].reshape(-1)
         if self.index is not None:
-            vector = vector[self.index : self.index + 1]
-        difference = vector - _like(self.reference.reshape(-1), vector)
+            vector = _entry(vector, self.tensor, (self.index,)).reshape(1)
+        difference = vector - _reference(self, vector)
         return -(difference * difference).sum()
 
 
@@ -201,17 +211,22 @@ class Logsumexp(_OfOneTensor):
         index: the channel, or None for everything.
         axis: as for `Channel`.
         log_odds: the entries are probabilities; their logits are meant.
+        plus: a channel that is added to it at every position, for instance a detector's objectness.
     """
 
     index: int | None = None
     axis: int = 1
     log_odds: bool = False
+    plus: int | None = None
     kind = "logsumexp"
 
     def value(self, rows: Rows) -> Any:
         row = rows[self.tensor]
-        values = row if self.index is None else _channel(row, self)
-        values = _log_odds(values) if self.log_odds else values
+        channels = (
+            [row] if self.index is None else [_channel(row, self, i) for i in (self.index, self.plus) if i is not None]
+        )
+        parts = [log_odds(part) for part in channels] if self.log_odds else channels
+        values = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         if isinstance(values, np.ndarray):
             largest = values.max()
             return largest + np.log(np.exp(values - largest).sum())
@@ -247,7 +262,7 @@ class Symbol(_OfOneTensor):
             if self.log:
                 symbols = np.log(symbols + 1e-30) if isinstance(symbols, np.ndarray) else (symbols + 1e-30).log()
             others = [part.max() for part in (symbols[: self.index], symbols[self.index + 1 :]) if len(part)]
-            best = max(others, key=lambda value: float(value.detach() if hasattr(value, "detach") else value))
+            best = max(others, key=_number)
             total = total + symbols[self.index] - best
         return total
 
@@ -270,7 +285,19 @@ class Function(Read):
         return self.names
 
     def value(self, rows: Rows) -> Any:
-        return self.function({name: rows[name] for name in self.names})
+        asked = {name: rows[name] for name in self.names}
+        try:
+            found = self.function(asked)
+        except LookupError as error:
+            raise UsageError(
+                f"the target function asked for {error}, which is not there; outputs are {', '.join(map(repr, asked))}"
+            ) from error
+        size = math.prod(np.shape(found))
+        if size != 1:
+            raise UsageError(f"the target function gives {size} numbers (shape {tuple(np.shape(found))}); give one")
+        if hasattr(next(iter(asked.values())), "detach") and not hasattr(found, "detach"):
+            raise UsageError("the target function gives a number without a gradient; compute it from the tensors")
+        return found if np.ndim(found) == 0 else found.reshape(())
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -297,13 +324,33 @@ def from_json(stored: Mapping[str, Any]) -> Read:
     return READS[kind](**{name: unpacked(value) for name, value in stored.items() if name != "read"})
 
 
-def _channel(row: Any, read: Channel | Masked | Logsumexp) -> Any:
+def _channel(row: Any, read: Channel | Masked | Logsumexp, index: int) -> Any:
     axis = read.axis - 1 if read.batch_axis is not None and read.axis > read.batch_axis else read.axis
-    return row[(slice(None),) * axis + (read.index,)]
+    if not (0 <= axis < row.ndim and 0 <= index < row.shape[axis]):
+        raise UsageError(
+            f"channel {index} along axis {read.axis} is not in '{read.tensor}', "
+            f"which has shape {tuple(row.shape)} for one picture"
+        )
+    return row[(slice(None),) * axis + (index,)]
 
 
-def _log_odds(p: Any) -> Any:
-    """log(p / (1 - p)), finite where float32 has rounded a probability to 0 or 1."""
+def _entry(row: Any, tensor: str, place: tuple[int, ...]) -> Any:
+    if len(place) != row.ndim or not all(0 <= i < size for i, size in zip(place, row.shape, strict=True)):
+        raise UsageError(f"entry {place} is not in '{tensor}', which has shape {tuple(row.shape)} for one picture")
+    return row[place]
+
+
+def _reference(read: Cosine | Distance, vector: Any) -> Any:
+    reference = read.reference.reshape(-1)
+    if reference.size != math.prod(vector.shape):
+        raise UsageError(
+            f"the reference has {reference.size} numbers, but there are {math.prod(vector.shape)} of '{read.tensor}'"
+        )
+    return _like(reference, vector)
+
+
+def log_odds(p: Any) -> Any:
+    """log(p / (1 - p)) of NumPy or torch values, finite where float32 has rounded a probability to 0 or 1."""
     tiny, largest = 1e-30, 1 - 2.0**-24
     if isinstance(p, (np.ndarray, np.generic)):
         inside = np.clip(p, tiny, largest)
@@ -325,19 +372,30 @@ def _sides(numbers: list[Any], form: str, scale: tuple[float, float]) -> list[An
 
 def _iou(sides: list[Any], reference: tuple[float, float, float, float]) -> Any:
     left, top, right, bottom = sides
-    width = _smaller(right, reference[2]) - _larger(left, reference[0])
-    height = _smaller(bottom, reference[3]) - _larger(top, reference[1])
+    slack = _AT_EDGE * (reference[2] - reference[0]), _AT_EDGE * (reference[3] - reference[1])
+    width = _smaller(right, reference[2], slack[0]) - _larger(left, reference[0], slack[0])
+    height = _smaller(bottom, reference[3], slack[1]) - _larger(top, reference[1], slack[1])
     shared = _larger(width, 0.0) * _larger(height, 0.0)
     own = (reference[2] - reference[0]) * (reference[3] - reference[1])
     return shared / ((right - left) * (bottom - top) + own - shared)
 
 
-def _larger(value: Any, bound: float) -> Any:
-    return value.clamp(min=bound) if hasattr(value, "clamp") else np.maximum(value, bound)
+def _larger(value: Any, bound: float, slack: float = 0.0) -> Any:
+    """The larger one; the value itself (and its gradient) as far as ``slack`` below the bound."""
+    return value if _number(value) >= bound - slack else _bound(value, bound)
 
 
-def _smaller(value: Any, bound: float) -> Any:
-    return value.clamp(max=bound) if hasattr(value, "clamp") else np.minimum(value, bound)
+def _smaller(value: Any, bound: float, slack: float = 0.0) -> Any:
+    return value if _number(value) <= bound + slack else _bound(value, bound)
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if hasattr(value, "detach") else value)
+
+
+def _bound(value: Any, bound: float) -> Any:
+    """The bound, in the value's own library, type and graph."""
+    return value * 0 + bound
 
 
 def _like(values: np.ndarray, like: Any) -> Any:

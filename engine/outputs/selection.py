@@ -123,3 +123,8 @@ def _back(facts: Facts, name: str) -> list[tuple[str, bool]]:
         if not (row.neutral or row.preserves or node.op_type in _REDUCES):
             return found
         name = node.input[0]
+
+
+def are_shares(found: np.ndarray | None) -> bool:
+    """Whether boxes of the probe are shares of the picture; a list filled up with zeros alone says nothing."""
+    return found is not None and found.size > 0 and 0 < float(np.abs(found).max()) <= 2

@@ -96,6 +96,7 @@ class SequenceReading(Reading):
     blank: int | None = field(kw_only=True, default=0)
 
     accepts = frozenset({"box"})
+    alternatives = (frozenset({"box", "target"}),)
 
     def answer(self, rows: Rows, *, top: int = 3) -> Line:
         table = np.asarray(rows[self.tensor], np.float64)
@@ -185,7 +186,7 @@ def _reading(
     blank: int | None,
 ) -> SequenceReading:  # fmt: skip
     tensor = facts.before_head(name)
-    log = tensor == name and facts.head(name) is None and facts.saturates(name)
+    log = tensor == name and (facts.is_headed(tensor, name) or (facts.head(name) is None and facts.saturates(name)))
     order = "(T, N, K)" if batch == 1 else "(N, T, K)"
     names = "named" if symbols is not None else "no names: labels=FILE"
     where = "" if blank is None else f", blank {'first' if blank == 0 else 'last'}"

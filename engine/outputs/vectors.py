@@ -79,6 +79,7 @@ class EmbeddingReading(Reading):
     tensor: str = field(kw_only=True)
 
     accepts = frozenset({"like"})
+    alternatives = (frozenset({"like", "target"}),)
 
     def answer(self, rows: Rows, *, top: int = 3) -> Embedding:
         vector = np.asarray(rows[self.tensor], np.float32).reshape(-1)
@@ -120,6 +121,7 @@ class ValueReading(Reading):
     apart: bool = field(kw_only=True, default=False)
 
     accepts = frozenset({"to", "against", "box"})
+    alternatives = (frozenset({"to", "against"}), frozenset({"box", "target"}))
 
     def answer(self, rows: Rows, *, top: int = 3) -> Answer:
         vector = np.asarray(rows[self.tensor], np.float64).reshape(-1)

@@ -22,7 +22,7 @@ from .boxes import BoxTable, Candidates, DetectionReading, ScoreTable, corners, 
 from .entries import movers
 from .facts import Facts
 from .reads import Entry, Logsumexp, Rows
-from .selection import before_selection
+from .selection import are_shares, before_selection
 
 _STRIDES = (4, 8, 16, 32, 64, 128)
 _SIGMOID_SLACK = 1e-4
@@ -42,10 +42,12 @@ def yolov8(facts: Facts, forced: bool = False) -> DetectionReading | None:
     classes = features - 4 - kept
     if classes < 1:
         return None
+    unread = 0 if kept else _columns_behind(facts, name, axis, classes)
+    classes -= unread
     masks = _masks(facts, prototypes, 4 + classes) if prototypes else None
     title = "YOLOv8 with masks" if prototypes else "YOLOv8"
     return _reading(facts, "yolov8-seg" if prototypes else "yolov8", title, name, axis, 4, classes, None, masks,
-                    (prototypes,) if prototypes else ())  # fmt: skip
+                    (prototypes,) if prototypes else (), unread=unread)  # fmt: skip
 
 
 def yolov5(facts: Facts, forced: bool = False) -> DetectionReading | None:
@@ -77,12 +79,16 @@ def end_to_end(facts: Facts, forced: bool = False) -> DetectionReading | None:
         return None
     axis = 2 if shape[2] == 6 else 1
     origin = before_selection(facts, (name,))
+    found = facts.probe.get(name)
+    share = are_shares(None if found is None else found[..., :4] if axis == 2 else found[:, :4])
+    scale = (float(facts.size[1]), float(facts.size[0])) if share else (1.0, 1.0)
 
     def decode(rows: Rows) -> Candidates:
         table = rows[name] if axis == 2 else rows[name].T
-        return Candidates(np.asarray(table[:, :4], np.float64), table[:, 4:5], table[:, 5].round().astype(int))
+        return Candidates(corners(table[:, :4], "ltrb", scale), table[:, 4:5], table[:, 5].round().astype(int))
 
-    reason = f"boxes chosen inside the file, {_shown(facts, name)}: corners in pixels, score, class"
+    unit = "[0, 1]" if share else "pixels"
+    reason = f"boxes chosen inside the file, {_shown(facts, name)}: corners in {unit}, score, class"
     return DetectionReading(
         facts.graph, "detection", "end-to-end", reason, (name, *origin.tensors), origin.head or (name,),
         differentiable=origin.score is not None, decode=decode, score=origin.of(decode), thin=False,
@@ -93,7 +99,7 @@ def end_to_end(facts: Facts, forced: bool = False) -> DetectionReading | None:
 def _reading(
     facts: Facts, decoder: str, title: str, name: str, axis: int, first: int, classes: int, objectness: int | None,
     masks: Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]] | None = None, more: tuple[str, ...] = (),
-    grid: tuple[np.ndarray, np.ndarray] | None = None,
+    grid: tuple[np.ndarray, np.ndarray] | None = None, unread: int = 0,
 ) -> DetectionReading:  # fmt: skip
     probability = _are_probabilities(facts, name, axis, 4, classes + (objectness is not None))
     reads = score_reads(facts.graph, name, probability)
@@ -119,9 +125,9 @@ def _reading(
 
     # a grid's sizes are exponentials: the stored numbers are no linear function of the box's sides
     sides = None if grid else BoxTable(name, lambda i: tuple(spot(i, c) for c in range(4)), "cxcywh")
-    where = Logsumexp  # a class wherever it may be
     many = f"{max(classes, 1)} class{'es' if classes > 1 else ''}"
     how = "cells of a grid" if grid else "pixels"
+    how += f"; its last {unread} columns are no scores and are not read" if unread else ""
     return DetectionReading(
         facts.graph, "detection", decoder, f"{title} by its shape {_shown(facts, name)}: {many}, boxes in {how}",
         (name, *more, *(n for n in movers(facts.graph, name) if probability and n in _logits(facts, name))), (name,),
@@ -130,7 +136,7 @@ def _reading(
             name, axis == 2, first if classes else objectness or 0, max(classes, 1), objectness if classes else None,
             probability, log_odds=reads(spot(0, first if classes else objectness or 0)).log_odds,
         ),
-        anywhere=(lambda index: where(name, first + index, axis, probability)) if classes else None,
+        anywhere=(lambda index: Logsumexp(name, first + index, axis, probability, objectness)) if classes else None,
     )  # fmt: skip
 
 
@@ -218,6 +224,20 @@ def _other_columns(facts: Facts) -> int:
         numbers = [int(part) for part in facts.metadata.get("kpt_shape", "").strip("[]() ").split(",") if part.strip()]
         return int(np.prod(numbers)) if len(numbers) == 2 else 0
     return 0
+
+
+def _columns_behind(facts: Facts, name: str, axis: int, classes: int) -> int:
+    """How many of the columns that could be classes are something else: keypoints, coefficients of masks, an angle.
+
+    Scores come first and are probabilities on the probe; from the first column that is none on, nothing is a score.
+    Where the first is none already, the scores are logits, and nothing tells them from other numbers.
+    """
+    found = facts.probe.get(name)
+    if found is None:
+        return 0
+    columns = (found[0] if axis == 1 else found[0].T)[4 : 4 + classes]
+    likely = (columns.min(axis=1) >= -_SIGMOID_SLACK) & (columns.max(axis=1) <= 1 + _SIGMOID_SLACK)
+    return 0 if likely.all() or not likely[0] else classes - int(likely.argmin())
 
 
 def _masks(facts: Facts, prototypes: str, first: int) -> Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]]:

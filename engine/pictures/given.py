@@ -108,7 +108,10 @@ def _in_model_space(graph: Graph, images: Any) -> tuple[np.ndarray, bool]:
     batch = values if values.ndim == 4 else values[None]
     if batch.shape[1] != graph.channels:
         raise UsageError(f"model input of {graph.name} has {graph.channels} channels (N, C, H, W), not {values.shape}")
-    return np.ascontiguousarray(batch, dtype=np.float32), len(batch) == 1
+    x = np.ascontiguousarray(batch, dtype=np.float32)
+    if not np.isfinite(x).all():
+        raise UsageError("the model input holds values that are no finite numbers (NaN or infinity)")
+    return x, len(batch) == 1
 
 
 def _of_array(images: Any, channels: int) -> tuple[list[np.ndarray], bool]:

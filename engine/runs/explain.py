@@ -231,7 +231,7 @@ class _Run:
 
     def _rank(self, batch: Batch, index: int, attributions: Sequence[Attribution]) -> list[Ranked]:
         first = [a for a in attributions if a.target is attributions[0].target or _same(a, attributions[0])]
-        ranked = rank(batch, index, first, boxes=self.options.boxes or _box_of(first[0]))
+        ranked = rank(batch, index, first, boxes=self.options.boxes or _box_of(first[0]), options=self.options.settings)
         self.ranked.append(ranked)
         return ranked
 

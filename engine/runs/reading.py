@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,9 @@ class Asked:
             UsageError: the model has no embedding to compare with. RefusedInput: a file cannot be read.
         """
         if isinstance(self.target, Question):
+            beside = [f.name for f in fields(self) if f.name != "target" and getattr(self, f.name) != f.default]
+            if beside:
+                raise UsageError(f"{beside[0]}= does not go with a Question, which says it itself; leave one out")
             return self.target
         mask = None if self.mask is None else mask_of(self.mask)
         like = None if self.like is None else vector_of(executors, self.like)

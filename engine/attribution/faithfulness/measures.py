@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from ....errors import UsageError
 from ...outputs.target import Target
@@ -35,6 +34,8 @@ def insertion(
     Petsiuk et al. 2018, arXiv:1806.07421: the blur is Gaussian of standard deviation 5 pixels, which gives no
     sharp edges that a model could take for evidence.
     """
+    from scipy import ndimage
+
     blurred = ndimage.gaussian_filter(x, (0, sigma, sigma)).astype(np.float32)
     return _area(executors, _curve(blurred, x, _order(heatmap), steps), target)
 
@@ -46,10 +47,11 @@ def average_drop_increase(
 
     Chattopadhay et al. 2018, "Grad-CAM++", arXiv:1710.11063: drop = max(0, Y - O) / Y, in [0, 1], low is
     faithful; increase = 1 where O > Y. Over many images the two are averaged. pytorch-grad-cam does not divide
-    by Y. The product is taken in model space.
+    by Y. The product is taken in model space. A target whose own number is watched may be negative: the fall is
+    divided by its size.
     """
     before, after = executors.scores(np.stack([x, x * heatmap]), [target], probability=True)
-    return float(max(0.0, before - after) / before) if before > 0 else 0.0, float(after > before)
+    return float(max(0.0, before - after) / abs(before)) if before else 0.0, float(after > before)
 
 
 def road(

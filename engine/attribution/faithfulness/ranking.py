@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
-from ..batch import Batch
-from ..explain import Attribution
+from ..batch import Batch, passes
+from ..explain import Attribution, combined, maps_by
 from ..registry import METHODS, Method
 from . import measures as faithfulness
 from .sanity import INSENSITIVE, Sanity, cascade
@@ -64,6 +63,7 @@ def rank(
     *,
     boxes: Sequence[tuple[int, int, int, int]] = (),
     robust: bool = True,
+    options: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Ranked]:
     """The methods' attributions of one image and one target, the most faithful first.
@@ -75,17 +75,18 @@ def rank(
         boxes: (top, left, bottom, right) of the object in pixels of the model's input.
         robust: also measure sensitivity to noise and run the randomization test, for all methods but those of
             many passes.
+        options: of the methods, as the attributions were made.
         progress: told each method's name when it is done.
     """
     x = np.ascontiguousarray(batch.x[index])
     alone = Batch(batch.executors, x[None])
     cheap = [a for a in attributions if METHODS[a.method].passes == "few"] if robust else []
-    checks = _sanity(alone, cheap)
+    checks = _sanity(alone, cheap, options or {})
     rows = []
     for attribution in attributions:
         row = _measures(alone, x, attribution)
         if attribution in cheap:
-            row["sensitivity"] = _sensitivity(alone, x, attribution)
+            row["sensitivity"] = _sensitivity(alone, x, attribution, options or {})
         if attribution.method in checks:
             row["similarity"] = checks[attribution.method].mean
             row["insensitive"] = checks[attribution.method].insensitive
@@ -132,33 +133,40 @@ def _measures(batch: Batch, x: np.ndarray, attribution: Attribution) -> dict[str
     }
 
 
-def _sensitivity(batch: Batch, x: np.ndarray, attribution: Attribution) -> float:
+def _sensitivity(batch: Batch, x: np.ndarray, attribution: Attribution, options: Mapping[str, Any]) -> float:
     """Of the raw values, with a radius of 2 % of the input's range (Yeh et al.: 0.02 in [0, 1])."""
     method = METHODS[attribution.method]
 
     def attribute(rows: np.ndarray) -> np.ndarray:
-        targets = [attribution.target] * len(rows)
-        return _run(method, Batch(batch.executors, rows), targets, attribution)
+        size = batch.executors.rows_together([attribution.target])
+        return np.concatenate([
+            _values(method, Batch(batch.executors, part), attribution, options) for _, part in passes(rows, size)
+        ])[: len(rows)]  # fmt: skip
 
     low, high = batch.graph.preprocessing.bounds(x.shape[0])
     return faithfulness.max_sensitivity(attribute, x, radius=0.02 * float((high - low).mean()), samples=_DRAWS)
 
 
-def _run(method: Method, batch: Batch, targets: Sequence[Any], attribution: Attribution) -> np.ndarray:
-    if not method.needs_layer:
-        return method.run(batch, targets).values
-    return method.run(batch, targets, batch.graph.layer(attribution.layers[0])).values
+def _values(method: Method, batch: Batch, attribution: Attribution, options: Mapping[str, Any]) -> np.ndarray:
+    """Raw values of the same question on other pictures."""
+    layers = [batch.graph.layer(name) for name in attribution.layers]
+    targets = [attribution.target] * len(batch.x)
+    return combined(maps_by(method, batch, targets, layers, options), batch.size)[1]
 
 
-def _sanity(batch: Batch, attributions: Sequence[Attribution]) -> Mapping[str, Sanity]:
+def _sanity(batch: Batch, attributions: Sequence[Attribution], options: Mapping[str, Any]) -> Mapping[str, Sanity]:
     if not attributions:
         return {}
-    layers = [batch.graph.layer(n) for a in attributions for n in a.layers][:1]
+    names = next((a.layers for a in attributions if a.layers), ())
+    layers = [batch.graph.layer(name) for name in names]
     methods = [METHODS[a.method] for a in attributions]
-    return {s.method: s for s in cascade(batch, methods, [attributions[0].target], layers, stages=_STAGES)}
+    found = cascade(batch, methods, [attributions[0].target], layers, stages=_STAGES, options=options)
+    return {s.method: s for s in found}
 
 
 def _ranks(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Places by the mean rank over the measures, 1 the best."""
+    from scipy.stats import rankdata  # takes longer to import than most methods run
+
     each = [rankdata([-row[name] if high else row[name] for row in rows]) for name, high in MEASURES.items()]
     return [int(place) for place in rankdata(np.mean(each, axis=0), method="min")]

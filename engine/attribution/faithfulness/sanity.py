@@ -8,19 +8,19 @@ and not the trained network.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from onnx import numpy_helper
-from scipy.stats import rankdata
 
 from ....errors import UsageError
 from ...graph.graph import Graph
 from ...graph.operators import operator
 from ...outputs.target import Target
 from ..batch import Batch, Executors
+from ..explain import combined, maps_by
 from ..registry import Method
 
 INSENSITIVE = 0.5  # mean rank correlation over the cascade above which a method is flagged
@@ -63,6 +63,7 @@ def cascade(
     *,
     stages: int = 4,
     seeds: Sequence[int] = (0,),
+    options: Mapping[str, Any] | None = None,
 ) -> list[Sanity]:
     """The cascading randomization test of several methods on a batch.
 
@@ -74,15 +75,16 @@ def cascade(
         batch: images on the trained graph.
         methods: to test.
         targets: one per image.
-        layers: for methods that need one; the first is used.
+        layers: for methods that look at some.
         stages: points of the cascade, evenly spaced, the last with every weight random.
         seeds: of the shuffles; similarities are averaged.
+        options: of the methods.
     """
     names = weight_names(batch.graph)
     if not names:
         raise UsageError(f"{batch.graph.name} has no weights that could be randomized")
     counts = sorted({max(1, round(len(names) * (i + 1) / stages)) for i in range(stages)})
-    trained = {m.name: _evidence(m, batch, targets, layers) for m in methods}
+    trained = {m.name: _evidence(m, batch, targets, layers, options) for m in methods}
     found: dict[str, list[list[float]]] = {m.name: [] for m in methods}
     for seed in seeds:
         rows: dict[str, list[float]] = {m.name: [] for m in methods}
@@ -95,7 +97,7 @@ def cascade(
             other = Batch(random, batch.x)
             for method in methods:
                 rows[method.name].append(
-                    rank_correlation(trained[method.name], _evidence(method, other, targets, layers))
+                    rank_correlation(trained[method.name], _evidence(method, other, targets, layers, options))
                 )
         for name, row in rows.items():
             found[name].append(row)
@@ -127,6 +129,8 @@ def randomized(graph: Graph, names: Sequence[str], seed: int) -> Graph:
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Mean over the batch of Spearman's rank correlation of two maps (N, ...); 0 where one is constant."""
+    from scipy.stats import rankdata  # takes longer to import than most methods run
+
     found = []
     for left, right in zip(a, b, strict=True):
         x, y = rankdata(left.ravel()), rankdata(right.ravel())
@@ -136,6 +140,12 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def _evidence(method: Method, batch: Batch, targets: Sequence[Target], layers: Sequence[Any]) -> np.ndarray:
-    maps = method.run(batch, targets, layers[0]) if method.needs_layer else method.run(batch, targets)
-    return maps.evidence
+def _evidence(
+    method: Method,
+    batch: Batch,
+    targets: Sequence[Target],
+    layers: Sequence[Any],
+    options: Mapping[str, Any] | None,
+) -> np.ndarray:
+    parts = maps_by(method, batch, targets, layers, options)
+    return parts[0].evidence if len(parts) == 1 else combined(parts, batch.size)[0]

@@ -163,7 +163,7 @@ def ablation_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     session = executors.session(wanted, names)
     for index in range(len(batch.x)):
         alive = np.flatnonzero(whole_channels[index].reshape(maps.shape[1], -1).any(axis=1))
-        for _, channels in passes(alive, executors.batch):
+        for _, channels in passes(alive, executors.rows_together(targets)):
             rows = _rows(batch, names, index, len(channels))
             for row, channel in enumerate(channels):
                 rows[layer.tensor][(row, *[slice(None)] * (axis - 1), channel)] = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import qmc
 
 from ....errors import UsageError
 from ...outputs.target import Target
@@ -24,10 +23,12 @@ def sobol(batch: Batch, targets: Sequence[Target], *, cells: int = 8, designs: i
     is A with the i-th cell of B. ``designs`` * (cells^2 + 2) passes. Masks are enlarged bilinearly, and multiply the
     model's input. It knows no sign: cells that speak against the target count as well.
     """
+    from scipy.stats import qmc  # takes longer to import than most methods run
+
     count = cells * cells
     if cells < 1 or designs < 2 or count * 2 > qmc.Sobol.MAXDIM:
         raise UsageError(f"sobol: cells {cells}, designs {designs}; need cells >= 1 and designs >= 2")
-    drawn = qmc.Sobol(2 * count, rng=np.random.default_rng(seed)).random(designs)
+    drawn = qmc.Sobol(2 * count, rng=np.random.default_rng(seed)).random_base2(int(designs - 1).bit_length())[:designs]
     first, second = drawn[:, :count], drawn[:, count:]
     mixed = np.repeat(first[None], count, axis=0)
     for i in range(count):
@@ -54,8 +55,10 @@ def hsic(batch: Batch, targets: Sequence[Target], *, cells: int = 8, designs: in
 
     Novello et al. 2022, "Making Sense of Dependence: Efficient Black-box Explanations Using Dependence Measure",
     arXiv:2206.06219: the Hilbert-Schmidt independence criterion between a cell of random binary masks (kernel: equal or
-    not) and the score (Gaussian kernel, its width the median distance): tr(K H L H) / (n - 1)^2.
+    not) and the score (Gaussian kernel, its width the median distance of scores that differ): tr(K H L H) / (n - 1)^2.
     """
+    from scipy.stats import qmc
+
     if cells < 1 or designs < 4:
         raise UsageError(f"hsic: cells {cells}, designs {designs}; need cells >= 1 and designs >= 4")
     count = cells * cells
@@ -70,9 +73,10 @@ def hsic(batch: Batch, targets: Sequence[Target], *, cells: int = 8, designs: in
 def dependence(masks: np.ndarray, found: np.ndarray) -> np.ndarray:
     """(d,) HSIC of each column of binary masks (n, d) with the scores (n,); 0 for a constant score."""
     distances = (found[:, None] - found[None]) ** 2
-    width = float(np.median(distances[np.triu_indices(len(found), 1)]))
-    if width <= 0:
+    apart = distances[np.triu_indices(len(found), 1)]
+    if not (apart := apart[apart > 0]).size:
         return np.zeros(masks.shape[1])
+    width = float(np.median(apart))  # of those that differ: a box that most masks lose scores 0 with all of them
     kernel = np.exp(-distances / (2 * width))
     centred = kernel - kernel.mean(axis=0) - kernel.mean(axis=1, keepdims=True) + kernel.mean()
     # the kernel of equal bits is z z' + (1 - z)(1 - z)'; centred rows add up to nothing, so both parts are the same

@@ -103,6 +103,12 @@ def _probe(reading: Reading) -> dict[str, np.ndarray]:
 
 def _class(reading: ClassReading, question: Question) -> Score:
     tensor = reading.tensor
+    if reading.kind == "share":
+        if question.target is None:
+            raise UsageError(
+                f"{reading.graph.name} gives the probability of yes alone, without its logit; say which side: class=1"
+            )
+        return _stored(reading, question)
     if reading.kind == "sigmoid":
         if question.against is not None:
             raise UsageError(f"against=: {reading.graph.name} has one class, there is none to contrast with")
@@ -146,7 +152,8 @@ def _map(reading: MapReading, question: Question) -> Score:
     shape = np.shape(rows[reading.tensor])[-2:]
     region = region_weights(question, shape, reading.graph.image_size)
     if not reading.binary:
-        return _classes(reading, question, reading.tensor, np.shape(rows[reading.tensor])[0], region)
+        maps = _classes(reading, question, reading.tensor, np.shape(rows[reading.tensor])[0], region)
+        return replace(maps, level=reading.level) if reading.independent else maps
     found = MapReading.targets(reading, rows, question)[0]  # refuses a class that there is not
     if region is not None:
         return _fixed(found, reading)

@@ -31,6 +31,7 @@ class ClassScore(Score):
         region: (h, w) weights of the output's own size in the place of the predicted mask.
         count: number of classes.
         label: the class's name, where it is always the same.
+        level: of maps that are masks of their own, where inside begins; None where the strongest class has a position.
     """
 
     reading: Reading
@@ -40,6 +41,7 @@ class ClassScore(Score):
     others: tuple[int, ...] | int = ()
     region: np.ndarray | None = field(default=None)
     label: str | None = None
+    level: float | None = None
 
     @property
     def name(self) -> str | None:
@@ -58,7 +60,7 @@ class ClassScore(Score):
         classes = self._classes(w, logits, region, is_map=is_map)
         found = {"class": classes}
         if is_map:
-            found["mask"] = _mask(w, logits, classes, region)
+            found["mask"] = self._mask(w, logits, classes, region)
         if isinstance(self.others, int):
             sums = (logits * found["mask"]).sum([2, 3], keep=False) if is_map else logits
             found["others"] = nearest(sums, classes, min(self.others, self.count - 1))
@@ -69,11 +71,28 @@ class ClassScore(Score):
             return w.integers([self.index]).expand(logits.shape(0, 1))
         strongest = logits.apply("ArgMax", axis=1, keepdims=0)
         if is_map:
-            places = one_hot(w, strongest, logits.shape(1, 2))
+            places = self._inside(w, logits)
             places = places if region is None else places * region
             strongest = places.sum([2, 3], keep=False).apply("ArgMax", axis=1, keepdims=0)
         asked = w.value(CLASS_INPUT)
         return w.where(asked < w.integers(0), strongest, within(asked, w.integers([self.count])))
+
+    def _inside(self, w: Writer, logits: Value) -> Value:
+        """(N, K, h, w) 1 where each class is the strongest, or above its level."""
+        if self.level is not None:
+            return (logits > self.level).cast()
+        return one_hot(w, logits.apply("ArgMax", axis=1, keepdims=0), logits.shape(1, 2))
+
+    def _mask(self, w: Writer, logits: Value, classes: Value, region: Value | None) -> Value:
+        """(N, 1, h, w): the region, or where the class is predicted; all where it is so nowhere."""
+        if region is not None:
+            return region.expand(w.concat(logits.shape(0, 1), [1], logits.shape(2, 4)))
+        if self.level is None:
+            here = logits.apply("ArgMax", axis=1, keepdims=1).equals(classes.reshape([-1, 1, 1, 1])).cast()
+        else:
+            own = one_hot(w, classes, logits.shape(1, 2)).unsqueeze([2, 3])
+            here = ((logits * own).sum([1]) > self.level).cast()
+        return w.where(here.reduce("ReduceMax", [1, 2, 3]) > 0.0, here, 1.0)
 
     def gradients(
         self, w: Writer, trace: Trace, at: Mapping[str, str], choices: Mapping[str, Value]
@@ -105,14 +124,6 @@ class ClassScore(Score):
 
     def _target(self, row: Mapping[str, np.ndarray], index: int) -> Target:
         return self.reading.targets(row, replace(self.question, target=index))[0]
-
-
-def _mask(w: Writer, logits: Value, classes: Value, region: Value | None) -> Value:
-    """(N, 1, h, w): the region, or where the class is the strongest; all where it is so nowhere."""
-    if region is not None:
-        return region.expand(w.concat(logits.shape(0, 1), [1], logits.shape(2, 4)))
-    here = logits.apply("ArgMax", axis=1, keepdims=1).equals(classes.reshape([-1, 1, 1, 1])).cast()
-    return w.where(here.reduce("ReduceMax", [1, 2, 3]) > 0.0, here, 1.0)
 
 
 def nearest(values: Value, own: Value, count: int) -> Value:

@@ -188,14 +188,19 @@ def _logsumexp(read: Logsumexp, t: Mapping[str, Tensor]) -> dict[str, Value]:
     tensor = t[read.tensor]
     w, value = tensor.w, tensor.value
     mark = tensor.full(w.number(1.0) if read.index is None else tensor.mark({read.axis: read.index}))
+    both = mark if read.plus is None else mark + tensor.full(tensor.mark({read.axis: read.plus}))
     slope = None
     if read.log_odds:
-        slope = tensor.log_odds_slope(mark)
+        slope = tensor.log_odds_slope(both)
         inside = value.apply("Clip", w.number(_TINY), w.number(_LARGEST))
         value = inside.apply("Log") - (1.0 - inside).apply("Log")
+    if read.plus is not None:
+        value = (value * both).sum([read.axis])
     counted = w.where(mark > 0.0, value, _LEAST)
     turned = counted if tensor.batch_axis == 0 else counted.transpose([tensor.batch_axis, *tensor.rest])
     shares = _of_vector(tensor, turned.apply("Flatten", axis=1).apply("Softmax", axis=1))
+    if read.plus is not None:
+        shares = shares.sum([read.axis]) * both
     return {read.tensor: shares if slope is None else shares * slope}
 
 

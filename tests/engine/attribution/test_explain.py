@@ -381,7 +381,7 @@ def test_pictures_and_numbers_are_taken_in_every_usual_form() -> None:
     ("asked", "words"),
     [
         ({"images": np.full((8, 8, 3), 200.0)}, "values outside"),
-        ({"images": np.full((8, 8, 3), np.nan)}, "values outside"),
+        ({"images": np.full((8, 8, 3), np.nan)}, "no finite numbers"),
         ({"images": np.zeros((8, 8, 4))}, "holds no pictures of 1 or 3 channels"),
         ({"images": np.zeros((0, 5, 3))}, "is not (height, width, "),
         ({"images": None}, "NoneType is no picture"),
