@@ -25,11 +25,12 @@ from ..ascent.results import OK
 from ..pictures.crops import input_box_of, plane
 from ..render.artifacts import to_json, to_pillow
 from . import units
-from .crops import photograph_name, read_boxes
+from .crops import kept_names, photograph_name, read_boxes
 from .files import Files
-from .numbers import LayerNumbers, Numbers, best_shown, selectivity
+from .numbers import LayerNumbers, Numbers, best_shown, chunk_name, selectivity
 from .plan import COARSE, FINE, Plan, PlannedLayer, unit_id
 from .progress import rest
+from .relations import name_of
 from .relations import read as read_relations
 from .rendering import failures
 
@@ -95,6 +96,10 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         if files.has(source):
             writer.write(f"p/{index:05d}.webp", files.read(source))
     writer.photographs(shown.names)
+    measured = [chunk_name(plan, chunk) for chunk in plan.chunks()]
+    for name in (*measured, *(name_of(plan, p.layer) for p in plan.layers), *kept_names(plan, numbers)):
+        if files.has(name):
+            writer.note(name, files.read(name))
     writer.manifest_script(_manifest(files, plan, rows, counts, variants, numbers))
     writer.finish()
     return counts

@@ -350,14 +350,14 @@ def _placed(pixels: np.ndarray, frame: Frame, how: Preprocessing) -> np.ndarray:
     if not frame.pads:
         return scaled[frame.top : frame.top + rows, frame.left : frame.left + columns]
     found = np.empty((rows, columns, pixels.shape[2]), np.float32)
-    found[:] = _border(how, pixels.shape[2])
+    found[:] = border(how, pixels.shape[2])
     top, left = max(frame.top, 0), max(frame.left, 0)
     kept = scaled[top : frame.top + rows, left : frame.left + columns]
     found[top - frame.top :, left - frame.left :][: kept.shape[0], : kept.shape[1]] = kept
     return found
 
 
-def _border(how: Preprocessing, channels: int) -> np.ndarray:
+def border(how: Preprocessing, channels: int) -> np.ndarray:
     """(C,) in [0, 1]: the colour beside a picture that does not fill its frame."""
     if how.resize == "letterbox":
         return np.full(channels, LETTERBOX_GRAY, np.float32)

@@ -511,7 +511,8 @@ async function showUnit(i, unit) {
   unitView = { recrop, previous: at > 0 ? order[at - 1] : undefined, next: order[at + 1] };
   const several = model.photographs.count, isClass = labelled(i, unit) !== "";
   const readers = one.readers.map(([l, u, share, sign]) => kin(l, u, `${percent(share)} of what it reads, ${sign > 0 ? "excited" : "held back"}`));
-  const inputs = one.inputs.map(([l, u, share, sum, packed, shape]) => kin(l, u, `${percent(share)}, ${sum > 0 ? "excites" : "holds back"}`, kernel(packed, shape, sum)));
+  const how = (sum, [rows]) => (rows ? (sum > 0 ? "excites" : "holds back") : sum > 0 ? "added as it is" : "subtracted"); // a residual sum's way past its branch has no kernel
+  const inputs = one.inputs.map(([l, u, share, sum, packed, shape]) => kin(l, u, `${percent(share)}, ${how(sum, shape)}`, kernel(packed, shape, sum)));
   show(
     el("div", { class: "title" }, el("h1", {}, isClass ? unitName(i, unit) : `${la.name}, unit ${unit}`), badge(status), coarse ? el("span", { class: "warn" }, "coarse picture") : null, el("span", { class: "spacer" }),
       step(-1, "previous unit", "← previous"), step(1, "next unit", "next →")),
@@ -528,7 +529,7 @@ async function showUnit(i, unit) {
       variants(i, unit, one),
       el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}. `), field),
         one.top.length ? crops : el("p", { class: "soft" }, "None.")),
-      family(isClass ? "Units that speak for it" : "Reads from", "The length of the kernel times the mean activation, as a share of all that it reads; red weights excite, blue ones hold back.", inputs, la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas."),
+      family(isClass ? "Units that speak for it" : "Reads from", `The length of the kernel times the mean activation, as a share of all that it reads${la.sources && inputs.length ? `; ${la.sources}` : ""}; red weights excite, blue ones hold back.`, inputs, la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas."),
       family("Read by", "", readers, columns.mean[unit] === 0 ? "Nobody to speak of: it is silent on the photographs." : "No layer of this atlas reads it through weights."),
       family("Most alike", `In this layer, by cosine over ${counted(several, "photograph")}.`, several < model.fewest ? [] : one.near.map(([u, cosine]) => kin(i, u, `cosine ${number(cosine)}`)),
         several < model.fewest ? `Told from ${model.fewest} photographs on: over so few, most units of a layer are alike.` : "It is alone in its layer."),
