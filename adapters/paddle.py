@@ -1,8 +1,8 @@
 """Paddle's ``inference.yml``: what PaddleX, PaddleClas, PaddleOCR and PaddleDetection write beside an exported model.
 
 ``PreProcess.transform_ops`` is a list of one-entry dictionaries, ``{NormalizeImage: {mean, std, scale}}``;
-PaddleDetection writes ``Preprocess`` as a list of dictionaries with a ``type``. Class names are ``label_list``, a reader's
-characters ``character_dict``.
+PaddleDetection writes ``Preprocess`` as a list of dictionaries with a ``type``. Class names are ``label_list``, the
+characters of a reader ``character_dict``.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
 
 
 def companion_characters(path: Path) -> str | None:
-    """What ``inference.yml`` in the model's folder says a reader's characters are, as ``READS_TEXT`` has them, or None."""
+    """A reader's characters, as ``READS_TEXT`` has them, that ``inference.yml`` beside the model lists, or None."""
     found = characters(read_yaml(path.parent / PADDLE) or {})
     return "\n".join(found) if found and all(len(one.splitlines()) == 1 for one in found) else None
 
