@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..executors.exact import grad
 from .network import Network, check_finite
 from .recipe.objectives import Objective
 from .recipe.parameterizations import Parameterization
@@ -226,7 +227,7 @@ class AscentBatch:
         values = self._values([self.ascents[i].unit for i in rows], self.network(views, redirect))
         wanted = values - sum(penalty(image) for penalty in self.preset.penalties)
         attended = self.alpha and image.shape[2:] == self.outcomes[0].pixels.shape[1:]
-        gradient, *of_image = torch.autograd.grad(wanted.sum(), (batch, image) if attended else (batch,))
+        gradient, *of_image = grad(wanted.sum(), (batch, image) if attended else (batch,))
         for seen in of_image:
             self._attend(rows, seen)
         return values.detach(), gradient
