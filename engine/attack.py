@@ -15,6 +15,7 @@ import numpy as np
 from scipy.optimize import differential_evolution
 
 from ..errors import UsageError, instead
+from .executors.exact import grad
 from .graph.graph import Graph
 from .pictures.read import check_range
 
@@ -299,7 +300,7 @@ def _slope(graph: Graph, model: _Classifier, picture: np.ndarray, label: int) ->
     others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
     loss = (others.logsumexp(dim=1) - logits[:, label]).sum()
     model.evaluations += 1
-    return torch.autograd.grad(loss, x)[0][0].cpu().numpy()
+    return grad(loss, x)[0][0].cpu().numpy()
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

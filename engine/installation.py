@@ -47,8 +47,8 @@ def examine() -> dict[str, Any]:
     torch, torch_problems = _torch()
     session, session_problems = _onnxruntime()
     problems += torch_problems + session_problems
-    if torch.get("cuda") and "CUDAExecutionProvider" not in session.get("providers", []):
-        problems.append("torch sees a GPU, but ONNX Runtime has no CUDA provider: pip install onnxruntime-gpu")
+    if torch.get("cuda"):
+        problems += _cuda_provider(session.get("providers", []))
     return {
         "ok": not problems,
         "convscope": _version("convscope"),
@@ -105,6 +105,25 @@ def _onnxruntime() -> tuple[dict[str, Any], list[str]]:
     if len(both) == 2:
         problems.append("onnxruntime and onnxruntime-gpu overwrite each other's files: uninstall both, install one")
     return {"usable": True, "providers": providers}, problems
+
+
+def _cuda_provider(providers: list[str]) -> list[str]:
+    """What keeps ONNX Runtime off the GPU that torch sees: the wheel lists its provider whether or not it loads."""
+    if "CUDAExecutionProvider" not in providers:
+        return ["torch sees a GPU, but ONNX Runtime has no CUDA provider: pip install onnxruntime-gpu"]
+    from onnx import TensorProto, helper
+
+    from .executors.session import Session
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    if Session(model, "cuda").provider == "CUDAExecutionProvider":
+        return []
+    return [
+        "torch sees a GPU, but ONNX Runtime's CUDA provider does not load, so it computes on the processor; it needs "
+        "CUDA of the same major version as torch's: pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    ]
 
 
 def _short(exc: BaseException) -> str:

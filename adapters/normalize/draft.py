@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ...engine.graph.index import reads, topological
+from ...engine.graph.index import reads, topological, trains
 from ...errors import RefusedInput
 
 _NEWEST_FORM = 10  # IR version: what is newer is refused by runtimes older than the exporter, and nothing here needs it
@@ -168,8 +168,7 @@ class Draft:
     def _fewest_outputs(self, node: onnx.NodeProto) -> int:
         """How many outputs the node must have, read or not: a Split is in as many pieces as it has outputs."""
         version = self.opsets.get(node.domain, 1)
-        trains = node.op_type == "BatchNormalization" and attribute(node, "training_mode")
-        if trains or not onnx.defs.has(node.op_type, version, node.domain):
+        if trains(node) or not onnx.defs.has(node.op_type, version, node.domain):
             return len(node.output)
         declared = onnx.defs.get_schema(node.op_type, version, node.domain).outputs
         optional = onnx.defs.OpSchema.FormalParameterOption.Optional

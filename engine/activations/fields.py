@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import RefusedInput, UsageError, instead
+from ..executors.exact import grad
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.crops import Box, crop, input_box, plane
@@ -223,7 +224,7 @@ class _Gradients:
             batch = torch.from_numpy(np.repeat(x, len(part), axis=0)).to(self._device).requires_grad_()
             values = self._values(batch)
             picked = [values[i, peak.unit, peak.place] for i, (_, peak) in enumerate(part)]
-            (found,) = torch.autograd.grad(torch.stack(picked).sum(), batch)
+            (found,) = grad(torch.stack(picked).sum(), batch)
             yield [number for number, _ in part], found.cpu().numpy()
 
     def _values(self, batch: Any) -> Any:

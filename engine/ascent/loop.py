@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
+from ..executors.exact import grad
 from .network import Network, check_finite
 from .recipe.objectives import Objective
 from .recipe.parameterizations import Parameterization
@@ -229,7 +230,7 @@ class AscentBatch:
         if not wanted.requires_grad:
             raise UsageError("the objective has no gradient: it is not computed from the layers' own tensors")
         attended = self.alpha and image.shape[2:] == self.outcomes[0].pixels.shape[1:]
-        gradient, *of_image = torch.autograd.grad(wanted.sum(), (batch, image) if attended else (batch,))
+        gradient, *of_image = grad(wanted.sum(), (batch, image) if attended else (batch,))
         for seen in of_image:
             self._attend(rows, seen)
         return values.detach(), gradient

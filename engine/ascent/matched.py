@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
+from ..executors.exact import grad
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .loop import Goal
@@ -138,7 +139,7 @@ class Matching:
             tapped = self._network(self._tensor(self._photographs[chosen]).requires_grad_())
             total = self._measure([unit])(tapped).sum()
             values = [tapped[name] for name in self.tensors]
-            gradients = torch.autograd.grad(total, values, allow_unused=True)
+            gradients = grad(total, values, allow_unused=True)
         return [
             (_flat(la, v.detach()), _flat(la, torch.zeros_like(v) if g is None else g))
             for la, v, g in zip(self.layers, values, gradients, strict=True)

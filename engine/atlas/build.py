@@ -49,7 +49,8 @@ class Atlas:
     Attributes:
         place: the folder, or its address.
         units: how many the plan has.
-        counts: units by "ok", "weak", "dead", "coarse" (of these) and "missing"; empty where no page was made.
+        counts: units by "ok", "weak", "dead", "coarse" (of these), "weak_coarse" (of both: fine pictures decide) and
+            "missing"; empty where no page was made.
         failed: what could not be made, a sentence each.
         late: the time ran out before all was made.
     """

@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 
 from ..activations.statistics import EDGES
-from ..ascent.results import OK
+from ..ascent.results import OK, WEAK
 from ..pictures.crops import input_box_of, plane
 from ..render.artifacts import to_json, to_pillow
 from . import units
-from .crops import photograph_name, read_boxes
+from .crops import kept_names, photograph_name, read_boxes
 from .files import Files
-from .numbers import LayerNumbers, Numbers, best_shown, selectivity
+from .numbers import LayerNumbers, Numbers, best_shown, chunk_name, selectivity
 from .plan import COARSE, FINE, Plan, PlannedLayer, unit_id
 from .progress import rest
+from .relations import name_of
 from .relations import read as read_relations
 from .rendering import failures
 
@@ -51,6 +52,7 @@ _CURVE = 48  # points of a curve
 _STRIPES = 256  # side of a signal's picture, pixels
 _SIGNS = {"ok": "o", "weak": "w", "dead": "d"}
 _NOT_MADE = "-"
+_COUNTED = ("units", "ok", "weak", "dead", "coarse", "weak_coarse", "missing")
 _SCHEMA = 1
 
 
@@ -65,20 +67,21 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
     writer = Writer(files)
     numbers = Numbers(files, plan)
     boxes = read_boxes(files, plan, numbers)
+    located = {(layer, unit) for layer, unit, _ in boxes}
     there = units.kept(files)
     shown = _Photographs(plan, numbers.names)
     classes = numbers.classes()
     variants: Counter[str] = Counter()
-    rows, best, counts = [], [], dict.fromkeys(("units", "ok", "weak", "dead", "coarse", "missing"), 0)
+    rows, best, counts = [], [], dict.fromkeys(_COUNTED, 0)
     for place, planned in enumerate(plan.layers):
         made = _Made.read(files, planned, there, writer)
         figures = numbers.layer(planned.layer)
         special = selectivity(figures.peaks, classes)
-        relations = read_relations(files, plan, planned.layer) or {}
+        relations = read_relations(files, plan, planned.layer)
         columns = _columns(planned, made, figures, special)
         tile = writer.sheets(planned.layer.index, made)
         writer.layer(planned.layer.index, columns)
-        details = _details(plan, planned, made, figures, relations, boxes, shown)
+        details = _details(plan, planned, made, figures, relations or {}, boxes, shown)
         for unit, varied in _variants(files, plan, planned, there, writer).items():
             details[unit]["variants"] = varied
             variants.update(row["stage"] for row in varied)
@@ -87,7 +90,10 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         best.append([made.pixels[unit] for unit in strongest])
         one = _counts(planned, made)
         counts = {key: counts[key] + one[key] for key in counts}
-        rows.append(_row(planned, place, tile, one, strongest, figures, relations))
+        row = _row(planned, place, tile, one, strongest, figures, relations or {})
+        index = planned.layer.index
+        is_told = relations is not None and all((index, u) in located for u, own in enumerate(details) if own["top"])
+        rows.append({**row, "told": is_told})
         advance(planned.units)
     writer.best(best)
     for index, name in enumerate(shown.names):
@@ -95,6 +101,10 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         if files.has(source):
             writer.write(f"p/{index:05d}.webp", files.read(source))
     writer.photographs(shown.names)
+    measured = [chunk_name(plan, chunk) for chunk in plan.chunks()]
+    for name in (*measured, *(name_of(plan, p.layer) for p in plan.layers), *kept_names(plan, numbers)):
+        if files.has(name):
+            writer.note(name, files.read(name))
     writer.manifest_script(_manifest(files, plan, rows, counts, variants, numbers))
     writer.finish()
     return counts
@@ -287,8 +297,9 @@ ALIKE = 0.99  # cosine of two units' values over the photographs from which they
 
 def _counts(planned: PlannedLayer, made: _Made) -> dict[str, int]:
     found = {name: sum(r["status"] == name for r in made.records.values()) for name in _SIGNS}
-    coarse = sum(stage == COARSE for stage in made.stages.values())
-    return {"units": planned.units, **found, "coarse": coarse, "missing": planned.units - len(made.records)}
+    coarse = {unit for unit, stage in made.stages.items() if stage == COARSE}
+    found |= {"coarse": len(coarse), "weak_coarse": sum(made.records[unit]["status"] == WEAK for unit in coarse)}
+    return {"units": planned.units, **found, "missing": planned.units - len(made.records)}
 
 
 def _strongest(made: _Made) -> list[int]:

@@ -9,20 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import RefusedInput, UsageError
+from ...errors import RefusedInput
 from ..activations.fields import Peak, effective_boxes
 from ..graph.graph import Graph
-from ..pictures.crops import seen_box
-from ..pictures.read import Picture, resize, stream
+from ..pictures.crops import seen
+from ..pictures.read import Picture, stream
 from ..render.artifacts import npz_bytes, to_pillow
 from .files import Files
 from .leases import Leases, together
-from .numbers import Numbers, best_shown, chunk_name
+from .numbers import Chunk, Numbers, best_shown, chunk_name, damaged
 from .plan import Plan, digest
 
 _BOXES, _PHOTOS = "store/fields", "store/photographs"
 _SHARPER, _MOST = 2, 448  # a stored photograph is that much larger than the model's input, in pixels at most
 _QUALITY = 85
+_FORM = 2  # of the copy; another for what an earlier version kept otherwise
 
 Wanted = dict[str, list[tuple[int, int, int, int]]]  # photograph -> (layer, unit, rank, place) of units it is best for
 
@@ -41,7 +42,7 @@ def wanted_boxes(plan: Plan, numbers: Numbers) -> Wanted:
 def photograph_name(plan: Plan, sha256: str) -> str:
     """Where a photograph's small copy is."""
     look = [plan.model["image_size"], plan.model["preprocessing"]["resize"], plan.model["preprocessing"]["crop"]]
-    return f"{_PHOTOS}/{digest([sha256, look, _SHARPER, _MOST, _QUALITY])}.webp"
+    return f"{_PHOTOS}/{digest([sha256, look, _SHARPER, _MOST, _QUALITY, _FORM])}.webp"
 
 
 def find_boxes(
@@ -55,12 +56,8 @@ def find_boxes(
     advance: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Finds and keeps the effective fields in all photographs that are best for a unit, part by part."""
-    wanted = wanted_boxes(plan, numbers)
     layers = {planned.layer.index: planned.layer for planned in plan.layers}
-    parts = {}
-    for chunk in plan.chunks():
-        here = {name: wanted[name] for name, _ in chunk if name in wanted}
-        parts[_boxes_name(plan, chunk, here)] = (chunk, here)
+    parts = _parts(plan, numbers)
 
     def find(name: str) -> None:
         chunk, here = parts[name]
@@ -83,22 +80,38 @@ def find_boxes(
 
 def read_boxes(files: Files, plan: Plan, numbers: Numbers) -> dict[tuple[int, int, int], list[int]]:
     """(layer, unit, rank) -> (top, left, bottom, right) in the model's input, of what is found so far."""
-    wanted = wanted_boxes(plan, numbers)
     found: dict[tuple[int, int, int], list[int]] = {}
-    for chunk in plan.chunks():
-        here = {name: wanted[name] for name, _ in chunk if name in wanted}
+    for name in _parts(plan, numbers):
         try:
-            with np.load(io.BytesIO(files.read(_boxes_name(plan, chunk, here))), allow_pickle=False) as archive:
-                keys, boxes = archive["keys"].tolist(), archive["boxes"].tolist()
+            data = files.read(name)
         except FileNotFoundError:
             continue
-        except (ValueError, KeyError, OSError):
-            raise UsageError(f"{files.place}/{_boxes_name(plan, chunk, here)} is damaged; remove it") from None
-        found.update({tuple(key): box for key, box in zip(keys, boxes, strict=True)})
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                keys, boxes = archive["keys"].tolist(), archive["boxes"].tolist()
+            found.update({tuple(key): box for key, box in zip(keys, boxes, strict=True)})
+        except Exception:  # NumPy and zipfile raise many unrelated types for damaged files
+            raise damaged(f"{files.place}/{name}") from None
     return found
 
 
-def _boxes_name(plan: Plan, chunk: tuple[tuple[str, str], ...], wanted: Wanted) -> str:
+def kept_names(plan: Plan, numbers: Numbers) -> list[str]:
+    """The files that `find_boxes` keeps."""
+    wanted, sums = wanted_boxes(plan, numbers), dict(plan.photographs)
+    return [*_parts(plan, numbers), *sorted({photograph_name(plan, sums[name]) for name in wanted})]
+
+
+def _parts(plan: Plan, numbers: Numbers) -> dict[str, tuple[Chunk, Wanted]]:
+    """Name of the file of a part's boxes -> the part, and what is wanted of it."""
+    wanted = wanted_boxes(plan, numbers)
+    parts = {}
+    for chunk in plan.chunks():
+        here = {name: wanted[name] for name, _ in chunk if name in wanted}
+        parts[_boxes_name(plan, chunk, here)] = (chunk, here)
+    return parts
+
+
+def _boxes_name(plan: Plan, chunk: Chunk, wanted: Wanted) -> str:
     rows = [[name, [list(row) for row in wanted[name]]] for name in wanted]
     return f"{_BOXES}/{digest([chunk_name(plan, chunk), rows, plan.field])}.npz"
 
@@ -110,13 +123,10 @@ def _keep_photographs(
     missing = {n: path for n, path in pictures.items() if not files.has(photograph_name(plan, sums[n]))}
 
     def shrink(picture: Picture) -> bytes:
-        top, left, bottom, right = seen_box(graph, (picture.pixels.shape[0], picture.pixels.shape[1]))
-        pixels = picture.pixels[top:bottom, left:right]
         height, width = (min(_SHARPER * side, max(_MOST, side)) for side in graph.image_size)
-        scale = min(height / pixels.shape[0], width / pixels.shape[1], 1.0)
-        size = max(round(pixels.shape[0] * scale), 1), max(round(pixels.shape[1] * scale), 1)
+        pixels = seen(graph, picture.pixels, (height, width))
         buffer = io.BytesIO()
-        to_pillow(resize(pixels, size).clip(0, 1)).save(buffer, format="WEBP", quality=_QUALITY, method=4)
+        to_pillow(pixels).save(buffer, format="WEBP", quality=_QUALITY, method=4)
         return buffer.getvalue()
 
     by_path = {path: name for name, path in missing.items()}

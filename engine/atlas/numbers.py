@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,25 +155,27 @@ class _Part:
     def array(self, name: str) -> np.ndarray:
         try:
             return np.asarray(self.archive[name])
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-            raise _damaged(self.place) from None
+        except Exception:  # NumPy and zipfile raise many unrelated types for damaged files
+            raise damaged(self.place) from None
 
 
 def _read(files: Files, name: str) -> _Part:
     try:
-        archive = np.load(io.BytesIO(files.read(name)), allow_pickle=False)
-        return _Part(
-            json.loads(str(archive["names"])), json.loads(str(archive["failed"])), archive, f"{files.place}/{name}"
-        )
+        data = files.read(name)
     except FileNotFoundError:
         raise UsageError(
             f"the photographs are not all measured in {files.place}; the command that made the atlas goes on"
         ) from None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, RecursionError):
-        raise _damaged(f"{files.place}/{name}") from None
+    place = f"{files.place}/{name}"
+    try:
+        archive = np.load(io.BytesIO(data), allow_pickle=False)
+        return _Part(list(json.loads(str(archive["names"]))), dict(json.loads(str(archive["failed"]))), archive, place)
+    except Exception:  # as above
+        raise damaged(place) from None
 
 
-def _damaged(place: str) -> UsageError:
+def damaged(place: str) -> UsageError:
+    """What is said of a file of the store that cannot be read."""
     return UsageError(f"{place} is damaged; remove it, and the command that made the atlas makes it again")
 
 

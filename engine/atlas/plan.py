@@ -23,6 +23,7 @@ from ..ascent.recipe.presets import PRESETS, Preset, hastened
 from ..ascent.settings import Settings, settings
 from ..graph.graph import Graph
 from ..graph.layers import Layer, ReceptiveField, Tokens
+from ..outputs.registry import read_outputs
 from ..pictures.photographs import photographs
 from ..pictures.read import image_paths
 from ..render.artifacts import to_json
@@ -146,6 +147,7 @@ class Plan:
             "layers": [
                 {
                     **planned.layer.to_json(),
+                    "seen": _table(planned.layer),
                     "recipes": {
                         stage: {
                             "identity": r.identity,
@@ -257,13 +259,14 @@ def make_plan(
         UsageError: a wish that the model or the recipe does not fit.
     """
     chosen = Stations(graph).chosen(layers)
-    if not chosen:
-        raise UsageError(f"no layer of {graph.name} with units is among '{layers}'; list them: convscope info")
     known = {p.layer.index: p for p in earlier.layers} if earlier is not None else {}
     wanted = _digest_of(graph, wishes, device)
     same = earlier is not None and earlier.model.get("wishes") == wanted
     planned = tuple(
-        known[la.index] if same and la.index in known else _with_recipes(graph, la, wishes, device) for la in chosen
+        PlannedLayer(la, known[la.index].recipes)
+        if same and la.index in known
+        else _with_recipes(graph, la, wishes, device)
+        for la in chosen
     )
     return Plan(
         model={**_facts(graph), "wishes": wanted},
@@ -335,6 +338,11 @@ def _recipe(made: Studio) -> Recipe:
     return Recipe(identity_of(made), chosen.preset.name, chosen.size, chosen.steps, made.precision)
 
 
+def _table(layer: Layer) -> Any:
+    """The receptive field's intervals, which `Layer.to_json` leaves out; None where a line says them."""
+    return None if layer.receptive_field is None else layer.receptive_field.table
+
+
 def _planned(row: Mapping[str, Any]) -> PlannedLayer:
     row = dict(row)
     recipes = {
@@ -347,11 +355,11 @@ def _planned(row: Mapping[str, Any]) -> PlannedLayer:
         )
         for stage, r in row.pop("recipes").items()
     }
-    field = row.pop("receptive_field")
+    field, table = row.pop("receptive_field"), row.pop("seen", None)
     seen = None
     if field is not None:
         pair = tuple(field["size"]) if field["size"] is not None else None
-        seen = ReceptiveField(pair, tuple(field["stride"]), tuple(field["offset"]))
+        seen = ReceptiveField(pair, tuple(field["stride"]), tuple(field["offset"]), table)
     grid = row.pop("tokens", None)
     tokens = None if grid is None else Tokens(**grid)
     return PlannedLayer(Layer(**{**row, "shape": tuple(row["shape"])}, receptive_field=seen, tokens=tokens), recipes)
@@ -384,7 +392,8 @@ def _versions() -> dict[str, str]:
 
 
 def _facts(graph: Graph) -> dict[str, Any]:
-    source = graph.source
+    source, classes = graph.source, _classes(graph)
+    named = graph.labels is not None and classes is not None and len(graph.labels) == classes.channels
     return {
         "name": graph.name,
         "sha256": graph.sha256,
@@ -400,9 +409,16 @@ def _facts(graph: Graph) -> dict[str, Any]:
         "preprocessing": graph.preprocessing.to_json(),
         "parameters": sum(layer.parameters for layer in graph.layers),
         "macs": sum(layer.macs for layer in graph.layers),
-        "labels": list(graph.labels) if graph.labels else None,
-        "logits": next((la.index for la in graph.layers if la.tensor == graph.logits and la.channels), None),
+        "labels": list(graph.labels or ()) if named else None,
+        "logits": None if classes is None else classes.index,
     }
+
+
+def _classes(graph: Graph) -> Layer | None:
+    """The layer whose units are classes; None of a model that puts out boxes, vectors, text or pictures."""
+    if read_outputs(graph).form not in ("classification", "labels", "segmentation", "unknown"):
+        return None
+    return next((la for la in graph.layers if la.tensor == graph.logits and la.channels), None)
 
 
 def _sha256(path: Path) -> str:

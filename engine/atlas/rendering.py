@@ -155,8 +155,21 @@ def forget_failure(files: Files, block: Block) -> None:
 
 
 def failures(files: Files) -> list[dict[str, Any]]:
-    """The blocks that could not be made, with the reason."""
-    return [json.loads(files.read(name)) for name in sorted(files.names(_FAILED))]
+    """The blocks that could not be made, with the reason.
+
+    Raises:
+        UsageError: what is kept of one is damaged.
+    """
+    found = []
+    for name in sorted(files.names(_FAILED)):
+        try:
+            row = json.loads(files.read(name))
+            found.append({key: row[key] for key in ("layer", "stage", "units", "name", "reason")})
+        except FileNotFoundError:  # made meanwhile
+            continue
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UsageError(f"{files.place}/{name} is damaged; remove it") from None
+    return found
 
 
 @contextmanager

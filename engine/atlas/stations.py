@@ -10,12 +10,13 @@ the sum.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import onnx
 
+from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import operator
@@ -28,7 +29,6 @@ _COPYING = (
 )  # fmt: skip
 _WEIGHTED, _POOLS = ("convolution", "dense"), ("pool", "global pool")
 IMAGE = -2  # a `Way`'s layer for the picture itself
-NOWHERE = -1
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,45 @@ class Station:
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """Where each channel of a tensor comes from: arrays of layer indices (`IMAGE`, `NOWHERE`) and units."""
+    """Where each channel of a tensor comes from.
+
+    Attributes:
+        layers, units: (channels,) the layer's index, or `IMAGE`, and the unit in it.
+        scale: (channels,) what batch-norm and constants on the way multiply the unit by.
+        places: channels of each unit, which are the places of its flattened map.
+    """
 
     layers: np.ndarray
     units: np.ndarray
+    scale: np.ndarray
+    places: int = 1
+
+    def times(self, factor: np.ndarray | None) -> Way:
+        """The same way with one more factor for each channel."""
+        return self if factor is None else replace(self, scale=self.scale * factor)
+
+
+def _own(layer: int, count: int) -> Way:
+    return Way(np.full(count, layer), np.arange(count), np.ones(count))
+
+
+@dataclass(frozen=True, eq=False)
+class Maker:
+    """One of the things that a station's units are made of.
+
+    Attributes:
+        node: with weights; None where units are added to a sum as they are.
+        tensor: what the node gives, or what is added.
+        scale: (units,) or () what its values are multiplied by before they are added; None for one.
+    """
+
+    node: onnx.NodeProto | None
+    tensor: str
+    scale: np.ndarray | None
+
+
+def _product(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    return other if one is None else one if other is None else one * other
 
 
 class Stations:
@@ -99,8 +134,10 @@ class Stations:
             UsageError: a name that the model lacks, or no layer with units.
         """
         stations = tuple(station.layer for station in self.all)
-        if patterns is None:
+        if patterns is None and stations:
             return stations
+        if patterns is None:
+            raise UsageError(f"{self.graph.name} has no layer that makes units; name some of its layers")
         listed = [p.strip() for p in patterns.split(",") if p.strip()] if isinstance(patterns, str) else list(patterns)
         ours = {layer.index for layer in stations}
         found: dict[int, Layer] = {}
@@ -108,21 +145,64 @@ class Stations:
             hits = self.graph.match([pattern])
             wanted = [la for la in hits if la.index in ours] if len(hits) > 1 else []
             found.update({la.index: la for la in wanted or hits if la.channels})
+        if not found:
+            said = ", ".join(listed)
+            raise UsageError(f"no layer of {self.graph.name} with units is among '{said}'; list them: convscope info")
         return tuple(found[index] for index in sorted(found))
 
-    def makers(self, station: Station) -> list[onnx.NodeProto]:
-        """The nodes with weights that make a station's units: its start, or those of a sum's branches."""
-        if station.start.op_type not in _SUMS:
-            return [station.start]
+    def makers(self, station: Station) -> list[Maker]:
+        """What makes a station's units: its start, or all that a residual sum adds up."""
         assert self.all  # fills the branches
-        return [self._branches[n] for n in station.start.input if n in self._branches and self._is_weighted(n)]
+        return self._makers(station.start, None)
+
+    def _makers(self, start: onnx.NodeProto, scale: np.ndarray | None) -> list[Maker]:
+        if start.op_type not in _SUMS:
+            return [Maker(start, start.output[0], scale)]
+        found = []
+        for number, name in enumerate(start.input):
+            branch = self._branches.get(name)
+            one = _product(scale, np.array(-1.0) if start.op_type == "Sub" and number else None)
+            if branch is None:
+                found.append(Maker(None, name, one))
+            else:
+                found += self._makers(branch, _product(one, self._between(branch.output[0], name)))
+        return found
+
+    def _between(self, start: str, end: str) -> np.ndarray | None:
+        """What a branch's units are multiplied by between two of its tensors."""
+        scale: np.ndarray | None = None
+        while end != start:
+            node = self._index.producer[end]
+            scale = _product(scale, self.factor(node))
+            end = next(name for name in node.input if name in self._dependent)
+        return scale
+
+    def factor(self, node: onnx.NodeProto) -> np.ndarray | None:
+        """(units,) or () what a batch-norm, or a product with constants, multiplies units by; None for other nodes."""
+        if node.op_type == "BatchNormalization":
+            gamma, _, _, variance = (self._index.constant(name) for name in node.input[1:5])
+            if gamma is None or variance is None:
+                return None
+            epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+            return gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
+        moving = [name in self._dependent for name in node.input]
+        if node.op_type == "Neg" or (node.op_type == "Sub" and moving == [False, True]):
+            return np.array(-1.0)
+        if sorted(moving) != [False, True] or not (node.op_type == "Mul" or (node.op_type == "Div" and moving[0])):
+            return None
+        values, layer = self._index.constant(node.input[moving.index(False)]), self._by_tensor.get(node.output[0])
+        if values is None or layer is None or layer.channel_axis is None or values.ndim > len(layer.shape):
+            return None
+        values = values.astype(np.float64).reshape((1,) * (len(layer.shape) - values.ndim) + values.shape)
+        if any(side > 1 for axis, side in enumerate(values.shape) if axis != layer.channel_axis):
+            return None
+        flat = values.reshape(-1)
+        flat = flat[0] if len(flat) == 1 else flat
+        return np.asarray(flat if node.op_type == "Mul" else 1 / np.where(flat == 0, 1, flat))
 
     def reads(self, maker: onnx.NodeProto) -> str:
         """The tensor that a node with weights reads."""
         return next(name for name in maker.input if name in self._dependent)
-
-    def _is_weighted(self, tensor: str) -> bool:
-        return operator(self._branches[tensor]).family in _WEIGHTED
 
     def way(self, tensor: str) -> Way | None:
         """Where a tensor's channels come from; None where that cannot be told."""
@@ -152,8 +232,9 @@ class Stations:
         return way, activated
 
     def _shown(self, way: set[str], activated: set[str]) -> Layer | None:
-        if self.graph.logits in way:
-            return self._by_tensor.get(self.graph.logits)
+        logits = self._by_tensor.get(self.graph.logits)
+        if logits is not None and logits.tensor in way and logits.channels:
+            return logits
         outputs = {o.name for o in self.graph.outputs}
         ends = [
             self._by_tensor[name]
@@ -181,9 +262,9 @@ class Stations:
     def _traced(self, tensor: str) -> Way | None:
         if tensor in self._home:
             layer = self._home[tensor].layer
-            return Way(np.full(layer.channels or 0, layer.index), np.arange(layer.channels or 0))
+            return _own(layer.index, layer.channels or 0)
         if tensor == self.graph.inputs[0].name:
-            return Way(np.full(self.graph.channels, IMAGE), np.arange(self.graph.channels))
+            return _own(IMAGE, self.graph.channels)
         node = self._index.producer.get(tensor)
         moving = [name for name in node.input if name in self._dependent] if node is not None else []
         if node is None or not moving:
@@ -193,15 +274,22 @@ class Stations:
         if node.op_type == "Split":
             return self._part(node, tensor)
         if self._keeps_units(node) or node.op_type in _COPYING or operator(node).family in _POOLS:
-            return self._spread(self.way(max(moving, key=self._places)), tensor)
+            source = max(moving, key=self._places)
+            if node.op_type != "Mul" and sum(self._places(n) == self._places(source) for n in moving) > 1:
+                return None  # of two maps, and no gate
+            found = self._spread(self.way(source), source, tensor)
+            return None if found is None else found.times(self.factor(node))
         return None
 
     def _joined(self, parts: Sequence[str], tensor: str) -> Way | None:
         ways = [self.way(part) for part in parts]
         if any(way is None for way in ways):
             return None
-        layers, units = (np.concatenate([getattr(w, name) for w in ways]) for name in ("layers", "units"))
-        return Way(layers, units) if len(layers) == self._channels(tensor) else None
+        layers, units, scale = (
+            np.concatenate([getattr(w, name) for w in ways]) for name in ("layers", "units", "scale")
+        )
+        places = ways[0].places if len({way.places for way in ways}) == 1 else 1  # type: ignore[union-attr]
+        return Way(layers, units, scale, places) if len(layers) == self._channels(tensor) else None
 
     def _part(self, node: onnx.NodeProto, tensor: str) -> Way | None:
         whole = self.way(node.input[0])
@@ -209,16 +297,19 @@ class Stations:
         if whole is None or sum(sizes) != len(whole.layers):
             return None
         at = list(node.output).index(tensor)
-        first = sum(sizes[:at])
-        return Way(whole.layers[first : first + sizes[at]], whole.units[first : first + sizes[at]])
+        part = slice(sum(sizes[:at]), sum(sizes[: at + 1]))
+        return Way(whole.layers[part], whole.units[part], whole.scale[part])
 
-    def _spread(self, source: Way | None, tensor: str) -> Way | None:
+    def _spread(self, source: Way | None, before: str, tensor: str) -> Way | None:
         """A flattened map's places belong to their channel; other tensors have the source's channels."""
-        count = self._channels(tensor)
-        if source is None or not count or count % len(source.layers):
+        count, layer = self._channels(tensor), self._by_tensor.get(before)
+        if source is None or not count or not len(source.layers) or count % len(source.layers):
             return None
         times = count // len(source.layers)
-        return Way(source.layers.repeat(times), source.units.repeat(times))
+        by_place = layer is not None and layer.channel_axis == len(layer.shape) - 1  # tokens hold all units of a place
+        one, other = (times, 1) if by_place else (1, times)
+        layers, units, scale = (np.tile(a, one).repeat(other) for a in (source.layers, source.units, source.scale))
+        return Way(layers, units, scale, source.places * times)
 
     def _channels(self, tensor: str) -> int | None:
         layer = self._by_tensor.get(tensor)

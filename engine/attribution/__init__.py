@@ -2,7 +2,6 @@
 
 from ..outputs.reading import Question
 from ..outputs.target import Target
-from . import methods as _declared  # noqa: F401  (declares the methods)
 from .batch import Batch, Executors
 from .explain import Attribution, explain, explain_batch
 from .registry import METHODS, Method, find_methods, method

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
+from ..executors.exact import grad
 from ..graph.layers import Layer
 from ..outputs.target import Target, scores, tensors_of
 from .batch import Batch, Cut
@@ -70,7 +71,6 @@ class Head:
         return {n: g for n, g in self.gradients(targets, count).items() if g is not None and bool(g.any())}
 
     def _gradients(self, targets: Sequence[Target], count: int) -> dict[str, Any]:
-        import torch
 
         if self.gathering is None:
             numbers, pulls = [scores(self.outputs, targets, count).sum()], None
@@ -80,7 +80,7 @@ class Head:
         if not numbers:
             return dict.fromkeys(self.tensors)
         feeds = [self.feeds[name] for name in self.tensors]
-        found = torch.autograd.grad(numbers, feeds, pulls, retain_graph=True, allow_unused=True)
+        found = grad(numbers, feeds, pulls, retain_graph=True, allow_unused=True)
         return dict(zip(self.tensors, found, strict=True))
 
 

@@ -58,19 +58,28 @@ class Method:
 
 
 class _Methods(Mapping[str, Method]):
-    """The declared methods, family by family, in the order of their declaration."""
+    """The declared methods, family by family, in the order of their declaration.
+
+    Their files are imported at the first look: torch comes with them, which what only reads outputs does without.
+    """
 
     def __init__(self) -> None:
         self._declared: dict[str, Method] = {}
 
+    def _all(self) -> dict[str, Method]:
+        from . import methods  # noqa: F401  (declares them)
+
+        return self._declared
+
     def __getitem__(self, name: str) -> Method:
-        return self._declared[name]
+        return self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._declared, key=lambda name: FAMILIES.index(self._declared[name].family)))
+        found = self._all()
+        return iter(sorted(found, key=lambda name: FAMILIES.index(found[name].family)))
 
     def __len__(self) -> int:
-        return len(self._declared)
+        return len(self._all())
 
     def declare(self, new: Method) -> None:
         """Adds a method; its name must be free and its family known."""

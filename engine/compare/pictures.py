@@ -32,7 +32,7 @@ def from_files(paths: Paths, left_out: Callable[[RefusedInput], Any] = lambda er
     Raises:
         UsageError: no such file. The result raises RefusedInput where no picture is left.
     """
-    from ..pictures.read import fit, image_paths, stream
+    from ..pictures.read import fit, image_paths, photograph, stream
 
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     files = image_paths([Path(p) for p in given])
@@ -44,7 +44,7 @@ def from_files(paths: Paths, left_out: Callable[[RefusedInput], Any] = lambda er
         if key in kept:
             return kept[key]
         rows = []
-        for path, found in stream(list(files), lambda picture: fit(picture.pixels, graph, size)):
+        for path, found in stream(list(files), lambda picture: fit(photograph(picture), graph, size)):
             if isinstance(found, RefusedInput):
                 left_out(found)
                 files.remove(path)

@@ -49,7 +49,8 @@ def session_providers(device: str) -> list[Any]:
     chosen = torch_device(device)
     if chosen.type == "cpu":
         return ["CPUExecutionProvider"]
-    return [("CUDAExecutionProvider", {"device_id": chosen.index or 0}), "CPUExecutionProvider"]
+    options = {"device_id": chosen.index or 0, "use_tf32": "0"}  # see `exact`
+    return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
 
 
 @cache

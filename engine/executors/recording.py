@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .exact import float32_exactly, grad
 from .memory import out_of_memory
 
 Pass = Callable[[Tensor], tuple[Tensor, ...]]
@@ -56,7 +57,8 @@ class Recorder:
         """A replay that gives what the pass gives, or None: for this shape where memory is short, else for good."""
         expected = _gradient(self._run, sample)
         try:
-            replay: Pass = self._record(self._run, (sample,))
+            with float32_exactly():  # a recording keeps the kernels that were chosen
+                replay: Pass = self._record(self._run, (sample,))
             difference = float((_gradient(replay, sample) - expected).norm())
             self.works = difference <= _TOLERANCE * float(expected.norm())
         except RuntimeError as error:
@@ -68,4 +70,4 @@ class Recorder:
 def _gradient(run: Pass, sample: Tensor) -> Tensor:
     """Of the sum of squares of all values, which asks every one of them for something else."""
     total = torch.stack([value.square().sum() for value in run(sample)]).sum()
-    return torch.autograd.grad(total, sample)[0].clone()
+    return grad(total, sample)[0].clone()

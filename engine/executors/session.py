@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from ...errors import RefusedInput
+from ..graph.index import trains
 from .devices import session_providers
 
 
@@ -23,9 +24,6 @@ def import_runtime() -> Any:
     import onnxruntime
 
     return onnxruntime
-
-
-_SPOILED = ["Pad_Fusion"]  # it takes a Pad with zeros for the padding of a max-pool, which is one with -inf
 
 
 class Session:
@@ -64,7 +62,7 @@ class Session:
         if self.held:
             values = [ort.OrtValue.ortvalue_from_numpy(value) for value in self.held.values()]
             options.add_external_initializers(list(self.held), values)
-        spoiled = _SPOILED if _pads_a_max_pool(model) else []
+        spoiled = _spoiled(model)
         self.input_names = tuple(i.name for i in model.graph.input)
         self.output_names = tuple(o.name for o in model.graph.output)
         try:
@@ -112,10 +110,20 @@ class Session:
             )
 
 
-def _pads_a_max_pool(model: onnx.ModelProto) -> bool:
-    """Whether a max-pool reads what a Pad makes: there one of ONNX Runtime's rewrites changes values (seen in 1.31)."""
+def _spoiled(model: onnx.ModelProto) -> list[str]:
+    """The rewrites of ONNX Runtime that would change the model's values (seen in 1.31).
+
+    Pad_Fusion takes a Pad with zeros for the padding of a max-pool, which is one with -inf. ConstantSharing makes one
+    tensor of equal weights, and a batch-norm in training mode writes its running statistics over them at every run:
+    of a fresh one its scale and bias too.
+    """
     padded = {node.output[0] for node in model.graph.node if node.op_type == "Pad" and node.output}
-    return any(node.op_type == "MaxPool" and node.input[0] in padded for node in model.graph.node)
+    found = []
+    if any(node.op_type == "MaxPool" and node.input[0] in padded for node in model.graph.node):
+        found.append("Pad_Fusion")
+    if any(trains(node) for node in model.graph.node):
+        found.append("ConstantSharing")
+    return found
 
 
 def row_of_batch(feeds: Mapping[str, Any], index: int, count: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UnsupportedOperator
+from .exact import float32_exactly
 from .session import row_of_batch
 
 # A rule replaces the computation of every node of one operator: it gets the node's module and its inputs
@@ -87,6 +88,10 @@ class Twin(nn.Module):
         return self._forward(feeds, rules)
 
     def _forward(self, feeds: Mapping[str, Tensor], rules: Mapping[str, Rule] | None) -> dict[str, Tensor]:
+        with float32_exactly():
+            return self._computed(feeds, rules)
+
+    def _computed(self, feeds: Mapping[str, Tensor], rules: Mapping[str, Rule] | None) -> dict[str, Tensor]:
         values = {**self._kept, **feeds}
         for name, key in self._constant_keys.items():
             values[name] = getattr(self, key)

@@ -14,9 +14,10 @@ from ..attribution.batch import side_tensors
 from ..attribution.capture import require_spatial
 from ..attribution.places import chosen_layers
 from ..graph.graph import Graph
+from ..graph.index import trains
 from ..graph.layers import Layer, Tokens
 from .backward import backward, lacking
-from .heads import INPUT_HEADS, LAYER_HEADS
+from .heads import ADDED_UP, INPUT_HEADS, LAYER_HEADS
 from .interface import as_source
 from .linear_head import linear_head_gradient
 from .opset import NEEDED, raised
@@ -72,7 +73,9 @@ def build(graph: Graph, request: Request) -> Built:
     Raises:
         UnsupportedOperator: an operator on the way from the target to the layer has no gradient.
         UsageError: the score cannot be written into a file.
+        RefusedInput: the model has the names that a file gets, or a batch-norm in training mode.
     """
+    _require_inference(graph)
     feeds = example(graph)
     spec = graph.inputs[0].shape
     is_fixed = len(spec) == 4 and None not in spec[2:]
@@ -148,6 +151,8 @@ def _heatmap(
         gradient = None
         if isinstance(request.score, ClassScore) and request.score.others == ():
             gradient = linear_head_gradient(model, w, trace, start, request.score.tensor, choices["class"])
+            if gradient is not None and request.method in ADDED_UP:
+                gradient = gradient.expand(w.value(start).shape())
         if gradient is None:
             walked = backward(model.graph.node, w, trace, start, seeds, request.score.straight)
             gradient = walked.gradient
@@ -251,6 +256,16 @@ def _assembled(
     return model
 
 
+def _require_inference(graph: Graph) -> None:
+    """Raises RefusedInput for a network that normalizes by the statistics of its batch."""
+    names = [node.name or node.output[0] for node in graph.index.nodes if trains(node)]
+    if names:
+        raise RefusedInput(
+            f"batch-norm '{names[0][:80]}' is in training mode: a picture's map would depend on the others of its "
+            "batch; write the source file in inference mode (model.eval() in torch)"
+        )
+
+
 def _require_rows(layers: Sequence[Layer], trace: Trace, image: str) -> None:
     """Raises UsageError for a layer whose first axis does not count the pictures."""
     count = trace.shape(image)[0]
@@ -307,7 +322,6 @@ def _names(model: onnx.ModelProto, own: Sequence[str]) -> set[str]:
     names |= {t.name for t in graph.initializer} | {i.name for i in (*graph.input, *graph.output)}
     for name in own:
         if name in names:
-            raise RefusedInput(
-                f"a tensor of the model is called '{name}' already; rename it, or export the plain model"
-            )
+            instead = "export the plain model" if name == HEATMAP else "name one target, which needs no such input"
+            raise RefusedInput(f"a tensor of the model is called '{name}' already; rename it, or {instead}")
     return names

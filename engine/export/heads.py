@@ -1,7 +1,8 @@
 """From a layer's activations and gradients to the map, as nodes.
 
 The formulas are those of `engine.attribution.methods.cam`, where the papers are named; here they are written for
-ONNX. Each takes ``activations`` A and ``gradients`` G, (N, K, h, w), and gives a signed map (N, h, w).
+ONNX. Each takes ``activations`` A and ``gradients`` G, (N, K, h, w), and gives a signed map (N, h, w). But for those of
+`ADDED_UP` G may be (N, K, 1, 1), where it is the same at every position.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ LAYER_HEADS: dict[str, Callable[[Value, Value], Value]] = {
     "layercam": layer_cam,
     "cam": class_activation_map,
 }
+ADDED_UP = ("gradcam++", "cam")  # that add the gradients up over the positions
 INPUT_HEADS: dict[str, Callable[[Value, Value], Value]] = {
     "saliency": saliency,
     "inputxgradient": input_x_gradient,

@@ -21,14 +21,31 @@ def as_source(model: onnx.ModelProto, graph: Graph) -> None:
     Edits the model: Cast and Transpose after the input, before each such output; all tensors' other names are kept.
     Weights that float16 holds exactly are stored as such, where the source's values were float16.
     """
-    name = graph.inputs[0].name
-    _as_source_input(model, name, source_axes(graph), own_type(graph, name))
+    name, names = graph.inputs[0].name, _Names(model)
+    _as_source_input(model, names, name, source_axes(graph), own_type(graph, name))
     for output in model.graph.output:
         permuted = graph.permuted.get(output.name)
         axes = None if permuted is None or list(permuted) == sorted(permuted) else permuted
-        _as_source_output(model, output, axes, own_type(graph, output.name))
+        _as_source_output(model, names, output, axes, own_type(graph, output.name))
     if "float16" in graph.own_types.values():
-        _narrow_weights(model)
+        _narrow_weights(model, names)
+
+
+class _Names:
+    """The names of a model's tensors and nodes, and new ones."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
+        self._taken = {n for node in graph.node for n in (*node.input, *node.output, node.name)}
+        self._taken |= {t.name for t in graph.initializer} | {i.name for i in (*graph.input, *graph.output)}
+
+    def fresh(self, stem: str) -> str:
+        """A name under ``heatmap/`` that nothing else has."""
+        name = f"{PREFIX}{stem}"
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
 
 
 def own_type(graph: Graph, name: str) -> np.dtype[Any] | None:
@@ -61,18 +78,17 @@ def as_canonical(graph: Graph, outputs: Mapping[str, np.ndarray]) -> dict[str, n
     return found
 
 
-def _as_source_input(model: onnx.ModelProto, name: str, axes: Sequence[int] | None, kind: np.dtype[Any] | None) -> None:
+def _as_source_input(
+    model: onnx.ModelProto, names: _Names, name: str, axes: Sequence[int] | None, kind: np.dtype[Any] | None
+) -> None:
     if axes is None and kind is None:
         return
-    inner = f"{PREFIX}{name}"
-    for node in model.graph.node:
-        for i, read in enumerate(node.input):
-            if read == name:
-                node.input[i] = inner
+    inner = names.fresh(name)
+    _rename(model.graph, name, inner)
     info = next(i for i in model.graph.input if i.name == name)
     nodes, last = [], name
     if kind is not None:
-        last = inner if axes is None else f"{inner}/cast"
+        last = inner if axes is None else names.fresh(f"{name}/cast")
         nodes.append(helper.make_node("Cast", [name], [last], last, to=info.type.tensor_type.elem_type))
         info.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(kind)
     if axes is not None:
@@ -88,19 +104,16 @@ def _as_source_input(model: onnx.ModelProto, name: str, axes: Sequence[int] | No
 
 
 def _as_source_output(
-    model: onnx.ModelProto, output: onnx.ValueInfoProto, axes: Sequence[int] | None, kind: np.dtype[Any] | None
-) -> None:
+    model: onnx.ModelProto, names: _Names, output: onnx.ValueInfoProto, axes: Sequence[int] | None,
+    kind: np.dtype[Any] | None,
+) -> None:  # fmt: skip
     if axes is None and kind is None:
         return
-    inner = f"{PREFIX}{output.name}"
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                if name == output.name:
-                    names[i] = inner
+    inner = names.fresh(output.name)
+    _rename(model.graph, output.name, inner)
     last = inner
     if axes is not None:
-        last = output.name if kind is None else f"{inner}/transposed"
+        last = output.name if kind is None else names.fresh(f"{output.name}/transposed")
         back = [int(a) for a in np.argsort(axes)]
         model.graph.node.append(helper.make_node("Transpose", [inner], [last], last, perm=back))
     if kind is not None:
@@ -109,7 +122,19 @@ def _as_source_output(
         output.type.tensor_type.elem_type = wanted
 
 
-def _narrow_weights(model: onnx.ModelProto) -> None:
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Of a tensor, wherever nodes make or read it, also within graphs of their own."""
+    for node in graph.node:
+        for values in (node.input, node.output):
+            values[:] = [new if name == old else name for name in values]
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                _rename(inner, old, new)
+                for output in inner.output:
+                    output.name = new if output.name == old else output.name
+
+
+def _narrow_weights(model: onnx.ModelProto, names: _Names) -> None:
     """Stores weights as float16 where that loses nothing, and casts them to float32 where the file begins."""
     casts = []
     for tensor in model.graph.initializer:
@@ -120,7 +145,7 @@ def _narrow_weights(model: onnx.ModelProto) -> None:
             narrow = wide.astype(np.float16)
         if np.array_equal(narrow.astype(np.float32), wide):
             name = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(narrow, f"{PREFIX}{name}/float16"))
+            tensor.CopyFrom(numpy_helper.from_array(narrow, names.fresh(f"{name}/float16")))
             casts.append(helper.make_node("Cast", [tensor.name], [name], name, to=onnx.TensorProto.FLOAT))
     for node in reversed(casts):
         model.graph.node.insert(0, node)

@@ -18,7 +18,10 @@ _RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity"
 def linear_head_gradient(
     model: onnx.ModelProto, w: Writer, trace: Trace, start: str, tensor: str, classes: Value
 ) -> Value | None:
-    """dS / d start, (N, K, h, w), of the logits ``tensor`` at ``classes`` (N,); None where the head is another one."""
+    """dS / d start of the logits ``tensor`` at ``classes`` (N,); None where the head is another one.
+
+    It is the same at every position: (N, K, 1, 1).
+    """
     shape = trace.shape(start)
     if len(shape) != 4 or len(trace.shape(tensor)) != 2:
         return None
@@ -32,7 +35,7 @@ def linear_head_gradient(
     if weights is None:
         return None
     count = w.value(start).shape(2).apply("ReduceProd", keepdims=0).cast()
-    return (weights.reshape([-1, shape[1], 1, 1]) / count).expand(w.value(start).shape())
+    return weights.reshape([-1, shape[1], 1, 1]) / count
 
 
 def _chain(model: onnx.ModelProto, start: str, end: str) -> list[onnx.NodeProto] | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx
 
-from .index import Index, attributes, first_output
+from .index import Index, attributes, first_output, trains
 from .layers import Shape
 from .operators import operator
 
@@ -118,7 +118,7 @@ class _Walk:
         if row.batch != "by axis":
             return row.batch != "separate"  # of what is not known the careful thing is believed
         if node.op_type == "BatchNormalization":
-            return bool(options.get("training_mode"))
+            return trains(node)
         if node.op_type == "MatMul":  # (N, K) times (K, N), both of the pictures
             return all(name in self._batch and self._ranks.get(name) == 2 for name in node.input)
         if node.op_type == "MeanVarianceNormalization":

@@ -200,3 +200,8 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
         if isinstance(value, (int, float, str, list)):
             found[entry.name] = value
     return found
+
+
+def trains(node: onnx.NodeProto) -> bool:
+    """Whether it is a batch-norm in training mode: its statistics are those of the batch, not stored ones."""
+    return node.op_type == "BatchNormalization" and bool(attributes(node).get("training_mode"))

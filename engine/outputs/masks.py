@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import ndimage
 
 from ...errors import UsageError
 from ..graph.labels import class_name, logistic
@@ -196,6 +195,8 @@ class TextMapReading(MapReading):
 
     def regions(self, rows: Rows) -> list[Region]:
         """Islands above the threshold with a high mean, from top to bottom and left to right."""
+        from scipy import ndimage
+
         plane = _planes(rows[self.tensor])[0]
         probability = plane if self.probability else logistic(plane)
         islands, _ = ndimage.label(probability > _TEXT_THRESHOLD)

@@ -7,7 +7,7 @@ import numpy as np
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .framing import framed
-from .read import resize
+from .read import border, resize
 
 Box = tuple[int, int, int, int]
 
@@ -66,15 +66,71 @@ def crop(graph: Graph, pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
         side: the longer side of the result.
 
     Returns:
-        (rows, columns, 3) float32 in [0, 1] with the picture's own aspect; enlarged pixels stay square.
+        (rows, columns, 3) float32 in [0, 1] with the picture's own aspect; enlarged pixels stay square. Where the input
+        is larger than the picture, as of a letterbox, the border around it is in the piece as the model sees it.
     """
     top, left, bottom, right = _shown(graph, (pixels.shape[0], pixels.shape[1]))
     rows, columns = (bottom - top) / graph.image_size[0], (right - left) / graph.image_size[1]
-    first_row = min(max(int(top + box[0] * rows), 0), pixels.shape[0] - 1)
-    first_column = min(max(int(left + box[1] * columns), 0), pixels.shape[1] - 1)
-    last_row = max(round(top + box[2] * rows), first_row + 1)
-    last_column = max(round(left + box[3] * columns), first_column + 1)
+    inside = (top + box[0] * rows, left + box[1] * columns, top + box[2] * rows, left + box[3] * columns)
+    if is_padded(graph, (pixels.shape[0], pixels.shape[1])):
+        height, width = inside[2] - inside[0], inside[3] - inside[1]
+        scale = side / max(height, width)
+        return _with_border(graph, pixels, inside, (max(round(height * scale), 1), max(round(width * scale), 1)))
+    first_row = min(max(int(inside[0]), 0), pixels.shape[0] - 1)
+    first_column = min(max(int(inside[1]), 0), pixels.shape[1] - 1)
+    last_row = max(round(inside[2]), first_row + 1)
+    last_column = max(round(inside[3]), first_column + 1)
     piece = pixels[first_row:last_row, first_column:last_column]
     scale = side / max(piece.shape[:2])
     size = max(round(piece.shape[0] * scale), 1), max(round(piece.shape[1] * scale), 1)
     return resize(piece, size, "nearest" if scale > 2 else "bilinear").clip(0, 1)
+
+
+def is_padded(graph: Graph, size: tuple[int, int]) -> bool:
+    """Whether the model's input is larger than a picture of this size anywhere, and shows a border beside it."""
+    return framed(*size, graph.image_size, graph.preprocessing).pads
+
+
+def seen(graph: Graph, pixels: np.ndarray, largest: tuple[int, int]) -> np.ndarray:
+    """All that the model sees of a picture, its border too, at the picture's resolution where that fits.
+
+    Args:
+        graph: its preprocessing says what that is.
+        pixels: (H, W, C) in [0, 1].
+        largest: (rows, columns) of the result at most.
+
+    Returns:
+        (rows, columns, C) float32 in [0, 1].
+    """
+    size = pixels.shape[0], pixels.shape[1]
+    whole = _shown(graph, size) if is_padded(graph, size) else seen_box(graph, size)
+    height, width = whole[2] - whole[0], whole[3] - whole[1]
+    scale = min(largest[0] / height, largest[1] / width, 1.0)
+    target = max(round(height * scale), 1), max(round(width * scale), 1)
+    if is_padded(graph, size):
+        return _with_border(graph, pixels, whole, target)
+    top, left, bottom, right = seen_box(graph, size)
+    return resize(pixels[top:bottom, left:right], target).clip(0, 1)
+
+
+def _with_border(
+    graph: Graph, pixels: np.ndarray, inside: tuple[float, float, float, float], size: tuple[int, int]
+) -> np.ndarray:
+    """A piece of a picture, which may reach beyond it, as (rows, columns, C) of ``size``."""
+    found = np.empty((*size, pixels.shape[2]), np.float32)
+    found[:] = border(graph.preprocessing, pixels.shape[2])
+    spans = []
+    for axis in (0, 1):
+        low, high, length = inside[axis], inside[axis + 2], pixels.shape[axis]
+        scale = size[axis] / (high - low)
+        first, last = min(max(int(low), 0), length), min(max(round(high), 0), length)
+        start, end = round((first - low) * scale), round((last - low) * scale)
+        if last <= first or min(end, size[axis]) <= max(start, 0):
+            return found
+        spans.append((first, last, start, max(end, start + 1), scale))
+    (top, bottom, up, down, scale), (left, right, west, east, _) = spans
+    kind = "nearest" if scale > 2 else "bilinear"
+    piece = resize(pixels[top:bottom, left:right], (down - up, east - west), kind).clip(0, 1)
+    rows, columns = slice(max(up, 0), min(down, size[0])), slice(max(west, 0), min(east, size[1]))
+    found[rows, columns] = piece[rows.start - up : rows.stop - up, columns.start - west : columns.stop - west]
+    return found

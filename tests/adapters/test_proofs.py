@@ -347,5 +347,5 @@ def test_info_and_every_result_say_when_the_check_was_made(
     assert f"found by an earlier run on this file, {EARLIER}; --check makes it afresh" in words
     assert found == {"date": EARLIER, "is_earlier": True}
     assert told("--no-check")[1] is None
-    assert run(["weights", str(model), "--layer", "conv1", "--json", "-q"]) == 0
+    assert run(["weights", str(model), "--layer", "conv1", "--json", "-q", "-o", str(model.parent)]) == 0
     assert json.loads(capsys.readouterr().out)["model"]["checked"] == EARLIER

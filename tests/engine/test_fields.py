@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from PIL import Image
 import convscope
 from convscope.engine.activations.fields import Peak, effective_box, effective_boxes, gradient_box, spotlight, window
 from convscope.engine.graph.graph import Graph
-from convscope.engine.pictures.crops import input_box
+from convscope.engine.pictures.crops import crop, input_box, seen
+from convscope.engine.pictures.read import fit
 
-from ..tiny import model
+from ..tiny import model, small_cnn
 from .atlas.places import network
 
 GRAPH = network()
@@ -64,6 +66,31 @@ def test_the_surroundings_of_a_field_are_darkened_and_the_field_is_not() -> None
     bright = float((shown[..., 0] > 0.4).mean())
     frame = window(GRAPH, (6, 6, 10, 10))
     assert abs(bright - 16 / ((frame[2] - frame[0]) * (frame[3] - frame[1]))) < 0.08
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "border", "crop", "squash"])
+@pytest.mark.parametrize("shape", [(20, 60), (60, 20), (40, 40)])
+def test_a_crop_and_a_kept_photograph_are_what_the_model_sees_with_its_border(
+    resize: str, shape: tuple[int, int]
+) -> None:
+    how = replace(GRAPH.preprocessing, resize=resize, mean=(0.4,), std=(1.0,))
+    graph = convscope.load(small_cnn(), preprocessing=how, check=False)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    pixels = np.stack([y / shape[0], x / shape[1], np.full(shape, 0.9)], axis=2).astype(np.float32)  # no edges in it
+    model_sees = fit(pixels, graph).transpose(1, 2, 0)
+    whole = crop(graph, pixels, (0, 0, 16, 16), 48)
+    if whole.shape[0] == whole.shape[1]:  # squashed pictures keep their own aspect
+        assert np.abs(whole[1::3, 1::3] - model_sees).mean() < 0.03
+    for top, left in ((0, 0), (6, 6), (10, 3)):
+        part = crop(graph, pixels, (top, left, top + 6, left + 6), 60)
+        small = np.stack([part[i * part.shape[0] // 6 :][: part.shape[0] // 6] for i in range(6)]).mean(axis=(1, 2))
+        assert np.abs(small - model_sees[top : top + 6, left : left + 6].mean(axis=1)).max() < 0.2
+        assert spotlight(graph, pixels, (top, left, top + 6, left + 6), 60).shape[2] == 3
+    kept = seen(graph, pixels, (32, 32))
+    if resize != "squash":
+        assert abs(kept.shape[0] - kept.shape[1]) <= 2  # the resized sides are whole pixels
+        down, across = (np.linspace(0.5, side - 0.5, 16).astype(int) for side in kept.shape[:2])
+        assert np.abs(kept[down][:, across] - model_sees).mean() < 0.04
 
 
 def test_a_gradient_s_box_leaves_out_a_twentieth_of_its_square_on_each_side() -> None:

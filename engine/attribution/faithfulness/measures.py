@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from ....errors import UsageError
 from ...outputs.target import Target
@@ -35,6 +34,8 @@ def insertion(
     Petsiuk et al. 2018, arXiv:1806.07421: the blur is Gaussian of standard deviation 5 pixels, which gives no
     sharp edges that a model could take for evidence.
     """
+    from scipy import ndimage
+
     blurred = ndimage.gaussian_filter(x, (0, sigma, sigma)).astype(np.float32)
     return _area(executors, _curve(blurred, x, _order(heatmap), steps), target)
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from ..batch import Batch, passes
 from ..explain import Attribution, combined, maps_by
@@ -167,5 +166,7 @@ def _sanity(batch: Batch, attributions: Sequence[Attribution], options: Mapping[
 
 def _ranks(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Places by the mean rank over the measures, 1 the best."""
+    from scipy.stats import rankdata  # takes longer to import than most methods run
+
     each = [rankdata([-row[name] if high else row[name] for row in rows]) for name, high in MEASURES.items()]
     return [int(place) for place in rankdata(np.mean(each, axis=0), method="min")]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.linalg import splu
 
 # Weights of the eight neighbours, Rong et al. 2022, section 4.2: edges 1/6, corners 1/12.
 _NEIGHBOURS = [(-1, 0, 1 / 6), (1, 0, 1 / 6), (0, -1, 1 / 6), (0, 1, 1 / 6)] + [
@@ -37,6 +35,9 @@ def impute(x: np.ndarray, removed: np.ndarray, noise: float, random: np.random.G
 
 def _solve(x: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """(C, M) values of the M removed pixels, in reading order."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.linalg import splu
+
     height, width = removed.shape
     rows, columns = np.nonzero(removed)
     number = np.full(removed.shape, -1)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from onnx import numpy_helper
-from scipy.stats import rankdata
 
 from ....errors import UsageError
 from ...graph.graph import Graph
@@ -130,6 +129,8 @@ def randomized(graph: Graph, names: Sequence[str], seed: int) -> Graph:
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Mean over the batch of Spearman's rank correlation of two maps (N, ...); 0 where one is constant."""
+    from scipy.stats import rankdata  # takes longer to import than most methods run
+
     found = []
     for left, right in zip(a, b, strict=True):
         x, y = rankdata(left.ravel()), rankdata(right.ravel())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from ....errors import UsageError
 from ...outputs.boxes import DetectionReading, iou
@@ -65,6 +64,8 @@ _EVEN = 16  # masks of one part, whatever the batch, so that drawing ends at the
 
 
 def _agree(halves: np.ndarray) -> bool:
+    from scipy.stats import rankdata  # takes longer to import than most methods run
+
     coarse = halves[:, ::4, ::4].reshape(2, -1)
     ranks = [rankdata(half) for half in coarse]
     if np.ptp(coarse[0]) == 0 or np.ptp(coarse[1]) == 0:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import NodeProto
 
+from ...executors.exact import grad
 from ...graph.index import Index, attributes
 from ...outputs.target import Target, scores, tensors_of
 from ..batch import Batch
@@ -26,15 +27,13 @@ def full_grad(batch: Batch, targets: Sequence[Target], *, epsilon: float = 0.0) 
     as in the paper. The authors' code rescales a layer at once, the paper's formula (here) each channel;
     pytorch-grad-cam adds 1e-7 to each channel's range, which dims faint channels: ``epsilon`` reproduces it.
     """
-    import torch
-
     wanted = tensors_of(targets)
     biases = spatial_biases(batch, wanted)
     twin = batch.executors.twin(list(dict.fromkeys((*wanted, *biases))))
     x = batch.executors.tensor(batch.x).requires_grad_()
     outputs = twin(x)
     score = scores({name: outputs[name] for name in wanted}, targets, len(x)).sum()
-    gradients = torch.autograd.grad(score, [x, *(outputs[n] for n in biases)])
+    gradients = grad(score, [x, *(outputs[n] for n in biases)])
     values = _psi(gradients[0].cpu().numpy() * batch.x, batch.size, epsilon)
     for gradient, bias in zip(gradients[1:], biases.values(), strict=True):
         values = values + _psi(gradient.cpu().numpy() * bias[None, :, None, None], batch.size, epsilon)

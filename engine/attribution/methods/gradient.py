@@ -13,6 +13,7 @@ import numpy as np
 
 from ....errors import UsageError
 from ...executors import rules
+from ...executors.exact import grad
 from ...outputs.target import Target, scores, tensors_of
 from ..batch import Batch
 from ..maps import Maps
@@ -25,8 +26,6 @@ def input_gradient(
     batch: Batch, targets: Sequence[Target], x: np.ndarray, rule: Mapping[str, Callable[..., Any]] | None = None
 ) -> np.ndarray:
     """dS/dx (N, C, H, W) float32 at ``x``, one target per row; passes of the executors' batch size."""
-    import torch
-
     twin = batch.executors.twin(tensors_of(targets))
     size = batch.executors.rows_together(targets)
     found = []
@@ -34,7 +33,7 @@ def input_gradient(
         part = batch.executors.tensor(x[start : start + size]).requires_grad_()
         rows = targets[start : start + size]
         score = scores(twin(part, rule), rows, len(part)).sum()
-        found.append(torch.autograd.grad(score, part)[0].cpu().numpy())
+        found.append(grad(score, part)[0].cpu().numpy())
     return np.concatenate(found)
 
 
@@ -144,8 +143,6 @@ def deep_lift(batch: Batch, targets: Sequence[Target], *, baseline: str | np.nda
     arXiv:1704.02685. Beyond the paper, products of two image-dependent tensors share their change evenly, so
     gated networks stay complete. ``completeness_gap`` says what is lost in operators without a rule.
     """
-    import torch
-
     if (mixed := batch.graph.mixes_batch) is not None:
         node = batch.graph.index.producer[mixed]
         raise UsageError(
@@ -161,7 +158,7 @@ def deep_lift(batch: Batch, targets: Sequence[Target], *, baseline: str | np.nda
         pair = np.concatenate([batch.x[rows], reference[rows]])
         both = batch.executors.tensor(pair).requires_grad_()
         score = scores(twin(both, rules.DEEPLIFT), [*targets[rows], *targets[rows]], len(pair)).sum()
-        multipliers = torch.autograd.grad(score, both)[0].chunk(2)[0].cpu().numpy()
+        multipliers = grad(score, both)[0].chunk(2)[0].cpu().numpy()
         values[rows] = (batch.x[rows] - reference[rows]) * multipliers
     return _complete(batch, targets, values, reference)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ....errors import UsageError
+from ...executors.exact import grad
 from ...graph.layers import Layer
 from ...outputs.heads import is_feature_map
 from ...outputs.target import Target, scores
@@ -26,18 +27,14 @@ def shapley_cam(batch: Batch, targets: Sequence[Target], layer: Layer) -> Maps:
     part above the layer. On a head that is linear or rectified H is 0 and the map is Grad-CAM's. The score is the
     target's own; the paper's ReST, a logit and its log-probability, is a callable target.
     """
-    import torch
-
     require_spatial(layer)
     head = head_above(batch, targets, layer)
     activations = head.feeds[layer.tensor]
     score = scores(head.outputs, targets, len(batch.x)).sum()
-    (gradients,) = torch.autograd.grad(score, activations, create_graph=True)
+    (gradients,) = grad(score, activations, create_graph=True)
     bent = None
     if gradients.requires_grad:
-        (bent,) = torch.autograd.grad(
-            gradients, activations, activations.detach(), retain_graph=True, allow_unused=True
-        )
+        (bent,) = grad(gradients, activations, activations.detach(), retain_graph=True, allow_unused=True)
     weights = gradients.detach() if bent is None else gradients.detach() - 0.5 * bent
     return maps_of(weighted(layer.maps(activations.detach()), layer.maps(weights).mean(dim=(2, 3))), batch, layer)
 

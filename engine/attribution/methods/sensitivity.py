@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import qmc
 
 from ....errors import UsageError
 from ...outputs.target import Target
@@ -24,6 +23,8 @@ def sobol(batch: Batch, targets: Sequence[Target], *, cells: int = 8, designs: i
     is A with the i-th cell of B. ``designs`` * (cells^2 + 2) passes. Masks are enlarged bilinearly, and multiply the
     model's input. It knows no sign: cells that speak against the target count as well.
     """
+    from scipy.stats import qmc  # takes longer to import than most methods run
+
     count = cells * cells
     if cells < 1 or designs < 2 or count * 2 > qmc.Sobol.MAXDIM:
         raise UsageError(f"sobol: cells {cells}, designs {designs}; need cells >= 1 and designs >= 2")
@@ -56,6 +57,8 @@ def hsic(batch: Batch, targets: Sequence[Target], *, cells: int = 8, designs: in
     arXiv:2206.06219: the Hilbert-Schmidt independence criterion between a cell of random binary masks (kernel: equal or
     not) and the score (Gaussian kernel, its width the median distance of scores that differ): tr(K H L H) / (n - 1)^2.
     """
+    from scipy.stats import qmc
+
     if cells < 1 or designs < 4:
         raise UsageError(f"hsic: cells {cells}, designs {designs}; need cells >= 1 and designs >= 4")
     count = cells * cells

@@ -439,6 +439,39 @@ def test_verify_names_what_is_missing_changed_and_not_listed(whole: Path, tmp_pa
     assert found["unlisted"] == ["p/99999.webp"]
 
 
+def test_any_damaged_file_of_the_store_is_found_by_verify_and_refused_or_told_by_compile(
+    whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "atlas"
+    shutil.copytree(whole, folder)
+    before, rng = fingerprint(folder), random.Random(0)
+    kinds = ("numbers", "relations", "fields", "units", "photographs")
+    for kind in kinds:
+        found = sorted(path for path in (folder / "store" / kind).rglob("*") if path.is_file())
+        file = found[len(found) // 2]
+        data, name = file.read_bytes(), file.relative_to(folder).as_posix()
+        for _ in range(3):
+            at = rng.randrange(len(data))
+            file.write_bytes(
+                data[:at] if kind == "relations" else data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+            )
+            assert name in verified(Folder(folder))["changed"]
+            if kind in ("numbers", "relations", "fields"):  # what pictures show may be checked by their sums alone
+                try:
+                    compiled(Folder(folder))
+                except UsageError as error:
+                    assert "is damaged; remove it" in str(error)
+                file.write_bytes(data)
+                compiled(Folder(folder))
+                assert fingerprint(folder) == before
+        file.write_bytes(data)
+    failed = folder / "store" / "failed" / "x.json"
+    failed.parent.mkdir(exist_ok=True)
+    failed.write_text("[")
+    with pytest.raises(UsageError, match=r"x.json is damaged; remove it"):
+        status(Folder(folder))
+
+
 def test_compile_needs_neither_the_model_nor_the_photographs(whole: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(whole, tmp_path / "atlas")
     for name in ("d", "s", "u", "p"):

@@ -18,11 +18,12 @@ from convscope.engine.atlas import relations
 from convscope.engine.atlas.files import Folder
 from convscope.engine.atlas.numbers import Numbers, best_shown
 from convscope.engine.atlas.plan import Plan
+from convscope.engine.atlas.report import compiled
 from convscope.engine.graph.graph import Graph
 from convscope.engine.pictures.read import model_input, read_image
 
 from ...tiny import model
-from .places import made, photographs
+from .places import fingerprint, made, photographs
 
 KINDS = {"plain": 4, "grouped": 6, "depthwise": 6, "residual": 6, "tokens": 5, "more tokens": 6, "dense": 3}
 
@@ -60,6 +61,52 @@ def every_kind() -> Graph:
     ]  # fmt: skip
     made = model(nodes, weights, ("N", 3, 8, 8), outputs=("dense",))
     return convscope.load(made, preprocessing="unit", check=False)
+
+
+def test_where_a_field_is_no_straight_line_the_page_is_the_same_when_it_is_made_from_the_folder_alone(
+    tmp_path: Path,
+) -> None:
+    ends = {"at": np.array([3]), "end": np.array([100]), "axis": np.array([3]), "zero": np.array([0])}
+    nodes = [
+        helper.make_node("Slice", ["x", "at", "end", "axis"], ["right"], "right"),
+        helper.make_node("Slice", ["x", "zero", "at", "axis"], ["left"], "left"),
+        helper.make_node("Concat", ["right", "left"], ["rolled"], "rolled", axis=3),
+        helper.make_node("Conv", ["rolled", "w"], ["c"], "c"), helper.make_node("Relu", ["c"], ["y"], "y"),
+    ]  # fmt: skip
+    proto = model(nodes, {"w": _normal(0, 2, 3, 3, 3), **ends}, ("N", 3, 8, 8))
+    graph = convscope.load(proto, preprocessing="unit", check=False)
+    field = graph.layer("y").receptive_field
+    assert field is not None
+    assert field.table is not None
+    photos, folder = photographs(tmp_path / "photos", 3), tmp_path / "atlas"
+    made(graph, photos, folder)
+    first = fingerprint(folder)
+    compiled(Folder(folder))
+    assert fingerprint(folder) == first
+    made(graph, photos, folder)
+    assert fingerprint(folder) == first
+
+
+def test_numbers_of_an_embedding_are_no_classes_and_one_output_has_no_name_of_two(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "c"), helper.make_node("Relu", ["c"], ["r"], "r"),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"], "p"), helper.make_node("Flatten", ["p"], ["f"], "f"),
+    ]  # fmt: skip
+    ends = {
+        "vector": (6, helper.make_node("LpNormalization", ["g"], ["vector"], "vector", axis=1)),
+        "yes": (1, helper.make_node("Sigmoid", ["g"], ["yes"], "yes")),
+    }
+    for name, (count, last) in ends.items():
+        gemm = helper.make_node("Gemm", ["f", "d"], ["g"], "g", transB=1)
+        weights = {"w": _normal(0, 4, 3, 3, 3), "d": _normal(1, count, 4)}
+        proto = model([*nodes, gemm, last], weights, ("N", 3, 8, 8), outputs=(name,))
+        labels = ["no", "yes"] if name == "yes" else None
+        graph = convscope.load(proto, preprocessing="unit", labels=labels, check=False)
+        made(graph, photographs(tmp_path / "photos", 3), tmp_path / name, stages=("numbers",))
+        plan = Plan.read(Folder(tmp_path / name))
+        numbers = Numbers(Folder(tmp_path / name), plan)
+        assert plan.model["labels"] is None
+        assert (numbers.classes() is None) == (name == "vector")
 
 
 @pytest.fixture(scope="module")
@@ -124,18 +171,20 @@ def test_what_every_kind_reads_is_its_weights_times_the_levels(graph: Graph, atl
         assert found is not None
         return found.astype(np.float64)
 
-    def expected(of: str, reads: str, lengths: Mapping[tuple[int, int], float]) -> None:
-        """Against ``lengths``: (unit, unit that it reads) -> length of its kernel; what is not there is not read."""
-        source, layer = by_tensor[reads].index, by_tensor[of]
-        found = relations.read(files, plan, layer)
+    def expected(of: str, **reads: Mapping[tuple[int, int], float]) -> None:
+        """Against what is read: layer -> (unit, unit that it reads) -> length of its kernel."""
+        found = relations.read(files, plan, by_tensor[of])
         assert found is not None
+        assert found["sources"] == ""
         for unit, rows in enumerate(found["inputs"]):
-            strength = {i: length * levels[source][i] for (o, i), length in lengths.items() if o == unit}
-            wanted = {i: s for i, s in strength.items() if s > 0}
-            total = sum(wanted.values())
-            assert {(row[0], row[1]) for row in rows} == {(source, i) for i in wanted}, (of, unit)
-            for _, i, share, *_ in rows:
-                assert abs(share - wanted[i] / total) < 2e-4, (of, unit, i)
+            strength = {
+                (by_tensor[source].index, i): length * levels[by_tensor[source].index][i]
+                for source, lengths in reads.items() for (o, i), length in lengths.items() if o == unit
+            }  # fmt: skip
+            wanted = {key: s / sum(strength.values()) for key, s in strength.items() if s > 0}
+            best = sorted(wanted, key=lambda key: -wanted[key])[: relations.SHOWN]
+            assert [(row[0], row[1]) for row in rows] == best, (of, unit)
+            assert np.allclose([row[2] for row in rows], [wanted[key] for key in best], atol=2e-4), (of, unit)
 
     def lengths(weight: np.ndarray, first: int = 0) -> dict[tuple[int, int], float]:
         found = np.sqrt((weight.reshape(*weight.shape[:2], -1) ** 2).sum(axis=2))
@@ -143,11 +192,12 @@ def test_what_every_kind_reads_is_its_weights_times_the_levels(graph: Graph, atl
 
     grouped = kernels("wg")
     halves = lengths(grouped[:3]) | {(o + 3, i): v for (o, i), v in lengths(grouped[3:], 2).items()}
-    expected("grouped", "plain", halves)
+    identity = {(u, u): 1.0 for u in range(6)}
+    expected("grouped", plain=halves)
     depthwise = kernels("wd")
-    expected("depthwise", "grouped", {(u, u): float(np.linalg.norm(depthwise[u])) for u in range(6)})
-    expected("residual", "depthwise", lengths(kernels("wr")))  # the sum's units are made by its branch
-    expected("patch", "residual", lengths(kernels("wp")))
-    expected("tokens", "patch", lengths(kernels("w1").T[:, :, None]))
-    expected("more tokens", "tokens", lengths(kernels("w2").T[:, :, None]))
-    expected("dense", "more tokens", lengths(kernels("wy")[:, :, None]))
+    expected("depthwise", grouped={(u, u): float(np.linalg.norm(depthwise[u])) for u in range(6)})
+    expected("residual", depthwise=lengths(kernels("wr")), grouped=identity)  # its branch, and what goes past it
+    expected("patch", residual=lengths(kernels("wp")))
+    expected("tokens", patch=lengths(kernels("w1").T[:, :, None]))
+    expected("more tokens", tokens=lengths(kernels("w2").T[:, :, None]), patch=identity)
+    expected("dense", **{"more tokens": lengths(kernels("wy")[:, :, None])})

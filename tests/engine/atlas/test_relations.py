@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import helper
 
 import convscope
 from convscope.engine.atlas import relations
+from convscope.engine.atlas.connections import connection
 from convscope.engine.atlas.files import Folder
 from convscope.engine.atlas.numbers import Numbers, likeness, selectivity
 from convscope.engine.atlas.plan import Plan
-from convscope.engine.atlas.relations import connection
 from convscope.engine.atlas.stations import Stations
 from convscope.engine.graph.graph import Graph
 
@@ -74,14 +75,128 @@ def test_shares_are_kernel_lengths_times_levels_with_batch_norm_folded_in(tmp_pa
             [entry[2] for entry in row], strength[unit][[e[1] for e in row]] / strength[unit].sum(), atol=1e-4
         )
     stations = Stations(graph)
-    node = stations.makers(stations.all[0])[0]
-    link = connection(graph, stations, node)
+    link = connection(graph, stations, stations.makers(stations.all[0])[0], 8)
     gamma, variance = graph.index.constant("bn1.weight"), graph.index.constant("bn1.running_var")
     plain = graph.index.constant("conv1.weight")
     assert link is not None
     if gamma is not None and variance is not None and plain is not None:  # the exporter kept batch-norm
-        scale = gamma / np.sqrt(variance + 1e-5)
-        assert np.allclose(link.kernels, (plain * scale[:, None, None, None]).reshape(8, 3, 9), rtol=1e-5)
+        folded = (plain * (gamma / np.sqrt(variance + 1e-5))[:, None, None, None]).reshape(8, 3, 9)
+        assert np.allclose([[link.kernel(o, i) for i in range(3)] for o in range(8)], folded, rtol=1e-5)
+
+
+def _random(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32)
+
+
+def _links(nodes: list[tuple[str, list[str], str, dict[str, Any]]], weights: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Of each station its connections, by the shown tensor."""
+    made = [helper.make_node(op, inputs, [out], out, **more) for op, inputs, out, more in nodes]
+    proto = model(made, weights, ("N", 3, 8, 8), outputs=(nodes[-1][2],))
+    graph = convscope.load(proto, preprocessing="unit", check=False)
+    stations = Stations(graph)
+    return {
+        s.layer.tensor: [connection(graph, stations, maker, s.layer.channels or 0) for maker in stations.makers(s)]
+        for s in stations.all
+    }
+
+
+def test_batch_norm_before_a_convolution_and_layer_scale_behind_it_are_in_the_kernels() -> None:
+    """As in DenseNet, whose batch-norm follows the concatenation, and in ConvNeXt, whose branches are scaled."""
+    weights = {
+        "wa": _random(0, 4, 3, 1, 1), "wb": _random(1, 2, 4, 3, 3), "wc": _random(2, 5, 6, 1, 1),
+        "wd": _random(3, 5, 5, 1, 1),
+        "gamma": _random(4, 6), "beta": _random(5, 6), "mean": _random(6, 6), "var": np.abs(_random(7, 6)) + 0.1,
+        "scale": _random(8, 1, 5, 1, 1),
+    }  # fmt: skip
+    nodes: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Conv", ["x", "wa"], "a", {}), ("Relu", ["a"], "ra", {}), ("Conv", ["ra", "wb"], "b", {"pads": [1, 1, 1, 1]}),
+        ("Concat", ["ra", "b"], "k", {"axis": 1}),
+        ("BatchNormalization", ["k", "gamma", "beta", "mean", "var"], "n", {}),
+        ("Relu", ["n"], "rn", {}), ("Conv", ["rn", "wc"], "c", {}), ("Relu", ["c"], "rc", {}),
+        ("Conv", ["rc", "wd"], "d", {}), ("Mul", ["d", "scale"], "m", {}), ("Sub", ["rc", "m"], "y", {}),
+    ]  # fmt: skip
+    links = _links(nodes, weights)
+    (link,) = links["rc"]
+    before = weights["gamma"] / np.sqrt(weights["var"] + 1e-5)
+    assert np.allclose(link.lengths, np.abs(weights["wc"][:, :, 0, 0] * before), rtol=1e-5)
+    assert np.allclose(link.sums, weights["wc"][:, :, 0, 0] * before, rtol=1e-5)
+    past, branch = links["y"]
+    assert np.array_equal(past.lengths, np.eye(5))
+    assert np.allclose(branch.sums, -weights["scale"].reshape(5, 1) * weights["wd"][:, :, 0, 0], rtol=1e-5)
+
+
+def test_flattened_maps_and_flattened_tokens_have_one_kernel_a_unit_of_all_its_places() -> None:
+    weights = {"w": _random(0, 4, 3, 7, 7), "m": _random(1, 4, 6), "dm": _random(2, 5, 16), "dt": _random(3, 5, 24),
+               "shape": np.array([0, 4, -1], np.int64)}  # fmt: skip
+    start: list[tuple[str, list[str], str, dict[str, Any]]] = [("Conv", ["x", "w"], "c", {}), ("Relu", ["c"], "r", {})]
+    end: list[tuple[str, list[str], str, dict[str, Any]]] = [("Flatten", ["r"], "f", {}),
+                                                             ("Gemm", ["f", "dm"], "y", {"transB": 1})]  # fmt: skip
+    (link,) = _links([*start, *end], weights)["y"]
+    by_unit = weights["dm"].reshape(5, 4, 4)
+    assert (link.units.tolist(), link.shape) == ([0, 1, 2, 3], (2, 2))
+    assert np.allclose(link.lengths, np.linalg.norm(by_unit, axis=2), rtol=1e-5)
+    assert np.array_equal(link.kernel(2, 3), by_unit[2, 3])
+    tokens: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Reshape", ["r", "shape"], "s", {}), ("Transpose", ["s"], "t", {"perm": [0, 2, 1]}),
+        ("MatMul", ["t", "m"], "mm", {}), ("Relu", ["mm"], "rm", {}), ("Flatten", ["rm"], "f", {}),
+        ("Gemm", ["f", "dt"], "y", {"transB": 1}),
+    ]  # fmt: skip
+    (link,) = _links([*start, *tokens], weights)["y"]
+    by_place = weights["dt"].reshape(5, 4, 6)  # the places of tokens come first
+    assert link.units.tolist() == [0, 1, 2, 3, 4, 5]
+    assert np.allclose(link.lengths, np.linalg.norm(by_place, axis=1), rtol=1e-5)
+    assert np.array_equal(link.kernel(2, 5), by_place[2, :, 5])
+
+
+def test_a_layer_that_reads_a_unit_in_two_ways_lists_it_once_and_is_listed_once_as_its_reader(tmp_path: Path) -> None:
+    weights = {"w": np.abs(_random(0, 3, 3, 1, 1)), "d": _random(1, 2, 6, 1, 1)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "c"), helper.make_node("Relu", ["c"], ["r"], "r"),
+        helper.make_node("Concat", ["r", "r"], ["k"], "k", axis=1), helper.make_node("Conv", ["k", "d"], ["y"], "y"),
+    ]  # fmt: skip
+    graph = convscope.load(model(nodes, weights, ("N", 3, 8, 8)), preprocessing="unit", check=False)
+    made(graph, photographs(tmp_path / "photos", 3), tmp_path / "atlas", stages=("numbers", "relations"))
+    files = Folder(tmp_path / "atlas")
+    plan = Plan.read(files)
+    first, second = (relations.read(files, plan, planned.layer) for planned in plan.layers)
+    assert first is not None
+    assert second is not None
+    levels = Numbers(files, plan).layer(plan.layers[0].layer).levels
+    strength = (np.abs(weights["d"][:, :3, 0, 0]) + np.abs(weights["d"][:, 3:, 0, 0])) * levels
+    for unit in range(2):
+        shares = {row[1]: row[2] for row in second["inputs"][unit]}
+        assert len(second["inputs"][unit]) == 3
+        assert np.allclose([shares[u] for u in range(3)], strength[unit] / strength[unit].sum(), atol=1e-4)
+    assert [sorted(row[1] for row in rows) for rows in first["readers"]] == [[0, 1]] * 3
+
+
+def test_what_a_sum_adds_that_cannot_be_followed_is_said() -> None:
+    weights = {"w": _random(0, 4, 3, 1, 1)}
+    links = _links(
+        [
+            ("Conv", ["x", "w"], "c", {}), ("Relu", ["c"], "r", {}),
+            ("MatMul", ["r", "r"], "square", {}), ("Add", ["r", "square"], "y", {}),
+        ],
+        weights,
+    )  # fmt: skip
+    past, other = links["y"]
+    assert np.array_equal(past.lengths, np.eye(4))
+    assert other is None
+
+
+def test_a_wide_depthwise_layer_needs_no_table_of_all_kernels() -> None:
+    import tracemalloc
+
+    count, weights = 1500, {"w": np.ones((1500, 3, 1, 1), np.float32), "d": _random(0, 1500, 1, 5, 5)}
+    tracemalloc.start()
+    (link,) = _links(
+        [("Conv", ["x", "w"], "c", {}), ("Relu", ["c"], "r", {}), ("Conv", ["r", "d"], "y", {"group": count})], weights
+    )["y"]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.allclose(np.diag(link.lengths), np.linalg.norm(weights["d"].reshape(count, 25), axis=1), rtol=1e-5)
+    assert not (link.lengths - np.diag(np.diag(link.lengths))).any()
+    assert most < 80e6  # two tables of one number each; all kernels would be 225 MB
 
 
 def test_likeness_is_the_cosine_in_descending_order() -> None:

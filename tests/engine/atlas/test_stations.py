@@ -68,10 +68,10 @@ def test_channels_are_followed_through_concatenation_pooling_and_flattening() ->
     assert image.layers.tolist() == [IMAGE] * 3
 
 
-def test_a_sum_s_units_are_made_by_its_branch() -> None:
+def test_a_sum_s_units_are_made_by_its_branch_and_by_what_goes_past_it() -> None:
     stations = Stations(residual())
     total = next(s for s in stations.all if s.layer.tensor == "rs")
-    assert [node.output[0] for node in stations.makers(total)] == ["b"]
+    assert [(maker.node is None, maker.tensor) for maker in stations.makers(total)] == [(False, "b"), (True, "ra")]
 
 
 def test_a_glob_means_the_layers_that_show_units_and_a_name_its_own() -> None:

@@ -55,10 +55,20 @@ def test_the_map_is_the_twin_s_for_every_class_batch_and_size(
 ) -> None:
     done = convscope.export(graph, tmp_path / "out.onnx", method, layer)
     assert done.verification.difference < 1e-5
+    close = 5e-5 if (method, layer) == ("xgradcam", "conv1") else 1e-5  # it divides by sums that nearly vanish there
     for x, classes in ((images(1), [3]), (images(3), [0, 4, 2]), (images(2, 22, 30), [1, 1])):
         found = run(done.path, x, classes)["heatmap"]
         expected = twin_map(graph, x, method, layer, classes)
-        np.testing.assert_allclose(found, expected, atol=1e-5 * max(expected.max(), 1e-3))
+        np.testing.assert_allclose(found, expected, atol=close * max(expected.max(), 1e-3))
+
+
+def test_a_large_map_is_as_exact_as_a_small_one(graph: Graph, tmp_path: Path) -> None:
+    """ONNX Runtime adds up a plane in one row, which alone is 3e-5 off here."""
+    for layer in ("conv1", "relu2"):
+        done = convscope.export(graph, tmp_path / "out.onnx", layer=layer)
+        x = images(1, 320, 320)
+        expected = twin_map(graph, x, "gradcam", layer, [1])
+        np.testing.assert_allclose(run(done.path, x, [1])["heatmap"], expected, rtol=0, atol=2e-6 * expected.max())
 
 
 @pytest.mark.parametrize("method", ["saliency", "inputxgradient"])
@@ -235,6 +245,36 @@ def test_a_keras_file_s_order_of_axes_is_kept(tmp_path: Path) -> None:
     found = run(done.path, np.ascontiguousarray(x.transpose(0, 2, 3, 1)), [1, 2])["heatmap"]
     expected = twin_map(graph, x, "gradcam", "relu1", [1, 2])
     np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
+
+
+@pytest.mark.parametrize("name", ["Gather", "Shape", "OneHot"])
+def test_inputs_and_outputs_may_be_called_as_the_nodes_that_are_added(tmp_path: Path, name: str) -> None:
+    """Where they are turned or cast they get a name of their own inside."""
+    plain = small_cnn()
+    plain.graph.node.insert(0, helper.make_node("Transpose", [name], ["x"], "first", perm=[0, 3, 1, 2]))
+    plain.graph.input[0].CopyFrom(helper.make_tensor_value_info(name, 1, ["N", 16, 16, 3]))
+    graph = convscope.load(plain)
+    done = convscope.export(graph, tmp_path / "out.onnx", layer="relu1")
+    found = run(done.path, np.ascontiguousarray(images(2).transpose(0, 2, 3, 1)), [1, 2])["heatmap"]
+    expected = twin_map(graph, images(2), "gradcam", "relu1", [1, 2])
+    np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
+
+
+def test_a_batch_norm_in_training_mode_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    net = small_cnn()
+    ones, zeros = np.ones(8, np.float32), np.zeros(8, np.float32)  # equal, as those of a fresh network
+    values = {"scale": ones, "bias": zeros, "mean": zeros, "variance": ones}
+    net.graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in values.items())
+    outputs = ["normal", "running mean", "running variance"]
+    norm = helper.make_node("BatchNormalization", ["r1", *values], outputs, "bn", training_mode=1)
+    at = next(i for i, node in enumerate(net.graph.node) if "r1" in node.input)
+    net.graph.node[at].input[0] = "normal"
+    net.graph.node.insert(at, norm)
+    graph = convscope.load(net, check=False)
+    session = graph.session(["y"], device="cpu")  # that a run changes nothing of the next
+    np.testing.assert_array_equal(session.run(images(1))["y"], session.run(images(1))["y"])
+    with pytest.raises(convscope.RefusedInput, match=r"batch-norm 'bn' is in training mode.*model\.eval\(\)"):
+        convscope.export(graph, tmp_path / "out.onnx")
 
 
 def test_a_layer_without_a_row_for_each_picture_is_refused(tmp_path: Path) -> None:
