@@ -65,9 +65,10 @@ class Session:
         spoiled = _spoiled(model)
         self.input_names = tuple(i.name for i in model.graph.input)
         self.output_names = tuple(o.name for o in model.graph.output)
+        providers = session_providers(device)
         try:
             self.ort = ort.InferenceSession(
-                model.SerializeToString(), options, providers=session_providers(device), disabled_optimizers=spoiled
+                model.SerializeToString(), options, providers=providers, disabled_optimizers=spoiled
             )
         except Exception as error:  # ONNX Runtime raises many unrelated types
             raise RefusedInput(f"ONNX Runtime refuses the model: {first_line(error)}") from error
