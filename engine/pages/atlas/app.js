@@ -368,8 +368,9 @@ async function showLayer(i) {
     + (labelled(i, u) ? `   ${labelled(i, u)}` : "");
 
   function measure() {
-    layout.width = holder.clientWidth;
     const table = view.table;
+    holder.style.minWidth = heads.style.minWidth = table ? "46rem" : ""; // all columns, to be scrolled to in a narrow window
+    layout.width = holder.clientWidth;
     layout.side = table ? 30 : Math.min(Math.max(la.tile, 84), 112);
     layout.columns = table ? 1 : Math.max(1, Math.floor((layout.width + PAD) / (layout.side + 2 + PAD)));
     layout.cell = table ? layout.width : layout.side + 2;
@@ -445,7 +446,7 @@ async function showLayer(i) {
     el("h1", {}, i === model.model.logits && model.labels.length ? `${la.name}: classes` : la.name),
     el("p", { class: "soft" }, facts.filter(Boolean).join("; "), ". ", photographsNote()), notes.map((n) => el("p", { class: "note" }, n)),
     el("div", { class: "toolbar", role: "search" }, el("label", {}, "Find ", find), el("label", {}, "Sort ", sort), turn, chips, table, count),
-    heads, none, holder);
+    none, el("div", { class: "scroll" }, heads, holder));
   again();
   scrollTo(0, view.scroll);
   paint();
@@ -532,7 +533,7 @@ async function showUnit(i, unit) {
         ["activation of the picture, as the verdict measures it", number(columns.act[unit])],
         ["largest value at any place of a whole photograph", `${number(columns.photo[unit])} (of ${number(several)})`], ["mean, deviation", `${number(columns.mean[unit])}, ${number(one.std)}`],
         ["places that are zero", percent(columns.sparsity[unit])], ["photographs that excite it", percent(one.active)],
-        ["class specificity", columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
+        ["class specificity", several < model.fewest ? `told from ${model.fewest} photographs on` : columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
         one.nan ? ["photographs with NaN", number(one.nan)] : null, one.id ? ["id", el("code", {}, one.id.slice(0, 16))] : null])),
       variants(i, unit, one),
       el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. ${untold ? "Where in them it is excited is not found yet." : whole ? "It has no map: it sees the whole of each." : `Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}.`} `), whole ? null : field),
