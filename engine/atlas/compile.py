@@ -135,7 +135,7 @@ def _manifest(
         "made": {
             "preset": plan.preset, "size": plan.size, "steps": plan.steps, "seed": plan.seed,
             "device": plan.device, "k": plan.k, "field": plan.field, "versions": dict(plan.versions),
-            "command": plan.command,
+            "command": plan.command, "opening": plan.opening,
         },
         "edges": [None if math.isinf(edge) else round(float(edge), 6) for edge in EDGES],
         "counts": dict(counts),
@@ -284,7 +284,7 @@ def _row(
     return {
         "i": la.index, "name": la.name, "tensor": la.tensor, "op": la.op, "units": planned.units,
         "shape": [s or 0 for s in la.shape[1:]],
-        "sees": list(seen.size) if seen is not None and seen.size is not None else None,
+        "sees": list(seen.size) if seen is not None and seen.size is not None else None, "volume": la.is_volume,
         "tile": tile, "row": place, "best": list(strongest), "counts": dict(counts),
         "silent": len(facts["dead"]), "always": len(facts["always_on"]),
         "alike": sum(1 for row in near if row and row[0][1] >= ALIKE) if enough else None,

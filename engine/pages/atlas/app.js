@@ -352,7 +352,7 @@ async function showLayer(i) {
   const turn = el("button", { type: "button", "aria-label": "turn the order around", onclick: () => { view.up = !view.up; again(); } }, "⇅");
   const table = el("button", { type: "button", onclick: () => { view.table = !view.table; again(); } }, "Table");
   const heads = el("div", { class: "columns", hidden: "" });
-  const facts = [`${la.op}, ${la.shape.join(" x ")}`, !la.sees ? "sees the whole picture" : `sees ${la.sees.join(" x ")} pixels${la.sees.every((side, axis) => side >= model.model.image_size[axis]) ? ", the whole picture" : ""}`,
+  const facts = [`${la.op}, ${la.shape.join(" x ")}`, !la.sees ? "sees the whole picture" : `sees ${isSignal() ? `${number(la.sees[1])} values` : `${la.sees.join(" x ")} pixels`}${la.volume ? " of the slices, one below the other" : ""}${la.sees.every((side, axis) => side >= model.model.image_size[axis]) ? ", the whole picture" : ""}`,
     la.silent ? `${counted(la.silent, "unit")} silent on every photograph` : "", la.always ? `${la.always} always on` : "", la.alike ? `${la.alike} with one that is alike` : ""];
   const notes = [la.counts.missing ? `${counted(la.counts.missing, "unit")} not made yet: the time given ran out, or the run was stopped.` : "",
     la.counts.coarse ? `${counted(la.counts.coarse, "picture")} coarse: ${la.recipes.coarse.steps} steps at ${la.recipes.coarse.size.join(" x ")} pixels.` : ""].filter(Boolean);
@@ -487,9 +487,10 @@ const family = (title, note, rows, otherwise) => el("section", { class: "wide" }
 function commandOf(i, unit) {
   const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);
   const la = rowOf(i);
-  const words = ["convscope", "filters", model.model.file ?? model.model.name, "--layer", la.name, "--units", String(unit), "--preset", model.made.preset];
+  const words = ["--layer", la.name, "--units", String(unit), "--preset", model.made.preset];
   for (const flag of ["size", "steps"]) if (model.made[flag] !== null) words.push(`--${flag}`, String(model.made[flag]));
-  return [...words, "--seed", String(model.made.seed)].map((w) => quote(visible(w))).join(" ");
+  const opening = model.made.opening ? visible(model.made.opening) : quote(visible(model.model.file ?? model.model.name)); // with the flags that say how it is read
+  return `convscope filters ${opening} ${[...words, "--seed", String(model.made.seed)].map((w) => quote(visible(w))).join(" ")}`;
 }
 // The unit's further pictures side by side: by other presets, and of what inhibits it.
 function variants(i, unit, one) {
