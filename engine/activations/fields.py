@@ -84,7 +84,7 @@ def effective_box(graph: Graph, layer: Layer, values: np.ndarray, row: int, colu
 def _grid(graph: Graph, layer: Layer, axis: int) -> tuple[float, float]:
     """(step, place of the first position's centre) of a map's positions in input pixels."""
     field = layer.receptive_field
-    if field is None or field.size is None:
+    if field is None or field.size is None or field.table is not None:
         step = graph.image_size[axis] / plane(layer)[axis]
         return step, step / 2
     return max(field.stride[axis], 1.0), field.offset[axis] + field.size[axis] / 2

@@ -352,7 +352,7 @@ async function showLayer(i) {
   const turn = el("button", { type: "button", "aria-label": "turn the order around", onclick: () => { view.up = !view.up; again(); } }, "⇅");
   const table = el("button", { type: "button", onclick: () => { view.table = !view.table; again(); } }, "Table");
   const heads = el("div", { class: "columns", hidden: "" });
-  const facts = [`${la.op}, ${la.shape.join(" x ")}`, !la.sees ? "sees the whole picture" : `sees ${la.sees.join(" x ")} pixels${la.sees.every((side, axis) => side >= model.model.image_size[axis]) ? ", the whole picture" : ""}`,
+  const facts = [`${la.op}, ${la.shape.join(" x ")}`, !la.sees ? "sees the whole picture" : `sees ${isSignal() ? `${number(la.sees[1])} values` : `${la.sees.join(" x ")} pixels`}${la.volume ? " of the slices, one below the other" : ""}${la.sees.every((side, axis) => side >= model.model.image_size[axis]) ? ", the whole picture" : ""}`,
     la.silent ? `${counted(la.silent, "unit")} silent on every photograph` : "", la.always ? `${la.always} always on` : "", la.alike ? `${la.alike} with one that is alike` : ""];
   const notes = [la.counts.missing ? `${counted(la.counts.missing, "unit")} not made yet: the time given ran out, or the run was stopped.` : "",
     la.counts.coarse ? `${counted(la.counts.coarse, "picture")} coarse: ${la.recipes.coarse.steps} steps at ${la.recipes.coarse.size.join(" x ")} pixels.` : ""].filter(Boolean);
@@ -368,8 +368,9 @@ async function showLayer(i) {
     + (labelled(i, u) ? `   ${labelled(i, u)}` : "");
 
   function measure() {
-    layout.width = holder.clientWidth;
     const table = view.table;
+    holder.style.minWidth = heads.style.minWidth = table ? "46rem" : ""; // all columns, to be scrolled to in a narrow window
+    layout.width = holder.clientWidth;
     layout.side = table ? 30 : Math.min(Math.max(la.tile, 84), 112);
     layout.columns = table ? 1 : Math.max(1, Math.floor((layout.width + PAD) / (layout.side + 2 + PAD)));
     layout.cell = table ? layout.width : layout.side + 2;
@@ -445,7 +446,7 @@ async function showLayer(i) {
     el("h1", {}, i === model.model.logits && model.labels.length ? `${la.name}: classes` : la.name),
     el("p", { class: "soft" }, facts.filter(Boolean).join("; "), ". ", photographsNote()), notes.map((n) => el("p", { class: "note" }, n)),
     el("div", { class: "toolbar", role: "search" }, el("label", {}, "Find ", find), el("label", {}, "Sort ", sort), turn, chips, table, count),
-    heads, none, holder);
+    none, el("div", { class: "scroll" }, heads, holder));
   again();
   scrollTo(0, view.scroll);
   paint();
@@ -486,9 +487,10 @@ const family = (title, note, rows, otherwise) => el("section", { class: "wide" }
 function commandOf(i, unit) {
   const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);
   const la = rowOf(i);
-  const words = ["convscope", "filters", model.model.file ?? model.model.name, "--layer", la.name, "--units", String(unit), "--preset", model.made.preset];
+  const words = ["--layer", la.name, "--units", String(unit), "--preset", model.made.preset];
   for (const flag of ["size", "steps"]) if (model.made[flag] !== null) words.push(`--${flag}`, String(model.made[flag]));
-  return [...words, "--seed", String(model.made.seed)].map((w) => quote(visible(w))).join(" ");
+  const opening = model.made.opening ? visible(model.made.opening) : quote(visible(model.model.file ?? model.model.name)); // with the flags that say how it is read
+  return `convscope filters ${opening} ${[...words, "--seed", String(model.made.seed)].map((w) => quote(visible(w))).join(" ")}`;
 }
 // The unit's further pictures side by side: by other presets, and of what inhibits it.
 function variants(i, unit, one) {
@@ -532,7 +534,7 @@ async function showUnit(i, unit) {
         ["activation of the picture, as the verdict measures it", number(columns.act[unit])],
         ["largest value at any place of a whole photograph", `${number(columns.photo[unit])} (of ${number(several)})`], ["mean, deviation", `${number(columns.mean[unit])}, ${number(one.std)}`],
         ["places that are zero", percent(columns.sparsity[unit])], ["photographs that excite it", percent(one.active)],
-        ["class specificity", columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
+        ["class specificity", several < model.fewest ? `told from ${model.fewest} photographs on` : columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
         one.nan ? ["photographs with NaN", number(one.nan)] : null, one.id ? ["id", el("code", {}, one.id.slice(0, 16))] : null])),
       variants(i, unit, one),
       el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. ${untold ? "Where in them it is excited is not found yet." : whole ? "It has no map: it sees the whole of each." : `Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}.`} `), whole ? null : field),
