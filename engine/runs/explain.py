@@ -266,7 +266,7 @@ class _Run:
         if metrics:
             row["metrics"] = metrics
         self.images.append(row)
-        self.on_event(ImageDone(row, words))
+        self.on_event(ImageDone(row, f"sees {words}; explained: {explained_in_words(row['maps'])}"))
 
     def _write(self, content: Mapping[str, Any], record: Record) -> Path | None:
         if self.folder is None:
