@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import onnx
 
+from ..engine.executors.session import first_line
 from ..engine.graph.graph import Graph
 from ..engine.graph.layers import Proof
 from ..engine.graph.preprocessing import Preprocessing, preprocessing_of
@@ -22,14 +23,14 @@ from .check import check_parity
 from .derived import derived_size
 from .evidence import from_weights
 from .exported import Exported
-from .formats import Asked, format_of
+from .formats import Asked, Format, format_of
 from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check
 from .onnx.families import family
-from .onnx.metadata import READS_TEXT
+from .onnx.metadata import READS_TEXT, companion_characters
 from .onnx.precheck import precheck
 from .onnx.read import parse
 from .preprocessing import companion, embedded, unfit_companion
-from .proofs import Proofs, proof_key, today
+from .proofs import Proofs, proof_key, run_key, today
 from .sizes import find_size, stated_size
 from .wall import stands
 from .wall.limits import allow
@@ -140,7 +141,7 @@ def load_here(
             kind = found.name
             beside = companion(path) if size is None else None
             stated = size or (beside.size if beside else None)
-            exported = found.read(path, Asked(arch, trust, example_input, stated))
+            exported = _read(found, path, Asked(arch, trust, example_input, stated))
             if preprocessing is None:
                 exported = replace(exported, notes=(*exported.notes, *unfit_companion(path)))
         else:
@@ -154,11 +155,14 @@ def load_here(
         waiting = [exported]
         del exported  # its weights, while the check needs room for two executors
 
+        def runs(graph: Graph, side: tuple[int, int]) -> bool:
+            return any(proof.ran == run_key(graph, side) for proof in (proven or {}).values())
+
         def build(side: tuple[int, int] | None) -> Graph:
             if waiting:
                 made = waiting.pop()
             elif path is not None:
-                made = found.read(path, Asked(arch, trust, example_input, side))
+                made = _read(found, path, Asked(arch, trust, example_input, side))
             else:
                 made = _from_object(source, example_input, side)[1]
             graph = build_graph(made, kind, path, chosen, labels, size=side, layout=layout, given=inputs)
@@ -167,14 +171,27 @@ def load_here(
             return graph
 
         graph = (
-            find_size(build, READS_TEXT in metadata, tries, derived)
+            find_size(build, READS_TEXT in metadata, tries, derived, runs)
             if size is None
             else _sized(_of_own_size(build(size), size, is_asked=asked is not None), size)
         )
         if preprocessing is None:
             graph = _weighed(graph)
-        graph = _with_refusal_noted(graph) if check is False else _checked(graph, proven or {})
+        if check is False:
+            graph = _with_refusal_noted(graph)
+        else:
+            is_searched = size is None and None in graph.inputs[0].shape[2:4]
+            graph = _checked(graph, proven or {}, run_key(graph, graph.image_size) if is_searched else "")
     return graph if path is not None else replace(graph, modules=_modules(source))
+
+
+def _read(found: Format, path: Path, asked: Asked) -> Exported:
+    """What a file holds; a reader's characters that stand beside it become its metadata."""
+    exported = found.read(path, asked)
+    listed = companion_characters(path)
+    if listed is not None and all(p.key != READS_TEXT for p in exported.model.metadata_props):
+        exported.model.metadata_props.add(key=READS_TEXT, value=listed)
+    return exported
 
 
 def _require(graph: Graph, layer: str | Sequence[str]) -> None:
@@ -194,16 +211,16 @@ def _modules(source: Any) -> Mapping[Any, str]:
     return {}
 
 
-def _checked(graph: Graph, proven: Mapping[str, Proof]) -> Graph:
-    """The graph with its proof, made now where none is known.
+def _checked(graph: Graph, proven: Mapping[str, Proof], ran: str) -> Graph:
+    """The graph with its proof, made now where none is known; ``ran`` as of `Proof`.
 
     Raises:
         ParityError: the executors disagree. RefusedInput: they cannot be compared.
     """
     proof = proven.get(proof_key(graph))
-    if proof is None:
+    if proof is None or (ran and not proof.ran):
         _self_check(graph)
-        proof = Proof(today(), notes=_opaque(graph))
+        proof = Proof(today(), notes=_opaque(graph), ran=ran)
     return replace(graph, proof=proof, source=replace(graph.source, notes=(*graph.source.notes, *proof.notes)))
 
 
@@ -259,8 +276,9 @@ def _given_inputs(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if isinstance(value, (str, os.PathLike)):
             try:
                 value = np.load(value, allow_pickle=False, mmap_mode="r")
-            except (OSError, ValueError) as error:
-                raise UsageError(f"input '{name}': '{value}' is no .npy file that can be read ({error})") from None
+            except Exception as error:  # NumPy reads a header with Python's own tokenizer and parser
+                reason = first_line(error)
+                raise UsageError(f"input '{name}': '{value}' is no .npy file that can be read ({reason})") from None
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise UsageError(

@@ -1,7 +1,8 @@
 """Paddle's ``inference.yml``: what PaddleX, PaddleClas, PaddleOCR and PaddleDetection write beside an exported model.
 
 ``PreProcess.transform_ops`` is a list of one-entry dictionaries, ``{NormalizeImage: {mean, std, scale}}``;
-PaddleDetection writes ``Preprocess`` as a list of dictionaries with a ``type``. Class names are ``label_list``.
+PaddleDetection writes ``Preprocess`` as a list of dictionaries with a ``type``. Class names are ``label_list``, the
+characters of a reader ``character_dict``.
 """
 
 from __future__ import annotations
@@ -65,6 +66,15 @@ def label_list(config: Mapping[str, Any]) -> list[Any] | None:
         if isinstance(names, list):
             return names
     return None
+
+
+def characters(config: Mapping[str, Any]) -> list[str] | None:
+    """The characters of a reader of text, without the blank, or None; YAML takes unquoted digits for numbers."""
+    after = config.get("PostProcess")
+    names = after.get("character_dict") if isinstance(after, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) or type(n) is int for n in names):
+        return None
+    return [str(n) for n in names]
 
 
 def _transforms(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

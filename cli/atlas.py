@@ -93,6 +93,7 @@ def command(what: WhatArgument, places: PlacesArgument = None, **words: Any) -> 
     from ..engine.atlas.workers import fitting_count
 
     line = written(["atlas", what, *(places or [])], {**OPTIONS, **LOADING}, words, without=_HOW)
+    opening = written([what], LOADING, words, without=_HOW).removeprefix("convscope ")
     call = Call(words)
     wishes = {name: words[name] for name in ("preset", "negative", "size", "steps", "seed")}
     wished(**wishes)  # refused before the model is opened
@@ -118,6 +119,7 @@ def command(what: WhatArgument, places: PlacesArgument = None, **words: Any) -> 
             albums=words["album"] or (),
             certify=lambda: _certificate(graph),
             command=line,
+            opening=opening,
             on_event=draw,
             **wishes,
         )

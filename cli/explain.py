@@ -79,5 +79,6 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
 
 def _say(picture: ImageDone, quiet: bool) -> None:
     """What the model sees in a picture, and what was explained of it."""
-    explained = ", ".join(dict.fromkeys(f"{entry['class']} ({entry['score']:.3g})" for entry in picture.row["maps"]))
-    say(f"{picture.row['file']}: sees {picture.text}; explained: {explained}", quiet)
+    from ..engine.runs.explain import explained_in_words
+
+    say(f"{picture.row['file']}: sees {picture.text}; explained: {explained_in_words(picture.row['maps'])}", quiet)

@@ -19,8 +19,8 @@ def declare() -> None:
         return
     import torch
 
-    if hasattr(torch.ops.torchvision, "nms"):
-        return
+    if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms"):
+        return  # the extension loads beside PyPI's own torch, and would end the process if its operators were there
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import onnx
 
-from ...engine.graph.layers import ReceptiveField
+from ...engine.graph.layers import ReceptiveField, Tokens
 from ...engine.graph.operators import MICROSOFT, Operator, names, operator
 from ..normalize.draft import Draft
 from .call import Call, Rule, kept, shape_of
@@ -66,18 +66,21 @@ class FieldTracker:
             self.size = (shape[2] or size[0], shape[3] or size[1])
             self._seen[image] = Seen.picture((1, shape[1], *self.size))
 
-    def field(self, tensor: str, channel_axis: int | None) -> ReceptiveField | None:
+    def field(self, tensor: str, channel_axis: int | None, grid: Tokens | None = None) -> ReceptiveField | None:
         """What the positions of a tensor see; None where it does not depend on the image.
 
         Args:
             tensor: its name.
             channel_axis: all axes but this one and the batch's are positions; with two of them there is a place.
+            grid: of a signal's or a volume's map, how its positions lie over the picture.
         """
         if tensor not in self._seen:
             return None
         seen = self._seen[tensor]
         if seen is None:
             return ReceptiveField(None, (1.0, 1.0), (0.0, 0.0))
+        if grid is not None:
+            return seen.laid((grid.rows, grid.columns), self.size)
         axes = [a for a in range(1, len(seen.shape)) if a != channel_axis]
         return seen.field((axes[0], axes[1]) if len(axes) == 2 else None, self.size)
 

@@ -89,6 +89,24 @@ class Seen:
         line = self.line if axes == self.plane else _straight(ends, self.line)
         return _with_table(line, ends, plane, size)
 
+    def laid(self, plane: tuple[int, int], size: tuple[int, int]) -> ReceptiveField:
+        """What the positions of a map (N, C, places...) see, whose places lie over the picture as rows and columns.
+
+        A volume's slices lie one below the other, and a position that sees several sees all rows from the first to the
+        last.
+
+        Args:
+            plane: (rows, columns) that the places are.
+            size: (height, width) of the picture.
+        """
+        if self.whole or prod(self.shape[2:]) != prod(plane) or prod(plane) > MOST:
+            return ReceptiveField(None, self.line.stride, self.line.offset)
+        places = [np.broadcast_to(end.min(axis=(1, 2)), (2, *self.shape[2:])) for end in self.ends]
+        ends = [compressed(end.reshape(2, *plane)) for end in places]
+        if any((end[0] >= NOTHING).all() for end in ends):
+            return ReceptiveField(None, self.line.stride, self.line.offset)
+        return _with_table(_straight(ends, self.line), ends, plane, size)
+
 
 def _straight(ends: Sequence[np.ndarray], line: ReceptiveField) -> ReceptiveField:
     """Size, stride and offset that describe intervals of another form best: the largest, the mean, the first."""

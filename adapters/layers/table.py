@@ -100,6 +100,8 @@ def _layer(
         shape = (None, *shape[1:])
     axis = axes.axis(tensor)
     channels = shape[axis] if axis is not None and axis < len(shape) else None
+    grid = tokens.tokens(tensor)
+    is_laid = draft.own_input is not None and axis == 1 and len(shape) in (3, 5)  # a signal's map, or a volume's
     return Layer(
         index=index,
         name=name,
@@ -109,10 +111,10 @@ def _layer(
         channels=channels,
         shape=shape,
         channel_axis=axis if channels is not None else None,
-        receptive_field=fields.field(tensor, axis),
+        receptive_field=fields.field(tensor, axis, grid if is_laid else None),
         parameters=parameters if tensor == first_output(node) else 0,
         macs=_macs(node, draft, shape) if tensor == first_output(node) else 0,
-        tokens=tokens.tokens(tensor),
+        tokens=grid,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..paddle import NAME as PADDLE
-from ..paddle import label_list, read_yaml
+from ..paddle import characters, label_list, read_yaml
 from ..preprocessing import read_json
 
 LABELS_KEY = "convscope.labels"
@@ -68,6 +68,12 @@ def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
     if not isinstance(names, list) or len(names) != classes or not all(isinstance(n, str) and n for n in names):
         return None
     return None if all(n == f"LABEL_{i}" for i, n in enumerate(names)) else tuple(names)  # HF's placeholders
+
+
+def companion_characters(path: Path) -> str | None:
+    """A reader's characters, as ``READS_TEXT`` has them, that ``inference.yml`` beside the model lists, or None."""
+    found = characters(read_yaml(path.parent / PADDLE) or {})
+    return "\n".join(found) if found and all(len(one.splitlines()) == 1 for one in found) else None
 
 
 def stated_names(metadata: Mapping[str, str], key: str = NAMES_KEY) -> dict[str, str]:

@@ -84,7 +84,7 @@ def effective_box(graph: Graph, layer: Layer, values: np.ndarray, row: int, colu
 def _grid(graph: Graph, layer: Layer, axis: int) -> tuple[float, float]:
     """(step, place of the first position's centre) of a map's positions in input pixels."""
     field = layer.receptive_field
-    if field is None or field.size is None:
+    if field is None or field.size is None or field.table is not None:
         step = graph.image_size[axis] / plane(layer)[axis]
         return step, step / 2
     return max(field.stride[axis], 1.0), field.offset[axis] + field.size[axis] / 2
@@ -210,6 +210,7 @@ class _Gradients:
 
         self._layer, self._tensor = layer, before_activation(graph, layer) or layer.tensor
         self._device = torch_device(device)
+        self._batch = graph.batch_axes.get(self._tensor, 0)
         with instead("take field=map, which needs none"):
             graph.require_gradient([self._tensor])
             self._twin = graph.twin([self._tensor], device=str(self._device))
@@ -228,7 +229,7 @@ class _Gradients:
 
     def _values(self, batch: Any) -> Any:
         """(n, units, places); of a layer without maps the one place is 0."""
-        values = self._twin.only(batch)
+        values = self._twin.only(batch).movedim(self._batch, 0)
         found = self._layer.maps(values) if self._layer.has_maps else self._layer.channels_first(values)
         return found.reshape(*found.shape[:2], -1)
 

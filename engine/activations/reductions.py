@@ -27,7 +27,8 @@ def reduced_session(
     graph: Graph, layers: Sequence[Layer], *, statistics: Sequence[str] = STATISTICS, device: str = "auto"
 ) -> Session:
     """A session whose outputs are ``output_name(layer, statistic)`` for every layer and statistic."""
-    return Session(with_reductions(graph, layers, statistics), device)
+    model = with_reductions(graph, layers, statistics)
+    return Session(model, device, alone=graph.mixes_batch is not None)
 
 
 def output_name(layer: Layer, statistic: str) -> str:
@@ -41,7 +42,7 @@ def with_reductions(graph: Graph, layers: Sequence[Layer], statistics: Sequence[
     opset = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx"))
     del model.graph.output[:]
     for layer in layers:
-        _Planes(model.graph, layer, opset).reduce(statistics)
+        _Planes(model.graph, layer, opset, graph.batch_axes.get(layer.tensor, 0)).reduce(statistics)
         for statistic in statistics:
             kind = TensorProto.INT64 if statistic == "argmax" else TensorProto.FLOAT
             model.graph.output.append(helper.make_tensor_value_info(output_name(layer, statistic), kind, None))
@@ -55,14 +56,15 @@ class _Planes:
         graph: is changed.
         layer: one of its tensors; rank 2 layers have one place, tokens those of their grid.
         opset: of the model: reductions take their axes as an input from 18 on.
+        batch: the axis that counts pictures.
     """
 
-    def __init__(self, graph: onnx.GraphProto, layer: Layer, opset: int) -> None:
+    def __init__(self, graph: onnx.GraphProto, layer: Layer, opset: int, batch: int = 0) -> None:
         self.graph, self.opset = graph, opset
         self.prefix = f"convscope/{layer.index}"
-        source, rank, axis = layer.tensor, len(layer.shape), layer.channel_axis
-        if axis not in (None, 1):
-            order = [0, axis, *(a for a in range(1, rank) if a != axis)]
+        source, rank, axis = layer.tensor, len(layer.shape), layer.channel_axis or 1
+        order = [batch, axis, *(a for a in range(rank) if a not in (batch, axis))]
+        if order != list(range(rank)):
             source = self.add("Transpose", [source], "channels_first", perm=order)
         if (grid := layer.tokens) is not None:
             ends = [np.array([at]) for at in (grid.prefix, grid.end, 2)]

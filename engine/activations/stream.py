@@ -7,7 +7,7 @@ the asked tensors leave it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def of_input(
     for first in range(0, len(x), batch):
         part = x[first : first + batch]
         filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)]) if len(part) < batch else part
-        values = session.run(filled.astype(graph.inputs[0].dtype, copy=False))
+        values = batch_first(graph, session.run(filled.astype(graph.inputs[0].dtype, copy=False)), len(filled))
         found = {la.name: np.asarray(la.maps(values[la.tensor]))[: len(part)] for la in layers}
         yield ActivationBatch(first, tuple(names[first : first + len(part)]), found)
 
@@ -107,7 +107,7 @@ def run_batches(
     workers: int,
     failed: Failure,
 ) -> Iterator[tuple[int, tuple[Path, ...], dict[str, np.ndarray]]]:
-    """(number of the first image, paths, raw outputs by tensor name) of every batch."""
+    """(number of the first image, paths, outputs by tensor name, the axis that counts images first) of every batch."""
 
     def prepare(picture: Picture) -> np.ndarray:
         return model_input(picture, graph, size).astype(graph.inputs[0].dtype, copy=False)
@@ -117,10 +117,29 @@ def run_batches(
     for group in _groups(stream(paths, prepare, workers), batch, failed):
         x = np.concatenate([value for _, value in group])
         filled = np.concatenate([x, np.repeat(x[-1:], batch - len(x), axis=0)]) if len(x) < batch else x
-        values = bound.run(filled)
+        values = batch_first(graph, bound.run(filled), len(filled))
         names = tuple(path for path, _ in group)
         yield first, names, {name: value[: len(names)] for name, value in values.items()}
         first += len(names)
+
+
+def batch_first(graph: Graph, values: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """Tensors by name with the axis that counts pictures first.
+
+    Raises:
+        UsageError: a tensor does not hold one result for each of the ``count`` pictures.
+    """
+    found = {}
+    for name, value in values.items():
+        axis = graph.batch_axes.get(name, 0)
+        if value.ndim <= axis or value.shape[axis] != count:
+            layer = next((layer.name for layer in graph.layers if layer.tensor == name), name)
+            raise UsageError(
+                f"layer '{layer}' gives values of shape {value.shape} for {count} pictures, not one result for each; "
+                "take another layer"
+            )
+        found[name] = np.moveaxis(value, axis, 0) if axis else value
+    return found
 
 
 class Bound:
@@ -151,6 +170,8 @@ class Bound:
         """
         from ..executors.session import first_line
 
+        if self.session.alone and len(x) > 1:
+            return self.session.run({self.input_name: x})
         self.binding.clear_binding_outputs()
         for name in self.session.output_names:
             self.binding.bind_output(name)

@@ -13,6 +13,7 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.crops import plane
+from ..whole import whole
 from .ascend import single
 from .fitting import reduced_precision
 from .many import OnProgress, Studio
@@ -100,7 +101,7 @@ def accent(
     if not 0 <= weight <= _LARGEST:
         raise UsageError(f"weight {weight} is not from 0 to {_LARGEST:g}; the usual one is {KEEP:g}")
     found = logits_layer(graph) if layer is None else unit_layer(graph, layer)
-    (asked,) = checked_units(found, unit)
+    (asked,) = checked_units(found, whole(unit, "unit"))
     held = kept_layer(graph, found) if keep is None else graph.layer(keep)
     pair = graph.image_size if size is None else size
     chosen = settings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..whole import whole
 from .filters import gathered
 from .fitting import adapted, reduced_precision
 from .loop import Ascent, AscentBatch, Goal, Outcome
@@ -66,6 +67,7 @@ def ascend(
         >>> pictures = convscope.ascend(graph, different, count=4)
         >>> (mixed,) = convscope.ascend(graph, lambda taps: taps["block3_conv1"][:, 3].mean((1, 2)))
     """
+    count = whole(count, "count")
     if count < 1:
         raise UsageError(f"{count} pictures were asked for; ask for one or more")
     wanted = as_objective(graph, objective)
@@ -87,13 +89,25 @@ def of_objective(
     start: np.ndarray | None,
     strip: int,
     device: str,
+    precision: str,
+    tuning: Mapping[str, float] | None,
     progress: OnProgress | None,
 ) -> AscentResult:
     """One picture that maximizes ``objective``, as a result; arguments as for `filters`."""
     wanted = as_objective(graph, objective)
     place = _deepest(graph, wanted)
-    chosen = settings(graph, place, preset_name=preset, size=size, steps=steps, seed=seed, start=start, strip=strip)
-    network = _network(graph, wanted, chosen, device)
+    chosen = settings(
+        graph,
+        place,
+        preset_name=preset,
+        size=size,
+        steps=steps,
+        seed=seed,
+        start=start,
+        strip=strip,
+        tuning=tuning,
+    )
+    network = _network(graph, wanted, chosen, device, precision)
     return single(network, _to_the_end(chosen), wanted, wanted.label, progress)
 
 
@@ -103,8 +117,8 @@ def _deepest(graph: Graph, objective: Objective) -> Layer | None:
     return read[-1] if read else None
 
 
-def _network(graph: Graph, objective: Objective, chosen: Settings, device: str) -> Network:
-    reduced = reduced_precision(graph, objective.tensors, chosen.preset, device)
+def _network(graph: Graph, objective: Objective, chosen: Settings, device: str, precision: str = "auto") -> Network:
+    reduced = reduced_precision(graph, objective.tensors, chosen.preset, device, precision)
     return Network(graph, objective.tensors, device, reduced)
 
 

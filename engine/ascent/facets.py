@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ...errors import UsageError
 from ..graph.graph import Graph
+from ..whole import whole
 from .filters import gathered
 from .loop import Ascent, AscentBatch
 from .many import AscentProgress, OnProgress, Studio, Units
@@ -64,12 +65,12 @@ def facets(
     Raises:
         UsageError: as for `filters`; a count or weight out of range.
     """
-    if not 2 <= count <= MOST:
+    if not 2 <= whole(count, "count") <= MOST:
         raise UsageError(f"{count} facets of a unit were asked for; give a number from 2 to {MOST}")
     if not 0 <= weight < 1e6:
         raise UsageError(f"the weight of diversity, {weight}, is not a number from 0 on; the usual one is {WEIGHT:g}")
     found = unit_layer(graph, layer)
-    (asked,) = checked_units(found, unit)
+    (asked,) = checked_units(found, whole(unit, "unit"))
     chosen = settings(graph, found, preset_name=preset, size=size, steps=steps, seed=seed, tuning=tuning)
     chosen = replace(chosen, preset=replace(chosen.preset, patience=0))
     place = found if found.has_maps else graph.last_spatial_layer()

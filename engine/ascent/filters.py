@@ -13,6 +13,7 @@ from torch import Tensor
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..record import Record
+from ..whole import whole
 from .making import made, open_album
 from .many import OnProgress, Studio
 from .network import unit_layer
@@ -98,9 +99,9 @@ def filters(
     if is_objective(layer):
         from .ascend import of_objective
 
-        if negative or alpha or (units, top, position, neuron, photos, noise, folder) != (None,) * 7:
+        if negative or alpha or any(x is not None for x in (units, top, position, neuron, photos, noise, folder)):
             raise UsageError("an objective says by itself what is maximized: give no units, top, folder or the like")
-        return of_objective(
+        drawn = of_objective(
             graph,
             layer,
             preset=preset,
@@ -110,11 +111,17 @@ def filters(
             start=start,
             strip=strip,
             device=device,
+            precision=precision,
+            tuning=tuning,
             progress=progress,
         )
+        on_unit(drawn)
+        return drawn
     found = unit_layer(graph, layer)
-    if top is not None and top < 1:
-        raise UsageError(f"top {top} is not positive; give how many of the units to keep")
+    top = checked_top(top)
+    if position is not None and (neuron is False or not found.has_maps):
+        what = "neuron=False asks for the mean" if found.has_maps else f"layer '{found.name}' has no map"
+        raise UsageError(f"position={tuple(position)} is one place of a map, but {what}; leave one out")
     chosen = settings(
         graph,
         None if neuron or position is not None else found,
@@ -150,6 +157,13 @@ def filters(
         return gathered(graph, found.name, studio.chosen, units, studio.precision)
 
     return result(made(studio, wanted, album, top=top, progress=progress, on_unit=lambda units: on_unit(result(units))))
+
+
+def checked_top(top: int | None) -> int | None:
+    """How many units are kept, None for all; raises UsageError for what is no number of them."""
+    if top is not None and whole(top, "top") < 1:
+        raise UsageError(f"top {top} is not positive; give how many of the units to keep")
+    return None if top is None else int(top)
 
 
 def png_text(graph: Graph, layer: str, chosen: Settings) -> dict[str, str]:

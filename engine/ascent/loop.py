@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...errors import UsageError
 from ..executors.exact import grad
 from .network import Network, check_finite
 from .recipe.objectives import Objective
@@ -226,6 +227,8 @@ class AscentBatch:
         views = self.preset.transform(image, self.rows[list(rows), step], full)
         values = self._values([self.ascents[i].unit for i in rows], self.network(views, redirect))
         wanted = values - sum(penalty(image) for penalty in self.preset.penalties)
+        if not wanted.requires_grad:
+            raise UsageError("the objective has no gradient: it is not computed from the layers' own tensors")
         attended = self.alpha and image.shape[2:] == self.outcomes[0].pixels.shape[1:]
         gradient, *of_image = grad(wanted.sum(), (batch, image) if attended else (batch,))
         for seen in of_image:

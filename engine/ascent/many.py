@@ -101,7 +101,7 @@ class Studio:
     ) -> None:
         self.graph, self.layer = graph, layer
         wants_neuron = chosen.preset.objective.neuron if neuron is None else neuron
-        self._neuron = (wants_neuron or position is not None) and layer.is_spatial
+        self._neuron = (wants_neuron or position is not None) and layer.has_maps
         self._position, self._device = position, device
         self.gate = before_activation(graph, layer)
         self._signed = not self._neuron and is_signed(graph, layer)
@@ -323,7 +323,7 @@ class Studio:
         return self._goal(units, self.gate)
 
     def _goal_centre(self, units: Units) -> objectives.Objective:
-        if not self.layer.is_spatial:
+        if not self.layer.has_maps:
             return self._goal_before(units)
         return objectives.neuron(self.layer, units, None, self.gate)
 

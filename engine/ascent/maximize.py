@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import parse_units
-from .filters import OnResult, gathered, png_text
+from ..whole import each, whole
+from .filters import OnResult, checked_top, gathered, png_text
 from .making import made, open_album
 from .many import OnProgress, Studio
 from .recipe.presets import AUTO, Preset
@@ -96,8 +96,8 @@ def maximize(
     Raises:
         UsageError: an unknown class (close matches are named), or a model without classes.
     """
-    wanted = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
-    indices = [find(graph, c) for c in wanted]
+    indices = [find(graph, one) for one in each(classes)]
+    top = checked_top(top)
     chosen = class_settings(
         graph,
         preset_name=preset,
@@ -157,8 +157,8 @@ def check_classes(text: str) -> None:
 
 def find(graph: Graph, wanted: int | str) -> int:
     """The index of a class given by index or name."""
-    if isinstance(wanted, Integral):
-        return int(wanted)
+    if not isinstance(wanted, str):
+        return whole(wanted, "class")
     from ..graph.labels import find_class
 
     return find_class(graph, wanted)

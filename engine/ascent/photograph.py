@@ -12,6 +12,7 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.sides import height_width
+from ..whole import whole
 from .ascend import single
 from .many import OnProgress
 from .network import Network, check_finite, unit_layer
@@ -77,7 +78,10 @@ def dream(
     wanted = None if units is None else checked_units(found, units)
     image = checked_picture(image, graph.channels)
     network = Network(graph, [found.tensor], device)
-    pair = size if isinstance(size, tuple) else _scaled(image, DREAM if size is None else size)
+    if isinstance(size, Sequence):
+        pair = height_width(size)
+    else:
+        pair = _scaled(image, DREAM if size is None else size)
     if size is None and not _takes(network, pair):
         pair = graph.image_size
     chosen = settings(
@@ -88,7 +92,7 @@ def dream(
 
 def _scaled(image: np.ndarray, side: int) -> tuple[int, int]:
     """(height, width) of the picture (H, W, C) with that longer side."""
-    if side < 1:
+    if whole(side, "size") < 1:
         raise UsageError(f"size {side} is not positive; give the longer side of the dream in pixels")
     scale = side / max(image.shape[:2])
     return max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))

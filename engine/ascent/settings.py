@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,13 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.read import check_range, checked_pixels
 from ..pictures.sides import height_width
+from ..whole import each, whole
 from .recipe.canvases import Noise
 from .recipe.presets import AUTO, Preset, preset
 from .recipe.tuning import tuned
 from .suited import default_size, suited
+
+_LARGEST = 16_383  # pixels a side: what a picture file can hold, and more than memory does
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,12 @@ def settings(
     recipe = suited(graph, layer, asked) if preset_name == AUTO and layer is not None else preset(preset_name)
     recipe = tuned(recipe, tuning or {})
     pair = asked or default_size(graph, layer, recipe)
-    count = recipe.steps if steps is None else int(steps)
+    if max(pair) > _LARGEST:
+        raise UsageError(f"size {max(pair)} is too large: a picture has at most {_LARGEST} pixels a side")
+    count = recipe.steps if steps is None else whole(steps, "steps")
     if count < 1:
         raise UsageError(f"steps {steps} is not positive; this preset's own number is {recipe.steps}")
+    strip = whole(strip, "strip")
     if strip < 0:
         raise UsageError(f"strip {strip} is negative; give the number of pictures on the way, 0 for none")
     if noise is not None:
@@ -105,7 +110,7 @@ def settings(
         preset=recipe,
         size=pair,
         steps=count,
-        seed=int(seed),
+        seed=whole(seed, "seed"),
         start=_fitted_start(start, graph, pair),
         strip=strip,
         noise=noise,
@@ -128,7 +133,7 @@ def checked_units(layer: Layer, units: Sequence[int] | int | None) -> list[int]:
     count = layer.channels or 0
     if units is None:
         return list(range(count))
-    wanted = [int(units)] if isinstance(units, (int, Integral)) else [int(unit) for unit in units]
+    wanted = [whole(unit, "unit") for unit in each(units)]
     if not wanted:
         raise UsageError(f"no unit is asked for; layer '{layer.name}' has {count} (0-{count - 1})")
     for unit in wanted:

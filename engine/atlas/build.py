@@ -49,7 +49,8 @@ class Atlas:
     Attributes:
         place: the folder, or its address.
         units: how many the plan has.
-        counts: units by "ok", "weak", "dead", "coarse" (of these) and "missing"; empty where no page was made.
+        counts: units by "ok", "weak", "dead", "coarse" (of these), "weak_coarse" (of both: fine pictures decide) and
+            "missing"; empty where no page was made.
         failed: what could not be made, a sentence each.
         late: the time ran out before all was made.
     """
@@ -113,6 +114,7 @@ def atlas(
     manner: Manner | None = None,
     certify: Callable[[], Mapping[str, Any]] | None = None,
     command: str = "",
+    opening: str = "",
     on_event: OnEvent = ignore,
 ) -> Atlas:
     """A folder that shows every unit of a model: its picture, its best photographs, its numbers, its neighbours.
@@ -139,6 +141,7 @@ def atlas(
         manner: how; default one process without an end of time.
         certify: gives the proof that the model was imported right, as ``adapters.verify`` does; asked once.
         command: the command line that the page names.
+        opening: how a command line names the model, with what is stated about it; default its file.
         on_event: told how far each stage is.
 
     Returns:
@@ -158,7 +161,7 @@ def atlas(
     earlier = _earlier(files, graph)
     plan = make_plan(
         graph, pictures, shipped=shipped, layers=layers, wishes=wishes, k=k, field=field,
-        device=manner.device, command=command, earlier=earlier,
+        device=manner.device, command=command, opening=opening, earlier=earlier,
     )  # fmt: skip
     text = (to_json(plan.to_json(), indent=None) + "\n").encode()
     if earlier is None or files.read(FILE) != text:

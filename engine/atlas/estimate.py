@@ -19,7 +19,11 @@ from .report import duration_in_words, variant_in_words
 from .stations import Stations
 
 _STEPS = 4  # timed; a first one warms up
-_BYTES = {COARSE: 14_000, FINE: 62_000}  # of a unit, store and page together, at 64 and 128 pixels in colour
+_PER_VALUE, _PER_PICTURE, _PER_UNIT = (
+    1.22,
+    1_900,
+    3_500,
+)  # bytes in store and page, of pictures of 28, 48 and 128 pixels
 
 
 def estimate(
@@ -64,7 +68,7 @@ def estimate(
         "photographs": len(pictures),
         "seconds": {stage: seconds[stage] for stage in (COARSE, FINE)},
         "variants": [{**variant.to_json(), "seconds": seconds[stage]} for stage, variant in wishes.stages().items()],
-        "bytes": units * (_BYTES[COARSE] + _BYTES[FINE] * (1 + len(wishes.variants)) + 24 * len(pictures)),
+        "bytes": round(sum(_bytes(graph, la, wishes, len(pictures)) for la in chosen)),
     }
 
 
@@ -76,6 +80,13 @@ def estimate_in_words(found: Mapping[str, Any], workers: int) -> list[str]:
         lines.append(f"{stage}: about {duration_in_words(found['seconds'][stage])} with {workers} processes")
     lines += [f"{variant_in_words(row)}: about {duration_in_words(row['seconds'])}" for row in found["variants"]]
     return [*lines, f"disk: about {found['bytes'] / 1e6:.0f} MB"]
+
+
+def _bytes(graph: Graph, layer: Layer, wishes: Wishes, photographs: int) -> float:
+    """Of a layer: pictures of every stage, and what is kept of each unit and photograph."""
+    sides = [stage_settings(graph, layer, stage, wishes).size for stage in (COARSE, FINE, *wishes.stages())]
+    pictures = sum(_PER_VALUE * height * width * graph.channels + _PER_PICTURE for height, width in sides)
+    return (layer.channels or 0) * (pictures + _PER_UNIT + 24 * photographs)
 
 
 def _per_unit(graph: Graph, layer: Layer, stage: str, wishes: Wishes, device: str) -> float:

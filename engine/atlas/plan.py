@@ -121,6 +121,7 @@ class Plan:
         drawing: the whole graph, as from `drawing.drawn_graph`.
         versions: of what makes the pictures.
         command: the command line that makes the atlas, without where and how it is run.
+        opening: how the command line names the model, with all that is stated about it; "" where it does not.
     """
 
     model: Mapping[str, Any]
@@ -138,6 +139,7 @@ class Plan:
     drawing: Mapping[str, Any]
     versions: Mapping[str, str]
     command: str
+    opening: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``plan.json``."""
@@ -174,6 +176,7 @@ class Plan:
             "drawing": dict(self.drawing),
             "versions": dict(self.versions),
             "command": self.command,
+            "opening": self.opening,
         }
 
     @classmethod
@@ -199,6 +202,7 @@ class Plan:
                 found["drawing"],
                 found["versions"],
                 found["command"],
+                str(found.get("opening", "")),
             )
         except FileNotFoundError:
             raise UsageError(f"{files.place} holds no atlas; make one with convscope atlas") from None
@@ -251,6 +255,7 @@ def make_plan(
     field: str,
     device: str,
     command: str,
+    opening: str = "",
     earlier: Plan | None = None,
 ) -> Plan:
     """The plan for these wishes; recipes that an earlier plan of the same model holds are not tried again.
@@ -284,6 +289,7 @@ def make_plan(
         drawing=drawn_graph(graph),
         versions=_versions(),
         command=command,
+        opening=opening,
     )
 
 

@@ -27,7 +27,7 @@ from .stations import IMAGE, Station, Stations
 
 FOLDER = "store/relations"
 SHOWN = 8  # inputs, readers and alike units that a unit is shown with
-_FORM = 2  # of what is kept; another for what an earlier version told otherwise
+_FORM = 3  # of what is kept; another for what an earlier version told otherwise
 _LARGEST_KERNEL = 121  # weights; a larger kernel is not drawn
 
 
@@ -50,7 +50,7 @@ def relate(files: Files, graph: Graph, plan: Plan) -> None:
         levels[planned.layer.index] = figures.levels
         found[planned.layer.index] = {
             "near": [
-                [[int(u), round(float(c), 4)] for u, c in zip(*row, strict=True)]
+                [[int(u), round(float(c), 4)] for u, c in zip(*row, strict=True) if c > 0]
                 for row in zip(alike, cosines, strict=True)
             ],
             "inputs": [[] for _ in range(planned.units)],

@@ -100,6 +100,7 @@ class Attribution:
             **({} if plain else {"target": stored}),
             "layer": ",".join(self.layers) or None,
             "score": self.score,
+            "meaning": self.target.meaning,
             **({"figures": dict(self.figures)} if self.figures else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
         }

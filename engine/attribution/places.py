@@ -43,14 +43,26 @@ def chosen_layers(graph: Graph, layer: Any, tensors: Sequence[str], reading: Rea
     if layer is None:
         return default_layers(graph, tuple(tensors), reading)
     if isinstance(layer, Layer):
-        return [layer]
+        return _by_picture(graph, [layer])
     if isinstance(layer, str):
-        return list(graph.match(layer))
+        return _by_picture(graph, graph.match(layer))
     if isinstance(layer, Integral) and not isinstance(layer, bool):
-        return [graph.layer(int(layer))]
+        return _by_picture(graph, [graph.layer(int(layer))])
     if not isinstance(layer, Iterable) or not (layer := list(layer)):
         raise UsageError(f"layer {layer} names none; give a name, a tensor, an index or several")
     return [found for item in layer for found in chosen_layers(graph, item, tensors, reading)]
+
+
+def _by_picture(graph: Graph, layers: Iterable[Layer]) -> list[Layer]:
+    """Raises UsageError for a layer whose first axis does not count pictures."""
+    found = list(layers)
+    for layer in found:
+        if layer.tensor in graph.batch_axes:
+            raise UsageError(
+                f"layer '{layer.name}' has the steps of a line first and then the pictures, and no maps of these; "
+                "choose a layer before it"
+            )
+    return found
 
 
 def _last_map(graph: Graph, tensors: Sequence[str]) -> Layer:

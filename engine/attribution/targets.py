@@ -18,6 +18,7 @@ from ..outputs.registry import read_outputs
 from ..outputs.target import Target, of_function
 
 _UNIT = re.compile(r"unit:(?P<layer>.+):(?P<unit>\d+)(?:@(?P<row>\d+),(?P<column>\d+))?")
+_OF_UNIT = "the unit's activation, the mean over its map"
 _OUTPUT = re.compile(r"output:(?P<output>.+):(?P<index>\d+)")
 
 
@@ -83,10 +84,10 @@ def unit_target(graph: Graph, layer: Layer | str, unit: int, position: tuple[int
     grid = chosen.tokens
     if position is None:
         if grid is None or chosen.is_unfolded:
-            return Target(Channel(chosen.tensor, unit, axis), name)
+            return Target(Channel(chosen.tensor, unit, axis), name, quantity=_OF_UNIT)
         mean = np.zeros(grid.count, dtype=np.float32)
         mean[grid.prefix : grid.end] = 1 / (grid.rows * grid.columns)
-        return Target(Masked(chosen.tensor, unit, mean, axis), name)
+        return Target(Masked(chosen.tensor, unit, mean, axis), name, quantity=_OF_UNIT)
     sizes = [s for a, s in enumerate(chosen.shape) if a not in (0, axis)] if grid is None else [grid.rows, grid.columns]
     if len(sizes) != 2 or any(s is not None and not 0 <= p < s for p, s in zip(position, sizes, strict=True)):
         raise UsageError(f"position {position} lies outside layer '{chosen.name}' of spatial size {tuple(sizes)}")
@@ -96,12 +97,14 @@ def unit_target(graph: Graph, layer: Layer | str, unit: int, position: tuple[int
     elif grid is not None:
         position = (grid.prefix + position[0] * grid.columns + position[1],)
     place = (unit, *position) if axis == 1 else (*position, unit)
-    return Target(Entry(((chosen.tensor, place),)), name)
+    return Target(Entry(((chosen.tensor, place),)), name, quantity="the neuron's activation")
 
 
 def segmentation_target(graph: Graph, index: int, mask: np.ndarray) -> Target:
     """The sum of a class's logit map over a mask (H, W) of the output's own size."""
-    return Target(Masked(graph.logits, index, np.asarray(mask, dtype=np.float32)), class_name(graph, index))
+    weights = np.asarray(mask, dtype=np.float32)
+    quantity = "sum of the class's logits over the mask"
+    return Target(Masked(graph.logits, index, weights), class_name(graph, index), quantity=quantity)
 
 
 def output_target(graph: Graph, name: str, index: int) -> Target:

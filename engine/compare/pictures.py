@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import RefusedInput
+from ...errors import RefusedInput, UsageError
 from ..graph.graph import Graph
 from .difference import Pictures
 
@@ -32,9 +32,11 @@ def from_files(paths: Paths, left_out: Callable[[RefusedInput], Any] = lambda er
     Raises:
         UsageError: no such file. The result raises RefusedInput where no picture is left.
     """
-    from ..pictures.read import fit, image_paths, stream
+    from ..pictures.read import fit, image_paths, photograph, stream
 
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given or not all(isinstance(path, (str, os.PathLike)) for path in given):
+        raise UsageError("images= takes picture files and folders, one or several; leave it out for the shipped ones")
     files = image_paths([Path(p) for p in given])
     kept: dict[tuple[Any, ...], np.ndarray] = {}
 
@@ -44,7 +46,7 @@ def from_files(paths: Paths, left_out: Callable[[RefusedInput], Any] = lambda er
         if key in kept:
             return kept[key]
         rows = []
-        for path, found in stream(list(files), lambda picture: fit(picture.pixels, graph, size)):
+        for path, found in stream(list(files), lambda picture: fit(photograph(picture), graph, size)):
             if isinstance(found, RefusedInput):
                 left_out(found)
                 files.remove(path)

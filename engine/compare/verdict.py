@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,8 @@ def compare(
         >>> convscope.compare(convscope.load("model.keras"), convscope.load("model.onnx")).verdict
         'identical'
     """
+    if not (isinstance(max_rel, Real) and 0 <= max_rel < math.inf):
+        raise UsageError(f"max_rel={max_rel!r} is not a number, 0 or more")
     told = progress or (lambda stage: None)
     told("aligning layers")
     pairs = whole = align(net_a := CommonForm(a), net_b := CommonForm(b))

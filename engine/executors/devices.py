@@ -64,5 +64,5 @@ def _has_driver() -> bool:
 
 
 def _check(device: str) -> None:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"device '{device}' is unknown; use auto, cpu, cuda or cuda:N")

@@ -36,6 +36,7 @@ class Session:
         optimize: False switches every graph optimization off (for exact comparisons).
         alone: run one picture at a time, where an operator would mix those of a batch.
         held: values of weights that the model declares and does not hold (`cut.extract`, hollow); they are shared.
+        batch_axes: tensor -> the axis that counts pictures, where that is not 0.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Session:
         optimize: bool = True,
         alone: bool = False,
         held: Mapping[str, np.ndarray] | None = None,
+        batch_axes: Mapping[str, int] | None = None,
     ) -> None:
-        self._alone = alone
+        self.alone, self.batch_axes = alone, dict(batch_axes or {})
         self.held = dict(held or {})  # ONNX Runtime reads them where they lie
         ort = import_runtime()
         options = ort.SessionOptions()
@@ -63,9 +65,10 @@ class Session:
         spoiled = _spoiled(model)
         self.input_names = tuple(i.name for i in model.graph.input)
         self.output_names = tuple(o.name for o in model.graph.output)
+        providers = session_providers(device)
         try:
             self.ort = ort.InferenceSession(
-                model.SerializeToString(), options, providers=session_providers(device), disabled_optimizers=spoiled
+                model.SerializeToString(), options, providers=providers, disabled_optimizers=spoiled
             )
         except Exception as error:  # ONNX Runtime raises many unrelated types
             raise RefusedInput(f"ONNX Runtime refuses the model: {first_line(error)}") from error
@@ -87,9 +90,10 @@ class Session:
             self.check_one_input()
         feeds: Any = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
         names = list(outputs or self.output_names)
-        if self._alone and (count := len(feeds[self.input_names[0]])) > 1:
+        if self.alone and (count := len(feeds[self.input_names[0]])) > 1:
             rows = [self._run(names, row_of_batch(feeds, i, count)) for i in range(count)]
-            return {name: np.concatenate([np.atleast_1d(row[name]) for row in rows]) for name in names}
+            axes = {name: self.batch_axes.get(name, 0) for name in names}
+            return {name: np.concatenate([np.atleast_1d(row[name]) for row in rows], axes[name]) for name in names}
         return self._run(names, feeds)
 
     def _run(self, names: list[str], feeds: Any) -> dict[str, np.ndarray]:

@@ -40,6 +40,7 @@ class Twin(nn.Module):
 
     Attributes:
         alone: run one picture at a time, where an operator would mix those of a batch.
+        batch_axes: tensor -> the axis that counts pictures, where that is not 0.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Twin(nn.Module):
         self._kept = dict(kept)
         self._release = _last_uses(self.calls, self.output_names)
         self.alone = False
+        self.batch_axes: Mapping[str, int] = {}
         self.requires_grad_(False)
         self.eval()
 
@@ -81,7 +83,8 @@ class Twin(nn.Module):
         feeds = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
         if self.alone and (count := len(feeds[self.input_names[0]])) > 1:
             rows = [self._forward(row_of_batch(feeds, i, count), rules) for i in range(count)]
-            return {name: torch.cat([torch.atleast_1d(row[name]) for row in rows]) for name in self.output_names}
+            axes = {name: self.batch_axes.get(name, 0) for name in self.output_names}
+            return {n: torch.cat([torch.atleast_1d(row[n]) for row in rows], axes[n]) for n in self.output_names}
         return self._forward(feeds, rules)
 
     def _forward(self, feeds: Mapping[str, Tensor], rules: Mapping[str, Rule] | None) -> dict[str, Tensor]:

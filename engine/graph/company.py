@@ -7,12 +7,13 @@ batch axis is followed from the image through what moves axes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
 
 from .index import Index, attributes, first_output, trains
+from .layers import Shape
 from .operators import operator
 
 
@@ -25,6 +26,24 @@ def mixing(index: Index, image: str, ranks: Mapping[str, int]) -> str | None:
         ranks: tensor -> number of axes, as far as known.
     """
     return _Walk(index, image, ranks).run()
+
+
+def batch_axes(index: Index, image: str, shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """Tensor -> the axis that counts pictures, of those where it is not the first: recurrent networks put time there.
+
+    Args:
+        index: of the graph.
+        image: the input with the batch on axis 0.
+        shapes: tensor -> shape, None for the first axis and for any other that grows with the number of pictures.
+    """
+    ranks = {name: len(shape) for name, shape in shapes.items()}
+    followed = _Walk(index, image, ranks).axes()
+    found = {}
+    for name, shape in shapes.items():
+        growing = [axis for axis, size in enumerate(shape) if axis and size is None]
+        if len(growing) == 1 and followed.get(name) in (None, growing[0]) and name in followed:
+            found[name] = growing[0]
+    return found
 
 
 def reason(node: onnx.NodeProto) -> str:
@@ -58,24 +77,40 @@ def _takes_one(index: Index, node: onnx.NodeProto, axis: int) -> bool:
     return any(value is not None and value.ndim == 3 and value.shape[1] == 1 for value in states)
 
 
+def _of_outputs(node: onnx.NodeProto, axis: int) -> list[int] | None:
+    """The batch's axis in each output of a recurrence with time first: (T, D, N, H), (D, N, H) of its last state."""
+    if operator(node).family != "recurrent" or attributes(node).get("layout", 0) or axis != 1:
+        return None
+    return [2, 1, 1][: len(node.output)]
+
+
 class _Walk:
     def __init__(self, index: Index, image: str, ranks: Mapping[str, int]) -> None:
         self._index, self._ranks = index, ranks
         self._batch: dict[str, int | None] = {image: 0}  # None where the axis is lost sight of
 
+    def axes(self) -> dict[str, int | None]:
+        """Of each tensor that depends on the image the axis that counts pictures, None where it is lost sight of."""
+        self._walk(to_the_end=True)
+        return self._batch
+
     def run(self) -> str | None:
+        """See `mixing`."""
+        return self._walk()
+
+    def _walk(self, to_the_end: bool = False) -> str | None:
         for node in self._index.nodes:
             read = [name for name in node.input if name in self._batch]
             if not read or operator(node).family == "size":
                 continue
             source = next((name for name in read if self._batch[name] is not None), None)
-            after = None
+            after: Sequence[int | None] = [None] * len(node.output)
             if source is not None:
                 axis, rank = self._batch[source] or 0, self._ranks.get(source, 0)
-                if self._mixes(node, axis, rank) or _takes_one(self._index, node, axis):
+                if not to_the_end and (self._mixes(node, axis, rank) or _takes_one(self._index, node, axis)):
                     return first_output(node)
-                after = self._after(node, axis, rank)
-            self._batch.update((name, after) for name in node.output if name)
+                after = _of_outputs(node, axis) or [self._after(node, axis, rank)] * len(node.output)
+            self._batch.update((name, place) for name, place in zip(node.output, after, strict=True) if name)
         return None
 
     def _mixes(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
@@ -118,6 +153,8 @@ class _Walk:
         if node.op_type == "Reshape":
             target = self._index.constant(node.input[1])
             first = -1 if target is None or not target.size else int(target.ravel()[0])
+            if axis and target is not None and len(target) > axis and not np.any(target[: axis + 1]):
+                return axis  # zeros keep the lengths of the axes up to it
             return 0 if axis == 0 and first in (0, -1) else None
         if node.op_type == "Gather":
             along, places = _counted([options.get("axis", 0)], rank)[0], self._index.constant(node.input[1])

@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ...errors import UnsupportedOperator, UsageError
-from .company import mixing
+from .company import batch_axes, mixing
 from .cut import extract
 from .heads import Head, chosen_from, find_head
 from .index import Index, reads
@@ -128,6 +128,11 @@ class Graph:
         return mixing(self.index, self.inputs[0].name, {self.inputs[0].name: len(self.inputs[0].shape) or 4, **ranks})
 
     @cached_property
+    def batch_axes(self) -> dict[str, int]:
+        """Tensor -> the axis that counts pictures, of those where it is not 0; see `company.batch_axes`."""
+        return batch_axes(self.index, self.inputs[0].name, {layer.tensor: layer.shape for layer in self.layers})
+
+    @cached_property
     def opaque(self) -> dict[str, str]:
         """Operators that the session computes and the twin does not: first output of the node -> why.
 
@@ -194,7 +199,7 @@ class Graph:
         Raises:
             UsageError: no such layer, or several; the closest names are in the message.
         """
-        if not isinstance(key, (str, Integral)):
+        if isinstance(key, bool) or not isinstance(key, (str, Integral)):
             key = self._module_name(key)
         if isinstance(key, Integral) or (_is_number(key) and not self._is_named(key)):
             index = int(key)
@@ -336,7 +341,7 @@ class Graph:
             fold=fold,
             dtype=dtype,
         )
-        made.alone = self.mixes_batch is not None
+        made.alone, made.batch_axes = self.mixes_batch is not None, self.batch_axes
         return made
 
     def require_gradient(self, outputs: Sequence[str], sources: Sequence[str] | None = None) -> None:
@@ -373,7 +378,8 @@ class Graph:
         model = self._cut(outputs, inputs, hollow=True)
         large = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
         held = {name: value for name in large if (value := self.index.constant(name)) is not None}
-        return Session(model, device, threads, optimize, self.mixes_batch is not None, held)
+        alone = self.mixes_batch is not None
+        return Session(model, device, threads, optimize, alone, held, self.batch_axes)
 
     def with_weights(self, values: Mapping[str, np.ndarray]) -> Graph:
         """A copy of the graph with other values in the named weights, in both executors.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import UsageError
+from ..whole import each, whole
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -28,16 +29,19 @@ class Units:
     top: int | None = None
 
 
-def parse_units(text: str, channels: int) -> Units:
+def parse_units(text: str | int | Sequence[int], channels: int) -> Units:
     """The units that ``--units`` names.
 
     Args:
-        text: ``all``, ``top:36``, or numbers and ranges with both ends included: ``0-63,70``.
+        text: ``all``, ``top:36``, or numbers and ranges with both ends included: ``0-63,70``; from Python a number or
+            several too.
         channels: how many units the layer has.
 
     Raises:
         UsageError: not of that form, or out of range.
     """
+    if not isinstance(text, str):
+        return _numbered(text, channels)
     ranges, top = _asked(text)
     if ranges is None:
         return Units(tuple(range(channels)), None if top is None else min(top, channels))
@@ -52,9 +56,21 @@ def parse_units(text: str, channels: int) -> Units:
     return Units(tuple(sorted(found)))
 
 
-def check_units(text: str) -> None:
+def check_units(text: str | int | Sequence[int]) -> None:
     """Raises UsageError where no layer can have these units: before a model is at hand."""
-    _asked(text)
+    if isinstance(text, str):
+        _asked(text)
+    else:
+        _numbered(text, None)
+
+
+def _numbered(units: int | Sequence[int], channels: int | None) -> Units:
+    found = sorted({whole(unit, "unit", 0) for unit in each(units)})
+    if not found:
+        raise UsageError("no unit is asked for")
+    if channels is not None and found[-1] >= channels:
+        raise UsageError(f"unit {found[-1]} is out of range, the layer has {channels} units (0-{channels - 1})")
+    return Units(tuple(found))
 
 
 def _asked(text: str) -> tuple[list[tuple[int, int]] | None, int | None]:

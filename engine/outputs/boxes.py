@@ -240,16 +240,20 @@ class DetectionReading(Reading):
             if not mine:
                 raise UsageError(f"no box of class '{class_name(self.graph, index)}' above {CONFIDENCE:.0%} is found")
             return mine[: question.count]
-        return Target(self.anywhere(index), class_name(self.graph, index))
+        return Target(
+            self.anywhere(index), class_name(self.graph, index),
+            quantity="log-sum-exp of the class's scores over all boxes, a smooth maximum",
+        )  # fmt: skip
 
     def _target(self, rows: Rows, detection: Detection, question: Question) -> Target:
         name = f"box {detection.number}: {detection.name}"
         place = detection.mask
         if question.of in ("score", "class"):
             against = self._against(rows, detection, question)
+            read = self._score(rows, detection)
             return Target(
-                self._score(rows, detection), name, against=against, box=detection.box, place=place,
-                class_index=detection.index,
+                read, name, against=against, box=detection.box, place=place, class_index=detection.index,
+                quantity=_of_score(read),
             )  # fmt: skip
         if self.table is None:
             raise UsageError(
@@ -263,7 +267,10 @@ class DetectionReading(Reading):
             self.table.scale,
             detection.box if question.of == "iou" else None,
         )
-        return Target(read, f"{name}, {question.of}", box=detection.box, place=place, class_index=detection.index)
+        return Target(
+            read, f"{name}, {question.of}", box=detection.box, place=place, class_index=detection.index,
+            quantity="overlap (IoU) with the box where it is now" if question.of == "iou" else None,
+        )  # fmt: skip
 
     def _score(self, rows: Rows, detection: Detection) -> Read:
         if self.score is not None:
@@ -409,6 +416,15 @@ def shapes_of(graph: Graph, names: list[str]) -> dict[str, tuple[int, ...]]:
         return shapes
     x = np.zeros((1, graph.channels, *graph.image_size), dtype=np.float32)
     return {name: value.shape for name, value in graph.session(names, device="cpu").run(x).items()}
+
+
+def _of_score(read: Read) -> str:
+    """What a box's score is where a gradient can reach it."""
+    if isinstance(read, Function):
+        return "overlap with the box times its score, of the box that fits best"
+    if isinstance(read, Entry) and len(read.entries) > 1:
+        return "sum of the box's logits of an object and of its class"
+    return "log-odds of the box's score" if isinstance(read, Entry) and read.log_odds else "logit of the box's score"
 
 
 def _best(found: Candidates) -> tuple[np.ndarray, np.ndarray]:

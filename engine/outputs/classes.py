@@ -103,7 +103,19 @@ class ClassReading(Reading):
         else:
             yes = class_index(self.graph, spec, 2) == 1
         share = Entry(((self.tensor, (0,) * row.ndim),), log_odds=True)
-        return Target(share if self.kind == "share" else Channel(self.tensor, 0), names[yes], sign=1.0 if yes else -1.0)
+        read = share if self.kind == "share" else Channel(self.tensor, 0)
+        return Target(
+            read, names[yes], sign=1.0 if yes else -1.0, quantity=f"{'' if yes else 'minus the '}{self._logits}"
+        )
+
+    @property
+    def _logits(self) -> str:
+        """What the values are."""
+        if self.kind == "shares":
+            return "probability; the file holds no logits"
+        if self.kind == "share":
+            return "log-odds of the probability"
+        return f"logit, before the {'softmax' if self.kind == 'softmax' else 'sigmoid'}"
 
     def _target(self, logits: np.ndarray, index: int, against: Any) -> Target:
         contrast = () if against is None else others(self.graph, logits, index, against)
@@ -111,6 +123,7 @@ class ClassReading(Reading):
             Channel(self.tensor, index),
             class_name(self.graph, index),
             against=tuple(Target(Channel(self.tensor, i), class_name(self.graph, i)) for i in contrast),
+            quantity=self._logits,
         )
 
     def _ordered(self, logits: np.ndarray) -> list[Prediction]:

@@ -51,6 +51,8 @@ def is_feature_map(graph: Graph, layer: Layer) -> bool:
     A box side's distribution (N, 16, 4, A) has four axes too, but neither the picture's proportions nor a stride that
     carries its rows and columns over the picture.
     """
+    if layer.tensor in graph.batch_axes:  # time first, then the pictures
+        return False
     if layer.is_unfolded:
         return layer.tokens is not None and layer.tokens.count > 1
     if not layer.is_spatial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from .target import Target
 
 _TEXT_THRESHOLD, _TEXT_SCORE = 0.3, 0.6  # of DB, Liao et al. 2020, arXiv:1911.08947, as its deployments use them
 _TEXT_GROWTH = 1.5  # r' of its section 3.4: the map shows text shrunk, by D' = A' r' / L' (area, perimeter)
+_TEXT = re.compile(r"text (\d+)")  # the name of a region
 _SMALLEST = 9  # positions; less is a speck
 
 
@@ -155,7 +157,16 @@ class MapReading(Reading):
             class_name(self.graph, index),
             against=tuple(Target(Masked(self.tensor, i, weights), class_name(self.graph, i)) for i in contrast),
             place=_on_input(mask, self.graph.image_size),
+            quantity=f"sum of the class's logits {self._where(given, mask)}",
         )
+
+    def _where(self, given: np.ndarray | None, mask: np.ndarray) -> str:
+        """Over which positions a class is summed, in words."""
+        if given is not None:
+            return "over the region that is asked for"
+        if np.all(mask):
+            return "over the whole map"
+        return "inside the mask" if self.independent or self.binary else "where it is the strongest class"
 
     def _one_map(self, row: Any, spec: Any, given: np.ndarray | None) -> Target:
         plane = _planes(row)[0]
@@ -174,6 +185,8 @@ class MapReading(Reading):
             "background" if background else name,
             sign=-1.0 if background else 1.0,
             place=_on_input(mask, self.graph.image_size),
+            quantity=f"{'minus the ' if background else ''}sum of the mask's {'values' if self.level else 'logits'} "
+            + ("outside the mask" if background and given is None else self._where(given, mask)),
         )
 
 
@@ -220,20 +233,27 @@ class TextMapReading(MapReading):
         if question.region is not None or question.mask is not None:
             return super().targets(rows, question)
         self.check(question)
+        number, spec = question.box, question.target
+        if spec is not None and top_count(spec) is None and least_probability(spec) is None:
+            match = _TEXT.fullmatch(str(spec).strip())
+            if match is None:
+                return super().targets(rows, question)
+            number = int(match[1])
         regions = self.regions(rows)
-        if not regions and question.box is None:
+        if not regions and number is None:
             return [self._one_map(rows[self.tensor], None, None)]
-        if question.box is not None:
-            if not 1 <= question.box <= len(regions):
-                raise UsageError(f"box={question.box} is not there: {len(regions)} regions of text found")
-            regions = [regions[question.box - 1]]
-        top = top_count(question.target) or question.count
+        if number is not None:
+            if not 1 <= number <= len(regions):
+                raise UsageError(f"box={number} is not there: {len(regions)} regions of text found")
+            regions = [regions[number - 1]]
+        top = top_count(spec) or (len(regions) if least_probability(spec) is not None else question.count)
         return [
             Target(
                 Masked(self.tensor, 0, region.mask.astype(np.float32)),
                 f"text {region.number}",
                 box=region.box,
                 place=_on_input(region.mask, self.graph.image_size),
+                quantity=f"sum of the {'probabilities' if self.probability else 'logits'} of text over the region",
             )
             for region in sorted(regions, key=lambda r: -r.share)[:top]
         ]

@@ -66,7 +66,8 @@ class PictureReading(MapReading):
         mask = np.ones(maps.shape[1:], np.float32) if given is None else given
         weights = np.broadcast_to(mask / mask.sum() / len(maps), maps.shape).astype(np.float32)
         name = "mean brightness" if given is None else "mean brightness of the region"
-        return [Target(Masked(self.tensor, None, weights), name, place=_on_input(mask, self.graph.image_size))]
+        place = _on_input(mask, self.graph.image_size)
+        return [Target(Masked(self.tensor, None, weights), name, place=place, quantity="mean of the picture's values")]
 
 
 def picture(facts: Facts, forced: bool = False) -> PictureReading | None:

@@ -36,6 +36,11 @@ class Read:
     kind: ClassVar[str] = ""
 
     @property
+    def quantity(self) -> str:
+        """What the number is, in words that need no knowledge of what the tensor means."""
+        raise TypeError("a read says what it reads")
+
+    @property
     def tensors(self) -> tuple[str, ...]:
         """The tensors that it needs."""
         raise TypeError("a read names its tensors")
@@ -72,6 +77,10 @@ class Channel(_OfOneTensor):
     axis: int = 1
     kind = "channel"
 
+    @property
+    def quantity(self) -> str:
+        return "value of the channel, the mean where it has many"
+
     def value(self, rows: Rows) -> Any:
         channel = _channel(rows[self.tensor], self, self.index)
         return channel.mean() if channel.ndim else channel
@@ -94,6 +103,10 @@ class Masked(_OfOneTensor):
     axis: int = 1
     kind = "masked"
 
+    @property
+    def quantity(self) -> str:
+        return "sum of the map's values over the mask"
+
     def value(self, rows: Rows) -> Any:
         row = rows[self.tensor]
         channel = row if self.index is None else _channel(row, self, self.index)
@@ -115,6 +128,11 @@ class Entry(Read):
     entries: tuple[tuple[str, tuple[int, ...]], ...]
     log_odds: bool = False
     kind = "entry"
+
+    @property
+    def quantity(self) -> str:
+        what = "log-odds of the probability" if self.log_odds else "value"
+        return what if len(self.entries) == 1 else f"sum of {len(self.entries)} values, {what} each"
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -150,6 +168,12 @@ class Box(_OfOneTensor):
     reference: tuple[float, float, float, float] | None = None
     kind = "box"
 
+    @property
+    def quantity(self) -> str:
+        if self.of == "iou":
+            return "overlap (IoU) with the reference box"
+        return f"{self.of} side of the box, in pixels of the model's input"
+
     def value(self, rows: Rows) -> Any:
         row = rows[self.tensor]
         sides = _sides([_entry(row, self.tensor, place) for place in self.places], self.form, self.scale)
@@ -170,6 +194,10 @@ class Cosine(_OfOneTensor):
 
     reference: np.ndarray
     kind = "cosine"
+
+    @property
+    def quantity(self) -> str:
+        return "cosine to the reference vector"
 
     def value(self, rows: Rows) -> Any:
         vector = rows[self.tensor].reshape(-1)
@@ -192,6 +220,10 @@ class Distance(_OfOneTensor):
     reference: np.ndarray
     index: int | None = None
     kind = "distance"
+
+    @property
+    def quantity(self) -> str:
+        return "minus the squared distance to the reference"
 
     def value(self, rows: Rows) -> Any:
         vector = rows[self.tensor].reshape(-1)
@@ -219,6 +251,10 @@ class Logsumexp(_OfOneTensor):
     log_odds: bool = False
     plus: int | None = None
     kind = "logsumexp"
+
+    @property
+    def quantity(self) -> str:
+        return "smooth maximum (log-sum-exp) over all positions"
 
     def value(self, rows: Rows) -> Any:
         row = rows[self.tensor]
@@ -253,6 +289,12 @@ class Symbol(_OfOneTensor):
     log: bool = False
     kind = "step"
 
+    @property
+    def quantity(self) -> str:
+        what = "log-probability" if self.log else "logit"
+        steps = "" if len(self.steps) == 1 else f", summed over its {len(self.steps)} time steps"
+        return f"lead of the symbol's {what} over the best other's{steps}"
+
     def value(self, rows: Rows) -> Any:
         row = rows[self.tensor]
         row = row if self.axis == 1 else row.T
@@ -283,6 +325,10 @@ class Function(Read):
     @property
     def tensors(self) -> tuple[str, ...]:
         return self.names
+
+    @property
+    def quantity(self) -> str:
+        return "what the function gives"
 
     def value(self, rows: Rows) -> Any:
         asked = {name: rows[name] for name in self.names}

@@ -30,6 +30,7 @@ class Target:
         box: (left, top, right, bottom) of the detection that it belongs to, pixels of the model's input, or None.
         place: (H, W) bool over the model's input where the answer lies (a predicted mask), or None.
         class_index: the class of the detection.
+        quantity: what ``sign * read`` is, in words, where whoever made it knows; see `meaning`.
 
     Example:
         >>> Target(Channel("logits", 281), "tabby")
@@ -44,6 +45,17 @@ class Target:
     box: SidesBox | None = None
     place: np.ndarray | None = None
     class_index: int | None = None
+    quantity: str | None = None
+
+    @property
+    def meaning(self) -> str:
+        """What the number is, for people: "logit, before the softmax", "cosine to the other vector"."""
+        own = self.quantity or f"{'minus the ' if self.sign < 0 else ''}{self.read.quantity}"
+        if not self.against:
+            return own
+        others = ", ".join(other.name for other in self.against)
+        of = f"that of {others}" if len(self.against) == 1 else f"the mean of those of {others}"
+        return f"{own}, less {self.gamma:g} times {of}"
 
     @property
     def tensors(self) -> tuple[str, ...]:

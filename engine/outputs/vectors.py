@@ -63,7 +63,13 @@ class Embedding(Answer):
         return f"an embedding of {len(self.vector)} numbers, norm {self.norm:.4g}"
 
     def similarity(self, other: np.ndarray) -> float:
-        """The cosine with another vector."""
+        """The cosine with another vector.
+
+        Raises:
+            UsageError: it has another number of values.
+        """
+        if other.size != self.vector.size:
+            raise UsageError(f"like= has {other.size} numbers, but the embedding has {self.vector.size}")
         length = float(np.linalg.norm(self.vector) * np.linalg.norm(other))
         return float(self.vector @ other.reshape(-1)) / length if length else 0.0
 
@@ -94,14 +100,19 @@ class EmbeddingReading(Reading):
                 raise UsageError(
                     f"like= has {like.size} numbers, but the embedding of {self.graph.name} has {vector.size}"
                 )
-            return [Target(Cosine(self.tensor, like), "similarity")]
+            return [Target(Cosine(self.tensor, like), "similarity", quantity="cosine to the other picture's vector")]
         if question.target is not None:
             row = rows[self.tensor]
             return [
-                Target(_one(self.tensor, i, np.shape(row)), f"number {i}") for i in _chosen(self, row, question.target)
+                Target(_one(self.tensor, i, np.shape(row)), f"number {i}", quantity="number of the vector")
+                for i in _chosen(self, row, question.target)
             ]
         nothing = np.zeros(vector.size, np.float32)
-        return [Target(Distance(self.tensor, nothing), "norm (squared)", sign=-1.0)]
+        return [
+            Target(
+                Distance(self.tensor, nothing), "norm (squared)", sign=-1.0, quantity="square of the vector's length"
+            )
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +163,7 @@ class ValueReading(Reading):
                 Target(
                     _one(self.tensor, i, np.shape(row)),
                     n,
+                    quantity=f"{'coordinate' if self.kind == 'point' else 'value'} as the file gives it",
                     against=() if question.against is None else tuple(
                         Target(_one(self.tensor, other, np.shape(row)), self._name(other, len(vector)))
                         for other in others(self.graph, vector, i, question.against)
@@ -161,7 +173,11 @@ class ValueReading(Reading):
             ]  # fmt: skip
         wanted = np.asarray([question.to], np.float32)
         return [
-            Target(Distance(self.tensor, wanted, i), f"{n}, distance to {question.to:g}")
+            Target(
+                Distance(self.tensor, wanted, i),
+                f"{n}, distance to {question.to:g}",
+                quantity=f"minus the squared distance to {question.to:g}",
+            )
             for i, n in zip(chosen, names, strict=True)
         ]
 

@@ -12,8 +12,6 @@ import numpy as np
 from ..attribution.explain import Attribution
 from ..attribution.maps import heatmaps, resized
 from ..graph.graph import Graph
-from ..graph.labels import ends_in_sigmoid
-from ..outputs.classes import Classes
 from ..outputs.reading import Answer
 from ..outputs.reads import Channel, Masked
 from ..outputs.target import Target
@@ -27,13 +25,6 @@ from .answers import PAGE_IMAGES, PAGE_PIXELS, answer_entry, preprocessing_in_wo
 from .template import data_uri, render_page
 
 __all__ = ["PAGE_IMAGES", "Style", "drawn", "on_picture", "page", "page_entry", "save"]
-
-_SCORES = {
-    "masked": "its output, summed over the region",
-    "step": "its lead over the best other symbol",
-    "cosine": "the cosine to the other picture's vector",
-    "logsumexp": "the largest of its outputs, smoothed",
-}
 
 
 @dataclass(frozen=True)
@@ -128,8 +119,7 @@ def page_entry(
         "metrics": list(metrics),
         "maps": [
             {
-                **{key: made.get(key) for key in ("method", "class", "layer", "score", "figures", "notes")},
-                "meaning": _meaning(graph, made, isinstance(answer, Classes)),
+                **{key: made.get(key) for key in ("method", "class", "layer", "score", "meaning", "figures", "notes")},
                 "overlay": data_uri(over, longest=PAGE_PIXELS),
                 "heat": data_uri(heat, longest=PAGE_PIXELS),
             }
@@ -155,22 +145,6 @@ def page(
             "scale": data_uri(colorize(np.linspace(0, 1, 160, dtype=np.float32)[None].repeat(2, 0), colormap)),
         },
     )
-
-
-def _meaning(graph: Graph, entry: Mapping[str, Any], is_classes: bool) -> str:
-    """What the number of a target is, in a few words; "" where the target's name says it."""
-    stored = entry.get("target")
-    if stored is None:
-        if not is_classes or entry.get("tensor") != graph.logits:
-            return ""
-        return f"the class's logit, before {'sigmoid' if ends_in_sigmoid(graph) else 'softmax'}"
-    if stored.get("against"):
-        return "its lead over the other"
-    if stored.get("read") == "entry" and stored.get("box"):
-        return "the class's output for this box"
-    if stored.get("read") == "distance" and stored.get("sign") == -1:
-        return "the length of the vector; like= another picture asks what makes the two alike"
-    return _SCORES.get(str(stored.get("read")), "")
 
 
 def _word(graph: Graph, target: Target) -> str:

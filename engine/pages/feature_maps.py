@@ -56,7 +56,13 @@ class FeatureMaps:
     """
 
     def __init__(
-        self, graph: Graph, layers: Sequence[Layer], units: str, grids: Grids, folder: Path | None, record: Record
+        self,
+        graph: Graph,
+        layers: Sequence[Layer],
+        units: str | int | Sequence[int],
+        grids: Grids,
+        folder: Path | None,
+        record: Record,
     ) -> None:
         self._graph, self._layers, self._units, self._grids = graph, layers, units, grids
         self._folder, self._record = folder, record

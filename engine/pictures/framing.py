@@ -41,7 +41,9 @@ class Frame:
 
 
 def framed(height: int, width: int, size: tuple[int, int], how: Preprocessing) -> Frame:
-    """The frame of a picture of this height and width in an input of this size."""
+    """The frame of a picture of this height and width in an input of this size; samples (one row) are never scaled."""
+    if height == size[0] == 1:
+        return Frame((height, width), 0, 0, size)
     if how.resize == "letterbox":
         return _letterbox(height, width, size)
     scaled = (floor(size[0] / how.crop), floor(size[1] / how.crop))

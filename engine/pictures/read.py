@@ -1,7 +1,8 @@
 """Reading pictures that nobody has vouched for, and fitting them to a model.
 
-A picture is RGB, float32, (H, W, 3), in [0, 1]. Every conversion is done here and nowhere else: Pillow's own
-16-bit to RGB conversion clips everything above 255 to white without a word.
+A picture is RGB, float32, (H, W, 3), in [0, 1]; sound is one of one row, and an array of model input stands for itself.
+Every conversion is done here and nowhere else: Pillow's own 16-bit to RGB conversion clips everything above 255 to
+white without a word.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from ...errors import ConvscopeError, RefusedInput, UsageError
 from ..graph.preprocessing import Preprocessing
 from .framing import LETTERBOX_GRAY, Frame, framed
+from .signals import NPY, is_wav, read_npy, read_wav
 
 if TYPE_CHECKING:
     from ..graph.graph import Graph
@@ -37,6 +39,7 @@ _SIGNATURES = {
     "BMP": re.compile(rb"BM"), "GIF": re.compile(rb"GIF8"),
 }  # fmt: skip
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+SOUND = {".wav"}
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
 _LARGEST_WHOLE = 2**25  # pixels; larger ones are read at half their size, 0.3 GB then
 _LARGE = 2**23  # pixels of pictures that are decoded one at a time
@@ -47,6 +50,7 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation ->
     2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1], 5: lambda p: p.transpose(1, 0, 2),
     6: lambda p: np.rot90(p, -1), 7: lambda p: np.rot90(p, 2).transpose(1, 0, 2), 8: np.rot90,
 }  # fmt: skip
+_SILENCE = 0.5
 _SLACK = 1e-3  # of values just outside [0, 1], as resampling leaves them
 _LARGEST_ENLARGED = 64e6  # pixels of a picture scaled to be cropped
 _REACH = 8  # pixels of a picture around what is kept, for the resampling's kernel
@@ -64,22 +68,28 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        pixels: (H, W, 3) float32 RGB in [0, 1].
+        pixels: (H, W, 3) float32 RGB in [0, 1]; of sound (1, T, 1), silence 0.5.
         path: where it was read.
         notes: what was done to it that a user should know (first frame, transparency, rotation).
+        values: of an ``.npy`` file, what the model reads for it, in the model's own units; ``pixels`` only show it.
+        is_sound: whether it is sound, for models that take samples.
     """
 
     pixels: np.ndarray
     path: str
     notes: tuple[str, ...] = ()
+    values: np.ndarray | None = None
+    is_sound: bool = False
 
 
 def read_image(path: str | Path) -> Picture:
     """A picture file as RGB in [0, 1]: EXIF rotation applied, first frame, transparency on white.
 
+    A WAV file is a picture of one row, an ``.npy`` file model input; see `signals`.
+
     Raises:
         UsageError: there is no such file.
-        RefusedInput: broken, truncated, too large, or not PNG, JPEG, WebP, TIFF, BMP or GIF.
+        RefusedInput: broken, truncated, too large, or not PNG, JPEG, WebP, TIFF, BMP, GIF, WAV or ``.npy``.
     """
     file = Path(path)
     mode = _mode(file)
@@ -87,6 +97,8 @@ def read_image(path: str | Path) -> Picture:
         raise UsageError(f"image '{path}' is a folder; name a picture file")
     if not stat.S_ISREG(mode):  # whoever opens a pipe waits for its writer
         raise UsageError(f"image '{path}' is not a regular file; name a picture file")
+    if (other := _signal(file)) is not None:
+        return other
     try:
         # No warning filters: they belong to the process, and this runs in threads. The size is checked below.
         with Image.open(file, formats=FORMATS) as image:
@@ -101,6 +113,22 @@ def read_image(path: str | Path) -> Picture:
     except Exception as error:  # Pillow's readers raise whatever Python does where they run out of bytes
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise RefusedInput(f"image '{path}' is broken: {reason}") from None
+
+
+def _signal(path: Path) -> Picture | None:
+    """A file that is sound or an array."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError as error:
+        raise UsageError(f"image '{path}' cannot be read: {error.strerror or error}") from None
+    if is_wav(start):
+        pixels, notes = read_wav(path)
+        return Picture(pixels, str(path), notes, is_sound=True)
+    if start.startswith(NPY):
+        values, pixels = read_npy(path)
+        return Picture(pixels, str(path), values=values)
+    return None
 
 
 def _unreadable(path: Path) -> str:
@@ -313,6 +341,9 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
 def _placed(pixels: np.ndarray, frame: Frame, how: Preprocessing) -> np.ndarray:
     """The picture resized and cut or padded as its frame says."""
     rows, columns = frame.size
+    if rows == 1 == len(pixels):  # samples: nothing is resized, and silence follows
+        heard = pixels[:, :columns]
+        return np.pad(heard, ((0, 0), (0, columns - heard.shape[1]), (0, 0)), constant_values=_SILENCE)
     if frame.resized[0] * frame.resized[1] > _LARGEST_ENLARGED:  # a strip: resized, thousands of times what is kept
         pixels, frame = _piece(pixels, frame)
     scaled = resize(pixels, frame.resized, how.interpolation)
@@ -358,14 +389,70 @@ def _centre(pixels: np.ndarray, sides: Sequence[int]) -> np.ndarray:
 
 
 def model_input(picture: Picture | np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -> np.ndarray:
-    """(1, C, H, W) float32 model input of one picture."""
+    """(1, C, H, W) float32 model input of one picture.
+
+    Raises:
+        UsageError: the model takes neither one nor three channels. RefusedInput: sound for a model of pictures, or an
+            array of another shape than the model's input.
+    """
+    if isinstance(picture, Picture) and picture.values is not None:
+        return _as_given(picture.values, picture.path, graph, size or graph.image_size)
+    if isinstance(picture, Picture) and picture.is_sound and (size or graph.image_size)[0] != 1:
+        raise RefusedInput(
+            f"'{picture.path}' is sound, and {graph.name} takes {_taken(graph, graph.image_size)}: compute that as the "
+            "model's authors do, and give it as an .npy file"
+        )
     given = picture.pixels if isinstance(picture, Picture) else checked_pixels(picture)
     pixels = given if given.shape[2] == graph.channels else _in_colour(given)
     return graph.preprocessing.normalize(fit(pixels, graph, size)[None]).astype(np.float32, copy=False)
 
 
+def photograph(picture: Picture) -> np.ndarray:
+    """The pixels of what has to be a photograph.
+
+    Raises:
+        RefusedInput: it is an array of model input.
+    """
+    if picture.values is not None:
+        raise RefusedInput(f"'{picture.path}' is an array of model input; a photograph is needed here")
+    return picture.pixels
+
+
+def _as_given(values: np.ndarray, path: str, graph: Graph, size: tuple[int, int]) -> np.ndarray:
+    """(1, C, H, W): an array in the shape of the source's own input for one picture, with or without the batch.
+
+    Raises:
+        RefusedInput: another shape.
+    """
+    shape = (graph.channels, *size)
+    sides = None if graph.own_input is None else graph.own_input[1][1:]
+    is_last = sides is None and graph.preprocessing.layout == "NHWC"
+    expected = (*size, graph.channels) if is_last else shape
+    for one in (values, values[0] if len(values) == 1 else values):
+        if sides is None and one.shape == expected:
+            return np.ascontiguousarray(one.transpose(2, 0, 1) if is_last else one)[None]
+        fits = sides is not None and one.ndim == len(sides) and one.size == math.prod(shape)
+        if fits and all(side in (None, given) for side, given in zip(sides or (), one.shape, strict=True)):
+            return np.ascontiguousarray(one).reshape(1, *shape)
+    raise RefusedInput(
+        f"'{path}' is an array of shape {'x'.join(map(str, values.shape))}, and {graph.name} takes "
+        f"{_taken(graph, size)}; where the file leaves its size open, give load(size=(HEIGHT, WIDTH))"
+    )
+
+
+def _taken(graph: Graph, size: tuple[int, int]) -> str:
+    """The input of one picture as the source has it, in words."""
+    if graph.own_input is not None:
+        own = graph.own_input[1][1:]
+        open_sides = graph.channels * math.prod(size) // math.prod(s or 1 for s in own)
+        sides = [str(s or (open_sides if own.count(None) == 1 else "?")) for s in own]
+        return f"{'x'.join(sides)} for one picture (seen as {graph.channels}x{size[0]}x{size[1]})"
+    is_last = graph.preprocessing.layout == "NHWC"
+    return "x".join(map(str, (*size, graph.channels) if is_last else (graph.channels, *size)))
+
+
 def image_paths(paths: Sequence[str | Path]) -> list[Path]:
-    """The named files, and every picture in the named folders (recursive, sorted).
+    """The named files, and every picture in the named folders (recursive, sorted); without any, every WAV file.
 
     Raises:
         UsageError: a path does not exist, or there is no picture at all.
@@ -374,11 +461,15 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         mode = _mode(path)
         if stat.S_ISDIR(mode):
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            files = [p for p in path.rglob("*") if p.suffix.lower() in (*SUFFIXES, *SOUND) and p.is_file()]
+            pictures = [p for p in files if p.suffix.lower() in SUFFIXES]
+            found += sorted(pictures or files)  # sound where there is nothing to see
         else:
             found.append(path)
     if not found:
-        raise UsageError(f"no pictures in {', '.join(str(p) for p in paths)}; known are {' '.join(sorted(SUFFIXES))}")
+        raise UsageError(
+            f"no pictures in {', '.join(str(p) for p in paths)}; known are {' '.join(sorted(SUFFIXES | SOUND))}"
+        )
     return found
 
 

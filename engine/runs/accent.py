@@ -14,6 +14,7 @@ from ..ascent.recipe.presets import Preset
 from ..graph.graph import Graph
 from ..graph.units import check_units, parse_units
 from ..record import Record
+from ..whole import whole
 from .ascent import AscentOptions
 from .events import OnEvent, ignore
 from .folder import locked
@@ -97,7 +98,7 @@ def check(layer: Any = None, units: Any = None, wanted: Any = None) -> None:
 
 def _one(unit: str | int | None, channels: int) -> int:
     if not isinstance(unit, str):
-        return int(unit or 0)
+        return whole(unit, "unit")
     chosen = parse_units(unit, channels).indices
     if len(chosen) != 1:
         raise UsageError(f"accent shows one unit, not {len(chosen)}; name it, for instance units=17")

@@ -23,6 +23,7 @@ from ..record import Record
 from ..render import colormaps
 from ..render.activation_grids import check_scale
 from ..render.array_store import Store, open_store
+from ..whole import whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
@@ -48,7 +49,7 @@ class Options:
     """
 
     layer: str | Sequence[str] | None = None
-    units: str = "all"
+    units: str | int | Sequence[int] = "all"
     scale: str = "lecture"
     colormap: str = "viridis"
     per_row: int = 16
@@ -61,6 +62,9 @@ class Options:
     def check(self) -> None:
         """Raises UsageError for a scale, colormap or units that there are none of."""
         check_units(self.units)
+        whole(self.batch, "batch", 1)
+        if self.save not in (None, "npz", "zarr"):
+            raise UsageError(f"save='{self.save}' is unknown; choose npz or zarr")
         check_scale(self.scale)
         colormaps.table(self.colormap)
 

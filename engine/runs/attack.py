@@ -18,6 +18,7 @@ from ..pictures.read import fit
 from ..record import Record
 from ..render.artifacts import save_npy, save_png, write_json
 from ..render.attacked import picture, side_by_side
+from ..whole import whole
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .photograph import read_photo
@@ -59,6 +60,8 @@ class Options:
             raise UsageError(f"steps={self.steps}: fgsm makes one step; use method=pgd for more")
         if self.method not in METHODS:
             raise UsageError(f"method='{self.method}' is unknown; choose one of {', '.join(METHODS)}")
+        for name in ("pixels", "seed", "population", "top", "batch", *(("steps",) if self.steps is not None else ())):
+            whole(getattr(self, name), name)
 
     @property
     def count(self) -> int:

@@ -98,7 +98,7 @@ def run(
     options = options or Options()
     options.check()
     shown: Pictures = reference
-    if options.images:
+    if options.images is not None:
         shown = from_files(options.images, lambda error: on_event(Note(f"left out: {error}")))
 
     def told(stage: str) -> None:

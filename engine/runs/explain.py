@@ -25,6 +25,7 @@ from ..record import Record, write
 from ..render import colormaps
 from ..render.artifacts import unique, write_text
 from ..render.overlay import STYLES
+from ..whole import whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures, batches
@@ -82,6 +83,7 @@ class Options:
         """
         if self.decoder is not None:
             find_decoder(self.decoder)
+        whole(self.top, "top", 0)
         methods = find_methods(self.method) if self.method else []
         colormaps.table(self.style.colormap)
         if self.style.kind not in STYLES:
@@ -282,6 +284,14 @@ class _Run:
             shown = f"the page shows the first {explanation.PAGE_IMAGES} images"
             self.on_event(Note(f"{shown}; result.json lists all {len(self.images)}"))
         return write_text(self.folder / "index.html", html)
+
+
+def explained_in_words(maps: Sequence[Mapping[str, Any]]) -> str:
+    """What was explained of a picture, each target once with its number, and what these numbers are."""
+    groups: dict[str, dict[str, None]] = {}
+    for entry in maps:
+        groups.setdefault(entry["meaning"], {})[f"{entry['class']} ({entry['score']:.3g})"] = None
+    return "; ".join(f"{', '.join(listed)}: {meaning}" for meaning, listed in groups.items())
 
 
 def _same(a: Attribution, b: Attribution) -> bool:

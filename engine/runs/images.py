@@ -50,7 +50,7 @@ def batches(
                 raise found
             failures(path, found)
             continue
-        for note in found[0].notes:
+        for note in (*found[0].notes, *_heard(found[0], graph)):
             on_event(Note(f"note: {path}: {note}"))
         part.append(found)
         if len(part) == size:
@@ -58,3 +58,11 @@ def batches(
             part = []
     if part:
         yield part
+
+
+def _heard(picture: Picture, graph: Graph) -> tuple[str, ...]:
+    """What of a sound the model is given, where that is not all."""
+    samples, taken = picture.pixels.shape[1], graph.image_size[1]
+    if not picture.is_sound or samples == taken:
+        return ()
+    return (f"the model hears the first {taken:,}" if samples > taken else f"silence follows, up to {taken:,}",)

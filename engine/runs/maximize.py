@@ -13,6 +13,7 @@ from ..graph.graph import Graph
 from ..pages.siblings import connect
 from ..pages.wall import content
 from ..record import Record
+from ..whole import each
 from .events import OnEvent, ignore
 from .folder import locked
 from .result import Result
@@ -79,4 +80,4 @@ def check(classes: str | int | Sequence[str | int]) -> None:
 def _asked(graph: Graph, classes: str | int | Sequence[str | int]) -> tuple[Sequence[int], int | None]:
     if isinstance(classes, str):
         return find_classes(graph, classes)
-    return [find(graph, one) for one in ([classes] if isinstance(classes, int) else classes)], None
+    return [find(graph, one) for one in each(classes)], None

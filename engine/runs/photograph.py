@@ -18,7 +18,7 @@ from ..ascent.results import AscentResult
 from ..graph.graph import Graph
 from ..pages.gallery import Item, pictures_page
 from ..pictures.given import sources
-from ..pictures.read import Picture, read_image
+from ..pictures.read import Picture, photograph, read_image
 from ..record import Record, write
 from ..render.artifacts import save_png, write_text
 from .events import OnEvent, Progress
@@ -63,8 +63,8 @@ def read_photo(image: Any, graph: Graph) -> Photo:
     (one,) = found
     if isinstance(one, Picture):
         digest = hashlib.sha256(np.ascontiguousarray(one.pixels).tobytes()).hexdigest()
-        return Photo(one.pixels, one.path, digest)
-    return Photo(read_image(one).pixels, str(one), hashlib.sha256(one.read_bytes()).hexdigest())
+        return Photo(photograph(one), one.path, digest)
+    return Photo(photograph(read_image(one)), str(one), hashlib.sha256(one.read_bytes()).hexdigest())
 
 
 def check_single(folder: Path | None) -> None:

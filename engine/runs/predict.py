@@ -11,7 +11,7 @@ import numpy as np
 
 from ..attribution.batch import Batch, Executors
 from ..graph.graph import Graph
-from ..outputs.reading import Answer
+from ..outputs.reading import Answer, Question
 from ..outputs.registry import find_decoder
 from ..pages.answers import PAGE_IMAGES, PREDICT_PIXELS, answer_entry, answers_page
 from ..pictures.given import sources
@@ -19,6 +19,7 @@ from ..pictures.read import Picture
 from ..record import Record, write
 from ..render.answers import drawn_answer
 from ..render.artifacts import save_png, unique, write_text
+from ..whole import whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures, batches
@@ -52,6 +53,7 @@ class Options:
         """Raises UsageError for a decoder that there is none of."""
         if self.decoder is not None:
             find_decoder(self.decoder)
+        whole(self.top, "top", 0)
 
 
 def run(
@@ -93,6 +95,7 @@ def run(
         )
         reading = executors.reading
         like = None if options.like is None else vector_of(executors, options.like)
+        reading.check(Question(like=like))
         on_event(Progress("predicting", 0, len(pictures), "images"))
         size = 1 if executors.one_at_a_time(reading.axes) else options.batch
         for part in batches(graph, pictures, size, failures, on_event):

@@ -46,7 +46,8 @@ def answers(executors: Executors, picture: Picture) -> list[dict[str, Any]]:
         length (1 where there are not as many numbers). Empty where the preprocessing is known.
     """
     graph = executors.graph
-    if graph.preprocessing.found not in UNSTATED or graph.channels not in (1, 3) or graph.own_input is not None:
+    is_known = graph.preprocessing.found not in UNSTATED or picture.values is not None
+    if is_known or graph.channels not in (1, 3) or graph.own_input is not None:
         return []
     reading = executors.reading
     fitted = fit(picture.pixels, graph)[None]

@@ -79,7 +79,10 @@ def vector_of(executors: Executors, given: Any) -> np.ndarray:
         batch = Batch(executors, model_input(read_image(path), executors.graph))
         answer = reading.answer(batch.rows(reading)[0])
         return answer.vector
-    return np.asarray(given, dtype=np.float32).reshape(-1)
+    try:
+        return np.asarray(given, dtype=np.float32).reshape(-1)
+    except (TypeError, ValueError):
+        raise UsageError(f"like= is a {type(given).__name__} that holds no numbers") from None
 
 
 def outputs_record(reading: Reading) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ..pages.siblings import connect
 from ..pages.statistics import statistics_page
 from ..record import Record, write
 from ..render.artifacts import write_text
+from ..whole import whole
 from .activations import with_units
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
@@ -48,7 +49,8 @@ class Options:
     force: bool = False
 
     def check(self) -> None:
-        """Every option fits every model."""
+        """Raises UsageError for a batch that is none."""
+        whole(self.batch, "batch", 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +88,7 @@ def run(
         RefusedInput: no picture could be read.
     """
     options = options or Options()
+    options.check()
     layers = _layers(graph, options.layer, on_event)
     pictures = named_pictures(graph, images)
     whose = hashlib.sha256("".join(measurement_identity(graph, la) for la in layers).encode()).hexdigest()

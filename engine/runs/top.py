@@ -23,6 +23,7 @@ from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
 from ..render.artifacts import atomic, save_png, unique, write_text
+from ..whole import whole
 from .activations import with_units
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
@@ -50,7 +51,7 @@ class Options:
     """
 
     k: int = 9
-    units: str = "all"
+    units: str | int | Sequence[int] = "all"
     field: str = "map"
     shard: tuple[int, int] | None = None
     batch: int = 8
@@ -61,6 +62,8 @@ class Options:
         """Raises UsageError for a field that there is none of, or units that no layer can have."""
         check_units(self.units)
         check_field(self.field)
+        whole(self.k, "k", 1)
+        whole(self.batch, "batch", 1)
 
 
 @dataclass(frozen=True, eq=False)

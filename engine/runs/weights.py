@@ -48,7 +48,7 @@ class Options:
     """
 
     layer: str | None = None
-    units: str = "all"
+    units: str | int | Sequence[int] = "all"
     scale: str = "filter"
     per_row: int = 16
     save: bool = False
@@ -97,6 +97,7 @@ def run(
         UsageError: an unknown layer, one without filters, or an unknown scale.
     """
     options = options or Options()
+    options.check()
     layers = convolutions_of(graph, options.layer)
     record = Record.of(graph, command)
     entries, cards, kernels = [], [], {}

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto, helper
 
-from convscope.adapters.onnx.metadata import companion_labels, stated_labels
+import convscope
+from convscope.adapters.onnx.metadata import companion_characters, companion_labels, stated_labels
 from convscope.adapters.preprocessing import METADATA_KEY, companion, embedded, from_config, to_metadata
 from convscope.engine.graph.preprocessing import preprocessing_of
+from convscope.engine.outputs.registry import read_outputs
+
+from .. import tiny
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -277,3 +282,26 @@ def test_an_inference_yml_that_makes_no_sense_is_ignored(text: str, tmp_path: Pa
     (tmp_path / "inference.yml").write_text(text)
     assert companion(tmp_path / "inference.onnx") is None
     assert companion_labels(tmp_path / "inference.onnx", 4) is None
+
+
+def test_the_characters_beside_a_reader_name_what_it_reads(tmp_path: Path) -> None:
+    """PP-OCR's exports have the blank in front of the list and a space behind it."""
+    listed = ["a", "0", "\u4e9c", "'", "#", ":"]
+    rows = "".join(f"  - {json.dumps(one)}\n" for one in listed)
+    (tmp_path / "inference.yml").write_text(f"{READER}PostProcess:\n  name: CTCLabelDecode\n  character_dict:\n{rows}")
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[48, 40], strides=[48, 40]),
+        helper.make_node("Squeeze", ["p", "two"], ["s"]),
+        helper.make_node("Transpose", ["s"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["t", "w"], ["m"]),
+        helper.make_node("Softmax", ["m"], ["y"], axis=2),
+    ]
+    weights = {"two": np.array([2]), "w": np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)}
+    onnx.save(tiny.model(nodes, weights, ("N", 3, 48, 320)), tmp_path / "inference.onnx")
+    graph = convscope.load(tmp_path / "inference.onnx", trust=True, check=False)
+    reading = read_outputs(graph)
+    assert reading.form == "text" and reading.symbols == ("", *listed, " ")
+    (tmp_path / "inference.yml").write_text("PostProcess: {character_dict: [a, ~, [b]]}")
+    assert companion_characters(tmp_path / "inference.onnx") is None
+    (tmp_path / "inference.yml").write_text("PostProcess: {character_dict: [a, 1]}")
+    assert companion_characters(tmp_path / "inference.onnx") == "a\n1"

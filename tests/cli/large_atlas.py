@@ -17,7 +17,14 @@ TILE = 112
 VARIANTS = {"variant1": True, "variant2": False}  # stage -> whether it is negative
 
 
-def write_atlas(folder: Path, units: int = 100_000, name: str = "conv", labels: list[str] | None = None) -> None:
+def write_atlas(
+    folder: Path,
+    units: int = 100_000,
+    name: str = "conv",
+    labels: list[str] | None = None,
+    coarse: bool = False,
+    told: bool = True,
+) -> None:
     """Writes the page of one layer of so many units; unit views are there for the first and the last sheet.
 
     Args:
@@ -25,6 +32,8 @@ def write_atlas(folder: Path, units: int = 100_000, name: str = "conv", labels: 
         units: how many.
         name: of the layer, the model, a photograph and everything else that has one.
         labels: of classes.
+        coarse: every other picture is a coarse one.
+        told: relations and crops were found.
     """
     writer = Writer(Folder(folder))
     sheet = _sheet()
@@ -33,7 +42,8 @@ def write_atlas(folder: Path, units: int = 100_000, name: str = "conv", labels: 
     values = [round(0.001 * ((u * 7919) % 1000), 3) for u in range(units)]
     marks = "".join("wd-ooooooo"[u % 10] for u in range(units))
     columns = dict.fromkeys(("act", "photo", "mean", "sparsity", "special"), values)
-    writer.layer(0, {"status": marks, "coarse": " " * units, **columns})
+    stages = "".join("c" if coarse and marks[u] != "-" and u // 10 % 2 else " " for u in range(units))
+    writer.layer(0, {"status": marks, "coarse": stages, **columns})
     rows = [_unit(u, units, name) for u in range(GROUP)]
     for number in sorted({0, (units - 1) // GROUP}):
         writer.group(0, number, rows)
@@ -44,7 +54,7 @@ def write_atlas(folder: Path, units: int = 100_000, name: str = "conv", labels: 
             writer.write(_variant_file(unit, stage), sheet)
     writer.write("p/00000.webp", sheet)
     writer.write("s/best-000.webp", sheet)
-    writer.manifest_script(_manifest(units, name, labels or [], marks))
+    writer.manifest_script(_manifest(units, name, labels or [], marks, stages, told))
     writer.finish()
     write_status(folder, {"running": False})
 
@@ -85,14 +95,15 @@ def _unit(unit: int, units: int, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _manifest(units: int, name: str, labels: list[str], marks: str) -> dict[str, Any]:
+def _manifest(units: int, name: str, labels: list[str], marks: str, stages: str, told: bool) -> dict[str, Any]:
+    both = sum(pair == ("w", "c") for pair in zip(marks, stages, strict=True))
     counts = {"units": units, "ok": marks.count("o"), "weak": marks.count("w"), "dead": marks.count("d"),
-              "coarse": 0, "missing": marks.count("-")}  # fmt: skip
+              "coarse": stages.count("c"), "weak_coarse": both, "missing": marks.count("-")}  # fmt: skip
     recipe = {"name": "strongest", "size": [128, 128], "steps": 256}
     layer = {
         "i": 0, "name": name, "tensor": name, "op": "Relu", "units": units, "shape": [units, 14, 14], "sees": [9, 9],
         "tile": TILE, "row": 0, "best": [3, 4], "counts": counts, "silent": 1, "always": 2, "alike": 3,
-        "sources": "", "recipes": {"coarse": recipe, "fine": recipe, **dict.fromkeys(VARIANTS, recipe)},
+        "sources": "", "told": told, "recipes": {"coarse": recipe, "fine": recipe, **dict.fromkeys(VARIANTS, recipe)},
     }  # fmt: skip
     preprocessing = {"low": 0, "high": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "order": "RGB", "resize": "squash",
                      "preset": name, "found": "assumed", "crop": 1.0}  # fmt: skip

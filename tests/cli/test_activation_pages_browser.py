@@ -286,7 +286,7 @@ def test_the_page_of_predictions_finds_sorts_and_enlarges(pages: dict[str, Path]
 def test_the_explanation_says_what_its_score_is_and_why_its_colours_end(pages: dict[str, Path]) -> None:
     html, _ = dom(pages["explain"])
     shown = html[html.index("<main") : html.index("<footer")]
-    assert "the class's logit, before softmax" in shown
+    assert "logit, before the softmax" in shown
     assert "The model sees" not in shown  # all of it: the picture is squashed
     graph = load(pages["explain"].parents[1] / "small.onnx", check=False, size=(16, 16))
     cropping = replace(graph, preprocessing=replace(graph.preprocessing, resize="crop", crop=0.5))

@@ -41,7 +41,9 @@ def test_it_prints_the_page_and_keeps_the_proof(made: Path, capsys: pytest.Captu
     text = (made / "d" / "manifest.js").read_text()
     assert '"tensors_compared"' in text
     assert "--preprocessing unit" in text
-    assert " -o " not in json.loads((made / "plan.json").read_text())["command"]
+    plan = json.loads((made / "plan.json").read_text())
+    assert " -o " not in plan["command"]
+    assert plan["opening"] == f"{folder / 'small.onnx'} --preprocessing unit"  # for the command that makes a unit again
 
 
 def test_status_counts_verify_checks_compile_writes_and_open_prints(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -124,6 +125,40 @@ def test_sorting_finding_and_status_choose_the_units(browser: Chromium, small: s
         "choose(document.querySelector('main input'), '', 'input');document.querySelector('[data-status=dead]').click()"
     )
     assert all(int(u) % 10 == 1 for u in _tiles(browser).split(","))
+
+
+def test_a_coarse_picture_is_weak_so_far_and_a_fine_one_weak(browser: Chromium, tmp_path: Path) -> None:
+    write_atlas(tmp_path, 40, coarse=True)
+    page = (tmp_path / "index.html").as_uri()
+    browser.open(f"{page}#/L0000?show=weak")
+    assert _tiles(browser) == "0,20"
+    browser.open(f"{page}#/L0000?show=sofar")
+    assert _tiles(browser) == "10,30"
+    assert "weak so far" in browser.run("return document.querySelector('.tile').getAttribute('aria-label')")
+    browser.open(f"{page}#/")
+    assert "2 weak, 2 weak so far" in browser.run("return document.querySelector('main').innerText")
+    browser.open(f"{page}#/L0000/10")
+    assert browser.run("return document.querySelector('.badge').innerText") == "weak so far"
+
+
+def test_what_is_not_found_yet_is_not_shown_as_nothing(browser: Chromium, tmp_path: Path) -> None:
+    write_atlas(tmp_path, 20, told=False)
+    browser.open((tmp_path / "index.html").as_uri() + "#/L0000/0")
+    text = browser.run("return document.querySelector('main').innerText")
+    assert "Where in them it is excited is not found yet" in text
+    assert "Nothing in this atlas" not in text
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize("name", ["/features/features.0/Conv", "a/b/1", "layer 'one'/\u00e9?x=1#y", "L0003"])
+def test_a_layer_is_reached_by_a_name_with_slashes(browser: Chromium, tmp_path: Path, name: str) -> None:
+    write_atlas(tmp_path, 20, name)
+    page = (tmp_path / "index.html").as_uri()
+    for escaped in (quote(name), quote(name, safe="")):
+        browser.open(f"{page}#/{escaped}/7")
+        assert browser.run("return document.querySelector('h1').innerText") == f"{name}, unit 7"
+        browser.open(f"{page}#/{escaped}")
+        assert browser.run("return document.querySelector('h1').innerText") == name
 
 
 def test_everything_is_reached_by_keys_alone(browser: Chromium, small: str) -> None:

@@ -90,7 +90,8 @@ def test_numbers_of_unknown_meaning_never_go_through_a_softmax_in_an_attack() ->
 
 
 def test_only_a_classes_number_is_called_a_logit_on_the_page() -> None:
-    for graph, decoder, said in ((scores(), None, ""), (scores(), "softmax", "the class's logit, before softmax")):
+    value = "value as the file gives it"
+    for graph, decoder, said in ((scores(), None, value), (scores(), "softmax", "logit, before the softmax")):
         found = convscope.explain(graph, PHOTO, "saliency", decoder=decoder)
         reading = read_outputs(graph, decoder)
         answer = reading.answer({"y": np.arange(4.0)})

@@ -94,6 +94,34 @@ def test_class_activation_maps_are_torchs_and_lie_where_the_picture_shows_them(k
     assert any(found.heatmap.any() for found in made)
 
 
+@pytest.mark.parametrize(("kind", "names"), [("sound", ("first", "pool")), ("volume", ("first", "pool", "last"))])
+def test_a_place_sees_the_part_of_the_picture_that_its_gradient_reaches(kind: str, names: tuple[str, ...]) -> None:
+    net, graph = loaded(kind)
+    rng = np.random.default_rng(0)
+    for name in names:
+        layer = graph.layer(name)
+        module = {"first": lambda x: net.first(x), "pool": lambda x: net.pool(net.first(x).relu()), "last": net.maps}[
+            name
+        ]
+        field, grid = layer.receptive_field, layer.tokens
+        assert field is not None and grid is not None
+        hulls: dict[int, np.ndarray] = {}
+        for _ in range(24):  # a pool takes one of the values that it sees: of many signals each one comes once
+            x = torch.from_numpy(rng.normal(0, 1, OWN[kind])).float().requires_grad_()
+            values = module(x)[0].abs().sum(0).reshape(-1)
+            for place in (0, grid.count // 2, grid.count - 1):
+                (gradient,) = torch.autograd.grad(values[place], x, retain_graph=True)
+                reached = (gradient != 0).reshape(SEEN[kind]).numpy()
+                hulls[place] = hulls.get(place, np.zeros(SEEN[kind], bool)) | reached
+        for place, reached in hulls.items():
+            rows, columns = np.nonzero(reached)
+            box = field.box(*divmod(place, grid.columns))
+            assert box is not None
+            low = [max(0.0, box[0]), max(0.0, box[1])]
+            high = [min(SEEN[kind][0], box[2]), min(SEEN[kind][1], box[3])]
+            assert [*low, *high] == [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1], (name, place)
+
+
 @pytest.mark.parametrize("kind", OWN)
 def test_the_default_of_every_verb_finds_the_maps(kind: str, tmp_path) -> None:
     net, graph = loaded(kind)

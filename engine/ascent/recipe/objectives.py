@@ -8,8 +8,9 @@ pictures by definition, compares within fixed groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Real
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from ....errors import UsageError
 from ...graph.graph import Graph
 from ...graph.labels import find_class
 from ...graph.layers import Layer
+from ...whole import each, whole
 from ..settings import checked_units
 from .algebra import Objective, Place, Taps, Tensors, named, objective, on_layer, place_name
 
@@ -102,7 +104,8 @@ def neuron(
         def value(values: Tensors) -> Tensor:
             maps = _pick(found, values[name], units)
             sizes = maps.shape[1:]
-            at = position if position is not None else tuple(s // 2 for s in sizes)
+            at = tuple(s // 2 for s in sizes)
+            at = at if position is None else tuple(whole(p, "position") for p in position)
             if len(at) != len(sizes) or any(not -s <= p < s for p, s in zip(at, sizes, strict=True)):
                 raise UsageError(f"position {at} is outside layer '{found.name}', whose map is {tuple(sizes)}")
             for p in at:
@@ -153,6 +156,8 @@ def direction(layer: Place, vector: Sequence[float] | np.ndarray, cosine_power: 
         cosine_power: the more, the less a large activation that points elsewhere counts.
     """
     label = f"a direction in {place_name(layer)}"
+    if not (isinstance(cosine_power, Real) and 0 <= cosine_power < math.inf):
+        raise UsageError(f"cosine_power {cosine_power!r} is not a number, 0 or more")
     values = np.asarray(vector, dtype=np.float32)
 
     def on(found: Layer) -> Objective:
@@ -193,6 +198,7 @@ def joint(layer: Place, units: Sequence[int], weights: Sequence[float] | None = 
 
 def interpolation(layer: Place, first: int, second: int, count: int) -> Objective:
     """``count`` pictures on the way from one unit to another: weights (1, 0) to (0, 1) in even steps."""
+    count = whole(count, "count")
     if count < 1:
         raise UsageError(f"an interpolation of {count} pictures was asked for; it takes one or more")
     share = torch.linspace(0, 1, count)
@@ -220,6 +226,7 @@ def diversity(layer: Place, group: int) -> Objective:
         layer: where style is compared, usually the unit's own layer.
         group: pictures i * group to (i + 1) * group - 1 are compared with each other.
     """
+    group = whole(group, "group")
     if group < 1:
         raise UsageError(f"diversity compares groups of pictures; a group of {group} is none")
     label = f"diversity of {place_name(layer)}"
@@ -270,7 +277,7 @@ def _pick(layer: Layer, values: Tensor, units: int | Sequence[int]) -> Tensor:
 
 def _rows(values: Tensor, chosen: int | Sequence[int], what: str) -> Tensor:
     """Column ``chosen`` of every row, or of each row its own; UsageError where there is none."""
-    columns = [int(chosen)] if isinstance(chosen, (int, Integral)) else [int(column) for column in chosen]
+    columns = [whole(column, f"number of a {what}") for column in each(chosen)]
     rows, count = values.shape[:2]
     outside = [column for column in columns if not 0 <= column < count]
     if outside:
@@ -289,4 +296,4 @@ def _mean(maps: Tensor) -> Tensor:
 
 
 def _words(units: int | str | Sequence[int]) -> str:
-    return str(units) if isinstance(units, (int, Integral, str)) else ",".join(map(str, units))
+    return ",".join(map(str, each(units)))

@@ -65,7 +65,7 @@ class BoxBlur:
 
     def __call__(self, parameters: Tensor, gradient: Tensor, step: int) -> Tensor:
         reach = self.side // 2
-        padded = F.pad(parameters, (reach,) * 4, mode="reflect")
+        padded = _mirrored(_mirrored(parameters, reach, 2), reach, 3)
         return F.avg_pool2d(padded, self.side, stride=1)
 
 
@@ -158,6 +158,13 @@ def _percentile(values: Tensor, percent: float) -> Tensor:
     """Of each picture, linear between ranks as numpy's; shaped to compare with ``values``."""
     flat = values.flatten(1)
     return torch.quantile(flat, percent / 100, dim=1).reshape(-1, *([1] * (values.dim() - 1)))
+
+
+def _mirrored(image: Tensor, reach: int, axis: int) -> Tensor:
+    """``reach`` more places on both sides, mirrored without repeating the outermost one; of one place, that place."""
+    length = image.shape[axis]
+    index = torch.arange(-reach, length + reach, device=image.device).abs() % max(2 * length - 2, 1)
+    return image.index_select(axis, torch.where(index < length, index, 2 * length - 2 - index))
 
 
 def _along(image: Tensor, weights: list[float], axis: int) -> Tensor:

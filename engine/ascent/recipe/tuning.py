@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from numbers import Real
 
 from ....errors import UsageError
 from .presets import Preset
@@ -25,11 +26,14 @@ def tuned(recipe: Preset, tuning: Mapping[str, float]) -> Preset:
     Raises:
         UsageError: an unknown setting, a value out of range, or one that this recipe cannot have.
     """
+    if not isinstance(tuning, Mapping):
+        raise UsageError(f"tuning={tuning!r} is no mapping of settings to numbers; write tuning={{'decay': 0.1}}")
     for name, value in tuning.items():
         if name not in SETTINGS:
             raise UsageError(f"tuning['{name}']: ascent has no such setting; it has {', '.join(SETTINGS)}")
         change, low, high = SETTINGS[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not low <= value <= high:
             raise UsageError(f"tuning['{name}']={value}: give a number from {low:g} to {high:g}")
         recipe = change(recipe, float(value))
     return recipe

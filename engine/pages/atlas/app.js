@@ -14,7 +14,7 @@ window.ATLAS_PHOTOGRAPHS = (names) => { loaded.photographs = names; };
 window.ATLAS_STATUS = (found) => { status = found; };
 
 // While the atlas is being made, what is read again gets another address each time, or a browser shows what it has.
-let round = 0;
+let round = 0, looks = 0;
 const fresh = (file) => (round ? `${file}?${round}` : file);
 
 const scripts = new Map();
@@ -22,7 +22,7 @@ function script(src) {
   if (!scripts.has(src)) {
     scripts.set(src, new Promise((done, failed) => {
       const node = document.createElement("script");
-      node.src = fresh(src);
+      node.src = src === "d/status.js" ? `${src}?${looks}` : fresh(src);
       node.onload = done;
       node.onerror = () => { scripts.delete(src); failed(new Error(`${src} is missing; was the folder copied whole?`)); };
       document.head.append(node);
@@ -45,7 +45,10 @@ const show = (...children) => byId("main").replaceChildren(...el("div", {}, chil
 const say = (text) => { byId("said").textContent = visible(text); };
 
 const STATUS = { o: "ok", w: "weak", d: "dead", "-": "missing" };
-const WORDS = { ok: "ok", weak: "weak", dead: "dead", missing: "not made" };
+const WORDS = { ok: "ok", weak: "weak", sofar: "weak so far", dead: "dead", missing: "not made" };
+// A coarse picture that does not beat photographs says nothing of the unit: the fine one decides.
+const statusOf = (columns, u) => (columns.status[u] === "w" && columns.coarse[u] === "c" ? "sofar" : STATUS[columns.status[u]]);
+const settled = (counts) => ({ ...counts, weak: counts.weak - (counts.weak_coarse ?? 0), sofar: counts.weak_coarse ?? 0 });
 const badge = (status) => el("span", { class: `badge ${status}` }, WORDS[status]);
 const rowOf = (i) => model.layers.find((la) => la.i === i);
 const labelled = (i, unit) => (i === model.model.logits && model.labels[unit] ? model.labels[unit] : "");
@@ -62,9 +65,10 @@ function sprite(node, i, unit, side) {
 }
 function bestSprite(row, column, columns, side) {
   const node = el("span", { class: "sprite", role: "img" });
-  node.style.backgroundImage = `url("${fresh(`s/best-${pad(Math.floor(row / model.bestRows), 3)}.webp`)}")`;
-  node.style.backgroundSize = `${8 * side}px auto`;
-  node.style.backgroundPosition = `${-column * side}px ${-(row % model.bestRows) * side}px`;
+  const edges = `repeating-linear-gradient(to right, transparent 0 ${side - 2}px, var(--card) ${side - 2}px ${side}px)`; // tells the pictures apart
+  node.style.backgroundImage = `${columns > 1 ? `${edges}, ` : ""}url("${fresh(`s/best-${pad(Math.floor(row / model.bestRows), 3)}.webp`)}")`;
+  node.style.backgroundSize = `${columns > 1 ? "auto, " : ""}${8 * side}px auto`;
+  node.style.backgroundPosition = `${columns > 1 ? "0 0, " : ""}${-column * side}px ${-(row % model.bestRows) * side}px`;
   node.style.width = `${columns * side}px`;
   node.style.height = `${side}px`;
   return node;
@@ -121,25 +125,27 @@ function photographsNote() {
 function unfinished() {
   const n = model.counts, notes = [];
   if (n.missing) notes.push(`${counted(n.missing, "unit")} of ${n.units.toLocaleString("en")} not made yet: the time given ran out, or the run was stopped. The same command goes on.`);
-  if (n.coarse) notes.push(`${counted(n.coarse, "picture")} coarse: few steps at a small size. ${refining()} refines them.`);
+  if (n.coarse) notes.push(`${counted(n.coarse, "picture")} coarse: few steps at a small size.${n.weak_coarse ? ` ${number(n.weak_coarse)} of them are weak so far, which the fine ones may change.` : ""} ${refining()} refines them.`);
   if (isSignal()) notes.push("The model reads a signal: pictures show it as stripes, its values from left to right, dark for low ones. Photographs say little about it.");
   for (const f of model.failed.slice(0, 20)) notes.push(`${counted(f.units.length, "unit")} of ${f.layer} could not be made: ${f.reason}`);
   return notes.map((note) => el("p", { class: "note" }, note));
 }
 function showModel() {
-  const m = model.model, n = model.counts;
+  const m = model.model, n = settled(model.counts);
+  const heads = [["#", "number"], ["layer"], ["clearest pictures"], ["made by, shape"], ["units", "number"], ["ok", "number"], ["weak", "number"], n.sofar ? ["weak so far", "number"] : null, ["dead", "number"],
+    n.missing ? ["not made", "number"] : null, ["silent", "number"], ["always on", "number"], ["alike", "number"]].filter(Boolean);
   const layers = el("tbody", {}, model.layers.map((la) => {
     const strip = la.best.length ? bestSprite(la.row, 0, la.best.length, 32) : null;
     strip?.setAttribute("aria-label", `the ${la.best.length} clearest pictures: units ${la.best.join(", ")}`);
-    return el("tr", {}, el("td", { class: "number soft" }, la.i), el("th", { scope: "row" }, el("a", { href: link(la.i) }, la.name)), el("td", { class: "soft" }, `${la.op}, ${la.shape.join(" x ")}`),
-      el("td", { class: "number" }, number(la.units)), el("td", { class: "number" }, number(la.counts.ok)), el("td", { class: "number warn" }, la.counts.weak || ""),
-      el("td", { class: "number bad" }, la.counts.dead || ""), el("td", { class: "number soft" }, la.counts.missing || ""),
-      el("td", { class: "number" }, la.silent || ""), el("td", { class: "number" }, la.always || ""), el("td", { class: "number" }, la.alike ?? "–"), el("td", { class: "strip" }, strip));
+    const c = settled(la.counts);
+    return el("tr", {}, el("td", { class: "number soft" }, la.i), el("th", { scope: "row" }, el("a", { href: link(la.i) }, la.name)), el("td", { class: "strip" }, strip), el("td", { class: "soft" }, `${la.op}, ${la.shape.join(" x ")}`),
+      el("td", { class: "number" }, number(la.units)), el("td", { class: "number" }, number(c.ok)), el("td", { class: "number warn" }, c.weak || ""), n.sofar ? el("td", { class: "number soft" }, c.sofar || "") : null,
+      el("td", { class: "number bad" }, c.dead || ""), n.missing ? el("td", { class: "number soft" }, c.missing || "") : null,
+      el("td", { class: "number" }, la.silent || ""), el("td", { class: "number" }, la.always || ""), el("td", { class: "number" }, la.alike ?? "–"));
   }));
-  const heads = ["#", "layer", "made by, shape", "units", "ok", "weak", "dead", "not made", "silent", "always on", "alike", "clearest pictures"];
   show(
     el("h1", {}, m.name),
-    el("p", { class: "soft" }, `${counted(model.layers.length, "layer")}, ${counted(n.units, "unit")}: ${number(n.ok)} ok, ${number(n.weak)} weak, ${number(n.dead)} dead`,
+    el("p", { class: "soft" }, `${counted(model.layers.length, "layer")}, ${counted(n.units, "unit")}: ${number(n.ok)} ok, ${number(n.weak)} weak, ${n.sofar ? `${number(n.sofar)} weak so far, ` : ""}${number(n.dead)} dead`,
       n.missing ? `, ${number(n.missing)} not made` : "", ". ", photographsNote()),
     unfinished(),
     el("div", { class: "cards" },
@@ -153,12 +159,12 @@ function showModel() {
       certificate(),
       el("section", { class: "card" }, el("h2", {}, "Pictures"), pairs([
         ["preset", model.made.preset], ["seed", model.made.seed], ["made on", `${model.made.device}, ${Object.entries(model.made.versions).map((v) => v.join(" ")).join(", ")}`],
-        ["ok", "excites the unit at least as much as the best of sixteen crops of photographs does"], ["weak", "excites it less than that"], ["dead", "nothing excites it, photographs included"]]))),
+        ["ok", "excites the unit at least as much as the best of sixteen crops of photographs does"], ["weak", "excites it less than that"], n.sofar ? ["weak so far", "a coarse picture excites it less; the fine one decides"] : null, ["dead", "nothing excites it, photographs included"]]))),
     el("div", { class: "section" }, el("h2", { id: "graph-title" }, "Graph"), el("span", { class: "soft" }, "Drag to move it. Dashed boxes are folded blocks, a click opens them; boxes with a picture lead to their layer.")),
     drawing(),
     el("div", { class: "section" }, el("h2", {}, "Layers"), hasClasses() ? el("a", { href: "#/classes" }, "Classes") : null,
       el("span", { class: "soft" }, "silent: never above zero on any photograph; always on: above zero everywhere in each; alike: another unit's values over the photographs have a cosine of 0.99 or more", model.photographs.count < model.fewest ? `, told from ${model.fewest} photographs on.` : ".")),
-    el("div", { class: "scroll" }, el("table", { class: "layers" }, el("thead", {}, el("tr", {}, heads.map((h, k) => el("th", { scope: "col", class: k === 0 || (k > 2 && k < 11) ? "number" : "" }, h)))), layers)));
+    el("div", { class: "scroll" }, el("table", { class: "layers" }, el("thead", {}, el("tr", {}, heads.map(([head, kind]) => el("th", { scope: "col", class: kind }, head)))), layers)));
 }
 
 // ---- The drawn graph --------------------------------------------------------------------------------------------------
@@ -299,7 +305,7 @@ const SORTS = {
   unit: ["number", (c) => null], act: ["activation of the picture", (c) => c.act], photo: ["highest on a photograph", (c) => c.photo],
   mean: ["mean on photographs", (c) => c.mean], sparsity: ["share of zeros", (c) => c.sparsity], special: ["class specificity", (c) => c.special], status: ["status", (c) => c.status],
 };
-const RANK = { o: 0, w: 1, d: 2, "-": 3 };
+const RANK = { ok: 0, weak: 1, sofar: 2, dead: 3, missing: 4 };
 function viewOf(i) {
   if (!views.has(i)) views.set(i, { sort: "unit", up: true, status: "all", find: "", scroll: 0, table: false, focus: null });
   return views.get(i);
@@ -309,7 +315,7 @@ function readView(i) { // what the address asks for, where it asks
   const asked = new URLSearchParams(location.hash.split("?")[1] ?? "");
   if (![...asked].length) return;
   const by = asked.get("sort") ?? "unit", key = by.replace(/^-/, "");
-  Object.assign(viewOf(i), { find: asked.get("find") ?? "", sort: key in SORTS ? key : "unit", up: !by.startsWith("-"), status: ["ok", "weak", "dead", "missing", "coarse"].includes(asked.get("show")) ? asked.get("show") : "all", table: asked.get("as") === "table" });
+  Object.assign(viewOf(i), { find: asked.get("find") ?? "", sort: key in SORTS ? key : "unit", up: !by.startsWith("-"), status: ["ok", "weak", "sofar", "dead", "missing", "coarse"].includes(asked.get("show")) ? asked.get("show") : "all", table: asked.get("as") === "table" });
 }
 function viewAddress(i) {
   const view = viewOf(i), said = new URLSearchParams();
@@ -322,9 +328,9 @@ function viewAddress(i) {
 }
 function ordered(i, columns) {
   const view = viewOf(i), fits = matcher(view.find), count = columns.status.length, found = [];
-  for (let u = 0; u < count; u++) if ((view.status === "all" || STATUS[columns.status[u]] === view.status || (view.status === "coarse" && columns.coarse[u] === "c")) && fits(u, [labelled(i, u)])) found.push(u);
+  for (let u = 0; u < count; u++) if ((view.status === "all" || statusOf(columns, u) === view.status || (view.status === "coarse" && columns.coarse[u] === "c")) && fits(u, [labelled(i, u)])) found.push(u);
   const values = SORTS[view.sort][1](columns);
-  if (view.sort === "status") found.sort((a, b) => RANK[columns.status[a]] - RANK[columns.status[b]] || a - b);
+  if (view.sort === "status") found.sort((a, b) => RANK[statusOf(columns, a)] - RANK[statusOf(columns, b)] || a - b);
   else if (values) found.sort((a, b) => (values[b] ?? -Infinity) - (values[a] ?? -Infinity) || a - b);
   if (!view.up) found.reverse();
   return found;
@@ -339,14 +345,14 @@ async function showLayer(i) {
   const count = el("span", { class: "soft", role: "status" });
   const find = el("input", { type: "search", size: 14, value: view.find, placeholder: i === model.model.logits && model.labels.length ? "class, 0-63" : "unit, 0-63", id: "find", "aria-keyshortcuts": "/" });
   const sort = el("select", {}, Object.entries(SORTS).map(([key, [name]]) => el("option", { value: key, selected: key === view.sort ? "" : null }, name)));
-  const found = ["ok", "weak", "dead", "missing"].filter((s) => la.counts[s]);
+  const counts = settled(la.counts), found = ["ok", "weak", "sofar", "dead", "missing"].filter((s) => counts[s]);
   const states = ["all", ...(found.length > 1 ? found : []), ...(la.counts.coarse && la.counts.coarse < la.units ? ["coarse"] : [])];
   const chips = el("span", { class: "chips", role: "group", "aria-label": "status" }, states.length < 2 ? [] : states.map((s) =>
-    el("button", { type: "button", "data-status": s, onclick: () => { view.status = s; again(); } }, `${WORDS[s] ?? s} ${number(s === "all" ? la.units : la.counts[s])}`)));
+    el("button", { type: "button", "data-status": s, onclick: () => { view.status = s; again(); } }, `${WORDS[s] ?? s} ${number(s === "all" ? la.units : counts[s])}`)));
   const turn = el("button", { type: "button", "aria-label": "turn the order around", onclick: () => { view.up = !view.up; again(); } }, "⇅");
   const table = el("button", { type: "button", onclick: () => { view.table = !view.table; again(); } }, "Table");
   const heads = el("div", { class: "columns", hidden: "" });
-  const facts = [`${la.op}, ${la.shape.join(" x ")}`, !la.sees ? "sees the whole picture" : `sees ${la.sees.join(" x ")} pixels${la.sees.every((side, axis) => side >= model.model.image_size[axis]) ? ", the whole picture" : ""}`,
+  const facts = [`${la.op}, ${la.shape.join(" x ")}`, !la.sees ? "sees the whole picture" : `sees ${isSignal() ? `${number(la.sees[1])} values` : `${la.sees.join(" x ")} pixels`}${la.volume ? " of the slices, one below the other" : ""}${la.sees.every((side, axis) => side >= model.model.image_size[axis]) ? ", the whole picture" : ""}`,
     la.silent ? `${counted(la.silent, "unit")} silent on every photograph` : "", la.always ? `${la.always} always on` : "", la.alike ? `${la.alike} with one that is alike` : ""];
   const notes = [la.counts.missing ? `${counted(la.counts.missing, "unit")} not made yet: the time given ran out, or the run was stopped.` : "",
     la.counts.coarse ? `${counted(la.counts.coarse, "picture")} coarse: ${la.recipes.coarse.steps} steps at ${la.recipes.coarse.size.join(" x ")} pixels.` : ""].filter(Boolean);
@@ -355,15 +361,16 @@ async function showLayer(i) {
   const layout = { columns: 1, width: 0, cell: 0, height: 0, side: 0 };
   const pool = new Map(); // place in the order -> element
   const free = [];
-  const value = (u) => { if (columns.status[u] === "-") return "–"; const v = (SORTS[view.sort][1](columns) ?? columns.act)[u]; return view.sort === "status" || columns.status[u] !== "o" ? WORDS[STATUS[columns.status[u]]] : number(v); };
-  const WIDTHS = [["unit", 8], ["status", 10], ["act", 13], ["photo", 13], ["mean", 11], ["sparsity", 9], ["special", 12]];
+  const value = (u) => { if (columns.status[u] === "-") return "–"; const v = (SORTS[view.sort][1](columns) ?? columns.act)[u]; return view.sort === "status" || columns.status[u] !== "o" ? WORDS[statusOf(columns, u)] : number(v); };
+  const WIDTHS = [["unit", 8], ["status", 13], ["act", 13], ["photo", 13], ["mean", 11], ["sparsity", 9], ["special", 12]];
   const HEADS = { unit: "unit", status: "status", act: "activation", photo: "photographs", mean: "mean", sparsity: "zeros", special: "specificity" };
-  const line = (u) => WIDTHS.map(([key, wide]) => (key === "unit" ? String(u) : key === "status" ? WORDS[STATUS[columns.status[u]]] : key === "sparsity" ? percent(columns.sparsity[u]) : number(columns[key][u])).padStart(wide)).join("")
+  const line = (u) => WIDTHS.map(([key, wide]) => (key === "unit" ? String(u) : key === "status" ? WORDS[statusOf(columns, u)] : key === "sparsity" ? percent(columns.sparsity[u]) : number(columns[key][u])).padStart(wide)).join("")
     + (labelled(i, u) ? `   ${labelled(i, u)}` : "");
 
   function measure() {
-    layout.width = holder.clientWidth;
     const table = view.table;
+    holder.style.minWidth = heads.style.minWidth = table ? "46rem" : ""; // all columns, to be scrolled to in a narrow window
+    layout.width = holder.clientWidth;
     layout.side = table ? 30 : Math.min(Math.max(la.tile, 84), 112);
     layout.columns = table ? 1 : Math.max(1, Math.floor((layout.width + PAD) / (layout.side + 2 + PAD)));
     layout.cell = table ? layout.width : layout.side + 2;
@@ -372,7 +379,7 @@ async function showLayer(i) {
     holder.style.height = `${Math.ceil(order.length / layout.columns) * layout.down}px`;
   }
   function fill(node, at) {
-    const u = order[at], status = STATUS[columns.status[u]], name = labelled(i, u), coarse = columns.coarse[u] === "c";
+    const u = order[at], status = statusOf(columns, u), name = labelled(i, u), coarse = columns.coarse[u] === "c";
     node.className = `tile ${status}${coarse ? " coarse" : ""}${view.table ? " row" : ""}`;
     node.href = link(i, u);
     node.setAttribute("aria-label", visible(`${unitName(i, u)}: ${WORDS[status]}${coarse ? ", coarse" : ""}, activation ${number(columns.act[u])}`));
@@ -439,7 +446,7 @@ async function showLayer(i) {
     el("h1", {}, i === model.model.logits && model.labels.length ? `${la.name}: classes` : la.name),
     el("p", { class: "soft" }, facts.filter(Boolean).join("; "), ". ", photographsNote()), notes.map((n) => el("p", { class: "note" }, n)),
     el("div", { class: "toolbar", role: "search" }, el("label", {}, "Find ", find), el("label", {}, "Sort ", sort), turn, chips, table, count),
-    heads, none, holder);
+    none, el("div", { class: "scroll" }, heads, holder));
   again();
   scrollTo(0, view.scroll);
   paint();
@@ -480,9 +487,10 @@ const family = (title, note, rows, otherwise) => el("section", { class: "wide" }
 function commandOf(i, unit) {
   const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);
   const la = rowOf(i);
-  const words = ["convscope", "filters", model.model.file ?? model.model.name, "--layer", la.name, "--units", String(unit), "--preset", model.made.preset];
+  const words = ["--layer", la.name, "--units", String(unit), "--preset", model.made.preset];
   for (const flag of ["size", "steps"]) if (model.made[flag] !== null) words.push(`--${flag}`, String(model.made[flag]));
-  return [...words, "--seed", String(model.made.seed)].map((w) => quote(visible(w))).join(" ");
+  const opening = model.made.opening ? visible(model.made.opening) : quote(visible(model.model.file ?? model.model.name)); // with the flags that say how it is read
+  return `convscope filters ${opening} ${[...words, "--seed", String(model.made.seed)].map((w) => quote(visible(w))).join(" ")}`;
 }
 // The unit's further pictures side by side: by other presets, and of what inhibits it.
 function variants(i, unit, one) {
@@ -498,7 +506,7 @@ async function showUnit(i, unit) {
   const la = rowOf(i), columns = await columnsOf(i);
   const [one] = await Promise.all([detailsOf(i, unit), loaded.photographs ? null : script("d/photographs.js")]);
   if (!isHere(i, unit)) return;
-  const status = STATUS[columns.status[unit]], coarse = columns.coarse[unit] === "c", order = ordered(i, columns), at = order.indexOf(unit);
+  const status = statusOf(columns, unit), coarse = columns.coarse[unit] === "c", order = ordered(i, columns), at = order.indexOf(unit);
   viewOf(i).focus = unit;
   const step = (by, label, sign) => { const to = at < 0 ? unit + by : order[at + by];
     return to === undefined || to < 0 || to >= la.units ? el("button", { type: "button", disabled: "", "aria-label": label }, sign) : el("a", { href: link(i, to), "aria-label": label, class: "step" }, sign); };
@@ -508,6 +516,8 @@ async function showUnit(i, unit) {
   const field = el("button", { type: "button", "aria-keyshortcuts": "t", onclick: () => { wholeField = !wholeField; recrop(); } }, "All it sees");
   const named = ([photo, value]) => el("li", {}, `${number(value)} ${loaded.photographs[photo] ?? "photograph"}`); // as one line of pixels nobody sees it
   const recrop = () => { crops.replaceChildren(...one.top.map(isSignal() ? named : crop)); field.setAttribute("aria-pressed", String(wholeField)); };
+  const untold = la.told === false ? "Not found yet: the command that made the atlas goes on." : null;
+  const whole = untold !== null || one.top.every(([, , near, far]) => String(near) === String(far)); // it has no map, and no gradient was asked for
   unitView = { recrop, previous: at > 0 ? order[at - 1] : undefined, next: order[at + 1] };
   const several = model.photographs.count, isClass = labelled(i, unit) !== "";
   const readers = one.readers.map(([l, u, share, sign]) => kin(l, u, `${percent(share)} of what it reads, ${sign > 0 ? "excited" : "held back"}`));
@@ -520,19 +530,19 @@ async function showUnit(i, unit) {
       el("figure", {}, picture, el("figcaption", {}, status === "missing" ? "The time given ran out, or the run was stopped; the same command goes on."
         : `What excites it, by ${la.recipes.fine.name}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}${isSignal() ? "; a signal, as stripes" : ""}.`)),
       el("div", {}, el("h2", {}, "Numbers"), pairs([
-        one.reason ? ["verdict", one.reason] : null, one.rescue ? ["helped by", one.rescue] : null,
+        one.reason ? ["verdict, beside sixteen crops of photographs", one.reason] : null, one.rescue ? ["helped by", one.rescue] : null,
         ["activation of the picture, as the verdict measures it", number(columns.act[unit])],
-        ["largest value anywhere in a photograph", `${number(columns.photo[unit])} (of ${number(several)})`], ["mean, deviation", `${number(columns.mean[unit])}, ${number(one.std)}`],
+        ["largest value at any place of a whole photograph", `${number(columns.photo[unit])} (of ${number(several)})`], ["mean, deviation", `${number(columns.mean[unit])}, ${number(one.std)}`],
         ["places that are zero", percent(columns.sparsity[unit])], ["photographs that excite it", percent(one.active)],
-        ["class specificity", columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
+        ["class specificity", several < model.fewest ? `told from ${model.fewest} photographs on` : columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
         one.nan ? ["photographs with NaN", number(one.nan)] : null, one.id ? ["id", el("code", {}, one.id.slice(0, 16))] : null])),
       variants(i, unit, one),
-      el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}. `), field),
+      el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. ${untold ? "Where in them it is excited is not found yet." : whole ? "It has no map: it sees the whole of each." : `Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}.`} `), whole ? null : field),
         one.top.length ? crops : el("p", { class: "soft" }, "None.")),
-      family(isClass ? "Units that speak for it" : "Reads from", `The length of the kernel times the mean activation, as a share of all that it reads${la.sources && inputs.length ? `; ${la.sources}` : ""}; red weights excite, blue ones hold back.`, inputs, la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas."),
-      family("Read by", "", readers, columns.mean[unit] === 0 ? "Nobody to speak of: it is silent on the photographs." : "No layer of this atlas reads it through weights."),
+      family(isClass ? "Units that speak for it" : "Reads from", `The length of the kernel times the mean activation, as a share of all that it reads${la.sources && inputs.length ? `; ${la.sources}` : ""}; red weights excite, blue ones hold back.`, inputs, untold ?? (la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas.")),
+      family("Read by", "", readers, untold ?? (columns.mean[unit] === 0 ? "Nobody to speak of: it is silent on the photographs." : "No layer of this atlas reads it through weights.")),
       family("Most alike", `In this layer, by cosine over ${counted(several, "photograph")}.`, several < model.fewest ? [] : one.near.map(([u, cosine]) => kin(i, u, `cosine ${number(cosine)}`)),
-        several < model.fewest ? `Told from ${model.fewest} photographs on: over so few, most units of a layer are alike.` : "It is alone in its layer."),
+        untold ?? (several < model.fewest ? `Told from ${model.fewest} photographs on: over so few, most units of a layer are alike.` : la.units === 1 ? "It is alone in its layer." : "No other unit is excited by the same photographs.")),
       el("section", { class: "wide charts" }, el("figure", {}, histogram(one.hist[1], model.edges.slice(one.hist[0], one.hist[0] + one.hist[1].length + 1)), el("figcaption", {}, "How many photographs reach what value.")),
         one.curve && one.curve.length > 1 ? el("figure", {}, curve(one.curve, { last: one.steps, first: 1 }), el("figcaption", {}, "What ascent maximized, on its random views.")) : null),
       el("section", { class: "wide" }, el("h2", {}, coarse || status === "missing" ? "Make its fine picture" : "Make it again"), copying(commandOf(i, unit)))));
@@ -546,14 +556,18 @@ const isHere = (i, unit) => place.layer === i && place.unit === unit;
 const decoded = (part) => { try { return decodeURIComponent(part); } catch { return part; } };
 // #/ is the model, #/L0007 or #/name a layer, #/L0007/12 a unit, #/classes the layer of classes.
 function parsed(hash) {
-  const parts = hash.replace(/^#\/?/, "").split("?")[0].split("/").filter((p) => p !== "").map(decoded);
+  const parts = hash.replace(/^#\/?/, "").split("?")[0].split("/").map(decoded);
+  while (parts.length && parts[parts.length - 1] === "") parts.pop();
   if (!parts.length) return {};
   if (parts[0] === "classes" && rowOf(model.model.logits)) parts[0] = layerFile(model.model.logits);
-  const number = /^L(\d{4,})$/.exec(parts[0]);
-  const la = (number && rowOf(Number(number[1]))) ?? model.layers.find((l) => l.name === parts[0] || l.tensor === parts[0]);
-  if (!la) return { miss: parts[0] };
-  if (parts.length < 2) return { layer: la.i };
-  return /^\d+$/.test(parts[1]) && Number(parts[1]) < la.units ? { layer: la.i, unit: Number(parts[1]) } : { layer: la.i, miss: parts[1] };
+  const named = (words) => { // names may hold slashes, and begin with one
+    const number = /^L(\d{4,})$/.exec(words[0]), text = words.join("/");
+    return (number && words.length === 1 && rowOf(Number(number[1]))) || model.layers.find((l) => [l.name, l.tensor].some((n) => n === text || n === `/${text}`));
+  };
+  const whole = named(parts), last = parts[parts.length - 1], la = whole ?? named(parts.slice(0, -1));
+  if (whole) return { layer: whole.i };
+  if (!la) return { miss: parts.join("/") };
+  return /^\d+$/.test(last) && Number(last) < la.units ? { layer: la.i, unit: Number(last) } : { layer: la.i, miss: last };
 }
 async function route() {
   place = parsed(location.hash);
@@ -578,15 +592,14 @@ async function route() {
 const EVERY = 3000, OLD = 60; // milliseconds between looks; seconds after which a last word means nothing
 async function look() {
   let was = status;
-  round += 1;
+  looks += 1;
   scripts.delete("d/status.js");
-  try { await script("d/status.js"); } catch { round -= 1; return; } // an atlas without one
+  try { await script("d/status.js"); } catch { return; } // an atlas without one
   const running = status?.running && Date.now() / 1000 - status.at < OLD;
   const left = running && status.seconds_left !== null && status.seconds_left !== undefined ? `, about ${status.seconds_left < 90 ? `${Math.round(status.seconds_left)} s` : `${Math.round(status.seconds_left / 60)} min`} left` : "";
   byId("status").hidden = !running;
   if (running) byId("status").replaceChildren(`This atlas is being made: ${visible(status.stage)}${status.total ? `, ${number(status.done)} of ${number(status.total)} ${visible(status.unit ?? "")}` : ""}${left}. The page looks again by itself.`);
-  if (running || was?.running) await again();
-  else round -= 1;
+  if (running || was?.running) { round += 1; await again(); }
   if (running) setTimeout(look, EVERY);
 }
 async function again() { // the model's facts; and where they have changed, all that is on the page

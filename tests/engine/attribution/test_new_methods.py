@@ -13,6 +13,9 @@ from tests.torchvision_schemas import declare
 
 declare()
 
+for reference in ("captum", "pytorch_grad_cam", "torchcam"):
+    pytest.importorskip(reference, exc_type=ImportError)
+
 from captum.attr import ShapleyValues  # noqa: E402
 from pytorch_grad_cam import ShapleyCAM  # noqa: E402
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402

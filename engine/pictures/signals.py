@@ -1,0 +1,124 @@
+"""Sound and arrays as pictures: WAV files as one row of pixels, ``.npy`` files as what a model itself reads.
+
+Both come from strangers: sizes are checked against the file before anything is read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import RefusedInput
+
+WAV = b"RIFF"
+NPY = b"\x93NUMPY"
+_MOST_BYTES = 2**28  # of a file: an hour and a half of mono at 16 bit and 16 kHz twice over
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_HALF = {8: 128.0, 16: 2.0**15, 24: 2.0**23, 32: 2.0**31}  # of the range of whole numbers of so many bits
+_MOST_DIMENSIONS = 6
+
+
+def is_wav(start: bytes) -> bool:
+    """Whether a file that begins so is a WAV file."""
+    return start[:4] == WAV and start[8:12] == b"WAVE"
+
+
+def read_wav(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(1, T, 1) float32 pixels in [0, 1], where silence is 0.5, and what was done to the sound.
+
+    PCM of 8, 16, 24 and 32 bits and floating samples of 32 and 64 are read; several channels are averaged. The samples
+    stay as they are, at the file's own rate: which one a network takes, no file of a network says.
+
+    Raises:
+        RefusedInput: another format, more than 256 MiB, or broken.
+    """
+    data = _whole(path)
+    chunks = dict(_chunks(data))
+    form, body = chunks.get(b"fmt ", b""), chunks.get(b"data", b"")
+    if len(form) < 16 or not body:
+        raise RefusedInput(f"'{path}' is broken: a WAV file without {'format' if len(form) < 16 else 'samples'}")
+    tag, channels, rate, _, width, bits = struct.unpack("<HHIIHH", form[:16])
+    if tag == _EXTENSIBLE and len(form) >= 26:
+        tag = struct.unpack("<H", form[24:26])[0]
+    if tag not in (_PCM, _FLOAT) or not 1 <= channels <= 64 or width != channels * bits // 8 or not width:
+        raise RefusedInput(f"'{path}' is a WAV file of a kind that is not read here (tag {tag}, {bits} bits); use PCM")
+    if bits not in ((32, 64) if tag == _FLOAT else _HALF):
+        raise RefusedInput(f"'{path}' has samples of {bits} bits; use PCM of 16")
+    body = body[: len(body) // width * width]
+    samples = _floating(body, bits) if tag == _FLOAT else _whole_numbers(body, bits)
+    mono = samples.reshape(-1, channels).mean(axis=1)
+    if not mono.size or not np.isfinite(mono).all():
+        raise RefusedInput(f"'{path}' is broken: it holds no samples, or some that are no numbers")
+    notes = [f"{len(mono):,} samples at {rate:,} Hz, as they are"]
+    if channels > 1:
+        notes.append(f"its {channels} channels are averaged")
+    return ((mono.clip(-1, 1) + 1) / 2).astype(np.float32)[None, :, None], tuple(notes)
+
+
+def read_npy(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(the array as float32, pixels (H, W, C) in [0, 1] that show it: its smallest value black, its largest white).
+
+    Raises:
+        RefusedInput: no numbers, more than 256 MiB or six axes, or broken.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise RefusedInput(f"'{path}' has more than {_MOST_BYTES:,} bytes; a picture is smaller")
+        values = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: a header that lies allocates nothing
+    except RefusedInput:
+        raise
+    except Exception as error:  # NumPy reads a header with Python's own tokenizer and parser
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise RefusedInput(f"'{path}' is broken: {reason}") from None
+    if values.dtype.kind not in "biuf" or not values.size or not 1 <= values.ndim <= _MOST_DIMENSIONS:
+        raise RefusedInput(f"'{path}' holds {values.dtype} of shape {values.shape}, which no model takes for a picture")
+    array = np.asarray(values, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise RefusedInput(f"'{path}' holds values that are no finite numbers (NaN or infinity)")
+    return array, _shown(array)
+
+
+def _shown(array: np.ndarray) -> np.ndarray:
+    """Rows of the last axis, or a picture where the array has its form."""
+    low, high = float(array.min()), float(array.max())
+    scaled = (array - low) / (high - low) if high > low else np.full_like(array, 0.5)
+    while scaled.ndim > 2 and scaled.shape[0] == 1:
+        scaled = scaled[0]
+    if scaled.ndim == 3 and scaled.shape[0] == 3 and scaled.shape[2] != 3:
+        scaled = scaled.transpose(1, 2, 0)
+    if scaled.ndim == 3 and scaled.shape[2] in (1, 3):
+        return np.ascontiguousarray(scaled)
+    return scaled.reshape(-1, scaled.shape[-1])[:, :, None]
+
+
+def _whole(path: Path) -> bytes:
+    if path.stat().st_size > _MOST_BYTES:
+        raise RefusedInput(f"'{path}' has more than {_MOST_BYTES:,} bytes of sound; cut it to what the model hears")
+    return path.read_bytes()
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(name, content) of the chunks; the last may be cut, as recorders leave it that were switched off."""
+    at = 12
+    while at + 8 <= len(data):
+        name, length = data[at : at + 4], struct.unpack("<I", data[at + 4 : at + 8])[0]
+        yield name, data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+
+
+def _floating(body: bytes, bits: int) -> np.ndarray:
+    return np.frombuffer(body, "<f4" if bits == 32 else "<f8").astype(np.float64)
+
+
+def _whole_numbers(body: bytes, bits: int) -> np.ndarray:
+    """Samples in [-1, 1); those of 8 bits are unsigned, as the format has it."""
+    if bits == 8:
+        return np.frombuffer(body, np.uint8).astype(np.float64) / _HALF[8] - 1
+    if bits == 24:
+        parts = np.frombuffer(body, np.uint8).reshape(-1, 3)
+        padded = np.concatenate([np.zeros((len(parts), 1), np.uint8), parts], axis=1)
+        return padded.copy().view("<i4").reshape(-1) / _HALF[32]
+    return np.frombuffer(body, f"<i{bits // 8}") / _HALF[bits]

@@ -1,0 +1,132 @@
+"""No result depends on the pictures beside it, and pictures are told apart on whichever axis they are counted."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import convscope
+from convscope.engine.activations.fields import Peak, effective_boxes
+from convscope.engine.graph.graph import Graph
+from convscope.engine.pictures.read import Picture
+from convscope.errors import UsageError
+
+
+class Mixed(nn.Module):
+    """Divided by the mean over the batch: pictures change one another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = torch.relu(self.first(x))
+        return self.second(found / (found.mean() + 0.1)).mean((2, 3))
+
+
+class Reader(nn.Module):
+    """A reader of lines with time first behind the convolution: (T, N, K)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.memory, self.head = nn.Conv2d(1, 6, 3, padding=1), nn.LSTM(48, 5), nn.Linear(5, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = torch.relu(self.features(x)).permute(3, 0, 1, 2).flatten(2)
+        return self.head(self.memory(found)[0])
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Graph:
+    torch.manual_seed(0)
+    return convscope.load(Mixed().eval(), example_input=torch.zeros(1, 3, 12, 12), check=False)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("reader") / "reader.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer: sizes become constants
+        torch.onnx.export(Reader().eval(), (torch.zeros(1, 1, 8, 20),), path, dynamo=False, input_names=["x"])
+    return convscope.load(path, check=False)
+
+
+def pictures(graph: Graph, count: int = 3) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    height, width = graph.image_size
+    return [rng.random((height, width, graph.channels), dtype=np.float32) * (i + 1) / count for i in range(count)]
+
+
+def named(graph: Graph, count: int = 3) -> list[Picture]:
+    return [Picture(pixels, f"p{i}") for i, pixels in enumerate(pictures(graph, count))]
+
+
+def test_activations_of_a_network_that_mixes_its_batch_are_those_of_each_picture_alone(mixed: Graph) -> None:
+    layer = mixed.layers[-1].name
+    assert mixed.mixes_batch is not None
+    together = convscope.activations(mixed, pictures(mixed), layer)[layer]
+    alone = [convscope.activations(mixed, [p], layer, batch=1)[layer] for p in pictures(mixed)]
+    assert np.array_equal(together, np.concatenate(alone))
+
+
+def test_statistics_and_best_pictures_of_such_a_network_do_not_depend_on_the_batch(mixed: Graph) -> None:
+    layer = mixed.layers[-1].name
+    for verb, options in ((convscope.stats, {}), (convscope.top, {"k": 2})):
+        many, one = (verb(mixed, named(mixed), layer=layer, batch=size, **options).content for size in (3, 1))
+        assert many["layers"] == one["layers"]
+
+
+def reference(reader: Graph, rows: int) -> np.ndarray:
+    """(N, T, K) of the last layer from the session itself, picture by picture."""
+    session = reader.session([reader.outputs[0].name])
+    found = [session.run(p.transpose(2, 0, 1)[None])[reader.outputs[0].name] for p in pictures(reader, rows)]
+    return np.concatenate([value.transpose(1, 0, 2) for value in found])
+
+
+@pytest.mark.parametrize("count", [3, 20])  # 20: as many pictures as steps
+def test_activations_with_time_first_are_one_for_each_picture(reader: Graph, count: int) -> None:
+    layer = reader.layers[-1]
+    assert reader.batch_axes[layer.tensor] == 1
+    found = convscope.activations(reader, pictures(reader, count), layer.name, batch=count)[layer.name]
+    expected = reference(reader, count).transpose(0, 2, 1)
+    assert found.shape == expected.shape and np.allclose(found, expected, atol=1e-5)
+
+
+def test_statistics_and_best_pictures_with_time_first_are_of_whole_pictures(reader: Graph) -> None:
+    layer, values = reader.layers[-1], reference(reader, 3)
+    found = convscope.stats(reader, named(reader), layer=layer.name, batch=2).content["layers"][0]
+    assert [unit["mean"] for unit in found["units"]] == pytest.approx(values.mean((0, 1)).tolist(), abs=1e-5)
+    best = convscope.top(reader, named(reader), layer=layer.name, k=1).content["layers"][0]["units"]
+    for unit in best:
+        top: Any = unit["top"][0]
+        peaks = values[:, :, unit["unit"]].max(axis=1)
+        assert (top["image"], top["value"]) == (f"p{peaks.argmax()}", pytest.approx(peaks.max(), abs=1e-5))
+
+
+def test_pictures_of_units_with_time_first_are_those_of_each_unit_alone(reader: Graph) -> None:
+    layer = reader.layers[-1].name
+    both = convscope.filters(reader, layer, units=[0, 3], steps=3, size=(8, 20), preset="lucid")
+    alone = convscope.filters(reader, layer, units=[3], steps=3, size=(8, 20), preset="lucid")
+    assert np.array_equal(both[1].image, alone[0].image)
+
+
+def test_where_a_unit_is_excited_is_found_by_gradient_with_time_first(reader: Graph) -> None:
+    layer = reader.layers[-1]
+    peak = Peak(layer, 2, 15)
+    ((_, (box,)),) = effective_boxes(reader, {"p0": [peak]}, {"p0": named(reader)[0]}, field="gradient")
+    assert box[1] >= 5 and box[3] >= 14  # around the fifteenth of twenty columns; the memory looks back from there
+
+
+def test_class_activation_maps_are_not_taken_where_time_is_first(reader: Graph) -> None:
+    late = next(layer for layer in reader.layers if layer.tensor in reader.batch_axes)
+    with pytest.raises(UsageError, match="has the steps of a line first"):
+        convscope.explain(reader, pictures(reader)[0], "hirescam", layer=late.name)
+    assert all("features" in found.layers[0] or "Relu" in found.layers[0] for found in convscope.explain(
+        reader, pictures(reader)
+    ))  # fmt: skip
