@@ -161,7 +161,10 @@ def test_a_layer_that_is_itself_such_an_end_has_the_gradient_that_is_asked_of_it
 def test_a_branch_does_not_end_in_whole_numbers_at_which_there_is_no_gradient() -> None:
     """As in a network that ONNX Runtime quantizes while it runs: its scale is a way of its own."""
     rng = np.random.default_rng(0)
-    weights = {"w": rng.integers(-128, 127, (4, 3, 3, 3)).astype(np.int8), "share": np.full(1, 0.01, np.float32)}
+    weights: dict[str, np.ndarray] = {
+        "w": rng.integers(-128, 127, (4, 3, 3, 3)).astype(np.int8),
+        "share": np.full(1, 0.01, np.float32),
+    }
     nodes = [
         helper.make_node("Relu", ["x"], ["r"], "relu"),
         helper.make_node("DynamicQuantizeLinear", ["r"], ["q", "s", "z"], "quantize"),
