@@ -30,7 +30,7 @@ from .onnx.metadata import READS_TEXT, companion_characters
 from .onnx.precheck import precheck
 from .onnx.read import parse
 from .preprocessing import companion, embedded, unfit_companion
-from .proofs import Proofs, proof_key, today
+from .proofs import Proofs, proof_key, run_key, today
 from .sizes import find_size, stated_size
 from .wall import stands
 from .wall.limits import allow
@@ -155,6 +155,9 @@ def load_here(
         waiting = [exported]
         del exported  # its weights, while the check needs room for two executors
 
+        def runs(graph: Graph, side: tuple[int, int]) -> bool:
+            return any(proof.ran == run_key(graph, side) for proof in (proven or {}).values())
+
         def build(side: tuple[int, int] | None) -> Graph:
             if waiting:
                 made = waiting.pop()
@@ -168,13 +171,17 @@ def load_here(
             return graph
 
         graph = (
-            find_size(build, READS_TEXT in metadata, tries, derived)
+            find_size(build, READS_TEXT in metadata, tries, derived, runs)
             if size is None
             else _sized(_of_own_size(build(size), size, is_asked=asked is not None), size)
         )
         if preprocessing is None:
             graph = _weighed(graph)
-        graph = _with_refusal_noted(graph) if check is False else _checked(graph, proven or {})
+        if check is False:
+            graph = _with_refusal_noted(graph)
+        else:
+            is_searched = size is None and None in graph.inputs[0].shape[2:4]
+            graph = _checked(graph, proven or {}, run_key(graph, graph.image_size) if is_searched else "")
     return graph if path is not None else replace(graph, modules=_modules(source))
 
 
@@ -204,16 +211,16 @@ def _modules(source: Any) -> Mapping[Any, str]:
     return {}
 
 
-def _checked(graph: Graph, proven: Mapping[str, Proof]) -> Graph:
-    """The graph with its proof, made now where none is known.
+def _checked(graph: Graph, proven: Mapping[str, Proof], ran: str) -> Graph:
+    """The graph with its proof, made now where none is known; ``ran`` as of `Proof`.
 
     Raises:
         ParityError: the executors disagree. RefusedInput: they cannot be compared.
     """
     proof = proven.get(proof_key(graph))
-    if proof is None:
+    if proof is None or (ran and not proof.ran):
         _self_check(graph)
-        proof = Proof(today(), notes=_opaque(graph))
+        proof = Proof(today(), notes=_opaque(graph), ran=ran)
     return replace(graph, proof=proof, source=replace(graph.source, notes=(*graph.source.notes, *proof.notes)))
 
 

@@ -52,6 +52,11 @@ def proof_key(graph: Graph) -> str:
     return _sum(graph.sha256, specs, graph.image_size, graph.preprocessing.to_json())
 
 
+def run_key(graph: Graph, size: tuple[int, int]) -> str:
+    """The sha256 of a graph and a size at which it runs."""
+    return _sum(graph.sha256, size)
+
+
 @dataclass(frozen=True)
 class Proofs:
     """What is known of the graphs of one file.
@@ -95,7 +100,8 @@ class Proofs:
         if proof is None or (proof.is_earlier and self.known.get(key) != proof):
             raise RefusedInput(f"{graph.source.path}: the process that imported it gave no proof")
         if not proof.is_earlier:
-            proof = replace(proof, date=today())
+            ran = run_key(graph, graph.image_size) if proof.ran else ""
+            proof = replace(proof, date=today(), ran=ran)
             self._keep(key, proof)
         return replace(graph, proof=proof)
 
@@ -103,7 +109,7 @@ class Proofs:
         if self.entry is None or not _is_modest(proof):
             return
         latest = [*((k, p) for k, p in self.known.items() if k != key), (key, proof)][-_MOST_GRAPHS:]
-        proofs = {k: {"date": p.date, "notes": p.notes} for k, p in latest}
+        proofs = {k: {"date": p.date, "notes": p.notes, "ran": p.ran} for k, p in latest}
         with suppress(OSError, ConvscopeError):  # read only, full, or not ours
             write_text(self.entry, to_json({**self.head, "proofs": proofs}) + "\n")
             _tidy(self.entry.parent)
@@ -116,9 +122,9 @@ def _read(entry: Path, head: Mapping[str, Any]) -> dict[str, Proof]:
         if {name: content.pop(name) for name in head} != head:
             return {}
         found = {
-            key: Proof(one["date"], True, tuple(one["notes"]))
+            key: Proof(one["date"], True, tuple(one["notes"]), one["ran"])
             for key, one in content.pop("proofs").items()
-            if _KEY.fullmatch(key) and one.keys() == {"date", "notes"}
+            if _KEY.fullmatch(key) and one.keys() == {"date", "notes", "ran"}
         }
         return found if not content and len(found) <= _MOST_GRAPHS and all(map(_is_modest, found.values())) else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -152,10 +158,12 @@ def _is_mine(status: os.stat_result) -> bool:
 
 
 def _is_modest(proof: Proof) -> bool:
-    """Whether a proof is one that may be kept: a date, and a few notes."""
+    """Whether a proof is one that may be kept: a date, a few notes, and a sum or nothing."""
     return (
         isinstance(proof.date, str)
         and _DATE.fullmatch(proof.date) is not None
+        and isinstance(proof.ran, str)
+        and (not proof.ran or _KEY.fullmatch(proof.ran) is not None)
         and len(proof.notes) <= _MOST_NOTES
         and all(isinstance(note, str) and len(note) <= _LONGEST_NOTE for note in proof.notes)
     )

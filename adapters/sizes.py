@@ -69,7 +69,11 @@ def candidates(shape: tuple[int | None, ...], reads_text: bool) -> Iterator[Size
 
 
 def find_size(
-    build: Callable[[Size | None], Graph], reads_text: bool, tries: int, derived: Derived | None = None
+    build: Callable[[Size | None], Graph],
+    reads_text: bool,
+    tries: int,
+    derived: Derived | None = None,
+    runs: Callable[[Graph, Size], bool] = lambda graph, size: False,
 ) -> Graph:
     """The graph at the first size that it runs at.
 
@@ -78,6 +82,7 @@ def find_size(
         reads_text: whether the file says that it reads lines of text.
         tries: how many sizes may be tried; each is an import.
         derived: what the network's constants ask for; tried first.
+        runs: whether a graph is known to run at a size, from an earlier search on the same file.
 
     Raises:
         RefusedInput: it runs at none of the usual sizes; the message is that of the first try.
@@ -94,7 +99,8 @@ def find_size(
         found, error = (graph, None) if is_made else _attempt(build, size)
         if found is not None:
             try:
-                _run(found, size)
+                if not runs(found, size):
+                    _run(found, size)
                 return _said(found, size, tried, derived)
             except RefusedInput as refusal:
                 error = refusal

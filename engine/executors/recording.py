@@ -55,7 +55,7 @@ class Recorder:
 
     def _recorded(self, sample: Tensor) -> Pass | None:
         """A replay that gives what the pass gives, or None: for this shape where memory is short, else for good."""
-        expected = _gradient(self._run, sample)
+        expected = _gradient(self._run, sample.detach().clone().requires_grad_())  # the sample meets one stream alone
         try:
             with float32_exactly():  # a recording keeps the kernels that were chosen
                 replay: Pass = self._record(self._run, (sample,))

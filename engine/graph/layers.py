@@ -221,8 +221,10 @@ class Proof:
         date: when, UTC, as 2026-11-26.
         is_earlier: found by an earlier run on the same file with the same versions, and kept in the cache folder.
         notes: what else was found, for the user to read: operators that no gradient passes.
+        ran: sum of the graph and of the size at which a picture ran through it when a size was searched; else empty.
     """
 
     date: str
     is_earlier: bool = False
     notes: tuple[str, ...] = ()
+    ran: str = ""

