@@ -16,6 +16,7 @@ from .normalize.draft import Draft
 MAX_CHECKED = 2**28  # values of all tensors of one image: 1 GiB in each executor
 MAX_WORK = 2**37  # multiply-adds of one image: some ten seconds on one processor
 _INPUT_COPIES = 4  # an input is drawn, normalized, cast and fed
+_VARIADIC = {"Sum", "Max", "Min", "Mean"}
 _GROWN = 16  # a tensor with so many values per channel and pixel of the picture is no feature map of it
 
 
@@ -80,6 +81,8 @@ def refuse_hidden(draft: Draft, layers: Sequence[Layer]) -> None:
     hidden = sum(prod(side or 1 for side in shape) for shape in made) - shown
     work = 0
     for node in draft.nodes:
+        if node.op_type in _VARIADIC:  # each input is gone through, however often it is the same
+            hidden += (len(node.input) - 1) * prod(side or 1 for side in draft.shapes.get(node.output[0], ()))
         if node.op_type in ("MatMul", "Gemm", "MatMulInteger") and len(node.input) > 1:
             inner = draft.shapes.get(node.input[0], ())
             work += prod(side or 1 for side in draft.shapes.get(node.output[0], ())) * (inner[-1] or 1 if inner else 1)

@@ -11,14 +11,15 @@ All of it is counted before it is written: the nodes after it stay within what `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from ...errors import UnsafeFile
-from ..onnx.precheck import MAX_NODES
-from .constants import constants_to_weights
+from ..onnx.precheck import MAX_NODES, subgraphs
+from .constants import constants_to_weights, fold_constants
 from .draft import Draft, attribute
 from .shapes import settled_at
 
@@ -33,7 +34,7 @@ def settle_control_flow(draft: Draft, size: tuple[int, int]) -> None:
         UnsafeFile: written out, the loops have too many nodes.
     """
     for _ in range(len(_FLOWS) * 16):  # what lies inside comes out with each round; nesting is bounded by precheck
-        flows = [n for n in draft.nodes if n.op_type in _FLOWS and not n.domain]
+        flows = _flows(draft)
         if not flows:
             return
         known = _known_values(draft, size)
@@ -48,9 +49,29 @@ def settle_control_flow(draft: Draft, size: tuple[int, int]) -> None:
                 if len(draft.nodes) > MAX_NODES:
                     raise UnsafeFile(f"written out, the model's loops have more than {MAX_NODES:,} nodes")
         if not changed:
+            _refuse_growth(draft)
             return
         constants_to_weights(draft)
         draft.sort()
+
+
+def _flows(draft: Draft) -> list[onnx.NodeProto]:
+    return [n for n in draft.nodes if n.op_type in _FLOWS and not n.domain]
+
+
+def _refuse_growth(draft: Draft) -> None:
+    """What undecided branches and rounds make out of constants is bounded as it is outside, though it may never run.
+
+    Raises:
+        UnsafeFile: it would be absurdly large.
+    """
+    for node in _flows(draft):
+        for graph in subgraphs(node):
+            inside = replace(draft, tensors=dict(draft.tensors), nodes=[], inlined=set(draft.inlined), notes=[])
+            inside.nodes = _inlined(inside, graph, {})[0]
+            constants_to_weights(inside)
+            fold_constants(inside)
+            _refuse_growth(inside)
 
 
 Known = Callable[[str], np.ndarray | None]

@@ -11,6 +11,8 @@ from onnx import helper, numpy_helper
 
 from ...engine.executors.session import import_runtime
 from ...errors import RefusedInput, UnsafeFile
+from ..onnx.precheck import MAX_RANK
+from ..wall.limits import at_a_glance
 from .constants import fold_constants
 from .draft import Draft, attribute
 
@@ -32,6 +34,16 @@ def infer(draft: Draft, size: tuple[int, int]) -> None:
         _follow_shape_arithmetic(draft, size)
 
 
+def _inferred(hollow: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(hollow, data_prop=_has_short_vectors(hollow.graph))
+    except Exception:
+        try:
+            return onnx.shape_inference.infer_shapes(hollow, data_prop=False)
+        except Exception as error:
+            raise RefusedInput(f"shape inference failed: {str(error).splitlines()[0][:200]}") from error
+
+
 def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> None:
     told = _told(draft, size)
     hollow = _hollow(draft, size, rows)
@@ -40,18 +52,15 @@ def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> N
         if output.name in told:
             output.CopyFrom(told.pop(output.name))
     hollow.graph.value_info.extend(told.values())
-    try:
-        inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=_has_short_vectors(hollow.graph))
-    except Exception:
-        try:
-            inferred = onnx.shape_inference.infer_shapes(hollow, data_prop=False)
-        except Exception as error:
-            raise RefusedInput(f"shape inference failed: {str(error).splitlines()[0][:200]}") from error
+    with at_a_glance():
+        inferred = _inferred(hollow)
     for info in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         tensor = info.type.tensor_type
         draft.types[info.name] = tensor.elem_type
         if not tensor.HasField("shape"):
             continue
+        if len(tensor.shape.dim) > MAX_RANK:
+            raise UnsafeFile(f"tensor '{info.name[:80]}' would have more than {MAX_RANK} dimensions")
         shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
         if prod(d or 1 for d in shape) > MAX_ACTIVATION_ELEMENTS or any((d or 0) < 0 for d in shape):
             raise UnsafeFile(f"tensor '{info.name[:80]}' would have the absurd shape {list(shape)[:8]}")

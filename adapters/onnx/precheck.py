@@ -22,6 +22,8 @@ MAX_NAME = 10_000
 MAX_OP_NAME = 200
 MAX_RANK = 64  # NumPy's limit
 MAX_ENTRIES = 100_000  # weights, inputs, outputs, functions, noted shapes: each of them
+MAX_LISTED = 100_000  # nodes that a file lists, in functions that nothing calls too
+MAX_PORTS, MAX_ALL_PORTS = 10_000, 500_000  # inputs and outputs of one node, and of all
 MAX_BLOCK = 2**16
 MAX_DEPTH = 16
 MAX_TENSOR_BYTES = 2**32
@@ -126,7 +128,17 @@ def _check_lengths(model: onnx.ModelProto, where: str) -> None:
         _check_name(tensor.name, "tensor", where)
         if len(tensor.dims) > MAX_RANK:
             raise UnsafeFile(f"{where}: tensor '{tensor.name[:80]}' has more than {MAX_RANK} dimensions")
+    nodes = ports = 0
     for node in _all_nodes(model):
+        own = len(node.input) + len(node.output)
+        nodes, ports = nodes + 1, ports + own
+        if nodes > MAX_LISTED:
+            raise UnsafeFile(f"{where} lists more than {MAX_LISTED:,} nodes; at most {MAX_NODES:,} are computed")
+        if own > MAX_PORTS or ports > MAX_ALL_PORTS:
+            raise UnsafeFile(
+                f"{where}: node '{node.name[:60]}' ({node.op_type[:60]}) has {own:,} inputs and outputs, all so far "
+                f"{ports:,}; at most {MAX_PORTS:,} and {MAX_ALL_PORTS:,} are read"
+            )
         if len(node.op_type) > MAX_OP_NAME or len(node.domain) > MAX_OP_NAME:
             raise UnsafeFile(f"{where}: an operator's name has more than {MAX_OP_NAME} characters")
         for name in (node.name, *node.input, *node.output):
@@ -187,7 +199,7 @@ def _check_functions(model: onnx.ModelProto, where: str) -> None:
         total = 0
         for node in graph.node:
             key = (_domain(node), node.op_type, node.overload)
-            total += call(key) if key in functions else 1
+            total += 1 + (call(key) if key in functions else 0)  # a call counts: functions may be empty
             total += sum(size(g) for g in subgraphs(node))
         return total
 

@@ -6,6 +6,7 @@ error that says nothing about the file. ONNX Runtime refuses the same nodes, lat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import onnx
@@ -14,6 +15,9 @@ from onnx import AttributeProto, defs
 from ...errors import RefusedInput
 
 _Schema = defs.OpSchema
+MAX_EQUATION = 20_000
+_TERM = rb"[A-Za-z]*(?:\.\.\.)?[A-Za-z]*"
+_EQUATION = re.compile(rb"%b(?:,%b)*(?:->%b)?" % (_TERM, _TERM, _TERM))
 
 
 def check_signatures(nodes: Iterable[onnx.NodeProto], opset: int, own: set[tuple[str, str]], where: str) -> None:
@@ -42,6 +46,8 @@ def check_signatures(nodes: Iterable[onnx.NodeProto], opset: int, own: set[tuple
         _check_count("inputs", len(node.input), schema.min_input, schema.max_input, node, where)
         _check_count("outputs", len(node.output), schema.min_output, schema.max_output, node, where)
         _check_attributes(node, schema.attributes, where)
+        if node.op_type == "Einsum":
+            _check_equation(node, where)
 
 
 def _schema(name: str, opset: int) -> _Schema | None:
@@ -74,6 +80,14 @@ def _check_attributes(node: onnx.NodeProto, declared: Mapping[str, _Schema.Attri
     ]
     if missing:
         raise RefusedInput(f"{where}: node {_shown(node)} has no attribute '{missing[0]}', which the operator needs")
+
+
+def _check_equation(node: onnx.NodeProto, where: str) -> None:
+    """One term of letters for each input, with at most one ellipsis: ONNX's shape inference never ends at a second."""
+    equation = next(entry.s for entry in node.attribute if entry.name == "equation")
+    if len(equation) > MAX_EQUATION or not _EQUATION.fullmatch(equation.replace(b" ", b"")):
+        shown = equation[:40].decode(errors="replace")
+        raise RefusedInput(f"{where}: node {_shown(node)} has the equation {shown!r}, which is none")
 
 
 def _shown(node: onnx.NodeProto) -> str:

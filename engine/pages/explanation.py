@@ -15,7 +15,7 @@ from ..graph.graph import Graph
 from ..outputs.reading import Answer
 from ..outputs.reads import Channel, Masked
 from ..outputs.target import Target
-from ..pictures.crops import seen_box
+from ..pictures.crops import onto_picture, window
 from ..record import Record
 from ..render.answers import drawn_answer, with_boxes
 from ..render.artifacts import save_npy, save_png
@@ -44,10 +44,7 @@ class Style:
 
 def on_picture(graph: Graph, heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A heatmap of the model's input on the picture's own pixels (H, W); 0 where the model saw nothing."""
-    top, left, bottom, right = seen_box(graph, size)
-    placed = np.zeros(size, dtype=np.float32)
-    placed[top:bottom, left:right] = resized(heatmap[None], (bottom - top, right - left))[0]
-    return placed
+    return onto_picture(graph, heatmap, size, lambda plane, to: resized(plane[None], to)[0])
 
 
 def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Style) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +61,7 @@ def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Sty
         shown = np.clip(shown / max(float(np.percentile(shown, 99)), 1e-12), 0, 1)
     heat = on_picture(graph, shown, size)
     given = heat
-    whole = seen_box(graph, size) == (0, 0, *size)
+    whole = window(graph, size) == (0, 0, *size)
     layer = graph.layer(attribution.layers[0]) if len(attribution.layers) == 1 else None
     is_plane = layer is not None and not layer.is_volume
     if style.kind == "lecture" and whole and attribution.values.ndim == 2 and is_plane:

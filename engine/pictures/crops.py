@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..graph.graph import Graph
@@ -10,6 +12,7 @@ from .framing import framed
 from .read import border, resize
 
 Box = tuple[int, int, int, int]
+_MOSTLY_BESIDE = 16  # times the picture's pixels: a window so large lies beside the picture nearly everywhere
 
 
 def seen_box(graph: Graph, size: tuple[int, int]) -> Box:
@@ -17,6 +20,53 @@ def seen_box(graph: Graph, size: tuple[int, int]) -> Box:
     top, left, bottom, right = _shown(graph, size)
     height, width = size
     return max(round(top), 0), max(round(left), 0), min(round(bottom), height), min(round(right), width)
+
+
+def window(graph: Graph, size: tuple[int, int]) -> Box:
+    """(top, left, bottom, right) of the model's whole input in pixels of a picture of this size, whole numbers.
+
+    They lie outside the picture where that is padded, as a letterboxed one is.
+    """
+    top, left, bottom, right = (round(side) for side in _shown(graph, size))
+    return top, left, max(bottom, top + 1), max(right, left + 1)
+
+
+def onto_picture(
+    graph: Graph, plane: np.ndarray, size: tuple[int, int], enlarge: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+) -> np.ndarray:
+    """What lies over the model's input, over the picture: (H, W) of the plane's type, 0 where the model saw nothing.
+
+    Args:
+        graph: its preprocessing says which part of the picture the input shows, and what is beside it.
+        plane: (h, w), of any size.
+        size: (H, W) of the picture.
+        enlarge: brings the plane to a (height, width).
+    """
+    place = window(graph, size)
+    if (place[2] - place[0]) * (place[3] - place[1]) > _MOSTLY_BESIDE * size[0] * size[1]:
+        plane, place = _visible(plane, place, size)
+    top, left, bottom, right = place
+    large = enlarge(plane, (bottom - top, right - left))
+    found = np.zeros(size, dtype=large.dtype)
+    rows, columns = slice(max(top, 0), min(bottom, size[0])), slice(max(left, 0), min(right, size[1]))
+    found[rows, columns] = large[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    return found
+
+
+def _visible(plane: np.ndarray, place: Box, size: tuple[int, int]) -> tuple[np.ndarray, Box]:
+    """The cells of a plane that a picture shows, and one more on each side, with their place in it.
+
+    A strip of a picture is a line in its letterbox, which at the picture's own scale would fill the memory.
+    """
+    spans, sides = [], []
+    for axis, length in enumerate(size):
+        first, cells = place[axis], plane.shape[axis]
+        step = (place[axis + 2] - first) / cells
+        low = max(int(np.floor(-first / step)) - 1, 0)
+        high = min(int(np.ceil((length - first) / step)) + 1, cells)
+        spans.append(slice(low, high))
+        sides.append((round(first + low * step), round(first + high * step)))
+    return plane[tuple(spans)], (sides[0][0], sides[1][0], sides[0][1], sides[1][1])
 
 
 def _shown(graph: Graph, size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -14,7 +14,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ...errors import ConvscopeError, RefusedInput, UsageError
 from ..graph.preprocessing import Preprocessing
+from .containers import MAX_FRAMES, count_frames
 from .framing import LETTERBOX_GRAY, Frame, framed
 from .signals import NPY, is_wav, read_npy, read_wav
 
@@ -41,6 +42,8 @@ _SIGNATURES = {
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 SOUND = {".wav"}
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
+_MAX_WEBP = 60_000_000  # pixels; its decoder holds 16 bytes of each
+_LONGEST = 1_000_000  # pixels of a side
 _LARGEST_WHOLE = 2**25  # pixels; larger ones are read at half their size, 0.3 GB then
 _LARGE = 2**23  # pixels of pictures that are decoded one at a time
 _BAND = 2**20  # pixels converted at once
@@ -100,10 +103,8 @@ def read_image(path: str | Path) -> Picture:
     if (other := _signal(file)) is not None:
         return other
     try:
-        # No warning filters: they belong to the process, and this runs in threads. The size is checked below.
-        with Image.open(file, formats=FORMATS) as image:
-            _check_claim(image, file)
-            return _decode(image, str(path))
+        with _opened(file) as (image, frames):
+            return _decode(image, str(path), frames)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise RefusedInput(f"image '{path}' claims more than {MAX_PIXELS:,} pixels; scale it down first") from None
     except UnidentifiedImageError:
@@ -155,8 +156,24 @@ def _mode(path: Path) -> int:
         raise UsageError(f"image '{str(path)[:_LONGEST_SHOWN]}' cannot be read: {reason}") from None
 
 
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Image.Image, int]]:
+    """A picture file, not yet decoded, and how many frames it has; what it claims has been checked."""
+    frames = count_frames(file)
+    # No warning filters: they belong to the process, and this runs in threads.
+    with Image.open(file, formats=FORMATS) as image:
+        _check_claim(image, file)
+        yield image, min(getattr(image, "n_frames", 1), MAX_FRAMES) if image.format == "WEBP" else frames
+
+
 def _check_claim(image: Image.Image, file: Path) -> None:
     """A JPEG has at least one bit for each block of 8 x 8 pixels: libjpeg fills with gray what is missing."""
+    most = _MAX_WEBP if image.format == "WEBP" else MAX_PIXELS
+    if image.width * image.height > most or max(image.size) > _LONGEST:
+        raise RefusedInput(
+            f"image '{file}' has {image.width} x {image.height} pixels; at most {most:,} and sides of {_LONGEST:,} are "
+            "read: scale it down first"
+        )
     blocks = math.ceil(image.width / 8) * math.ceil(image.height / 8)
     if image.format == "JPEG" and blocks > _FREE_BLOCKS and 16 * file.stat().st_size < blocks:
         raise RefusedInput(
@@ -170,16 +187,15 @@ def from_pillow(image: Image.Image, name: str) -> Picture:
     Raises:
         RefusedInput: too large, or values that are no colours.
     """
+    if image.width * image.height > MAX_PIXELS:
+        raise RefusedInput(f"image '{name}' has {image.width} x {image.height} pixels; scale it down first")
     return _decode(image.copy(), name)
 
 
-def _decode(image: Image.Image, path: str) -> Picture:
+def _decode(image: Image.Image, path: str, frames: int = 1) -> Picture:
     notes: list[str] = []
-    if image.width * image.height > MAX_PIXELS:
-        raise RefusedInput(f"image '{path}' has {image.width} x {image.height} pixels; scale it down first")
-    frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        notes.append(f"the first of {frames} frames")
+        notes.append(f"the first of {frames}{' or more' if frames == MAX_FRAMES else ''} frames")
     if not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         _reduced(image, notes)
     turned = image.getexif().get(0x0112, 1)
@@ -478,7 +494,7 @@ def _is_large(path: Path) -> bool:
     try:
         if not path.is_file():
             return False
-        with Image.open(path, formats=FORMATS) as image:
+        with _opened(path) as (image, _):
             return image.width * image.height > _LARGE
     except Exception:  # Pillow raises many unrelated types, and `read_image` says what is wrong
         return False

@@ -15,7 +15,7 @@ from ..outputs.pictures import PictureAnswer
 from ..outputs.reading import Answer
 from ..outputs.sequences import Line
 from ..outputs.target import SidesBox
-from ..pictures.crops import seen_box
+from ..pictures.crops import onto_picture, window
 from .artifacts import to_uint8
 
 # Okabe & Ito's palette for colour blindness, without black: the order in which numbers are coloured
@@ -63,7 +63,7 @@ def color_of(number: int) -> tuple[int, int, int]:
 
 def on_pixels(graph: Graph, box: SidesBox, size: tuple[int, int]) -> SidesBox:
     """A box of the model's input in pixels of a picture (height, width)."""
-    top, left, bottom, right = seen_box(graph, size)
+    top, left, bottom, right = window(graph, size)
     height, width = graph.image_size
     x, y = (right - left) / width, (bottom - top) / height
     return left + box[0] * x, top + box[1] * y, left + box[2] * x, top + box[3] * y
@@ -104,12 +104,13 @@ def _label(
 
 def with_mask(graph: Graph, pixels: np.ndarray, mask: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     """The picture with a mask (of any size, over the model's input) in a colour."""
-    top, left, bottom, right = seen_box(graph, (pixels.shape[0], pixels.shape[1]))
-    small = Image.fromarray(mask.astype(np.uint8) * 255)
-    large = np.asarray(small.resize((right - left, bottom - top), Image.Resampling.NEAREST)) > 127
+
+    def enlarged(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.NEAREST))
+
+    inside = onto_picture(graph, mask.astype(np.uint8) * 255, (pixels.shape[0], pixels.shape[1]), enlarged) > 127
     found = np.array(pixels, dtype=np.float32)
-    part = found[top:bottom, left:right]
-    part[large] = (1 - _MASK_WEIGHT) * part[large] + _MASK_WEIGHT * np.asarray(color, np.float32) / 255
+    found[inside] = (1 - _MASK_WEIGHT) * found[inside] + _MASK_WEIGHT * np.asarray(color, np.float32) / 255
     return found
 
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from ...errors import RefusedInput, UsageError
 from ..attribution.batch import Batch, Executors
+from ..graph.graph import Graph
 from ..outputs.reading import Question, Reading
 from ..outputs.vectors import Embedding, EmbeddingReading
-from ..pictures.read import model_input, read_image
+from ..pictures.read import fit, model_input, read_image
 
 Region = tuple[int, int, int, int]
 
@@ -49,18 +50,27 @@ class Asked:
             if beside:
                 raise UsageError(f"{beside[0]}= does not go with a Question, which says it itself; leave one out")
             return self.target
-        mask = None if self.mask is None else mask_of(self.mask)
+        mask = None if self.mask is None else mask_of(self.mask, executors.graph)
         like = None if self.like is None else vector_of(executors, self.like)
         return Question(self.target, self.box, self.of, self.region, mask, like, self.to, self.against)
 
 
-def mask_of(given: Any) -> np.ndarray:
-    """(H, W) weights from an array, a ``.npy`` file, or a picture: its gray, half and more is inside."""
+def mask_of(given: Any, graph: Graph) -> np.ndarray:
+    """(H, W) weights over the model's input from an array, a ``.npy`` file, or a picture: half and more is inside.
+
+    A picture of another size than the input is one drawn over a photograph, and is cut and resized as that is.
+    """
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)
         if path.suffix == ".npy":
             return _array(path)
-        return (read_image(path).pixels.mean(axis=2) >= 0.5).astype(np.float32)
+        gray = read_image(path).pixels.mean(axis=2, keepdims=True)
+        if gray.shape[:2] == graph.image_size:
+            return (gray[..., 0] >= 0.5).astype(np.float32)
+        shown, there = (
+            fit(np.repeat(plane, graph.channels, axis=2), graph).mean(axis=0) for plane in (gray, np.ones_like(gray))
+        )
+        return ((shown >= 0.5) & (there > 0.9)).astype(np.float32)  # what is laid beside a picture is no part of it
     return np.asarray(given, dtype=np.float32)
 
 

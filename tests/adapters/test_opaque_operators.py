@@ -189,3 +189,64 @@ def test_boxes_that_are_an_output_and_go_into_the_suppression_are_what_the_file_
     assert convscope.verify(
         graph
     ).ok  # the rows that are kept say which picture they are of: a batch has them in one list
+
+
+def colour_detector(odd: onnx.NodeProto) -> onnx.ModelProto:
+    """YOLOv8's table of a red and a blue cell of 8 x 8 pixels, exact by construction, with ``odd`` in its scores."""
+    node = helper.make_node
+    rows, columns = np.mgrid[0:4, 0:4]
+    boxes = np.stack([columns.ravel() * 8 + 4, rows.ravel() * 8 + 4, *np.full((2, 16), 8)])[None]
+    weights = {
+        "colours": np.array([[1.0, -1, -1], [-1, -1, 1]]).reshape(2, 3, 1, 1),
+        "twelve": np.eye(2).reshape(2, 2, 1, 1) * 12, "level": np.full(2, -6.0), "boxes": boxes, "nothing": np.zeros(1),
+        "less": np.full(1, -3.0),
+    }  # fmt: skip
+    made = onnx.NodeProto()
+    made.CopyFrom(odd)
+    made.input[0] = "scores"
+    nodes = [
+        node("Conv", ["x", "colours"], ["c"]),
+        node("AveragePool", ["c"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        node("Conv", ["cells", "twelve", "level"], ["scores"]),
+        made,
+        node("Add", ["odd", "less"], ["logits"]),
+        node("Reshape", ["logits", "shape"], ["flat"]),
+        node("Sigmoid", ["flat"], ["sure"]),
+        node("ReduceMean", ["sure", "axis"], ["mean"]),
+        node("Mul", ["mean", "nothing"], ["zero"]),
+        node("Add", ["zero", "boxes"], ["placed"]),
+        node("Concat", ["placed", "sure"], ["table"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 32, 32])],
+        [helper.make_tensor_value_info("table", TensorProto.FLOAT, ["N", 6, 16])],
+        [
+            *(numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()),
+            numpy_helper.from_array(np.array([0, 2, 16]), "shape"),
+            numpy_helper.from_array(np.array([1]), "axis"),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+def test_boxes_of_a_detector_with_an_unknown_operator_are_explained_by_d_rise_without_a_flag() -> None:
+    picture = np.zeros((32, 32, 3), np.float32)
+    picture[8:16, 16:24, 0] = 1
+    picture[24:32, 0:8, 2] = 0.95
+    graph = convscope.load(colour_detector(UNKNOWN), preprocessing="unit", check=False)
+    found = convscope.explain(graph, picture, masks=400, cells=8)
+    assert [(a.method, a.target.box) for a in found] == [("drise", (16, 8, 24, 16)), ("drise", (0, 24, 8, 32))]
+    for attribution in found:
+        left, top, right, bottom = (int(side) for side in attribution.target.box)
+        row, column = np.unravel_index(int(attribution.heatmap.argmax()), attribution.heatmap.shape)
+        assert top - 1 <= row <= bottom and left - 1 <= column <= right
+        inside = attribution.heatmap[top:bottom, left:right].mean()
+        assert inside > 1.5 * attribution.heatmap.mean()
+    known = convscope.load(colour_detector(KNOWN), preprocessing="unit", check=False)
+    assert convscope.explain(known, picture)[0].method == "odam"  # with a gradient
+    same = convscope.explain(known, picture, "drise", masks=400, cells=8)
+    for ours, theirs in zip(found, same, strict=True):
+        np.testing.assert_allclose(ours.values, theirs.values, rtol=1e-3, atol=1e-5)

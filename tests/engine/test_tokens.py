@@ -13,7 +13,8 @@ from convscope.engine.activations.reductions import reduced_session
 from convscope.engine.activations.statistics import UnitStatistics
 from convscope.engine.ascent.accent import accent, kept_layer
 from convscope.engine.ascent.facets import facets
-from convscope.engine.ascent.recipe.objectives import diversity
+from convscope.engine.ascent.filters import filters
+from convscope.engine.ascent.recipe.objectives import diversity, neuron
 from convscope.engine.attribution.places import default_layers
 from convscope.engine.attribution.targets import unit_target
 from convscope.engine.graph.summary import row_in_words
@@ -192,3 +193,33 @@ class GatedAtTheEnd(torch.nn.Module):
 @pytest.mark.parametrize("gate", [torch.nn.Sigmoid(), torch.nn.Identity()])
 def test_the_default_layer_is_no_map_that_weighs_another(gate: torch.nn.Module) -> None:
     assert loaded(GatedAtTheEnd(gate), (16, 16)).last_spatial_layer().name in ("stage1", "Relu")
+
+
+def test_a_neuron_of_tokens_is_the_unit_at_one_place_of_the_grid(graphs: dict[str, convscope.Graph], kind: str) -> None:
+    graph, (name, (rows, columns), _) = graphs[kind], LAYERS[kind]
+    x = pictures(graph, 2)
+    values = by_hand(graph, kind, x)
+    with torch.no_grad():
+        raw = graph.twin([graph.layer(name).tensor])(torch.from_numpy(x))
+    for unit, row, column in ((0, 0, 0), (3, rows - 1, 1), (7, 1, columns - 1)):
+        found = neuron(name, unit, (row, column)).on(graph)(raw).numpy()
+        np.testing.assert_allclose(found, values[:, unit, row * columns + column], rtol=1e-3, atol=1e-4)
+        target = unit_target(graph, name, unit, (row, column))
+        assert target.score({graph.layer(name).tensor: raw[graph.layer(name).tensor][0].numpy()}) == pytest.approx(
+            float(found[0]), rel=1e-5
+        )
+    centre = neuron(name, 2).on(graph)(raw).numpy()
+    np.testing.assert_allclose(centre, values[:, 2, rows // 2 * columns + columns // 2], rtol=1e-3, atol=1e-4)
+
+
+def test_ascent_at_one_place_of_the_grid_raises_the_unit_there(graphs: dict[str, convscope.Graph], kind: str) -> None:
+    graph, (name, (rows, columns), _) = graphs[kind], LAYERS[kind]
+    place = (1, columns - 2)
+    result = filters(graph, name, [5], position=place, steps=8, preset="strongest")
+    shown = result[0]
+    x = np.stack([shown.start, shown.image]).transpose(0, 3, 1, 2)
+    values = by_hand(graph, kind, np.ascontiguousarray(x))[:, 5, place[0] * columns + place[1]]
+    assert values[1] > values[0]
+    assert shown.activation_end == pytest.approx(values[1], rel=0.02, abs=0.02)  # of the place, not of the mean
+    with pytest.raises(UsageError, match="is outside layer"):
+        filters(graph, name, [5], position=(rows, 0), steps=2)

@@ -239,7 +239,7 @@ def h5(spoil: Callable[[Any, Path], None]) -> Build:
 def h5_config(change: Callable[[list[dict[str, Any]]], None]) -> Callable[[Any, Path], None]:
     def spoil(file: Any, folder: Path) -> None:
         config = json.loads(file.attrs["model_config"])
-        change(config)
+        change(config["config"]["layers"])
         del file.attrs["model_config"]
         file.attrs["model_config"] = json.dumps(config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,86 @@ def png(width: int, height: int, depth: int = 8, colour: int = 2) -> o.Build:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     rows = zlib.compress(b"".join(b"\0" + bytes(30 * 3) for _ in range(40)))
     return file(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""), "PNG")
+
+
+def late(kind: str, make: Callable[[], bytes]) -> o.Build:
+    """A picture whose bytes are made when the file is: making them takes a while."""
+    return lambda folder: file(make(), kind)(folder)
+
+
+def _segments(count: int, data: bytes) -> o.Build:
+    """A JPEG with so many further segments of these bytes, marker and all."""
+    return late("JPEG", lambda: drawn("JPEG")[:2] + data * count + drawn("JPEG")[2:])
+
+
+def _chunks(count: int) -> o.Build:
+    """A PNG with so many empty chunks that no decoder knows."""
+    empty = struct.pack(">I", 0) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
+    return late("PNG", lambda: drawn("PNG")[:33] + empty * count + drawn("PNG")[33:])
+
+
+def _comments(count: int) -> o.Build:
+    """A GIF with a comment in so many pieces of one letter."""
+
+    def make() -> bytes:
+        good = drawn("GIF")
+        place = good.index(b",", 13 + 3 * 2 ** ((good[10] & 7) + 1))
+        return good[:place] + b"!\xfe" + b"\1A" * count + b"\0" + good[place:]
+
+    return late("GIF", make)
+
+
+def _scans(count: int, side: int) -> o.Build:
+    """A progressive JPEG whose last scan is there so many times."""
+
+    def make() -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", (side, side)).save(buffer, "JPEG", progressive=True)
+        good = buffer.getvalue()
+        return good[:-2] + good[good.rindex(b"\xff\xda") : -2] * count + good[-2:]
+
+    return late("JPEG", make)
+
+
+def _strips(count: int) -> o.Build:
+    """A gray TIFF of 30 x 40 pixels in one strip, or so many."""
+
+    def make() -> bytes:
+        own = {256: (1, 30), 257: (1, 40), 258: (1, 8), 259: (1, 1), 262: (1, 1), 277: (1, 1), 278: (1, 40)}
+        place = 8 + 2 + 12 * 9 + 4
+        strips = {273: (count, place), 279: (count, place)} if count > 1 else {273: (1, 8), 279: (1, 1200)}
+        entries = sorted({**own, **strips}.items())
+        tags = b"".join(struct.pack("<HHII", tag, 4, *values) for tag, values in entries)
+        return b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4) + bytes(max(4 * count, 1200))
+
+    return late("TIFF", make)
+
+
+def _runs(side: int) -> o.Build:
+    """A BMP in runs, each row a run of one pixel that ends its row."""
+
+    def make() -> bytes:
+        palette, body = bytes(1024), b"\1\5\0\0" * side + b"\0\1"
+        start = 54 + len(palette)
+        head = b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start)
+        head += struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(body), 0, 0, 0, 0)
+        return head + palette + body
+
+    return late("BMP", make)
+
+
+def _webp(side: int) -> o.Build:
+    """A lossless WebP whose header says this side; 0: its own."""
+
+    def make() -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", (30, 30)).save(buffer, "WEBP", lossless=True)
+        data = bytearray(buffer.getvalue())
+        if side:
+            data[21:25] = struct.pack("<I", (side - 1) | (side - 1) << 14)
+        return bytes(data)
+
+    return late("WEBP", make)
 
 
 def values(made: Any, kind: str = "TIFF") -> o.Build:
@@ -108,5 +189,17 @@ PICTURES: Pairs = {
     ),
     "TIFF of NaN": Pair(values(_FLAT * np.nan), values(_FLAT)),
     "TIFF of 10^30": Pair(values(_FLAT + np.float32(1e30)), values(_FLAT + np.float32(0.5))),
+    **family("PNG with chunks", _chunks, {"200,000": 200_000}, 3),
+    **family("GIF with comments", _comments, {"200,000": 200_000}, 3),
+    **family("BMP runs", _runs, {"9400 x 9400": 9400}, 40),
+    "JPEG with Exif 100,000 times": Pair(
+        _segments(100_000, b"\xff\xe1\0\x09Exif\0\0x"), _segments(2, b"\xff\xe1\0\x09Exif\0\0x")
+    ),
+    "JPEG with 100,000 segments": Pair(_segments(100_000, b"\xff\xef\0\2"), _segments(3, b"\xff\xef\0\2")),
+    "JPEG filled with 10^6 bytes": Pair(_segments(10**6, b"\xff"), _segments(100, b"\xff")),
+    "JPEG in 1000 scans": Pair(_scans(1000, 1600), _scans(3, 160)),
+    **family("TIFF in strips", _strips, {"10^6": 10**6}, 1),
+    **family("WEBP of", _webp, {"9000 x 9000": 9000}, 0),
+    "PNG of 2,000,000 x 40": Pair(png(2_000_000, 40), png(30, 40)),
     "TIFF of 2^30": Pair(values(_FLAT.astype(np.int32) + 2**30), values(_FLAT.astype(np.int32) + 2**15)),
 }

@@ -34,10 +34,11 @@ def test_a_hostile_file_is_refused_in_one_line_and_leaves_no_trace(group: str, t
     assert ended.peak <= PEAK_BYTES
 
 
-def test_a_whole_import_with_its_check_writes_nothing(tmp_path: Path) -> None:
+def test_a_whole_import_with_its_check_writes_nothing_but_its_proof(tmp_path: Path) -> None:
     """ONNX Runtime would keep a device number and a log of models in the home, and send it."""
     _, ended = info(HARMLESS["small.onnx"].build, tmp_path)
-    assert (ended.code, ended.appeared) == (0, ())
+    files = [Path(path) for path in ended.appeared if Path(path).is_file()]
+    assert (ended.code, [file.parent for file in files]) == (0, [tmp_path / "home" / "cache" / "proofs"])
     assert ended.peak <= PEAK_BYTES
 
 

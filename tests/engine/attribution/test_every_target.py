@@ -134,6 +134,21 @@ def test_copies_of_a_picture_are_asked_one_at_a_time_where_they_would_mix(method
         assert abs(figures["completeness_gap"]) < 0.05 * abs(figures["score_change"])
 
 
+def test_deeplift_refuses_a_network_that_would_mix_a_picture_with_its_baseline() -> None:
+    torch.manual_seed(1)
+    graph = convscope.load(Company().eval(), example_input=torch.zeros(1, 1, 6, 12), check=False)
+    picture = np.random.default_rng(2).random((1, 1, 6, 12)).astype(np.float32)
+    with pytest.raises(UsageError, match=r"runs a picture and its baseline in one batch, which .* take integratedgr"):
+        explain(graph, picture, "deeplift", Question(box=1))
+    notes: list[str] = []
+    options = explain_run.Options(
+        method="all", box=1, settings={"masks": 4, "samples": 4, "designs": 4, "cells": 2, "steps": 2, "pieces": 3}
+    )
+    done = explain_run.run(graph, picture, options, on_event=lambda e: notes.append(getattr(e, "text", "")))
+    assert any("left out: deeplift runs a picture" in note for note in notes)
+    assert "deeplift" not in {found.method for found in done.attributions[0]}
+
+
 @pytest.mark.parametrize("method", ["refinecam", "gradcam"])
 def test_methods_on_several_layers_are_measured_on_all_of_them(graph: Graph, picture: np.ndarray, method: str) -> None:
     layers = [layer.name for layer in graph.layers if layer.is_spatial and (layer.shape[2] or 0) > 1]
