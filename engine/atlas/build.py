@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import UsageError
+from ...errors import RefusedInput, UsageError
 from ..activations.fields import check_field
 from ..ascent.recipe.presets import AUTO, Preset
 from ..ascent.recipe.presets import preset as find_preset
 from ..graph.graph import Graph
 from ..render.artifacts import to_json
-from ..runs.events import OnEvent, Progress, ignore
+from ..runs.events import OnEvent, Progress, Skipped, ignore
 from . import crops, numbers, relations, units
 from .compile import CERTIFICATE, compile_atlas
 from .files import Files, opened
@@ -149,7 +149,7 @@ def atlas(
 
     Raises:
         UsageError: a wish that the model does not fit; the folder holds the atlas of another model; a stage that needs
-            another one first. RefusedInput: the model gives NaN.
+            another one first. RefusedInput: the model gives NaN, or none of the photographs can be read.
         PartlyDone: the disk is full.
     """
     manner = manner or Manner()
@@ -267,6 +267,17 @@ class _Run:
             numbers.measure(self.files, self.graph, self.plan, chunk, self.pictures, self.manner.device, count)
 
         together(self.leases, {numbers.chunk_name(self.plan, c): partial(measure, c) for c in left})
+        if self.manner.shard is None:
+            self._tell_unread()
+
+    def _tell_unread(self) -> None:
+        """Tells of photographs that could not be read; units have nothing to be judged by where that is all of them."""
+        figures = numbers.Numbers(self.files, self.plan)
+        for name, reason in sorted(figures.failed.items()):
+            self.on_event(Skipped(self.pictures[name], RefusedInput(reason)))
+        if not figures.names:
+            first = next(iter(figures.failed.values()))
+            raise RefusedInput(f"none of the {len(figures.failed)} photographs could be read; the first: {first}")
 
     def draw(self, stage: str, recipes: Sequence[str]) -> None:
         """The pictures of a stage's recipes that are not there yet, as far as the time goes.

@@ -327,8 +327,9 @@ function viewAddress(i) {
   return link(i) + (query ? `?${query}` : "");
 }
 function ordered(i, columns) {
-  const view = viewOf(i), fits = matcher(view.find), count = columns.status.length, found = [];
-  for (let u = 0; u < count; u++) if ((view.status === "all" || statusOf(columns, u) === view.status || (view.status === "coarse" && columns.coarse[u] === "c")) && fits(u, [labelled(i, u)])) found.push(u);
+  const view = viewOf(i), fits = matcher(view.find), count = columns.status.length;
+  const found = view.status === "all" && !view.find.trim() ? Array.from({ length: count }, (_, u) => u) : [];
+  if (!found.length) for (let u = 0; u < count; u++) if ((view.status === "all" || statusOf(columns, u) === view.status || (view.status === "coarse" && columns.coarse[u] === "c")) && fits(u, [labelled(i, u)])) found.push(u);
   const values = SORTS[view.sort][1](columns);
   if (view.sort === "status") found.sort((a, b) => RANK[statusOf(columns, a)] - RANK[statusOf(columns, b)] || a - b);
   else if (values) found.sort((a, b) => (values[b] ?? -Infinity) - (values[a] ?? -Infinity) || a - b);
@@ -361,7 +362,7 @@ async function showLayer(i) {
   const layout = { columns: 1, width: 0, cell: 0, height: 0, side: 0 };
   const pool = new Map(); // place in the order -> element
   const free = [];
-  const value = (u) => { if (columns.status[u] === "-") return "–"; const v = (SORTS[view.sort][1](columns) ?? columns.act)[u]; return view.sort === "status" || columns.status[u] !== "o" ? WORDS[statusOf(columns, u)] : number(v); };
+  const value = (u) => { if (columns.status[u] === "-") return "–"; const v = (SORTS[view.sort][1](columns) ?? columns.act)[u]; const s = statusOf(columns, u); return view.sort === "status" || s !== "ok" ? (s === "sofar" ? "weak?" : WORDS[s]) : number(v); };
   const WIDTHS = [["unit", 8], ["status", 13], ["act", 13], ["photo", 13], ["mean", 11], ["sparsity", 9], ["special", 12]];
   const HEADS = { unit: "unit", status: "status", act: "activation", photo: "photographs", mean: "mean", sparsity: "zeros", special: "specificity" };
   const line = (u) => WIDTHS.map(([key, wide]) => (key === "unit" ? String(u) : key === "status" ? WORDS[statusOf(columns, u)] : key === "sparsity" ? percent(columns.sparsity[u]) : number(columns[key][u])).padStart(wide)).join("")
@@ -539,7 +540,7 @@ async function showUnit(i, unit) {
       variants(i, unit, one),
       el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. ${untold ? "Where in them it is excited is not found yet." : whole ? "It has no map: it sees the whole of each." : `Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}.`} `), whole ? null : field),
         one.top.length ? crops : el("p", { class: "soft" }, "None.")),
-      family(isClass ? "Units that speak for it" : "Reads from", `The length of the kernel times the mean activation, as a share of all that it reads${la.sources && inputs.length ? `; ${la.sources}` : ""}; red weights excite, blue ones hold back.`, inputs, untold ?? (la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas.")),
+      family(isClass ? "Units that speak for and against it" : "Reads from", `The length of the kernel times the mean activation, as a share of all that it reads${la.sources && inputs.length ? `; ${la.sources}` : ""}; red weights excite, blue ones hold back.`, inputs, untold ?? (la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas.")),
       family("Read by", "", readers, untold ?? (columns.mean[unit] === 0 ? "Nobody to speak of: it is silent on the photographs." : "No layer of this atlas reads it through weights.")),
       family("Most alike", `In this layer, by cosine over ${counted(several, "photograph")}.`, several < model.fewest ? [] : one.near.map(([u, cosine]) => kin(i, u, `cosine ${number(cosine)}`)),
         untold ?? (several < model.fewest ? `Told from ${model.fewest} photographs on: over so few, most units of a layer are alike.` : la.units === 1 ? "It is alone in its layer." : "No other unit is excited by the same photographs.")),

@@ -32,7 +32,8 @@ from convscope.engine.atlas.plan import FINE, Plan
 from convscope.engine.atlas.report import compiled, status, verified
 from convscope.engine.graph.graph import Graph
 from convscope.engine.pictures.read import model_input, read_image
-from convscope.errors import PartlyDone, UsageError
+from convscope.engine.runs.events import Skipped
+from convscope.errors import PartlyDone, RefusedInput, UsageError
 
 from ...tiny import small_cnn
 from .places import fingerprint, made, network, photographs
@@ -414,11 +415,23 @@ def test_a_full_disk_is_said_and_the_same_call_goes_on(
 def test_a_picture_that_cannot_be_read_is_left_out_and_named(graph: Graph, photos: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(photos, tmp_path / "photos")
     (folder / "broken.png").write_bytes(b"no picture")
-    made(graph, folder, tmp_path / "atlas")
+    said: list[Any] = []
+    made(graph, folder, tmp_path / "atlas", on_event=said.append)
+    assert [event.path.name for event in said if isinstance(event, Skipped)] == ["broken.png"]
     numbers = Numbers(Folder(tmp_path / "atlas"), Plan.read(Folder(tmp_path / "atlas")))
     assert list(numbers.failed) == ["broken.png"]
     assert len(numbers.names) == 6
     assert "broken.png" in (tmp_path / "atlas" / "d" / "manifest.js").read_text()
+
+
+def test_photographs_none_of_which_can_be_read_are_refused_before_any_picture_is_made(
+    graph: Graph, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(RefusedInput, match=r"none of the 1 photographs could be read; the first: .*broken\.png"):
+        made(graph, tmp_path / "photos", tmp_path / "atlas")
+    assert not (tmp_path / "atlas" / "store" / "units").exists()
 
 
 def test_the_folder_of_another_model_is_refused(graph: Graph, photos: Path, whole: Path) -> None:
