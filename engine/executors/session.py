@@ -15,7 +15,7 @@ from .devices import session_providers
 
 
 def import_runtime() -> Any:
-    """ONNX Runtime with its telemetry off.
+    """ONNX Runtime with its telemetry off, and without its warnings on stderr (one at every session on a GPU).
 
     Its wheels keep a device number and a log of models in the user's home, and send it, unless this is set
     before the first import.
@@ -23,6 +23,7 @@ def import_runtime() -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(3)
     return onnxruntime
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import RefusedInput
 from ..graph.graph import Graph
 from ..graph.operators import operator
+from .squeezed import before_squeezing
 
 _DYNAMIC = frozenset({"NonMaxSuppression", "NonZero", "TopK", "If", "Loop", "Unique", "Compress"})
 
@@ -29,10 +30,9 @@ class Facts:
     def __init__(self, graph: Graph, output: str | None = None, device: str = "cpu") -> None:
         self.graph = graph
         self.device = device
-        names = [spec.name for spec in graph.outputs]
-        first = output or names[0]
-        self.names: tuple[str, ...] = (first,) if output else tuple(names)
-        self.specs = {spec.name: spec for spec in graph.outputs}
+        told = {spec.name: before_squeezing(graph, spec) for spec in graph.outputs}
+        self.names: tuple[str, ...] = (told[output].name,) if output else tuple(spec.name for spec in told.values())
+        self.specs = {spec.name: spec for spec in told.values()}
         self.metadata = dict(graph.metadata)
 
     @property
@@ -74,6 +74,15 @@ class Facts:
         if axes is None or len(axes) != len(shape):
             return shape
         return tuple(shape[axes.index(axis)] for axis in range(len(axes)))
+
+    def batch_axis(self, name: str) -> int | None:
+        """0, or None where an output has no axis that counts pictures: one number alone, or several in a row."""
+        return None if self.is_flat(name) and self.probe[name].shape != (1,) else 0
+
+    def is_flat(self, name: str) -> bool:
+        """Whether an output is numbers in a row, or one alone, of a fixed count."""
+        found = self.probe.get(name)
+        return found is not None and found.ndim < 2 and found.size > 0 and self.is_float(name) and not self.selects
 
     def is_float(self, name: str) -> bool:
         """Whether an output's values are floating point numbers."""

@@ -157,15 +157,16 @@ class ValueReading(Reading):
             raise UsageError(f"box= is a point's number; {self.graph.name} gives values, name one with target=")
         chosen = self._points(row, question) if self.kind == "point" else _chosen(self, row, question.target)
         names = [self._name(i, np.size(row)) for i in chosen]
+        axis = self.axes.get(self.tensor, 0)
         if question.to is None:
             vector = np.asarray(row).reshape(-1)
             return [
                 Target(
-                    _one(self.tensor, i, np.shape(row)),
+                    _one(self.tensor, i, np.shape(row), axis),
                     n,
                     quantity=f"{'coordinate' if self.kind == 'point' else 'value'} as the file gives it",
                     against=() if question.against is None else tuple(
-                        Target(_one(self.tensor, other, np.shape(row)), self._name(other, len(vector)))
+                        Target(_one(self.tensor, other, np.shape(row), axis), self._name(other, len(vector)))
                         for other in others(self.graph, vector, i, question.against)
                     ),
                 )
@@ -174,7 +175,7 @@ class ValueReading(Reading):
         wanted = np.asarray([question.to], np.float32)
         return [
             Target(
-                Distance(self.tensor, wanted, i),
+                Distance(self.tensor, wanted, i, batch_axis=axis),
                 f"{n}, distance to {question.to:g}",
                 quantity=f"minus the squared distance to {question.to:g}",
             )
@@ -216,7 +217,7 @@ class Points(Answer):
 
 def embedding(facts: Facts, forced: bool = False) -> EmbeddingReading | None:
     """(N, D): a vector of unit length, of pooled features, or named so."""
-    found = _vector(facts)
+    found = _vector(facts, flat=False)
     if found is None or found[1] < 2:
         return None
     name, count = found
@@ -278,7 +279,8 @@ def regression(facts: Facts, forced: bool = False) -> ValueReading | None:
     if not forced and not (count == 1 or told):
         return None
     reason = f"{count} value{'s' if count > 1 else ''} (no softmax, no sigmoid{', by name' if told else ''})"
-    return ValueReading(facts.graph, "regression", "regression", reason, (name,), (name,), tensor=name)
+    axes = {name: facts.batch_axis(name)}
+    return ValueReading(facts.graph, "regression", "regression", reason, (name,), (name,), axes, tensor=name)
 
 
 def numbers(facts: Facts, _forced: bool = False) -> ValueReading | None:
@@ -291,12 +293,16 @@ def numbers(facts: Facts, _forced: bool = False) -> ValueReading | None:
         f"{count} numbers: no softmax, no class names, no telling name; shown as they are "
         "(decoder=softmax if they are class logits)"
     )
-    return ValueReading(facts.graph, "unknown", "values", reason, (name,), (name,), tensor=name)
+    axes = {name: facts.batch_axis(name)}
+    return ValueReading(facts.graph, "unknown", "values", reason, (name,), (name,), axes, tensor=name)
 
 
-def _vector(facts: Facts) -> tuple[str, int] | None:
+def _vector(facts: Facts, flat: bool = True) -> tuple[str, int] | None:
+    """(output, how many numbers it has for one picture); ``flat``: also a first output without an axis for pictures."""
     for name in facts.names:
         shape = facts.shape(name)
+        if flat and name == facts.names[0] and facts.is_flat(name):
+            return name, facts.probe[name].size
         if facts.is_float(name) and len(shape) >= 2 and shape[0] == 1 and sum(size > 1 for size in shape[1:]) <= 1:
             return name, int(np.prod(shape[1:]))
     return None
@@ -346,8 +352,9 @@ def _chosen(reading: Reading, row: Any, spec: Any) -> list[int]:
     return [class_index(reading.graph, spec, len(vector))]
 
 
-def _one(tensor: str, index: int, shape: tuple[int, ...]) -> Read:
-    """The read of one number of a vector, whichever axis it lies along."""
-    if len(shape) == 1:
+def _one(tensor: str, index: int, shape: tuple[int, ...], axis: int | None = 0) -> Read:
+    """The read of one number of a vector, whichever axis it lies along; ``axis`` counts the pictures."""
+    if len(shape) == 1 and axis == 0:
         return Channel(tensor, index)
-    return Entry(((tensor, tuple(int(i) for i in np.unravel_index(index, shape))),))
+    place = tuple(int(i) for i in np.unravel_index(index, shape)) if shape else ()
+    return Entry(((tensor, place),), batch_axis=axis)

@@ -107,11 +107,14 @@ def test_pictures_excite_the_unit_as_the_processors_do(preset: str) -> None:
 
 
 @pytest.mark.parametrize("preset", ["strongest", "objects", "parts", "lucid", "chollet"])
-def test_a_picture_is_the_same_twice_and_in_company(preset: str) -> None:
+def test_a_picture_is_the_same_twice_and_as_strong_in_company(preset: str) -> None:
+    """To the bit where nothing is resampled: the gradient of a resampled view is added in no fixed order."""
     options: dict[str, Any] = {"preset": preset, "size": 32, "steps": 40, "device": "cuda"}
     alone, again = (filters(small(), "conv2", [3], **options).units[0] for _ in range(2))
     company = filters(small(), "conv2", [1, 3, 5, 7], **options).units[1]
-    assert again.image.tobytes() == alone.image.tobytes()
+    if preset == "chollet":
+        assert again.image.tobytes() == alone.image.tobytes()
+    np.testing.assert_allclose(again.image, alone.image, atol=0.02)
     assert company.activation_end == pytest.approx(alone.activation_end, rel=0.1)
 
 
