@@ -39,6 +39,8 @@ def branch_ends(graph: Graph, tensors: Sequence[str], targets: Sequence[str]) ->
 
 
 def _has_weights(index: Index, node: onnx.NodeProto) -> bool:
+    if node.op_type.endswith("Integer") or node.op_type.startswith("QLinear"):
+        return False  # it gives whole numbers, at which no gradient can be taken
     family = operator(node).family
     if family == "convolution":
         weights = index.weights.get(node.input[1]) if len(node.input) > 1 else None

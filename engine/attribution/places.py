@@ -59,8 +59,8 @@ def _by_picture(graph: Graph, layers: Iterable[Layer]) -> list[Layer]:
     for layer in found:
         if layer.tensor in graph.batch_axes:
             raise UsageError(
-                f"layer '{layer.name}' has the steps of a line first and then the pictures, and no maps of these; "
-                "choose a layer before it"
+                f"layer '{layer.name}' counts the pictures on axis {graph.batch_axes[layer.tensor]}, not on its first, "
+                "and has no map of each; choose a layer before it"
             )
     return found
 

@@ -90,7 +90,9 @@ def build(graph: Graph, request: Request) -> Built:
     _finish(writer, heatmap, graph, request)
     assembled = _assembled(model, trace, writer, second_outputs, request)
     if graph.mixes_batch is not None:
-        _one_picture(assembled, graph.inputs[0].name)
+        _fix_sizes(assembled, graph.inputs[0].name, {0: 1})
+    if any(layer.tokens is not None for layer in request.layers):  # their grid is that of one size
+        _fix_sizes(assembled, graph.inputs[0].name, dict(enumerate(feeds[graph.inputs[0].name].shape[1:], 1)))
     pictures = None
     if request.pictures:
         pictures = onnx.ModelProto()
@@ -277,11 +279,13 @@ def _require_rows(layers: Sequence[Layer], trace: Trace, image: str) -> None:
             )
 
 
-def _one_picture(model: onnx.ModelProto, image: str) -> None:
-    """Lets the file take one picture at a time alone."""
+def _fix_sizes(model: onnx.ModelProto, image: str, sizes: Mapping[int, int]) -> None:
+    """Lets the file take pictures of these sizes alone, by axis."""
     for given in model.graph.input:
-        if given.name == image and given.type.tensor_type.shape.dim:
-            given.type.tensor_type.shape.dim[0].CopyFrom(onnx.TensorShapeProto.Dimension(dim_value=1))
+        dims = given.type.tensor_type.shape.dim
+        if given.name == image and dims:
+            for axis, size in sizes.items():
+                dims[axis].CopyFrom(onnx.TensorShapeProto.Dimension(dim_value=size))
 
 
 def _advice(graph: Graph, model: onnx.ModelProto, trace: Trace, targets: Sequence[str]) -> str:

@@ -125,7 +125,7 @@ def test_where_a_unit_is_excited_is_found_by_gradient_with_time_first(reader: Gr
 
 def test_class_activation_maps_are_not_taken_where_time_is_first(reader: Graph) -> None:
     late = next(layer for layer in reader.layers if layer.tensor in reader.batch_axes)
-    with pytest.raises(UsageError, match="has the steps of a line first"):
+    with pytest.raises(UsageError, match="counts the pictures on axis 1, not on its first"):
         convscope.explain(reader, pictures(reader)[0], "hirescam", layer=late.name)
     assert all("features" in found.layers[0] or "Relu" in found.layers[0] for found in convscope.explain(
         reader, pictures(reader)

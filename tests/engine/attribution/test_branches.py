@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 from torch import Tensor, nn
 
 import convscope
 from convscope.engine.attribution import Batch, Executors, explain_batch, find_methods
 from convscope.engine.attribution.capture import capture
 from convscope.engine.outputs import Target
-from convscope.engine.outputs.reads import Box, Entry
+from convscope.engine.outputs.reads import Box, Channel, Entry
 
+from ...tiny import model
 from .nets import residual
 
 X = np.random.default_rng(0).normal(0, 1, (2, 3, 16, 16)).astype(np.float32)
@@ -154,3 +156,28 @@ def test_a_layer_that_is_itself_such_an_end_has_the_gradient_that_is_asked_of_it
     p = float(net(torch.from_numpy(X[:1])).detach()[0, 4, COARSE])
     assert not ours[2].any()
     assert ours[3][0, 0, 0, 3] == pytest.approx(p * (1 - p), rel=1e-5) and np.count_nonzero(ours[3]) == 1
+
+
+def test_a_branch_does_not_end_in_whole_numbers_at_which_there_is_no_gradient() -> None:
+    """As in a network that ONNX Runtime quantizes while it runs: its scale is a way of its own."""
+    rng = np.random.default_rng(0)
+    weights: dict[str, np.ndarray] = {
+        "w": rng.integers(-128, 127, (4, 3, 3, 3)).astype(np.int8),
+        "share": np.full(1, 0.01, np.float32),
+    }
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], "relu"),
+        helper.make_node("DynamicQuantizeLinear", ["r"], ["q", "s", "z"], "quantize"),
+        helper.make_node("ConvInteger", ["q", "w", "z"], ["c"], "conv"),
+        helper.make_node("Cast", ["c"], ["d"], "cast", to=1),
+        helper.make_node("Mul", ["s", "share"], ["t"], "scale"),
+        helper.make_node("Mul", ["d", "t"], ["e"], "scaled"),
+        helper.make_node("ReduceMean", ["e"], ["y"], "mean", axes=[2, 3], keepdims=0),
+    ]
+    graph = convscope.load(model(nodes, weights), check=False)
+    executors = Executors(graph, device="cpu", batch=1)
+    batch = Batch(executors, X[:1])
+    _, found = capture(batch, [Target(Channel("y", 2), "")], graph.layer("relu"))
+    feeds = torch.from_numpy(batch.values(["r"])[0]).requires_grad_()
+    (expected,) = torch.autograd.grad(graph.twin(["y"], ["r"])({"r": feeds})["y"][0, 2], feeds)
+    np.testing.assert_allclose(found, expected, atol=1e-6 * float(expected.abs().max()))

@@ -289,5 +289,31 @@ def test_a_layer_without_a_row_for_each_picture_is_refused(tmp_path: Path) -> No
         net.graph.node.insert(at + i, node)
     graph = convscope.load(net, check=False)
     assert convscope.export(graph, tmp_path / "out.onnx").layer not in ("turned", "bent")
-    with pytest.raises(convscope.UsageError, match=r"layer 'bent' gives .* no row for each; choose another"):
+    with pytest.raises(convscope.UsageError, match="layer 'bent' counts the pictures on axis 2, not on its first"):
         convscope.export(graph, tmp_path / "out.onnx", layer="bent")
+
+
+def test_a_file_with_a_map_of_tokens_takes_the_size_of_their_grid(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(size=(8, 3, 4, 4)), "m": rng.normal(size=(8, 8)), "f": rng.normal(size=(8, 5)),
+        "lines": np.array([0, 8, -1]),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "patches", strides=[4, 4]),
+        helper.make_node("Reshape", ["c", "lines"], ["r"], "lines"),
+        helper.make_node("Transpose", ["r"], ["t"], "turned", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["t", "m"], ["p"], "mixed"),
+        helper.make_node("Relu", ["p"], ["a"], "tokens"),
+        helper.make_node("ReduceMean", ["a"], ["g"], "mean", axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["g", "f"], ["y"], "fc"),
+    ]
+    kept = {k: v if v.dtype.kind == "i" else v.astype(np.float32) for k, v in weights.items()}
+    graph = convscope.load(model(nodes, kept, ("N", 3, "H", "W")), size=(16, 24))
+    assert graph.layer("tokens").tokens is not None
+    done = convscope.export(graph, tmp_path / "out.onnx", layer="tokens")
+    found = run(done.path, images(3, 16, 24), [1, 4, 0])["heatmap"]
+    expected = twin_map(graph, images(3, 16, 24), "gradcam", "tokens", [1, 4, 0])
+    np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
+    with pytest.raises(Exception, match="Got: 32 Expected: 24"):
+        run(done.path, images(1, 16, 32))
