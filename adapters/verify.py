@@ -217,10 +217,12 @@ def batch_difference(graph: Graph, size: tuple[int, int], seed: int) -> float:
     for run in runs:
         together, alone = run(feeds), [run(single) for single in singles]
         for name, three in together.items():
-            ends = np.cumsum([0, *(len(np.atleast_1d(row[name])) for row in alone)])
+            axis = session.batch_axes.get(name, 0)
+            ends = np.cumsum([0, *(np.atleast_1d(row[name]).shape[axis] for row in alone)])
             for i, row in enumerate(alone):
                 # of pictures that are run one at a time the results follow one another, however many each has
-                share = _share(three, row[name], i) if graph.mixes_batch is None else three[ends[i] : ends[i + 1]]
+                own = range(ends[i], ends[i + 1])
+                share = _share(three, row[name], i) if graph.mixes_batch is None else np.take(three, own, axis)
                 single = np.atleast_1d(row[name]) if share.ndim else row[name]
                 worst = max(worst, relative_difference(share, single, least_scale(graph, name)))
     return worst
