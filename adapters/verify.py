@@ -283,7 +283,8 @@ def heatmap_difference(graph: Graph) -> float | None:
     if record is None or "heatmap" not in {o.name for o in file.graph.output}:
         return None
     known = {i.name: i for i in (*file.graph.value_info, *file.graph.input)}
-    image = known[record.image or graph.inputs[0].name]
+    own = graph.own_input[0] if graph.own_input is not None else graph.inputs[0].name
+    image = known[record.image or own]
     core = (
         file if not record.image else extract(file, [image, *file.graph.input[1:]], [o.name for o in file.graph.output])
     )
