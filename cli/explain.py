@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -12,9 +12,6 @@ from .options import LAYER, QUESTION, TOP, Group, ImagesArgument, ModelArgument,
 from .output import say
 from .parsing import parse_boxes
 from .tables import show_methods, show_ranking
-
-if TYPE_CHECKING:
-    from ..engine.runs.events import ImageDone
 
 
 def _list_methods(asked: bool) -> None:
@@ -71,14 +68,7 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     words["style"] = Style(words.pop("colormap"), words.pop("alpha"), words["style"])
     words["box"], words["boxes"] = parse_boxes(words["box"] or ())
     call = Call(words, "explained")
-    result = call.make(explain, model, images, done=lambda picture: _say(picture, call.quiet))
+    result = call.make(explain, model, images, done=lambda seen: say(f"{seen.row['file']}: {seen.text}", call.quiet))
     if result.ranking and not call.as_json:
         show_ranking(result.ranking, len(result.content["images"]), boxes=bool(words["boxes"]), quiet=call.quiet)
     call.finish(result)
-
-
-def _say(picture: ImageDone, quiet: bool) -> None:
-    """What the model sees in a picture, and what was explained of it."""
-    from ..engine.runs.explain import explained_in_words
-
-    say(f"{picture.row['file']}: sees {picture.text}; explained: {explained_in_words(picture.row['maps'])}", quiet)

@@ -38,7 +38,7 @@ def detr(facts: Facts, forced: bool = False) -> DetectionReading | None:
     found = facts.probe.get(pair.boxes)
     named = facts.named(pair.boxes, "pred_boxes", "dets")
     centred = named or found is None or not _are_corners(found[0])
-    if not forced and not (centred and (named or pair.count <= _QUERIES) and _in_unit(found)):
+    if not forced and not (centred and (named or pair.count <= _QUERIES) and _in_unit(found) and _have_sizes(found)):
         return None
     return _of_pair(facts, pair, "detr", "cxcywh", thin=False)
 
@@ -50,6 +50,8 @@ def ssd(facts: Facts, forced: bool = False) -> DetectionReading | None:
         return None
     found = facts.probe.get(pair.boxes)
     form = "ltrb" if found is not None and _are_corners(found[0]) else "cxcywh"
+    if not forced and form == "cxcywh" and not _have_sizes(found):  # offsets from anchors that the file does not hold
+        return None
     return _of_pair(facts, pair, "ssd", form, thin=True)
 
 
@@ -59,7 +61,8 @@ def rtdetr_table(facts: Facts, forced: bool = False) -> DetectionReading | None:
     shape, low_high = facts.shape(name), facts.range(name)
     if len(shape) != 3 or not facts.is_float(name) or facts.source_shape(name)[1] > _QUERIES:
         return None
-    if not forced and _are_shares(facts, name):
+    # boxes and scores are joined behind their sigmoids; one sigmoid of all is that of a map, as of notes over time
+    if not forced and (facts.head(name) == "sigmoid" or _are_shares(facts, name)):
         return None
     axis = 2 if facts.source_shape(name)[1] == shape[1] else 1
     columns, count = shape[axis], shape[3 - axis]
@@ -190,6 +193,14 @@ def _are_corners(boxes: np.ndarray) -> bool:
     """Whether nearly all rows read as left, top, right, bottom with right and bottom the larger."""
     table = boxes if boxes.shape[1] == 4 else boxes.T
     return bool(((table[:, 2] > table[:, 0]) & (table[:, 3] > table[:, 1])).mean() > 0.95)
+
+
+def _have_sizes(found: np.ndarray | None) -> bool:
+    """Whether centres and sizes of the probe have nearly all sizes above 0."""
+    if found is None:
+        return True
+    table = found[0] if found.shape[2] == 4 else found[0].T
+    return bool(((table[:, 2] > 0) & (table[:, 3] > 0)).mean() > 0.95)
 
 
 def _are_shares(facts: Facts, name: str) -> bool:

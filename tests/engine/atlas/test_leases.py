@@ -195,7 +195,7 @@ def test_what_no_run_told_is_not_said(tmp_path: Path, row: str) -> None:
 
 def test_a_pipe_or_an_endless_file_in_an_atlas_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "plan.json")
-    with pytest.raises(ConvscopeError, match="cannot read .*: not a regular file"):
+    with pytest.raises(ConvscopeError, match=r"cannot read .*: not a regular file"):
         Plan.read(Folder(tmp_path))
     (tmp_path / "plan.json").unlink()
     (tmp_path / "plan.json").touch()

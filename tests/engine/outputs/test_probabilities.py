@@ -181,3 +181,18 @@ def test_boxes_chosen_in_the_file_are_in_pixels_where_the_probe_shows_none_and_s
     full = {**empty, "boxes": np.tile([0.25, 0.25, 0.5, 0.75], (1, 4, 1)), "scores": np.full((1, 4), 0.9)}
     _, found = answer(planted(full))
     assert found.boxes[0].box == pytest.approx((16, 16, 32, 48))
+
+
+def test_offsets_from_anchors_that_the_file_does_not_hold_are_not_drawn_as_boxes() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 1, (1, 64, 2))
+    offsets = {"loc": rng.normal(0, 0.5, (1, 64, 4)), "conf": scores}  # as RetinaFace's
+    reading = read_outputs(planted(offsets, heads={"conf": "Softmax"}))
+    assert reading.form == "unknown"
+    centred = {**offsets, "loc": rng.uniform(0.2, 0.4, (1, 64, 4))}
+    assert read_outputs(planted(centred, heads={"conf": "Softmax"})).form == "detection"
+
+
+def test_a_sigmoid_for_every_note_and_moment_is_neither_a_box_nor_a_line_of_text() -> None:
+    values = np.random.default_rng(0).normal(-2, 1, (1, 172, 88))  # as basic-pitch gives them
+    assert read_outputs(planted({"note": values}, heads={"note": "Sigmoid"})).form == "unknown"
