@@ -38,4 +38,4 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
         return np.asarray(np.load(path, allow_pickle=False))
     except Exception as error:  # NumPy reads a header with Python's own tokenizer and parser
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise RefusedInput(f"{path} is no array of numbers (.npy): {reason.splitlines()[0][:120]}") from None
+        raise RefusedInput(f"{path} is no .npy file of numbers: {reason.splitlines()[0][:120]}") from None
