@@ -27,7 +27,7 @@ from .stations import IMAGE, Station, Stations
 
 FOLDER = "store/relations"
 SHOWN = 8  # inputs, readers and alike units that a unit is shown with
-_FORM = 3  # of what is kept; another for what an earlier version told otherwise
+_FORM = 4  # of what is kept; another for what an earlier version told otherwise
 _LARGEST_KERNEL = 121  # weights; a larger kernel is not drawn
 
 

@@ -24,7 +24,7 @@ from ..graph.operators import operator
 _SUMS = ("Add", "Sub")
 _PER_UNIT = ("BatchNormalization", "InstanceNormalization", "QuantizeLinear", "DequantizeLinear")
 _COPYING = (
-    "Pad", "LRN", "Flatten", "Reshape", "Squeeze", "ReduceMean", "ReduceMax", "Resize", "Upsample",
+    "Pad", "LRN", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "ReduceMean", "ReduceMax", "Resize", "Upsample",
     "LayerNormalization", "GroupNormalization",
 )  # fmt: skip
 _WEIGHTED, _POOLS = ("convolution", "dense"), ("pool", "global pool")
@@ -273,6 +273,8 @@ class Stations:
             return self._joined(moving, tensor)
         if node.op_type == "Split":
             return self._part(node, tensor)
+        if node.op_type == "Slice":
+            return self._sliced(node) if len(node.input) > 3 else None
         if self._keeps_units(node) or node.op_type in _COPYING or operator(node).family in _POOLS:
             source = max(moving, key=self._places)
             if node.op_type != "Mul" and sum(self._places(n) == self._places(source) for n in moving) > 1:
@@ -280,6 +282,24 @@ class Stations:
             found = self._spread(self.way(source), source, tensor)
             return None if found is None else found.times(self.factor(node))
         return None
+
+    def _sliced(self, node: onnx.NodeProto) -> Way | None:
+        """What a slice leaves: all channels where it cuts places, else those that it takes."""
+        whole, layer = self.way(node.input[0]), self._by_tensor.get(node.input[0])
+        if whole is None:
+            return None
+        if layer is None or layer.channel_axis is None:
+            return whole if len(whole.layers) == 1 else None
+        settings = [self._index.constant(name) if name else None for name in node.input[1:]]
+        starts, ends, axes = (None if value is None else value.reshape(-1).tolist() for value in settings[:3])
+        steps = settings[3].reshape(-1).tolist() if len(settings) > 3 and settings[3] is not None else None
+        if starts is None or ends is None or axes is None or (len(settings) > 3 and node.input[4] and steps is None):
+            return None
+        for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(axes), strict=True):
+            if axis % len(layer.shape) == layer.channel_axis:
+                part = slice(start, end, step)
+                whole = Way(whole.layers[part], whole.units[part], whole.scale[part])
+        return whole if len(whole.layers) == self._channels(node.output[0]) else None
 
     def _joined(self, parts: Sequence[str], tensor: str) -> Way | None:
         ways = [self.way(part) for part in parts]
@@ -303,6 +323,8 @@ class Stations:
     def _spread(self, source: Way | None, before: str, tensor: str) -> Way | None:
         """A flattened map's places belong to their channel; other tensors have the source's channels."""
         count, layer = self._channels(tensor), self._by_tensor.get(before)
+        if source is not None and not count and len(source.layers) == 1 and source.layers[0] == IMAGE:
+            return source  # a signal, or a volume, before its first layer with units
         if source is None or not count or not len(source.layers) or count % len(source.layers):
             return None
         times = count // len(source.layers)

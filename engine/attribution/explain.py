@@ -156,6 +156,8 @@ def explain(
     chosen = find_methods(method) if method else [default_method(executors, as_question(target), layer)]
     if len(chosen) > 1:
         raise UsageError(f"explain takes one method at a time, not {method}; call it for each")
+    if method and layer is not None:
+        check_layer(chosen)
     x, single = model_batch(graph, images, preprocessed=preprocessed)
     found: list[Attribution] = []
     for start in range(0, len(x), batch):
@@ -166,6 +168,14 @@ def explain(
         ):
             found.extend(replace(attribution, picture=picture) for attribution in row)
     return found[0] if single and len(found) == 1 else found
+
+
+def check_layer(methods: Sequence[Method]) -> None:
+    """Raises UsageError where none of the methods looks at a layer, though one is named."""
+    if not any(method.needs_layer for method in methods):
+        raise UsageError(
+            f"layer= means nothing for {', '.join(m.name for m in methods)}: no layer is looked at; leave it out"
+        )
 
 
 def explain_batch(

@@ -136,6 +136,8 @@ def run(
     """
     options = options or Options()
     options.check()
+    if options.save is not None and folder is None:
+        raise UsageError("save= writes into a folder; name one, or leave it out and take the arrays of the result")
     layers = chosen_layers(graph, options.layer, on_event)
     job = _Run(graph, options, layers, folder, Record.of(graph, command), on_event)
     with locked(folder):

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import UnsupportedOperator, UsageError
 from ..attribution import Attribution, Batch, Executors, Method, Question, explain_batch, find_methods
+from ..attribution.explain import check_layer
 from ..attribution.faithfulness.ranking import Ranked, average, rank
 from ..attribution.registry import default_method
 from ..attribution.targets import direct
@@ -85,6 +86,10 @@ class Options:
             find_decoder(self.decoder)
         whole(self.top, "top", 0)
         methods = find_methods(self.method) if self.method else []
+        if methods and self.layer is not None:
+            check_layer(methods)
+        if self.boxes and not self.metrics:
+            raise UsageError("boxes= say where the object is, for metrics=True; without it they mean nothing")
         colormaps.table(self.style.colormap)
         if self.style.kind not in STYLES:
             raise UsageError(f"style='{self.style.kind}' is unknown; choose {' or '.join(STYLES)}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import UsageError
 from ..activations.weights import (
     NEAR,
     convolutions_of,
@@ -98,6 +99,8 @@ def run(
     """
     options = options or Options()
     options.check()
+    if options.save and folder is None:
+        raise UsageError("save= writes into a folder; name one, or leave it out and take the arrays of the result")
     layers = convolutions_of(graph, options.layer)
     record = Record.of(graph, command)
     entries, cards, kernels = [], [], {}

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import convscope
+from convscope.engine.atlas.connections import connection
+from convscope.engine.atlas.stations import IMAGE, Stations
 from convscope.engine.graph.graph import Graph
 from convscope.errors import UsageError
 
@@ -120,6 +122,18 @@ def test_a_place_sees_the_part_of_the_picture_that_its_gradient_reaches(kind: st
             low = [max(0.0, box[0]), max(0.0, box[1])]
             high = [min(SEEN[kind][0], box[2]), min(SEEN[kind][1], box[3])]
             assert [*low, *high] == [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1], (name, place)
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_the_first_layer_of_an_atlas_reads_the_signal_or_the_volume(kind: str) -> None:
+    net, graph = loaded(kind)
+    stations = Stations(graph)
+    first = stations.all[0]
+    (link,) = (connection(graph, stations, maker, first.layer.channels or 0) for maker in stations.makers(first))
+    assert link is not None
+    assert link.layers.tolist() == [IMAGE]
+    weight = next(net.parameters()).detach().numpy()
+    np.testing.assert_allclose(link.lengths[:, 0], np.linalg.norm(weight.reshape(len(weight), -1), axis=1), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", OWN)

@@ -68,6 +68,26 @@ def test_channels_are_followed_through_concatenation_pooling_and_flattening() ->
     assert image.layers.tolist() == [IMAGE] * 3
 
 
+def test_channels_are_followed_past_slices_of_places_and_of_channels() -> None:
+    ends = {name: np.array([value]) for name, value in (("zero", 0), ("four", 4), ("rows", 2), ("channels", 1))}
+    ends |= {"last": np.array([-1]), "before": np.array([-100]), "back": np.array([-2])}
+    weights = {"wa": _normal(0, 6, 3, 3, 3), "wb": _normal(1, 2, 6, 1, 1), "wc": _normal(2, 2, 4, 1, 1),
+               "wd": _normal(3, 2, 3, 1, 1), **ends}  # fmt: skip
+    start: list[tuple[str, list[str], str, Any]] = [("Conv", ["x", "wa"], "a", SAME), ("Relu", ["a"], "ra", {})]
+    places = Stations(_load([*start, ("Slice", ["ra", "zero", "four", "rows"], "cut", {}),
+                             ("Conv", ["cut", "wb"], "y", {})], weights)).way("cut")  # fmt: skip
+    assert places is not None
+    assert places.units.tolist() == [0, 1, 2, 3, 4, 5]
+    some = Stations(_load([*start, ("Slice", ["ra", "zero", "four", "channels"], "cut", {}),
+                           ("Conv", ["cut", "wc"], "y", {})], weights)).way("cut")  # fmt: skip
+    assert some is not None
+    assert some.units.tolist() == [0, 1, 2, 3]
+    backwards = Stations(_load([*start, ("Slice", ["ra", "last", "before", "channels", "back"], "cut", {}),
+                                ("Conv", ["cut", "wd"], "y", {})], weights)).way("cut")  # fmt: skip
+    assert backwards is not None
+    assert backwards.units.tolist() == [5, 3, 1]
+
+
 def test_a_sum_s_units_are_made_by_its_branch_and_by_what_goes_past_it() -> None:
     stations = Stations(residual())
     total = next(s for s in stations.all if s.layer.tensor == "rs")

@@ -12,6 +12,7 @@ from torch import nn
 
 import convscope
 from convscope.engine.graph.graph import Graph
+from convscope.engine.runs import explain as explain_run
 from convscope.errors import UsageError
 
 PICTURE = np.random.default_rng(0).random((12, 12, 3)).astype(np.float32)
@@ -46,6 +47,13 @@ WRONG: list[tuple[Callable[[Graph], Any], str]] = [
     (lambda g: convscope.attack(g, PICTURE, steps=1.5), "steps 1.5 is not a whole number"),
     (lambda g: convscope.attack(g, PICTURE, pixels=1.5), "pixels 1.5 is not a whole number"),
     (lambda g: convscope.attack(g, PICTURE, seed=None), "seed None is not a whole number"),
+    (lambda g: convscope.attack(g, PICTURE, epsilon=0.1), "epsilon= means nothing for method=pixels"),
+    (lambda g: convscope.attack(g, PICTURE, method="pgd", pixels=2), "pixels= means nothing for method=pgd"),
+    (lambda g: convscope.explain(g, PICTURE, "saliency", layer="0"), "layer= means nothing for saliency"),
+    (lambda g: explain_run.Options(method="rise,lime", layer="0").check(), "layer= means nothing for rise, lime"),
+    (lambda g: explain_run.Options(boxes=((0, 0, 2, 2),)).check(), "boxes= say where the object is, for metrics"),
+    (lambda g: convscope.activations(g, PICTURE, "0", save="npz"), "save= writes into a folder"),
+    (lambda g: convscope.weights(g, save=True), "save= writes into a folder"),
     (lambda g: convscope.compare(g, g, images=PICTURE), "takes picture files and folders"),
     (lambda g: convscope.compare(g, g, images=[]), "takes picture files and folders"),
     (lambda g: convscope.compare(g, g, max_rel=float("nan")), "max_rel=nan is not a number"),
