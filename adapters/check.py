@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..engine.executors.twin import Rule  # torch comes with it
 
 _PIECE = 2**20  # values compared at once
+_LONGEST_WALK = 100  # operators that only pass a value on
 _OF_RANGE = 1e-3  # of an operator's range: smaller values are no more exact than those of this size
 TOLERANCE = 1e-3  # float32 over hundreds of layers stays below 1e-4; a wrong import is far above
 
@@ -223,7 +224,9 @@ def least_scale(graph: Graph, tensor: str) -> float:
     A sigmoid map whose largest value is 1e-6 holds nothing but the last bits of a number between 0 and 1.
     """
     node = graph.index.producer.get(tensor)
-    while node is not None:
+    for _ in range(_LONGEST_WALK):
+        if node is None:
+            break
         row = operator(node)
         if row.range is not None:
             return _OF_RANGE * max(abs(end) for end in row.range)

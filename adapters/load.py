@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import onnx
 
-from ..engine.executors.session import first_line
 from ..engine.graph.graph import Graph
 from ..engine.graph.layers import Proof
 from ..engine.graph.preprocessing import Preprocessing, preprocessing_of
+from ..engine.pictures.arrays import read_npy
 from ..engine.pictures.sides import height_width
 from ..errors import ParityError, RefusedInput, UsageError
 from .build import LazyTwins, build_graph
@@ -180,7 +180,7 @@ def load_here(
         if check is False:
             graph = _with_refusal_noted(graph)
         else:
-            is_searched = size is None and None in graph.inputs[0].shape[2:4]
+            is_searched = size is None and (None in graph.inputs[0].shape[2:4] or bool(graph.decided))
             graph = _checked(graph, proven or {}, run_key(graph, graph.image_size) if is_searched else "")
     return graph if path is not None else replace(graph, modules=_modules(source))
 
@@ -275,10 +275,9 @@ def _given_inputs(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for name, value in inputs.items():
         if isinstance(value, (str, os.PathLike)):
             try:
-                value = np.load(value, allow_pickle=False, mmap_mode="r")
-            except Exception as error:  # NumPy reads a header with Python's own tokenizer and parser
-                reason = first_line(error)
-                raise UsageError(f"input '{name}': '{value}' is no .npy file that can be read ({reason})") from None
+                value = read_npy(value)
+            except RefusedInput as error:
+                raise UsageError(f"input '{name}': {error}") from None
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise UsageError(

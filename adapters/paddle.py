@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,26 @@ def read_yaml(path: Path) -> dict[str, Any] | None:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
             return None
-        text = path.read_text(encoding="utf-8")
+        return _parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> dict[str, Any] | None:
+    """The mapping that a text is, or None; nobody changes it."""
     import yaml
 
+    class Plain(yaml.SafeLoader):  # type: ignore[misc]  # no types
+        """Without merge keys: a few lines of them, each of which merges the one before twice, have no end."""
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+                raise yaml.YAMLError("a merge key")
+
     try:
-        config = yaml.safe_load(text)
-    except (ValueError, RecursionError, yaml.YAMLError):
+        config = yaml.load(text, Plain)
+    except Exception:  # its constructors raise whatever Python does for a word that is none of their kind
         return None
     return config if isinstance(config, dict) else None
 

@@ -217,10 +217,12 @@ def batch_difference(graph: Graph, size: tuple[int, int], seed: int) -> float:
     for run in runs:
         together, alone = run(feeds), [run(single) for single in singles]
         for name, three in together.items():
-            ends = np.cumsum([0, *(len(np.atleast_1d(row[name])) for row in alone)])
+            axis = session.batch_axes.get(name, 0)
+            ends = np.cumsum([0, *(np.atleast_1d(row[name]).shape[axis] for row in alone)])
             for i, row in enumerate(alone):
                 # of pictures that are run one at a time the results follow one another, however many each has
-                share = _share(three, row[name], i) if graph.mixes_batch is None else three[ends[i] : ends[i + 1]]
+                own = range(ends[i], ends[i + 1])
+                share = _share(three, row[name], i) if graph.mixes_batch is None else np.take(three, own, axis)
                 single = np.atleast_1d(row[name]) if share.ndim else row[name]
                 worst = max(worst, relative_difference(share, single, least_scale(graph, name)))
     return worst
@@ -281,7 +283,8 @@ def heatmap_difference(graph: Graph) -> float | None:
     if record is None or "heatmap" not in {o.name for o in file.graph.output}:
         return None
     known = {i.name: i for i in (*file.graph.value_info, *file.graph.input)}
-    image = known[record.image or graph.inputs[0].name]
+    own = graph.own_input[0] if graph.own_input is not None else graph.inputs[0].name
+    image = known[record.image or own]
     core = (
         file if not record.image else extract(file, [image, *file.graph.input[1:]], [o.name for o in file.graph.output])
     )

@@ -41,7 +41,7 @@ LENET = Path(__file__).parents[1] / "models" / "lenet" / "lenet.onnx"
 ASCENT = "--steps 3 --size 20 --precision float32"
 COMMANDS = {
     "filters": f"filters lenet --layer conv2 --units 0-5 --batch 2 --strip 2 {ASCENT}",
-    "maximize": f"maximize lenet --class 0,1,2,3,4,5 --batch 2 --alpha --animate {ASCENT}",
+    "maximize": f"maximize lenet --class 0,1,2,3,4,5 --batch 2 --alpha --animate {ASCENT} --size 28",
     "dream": "dream lenet pictures/a.png --layer conv2 --steps 3 --size 40 --strip 1",
     "invert": "invert lenet pictures/a.png --layer conv1 --steps 3",
     "accent": "accent lenet pictures/a.png --layer conv2 --units 0 --steps 3",

@@ -113,9 +113,9 @@ def _bind(
     links = _links(info, picture)
     if value is None:
         value, said = _default(draft, info, shape, picture, size)
-        shown = (
-            "x".join("N" if a in links and links[a] == 0 else str(d or 1) for a, d in enumerate(shape)) or "a number"
-        )
+        sides = ("N", "C", "H", "W")  # of the picture, where an axis is as long as one of its own
+        shown = "x".join(sides[links[a]] if links.get(a, 4) < 4 else str(d or 1) for a, d in enumerate(shape))
+        shown = shown or "a number"
         draft.notes.append(
             f"the input '{info.name[:80]}' ({shown}) is taken as {said}; give another with "
             f"inputs['{info.name[:80]}']=VALUE or FILE.npy"

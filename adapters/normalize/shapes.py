@@ -18,6 +18,7 @@ from .draft import Draft, attribute
 
 MAX_ACTIVATION_ELEMENTS = 2**31  # one image's tensor; beyond that no CNN of this world is found
 _LONGEST_SHAPE, _LONGEST_VECTOR = 64, 2**16  # values of a shape, and of what is computed from shapes
+_LISTS = {"Unsqueeze": 1, "Squeeze": 1, "Reshape": 1, "Expand": 1, "Tile": 1, "ConstantOfShape": 0}
 _WINDOWS = {"HannWindow", "HammingWindow", "BlackmanWindow"}
 _SMALL = 1024  # constants up to this many values take part in shape computations
 
@@ -29,9 +30,19 @@ def infer(draft: Draft, size: tuple[int, int]) -> None:
         UnsafeFile: a tensor would be absurdly large.
         RefusedInput: the shapes contradict each other.
     """
+    _refuse_ranks(draft)
     _infer_once(draft, size)
     if any(None in shape[1:] for shape in draft.shapes.values()):
         _follow_shape_arithmetic(draft, size)
+
+
+def _refuse_ranks(draft: Draft) -> None:
+    """A list of axes or sides that is a weight says how many dimensions come of it; shape inference may not say."""
+    for node in draft.nodes:
+        position = _LISTS.get(node.op_type)
+        name = node.input[position] if position is not None and position < len(node.input) else ""
+        if name in draft.tensors and prod(draft.tensors[name].dims) > MAX_RANK:
+            raise UnsafeFile(f"node '{node.name[:60]}' ({node.op_type}) would make more than {MAX_RANK} dimensions")
 
 
 def _inferred(hollow: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...engine.graph.labels import LONGEST_NAME, MOST_NAMES
 from ..paddle import NAME as PADDLE
 from ..paddle import characters, label_list, read_yaml
 from ..preprocessing import read_json
@@ -17,7 +18,6 @@ NAMES_KEY = "convscope.names"
 ALIASES_KEY = "convscope.aliases"
 READS_TEXT = "character"  # PaddleOCR's recognizers: the characters, one a line
 _MAX = 2**24
-_MAX_NAME = 10_000  # characters of one name
 _MAX_LITERAL = 2**18  # characters of a Python literal: it takes some hundred times as many bytes
 
 
@@ -27,13 +27,22 @@ def stated_labels(metadata: Mapping[str, str], classes: int | None = None) -> tu
     Beside our own key: ultralytics' ``names`` (a dictionary by index, as Python or JSON writes it), and PaddleOCR's
     ``character``, one a line, where there is one for each of the model's ``classes``.
     """
-    value = _parsed(metadata, LABELS_KEY)
-    if isinstance(value, list) and value and all(isinstance(v, str) and len(v) <= _MAX_NAME for v in value):
-        return tuple(value)
+    own = _parsed(metadata, LABELS_KEY)
+    if _are_names(own, may_be_empty=True):
+        return tuple(own)
     if named := _ultralytics_names(metadata.get("names", "")):
         return named
     lines = metadata.get(READS_TEXT, "").splitlines()
-    return tuple(lines) if lines and len(lines) == classes else None
+    return tuple(lines) if len(lines) == classes and _are_names(lines, may_be_empty=True) else None
+
+
+def _are_names(value: Any, may_be_empty: bool = False) -> bool:
+    """Whether it is a list of texts, neither many nor long beyond reason."""
+    return (
+        isinstance(value, list)
+        and 0 < len(value) <= MOST_NAMES
+        and all(isinstance(v, str) and len(v) <= LONGEST_NAME and (v or may_be_empty) for v in value)
+    )
 
 
 def _ultralytics_names(text: str) -> tuple[str, ...] | None:
@@ -46,9 +55,7 @@ def _ultralytics_names(text: str) -> tuple[str, ...] | None:
         return None
     if isinstance(value, dict):
         value = [value.get(i, value.get(str(i))) for i in range(len(value))]
-    if isinstance(value, list) and value and all(isinstance(v, str) and v for v in value):
-        return tuple(value)
-    return None
+    return tuple(value) if isinstance(value, list) and _are_names(value) else None
 
 
 def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
@@ -65,7 +72,7 @@ def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
         names = [table.get(str(i)) for i in range(len(table))]
     if names is None:
         names = label_list(read_yaml(path.parent / PADDLE) or {})
-    if not isinstance(names, list) or len(names) != classes or not all(isinstance(n, str) and n for n in names):
+    if not isinstance(names, list) or len(names) != classes or not _are_names(names):
         return None
     return None if all(n == f"LABEL_{i}" for i, n in enumerate(names)) else tuple(names)  # HF's placeholders
 
@@ -79,7 +86,7 @@ def companion_characters(path: Path) -> str | None:
 def stated_names(metadata: Mapping[str, str], key: str = NAMES_KEY) -> dict[str, str]:
     """Tensor -> layer name; with ``ALIASES_KEY`` a further name -> tensor."""
     value = _parsed(metadata, key)
-    if isinstance(value, dict) and all(isinstance(v, str) and 0 < len(v) <= _MAX_NAME for v in value.values()):
+    if isinstance(value, dict) and all(isinstance(v, str) and 0 < len(v) <= LONGEST_NAME for v in value.values()):
         return value
     return {}
 

@@ -19,6 +19,7 @@ from ..exported import Exported
 from ..formats import format_of
 from ..preprocessing import companion, from_config
 from .arch import build, is_timm
+from .examples import other_example
 from .export import Export, export_module, fallback_note
 from .files import find_state, fit, head_classes, read_state, read_trusted
 
@@ -153,12 +154,14 @@ def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tenso
     """A random input of batch 1 that the module takes: its first convolution's channels, the size tried out.
 
     Raises:
-        RefusedInput: it has no two-dimensional convolution, or refuses every size.
+        RefusedInput: nothing in it says what it reads, or it refuses every size.
     """
     modes = [(sub, sub.training) for sub in module.modules()]
     try:
         module.eval()
         candidates = _channels(module)
+        if not candidates:
+            return other_example(module, size)
         reasons: list[str] = []
         for channels in candidates:
             example, reason = _example_of(module, channels, size)
@@ -277,17 +280,13 @@ def _first_called(module: nn.Module, declared: int) -> int:
 def _channels(module: nn.Module) -> list[int]:
     """How many channels a picture may have: the first convolution's that is called, then colour and gray.
 
-    Not every network hands its input to a convolution as it is: it may take a cosine transform first.
-
-    Raises:
-        RefusedInput: it has no two-dimensional convolution.
+    Not every network hands its input to a convolution as it is: it may take a cosine transform first. None where there
+    is no two-dimensional convolution.
     """
     declared = [part.in_channels for part in module.modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d)]
     declared += [t.shape[1] for n, t in module.named_parameters() if t.ndim == 4 and n.rpartition(".")[2] == "weight"]
     if not declared:
-        raise RefusedInput(
-            f"{type(module).__name__} has no two-dimensional convolution, so its input is unknown; give example_input"
-        )
+        return []
     return list(dict.fromkeys((_first_called(module, declared[0]), *_USUAL_CHANNELS)))
 
 

@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -74,6 +75,7 @@ def supervise(request: Request, result: socket.socket, status: socket.socket) ->
         with suppress(OSError):
             kill(worker, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    shutil.rmtree(request.scratch, ignore_errors=True)  # here too: the parent may have been killed
     with suppress(OSError):
         status.sendall(json.dumps({"code": code, "late": is_late}).encode())
 

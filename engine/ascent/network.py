@@ -240,18 +240,23 @@ def _in_full_where_narrow(module: torch.nn.Module, x: Tensor, *rest: Tensor | No
     oneDNN's bfloat16 kernels read beside such a map where the stride is more than one (torch 2.13 on a Xeon: a
     convolution of 40 x 2 by 3 x 3 with stride 2 gave values of 1e37).
     """
-    if isinstance(module, torch.nn.Conv2d):
-        (_, kernel), (_, stride), (_, dilation) = module.kernel_size, module.stride, module.dilation
-        margin = module.padding[1] if isinstance(module.padding, tuple) else kernel - 1
-        columns = (x.shape[3] + 2 * int(margin) - dilation * (kernel - 1) - 1) // stride + 1
-        if stride == 1 or columns > 1:
-            return module(x, *rest)
-    elif x.dim() != 4 or x.shape[3] > _NARROW_INPUT:
+    if x.dim() != 4 or _columns(module, x) > 1:
         return module(x, *rest)
     with torch.autocast(x.device.type, enabled=False):
         return module(x.float(), *(None if part is None else part.float() for part in rest))
 
 
-_NARROW_INPUT = 16  # columns that a convolution whose stride is not known may turn into one
+def _columns(module: Any, x: Tensor) -> int:
+    """Columns of a convolution's result (N, C, h, w) where a stride is more than one; 2 where none is."""
+    window = getattr(module, "window", None)
+    if window is None:  # its weights are computed
+        return int(x.shape[3])
+    if max(window.strides) == 1:
+        return 2
+    begins, ends = window.pads(x.shape[2:])
+    reach = window.dilations[1] * (module.weight.shape[3] - 1) + 1
+    return int((x.shape[3] + begins[1] + ends[1] - reach) // window.strides[1] + 1)
+
+
 _NARROW: Mapping[str, Rule] = {"Conv": _in_full_where_narrow}
 _REDIRECTED: Mapping[str, Rule] = dict.fromkeys(names(lambda row: row.gate), _redirected)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...errors import ConvscopeError
-from ..render.artifacts import check_folder, create_bytes, sweep, temporary_name, write_bytes
+from ..render.artifacts import check_folder, create_bytes, read_regular, sweep, temporary_name, write_bytes
 
 
 class Files(Protocol):
@@ -63,7 +63,7 @@ class Folder:
     def read(self, name: str) -> bytes:
         """A file's bytes."""
         try:
-            return (self.root / name).read_bytes()
+            return read_regular(self.root / name)
         except FileNotFoundError:
             raise
         except OSError as exc:

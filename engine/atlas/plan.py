@@ -34,6 +34,7 @@ from .stations import Stations
 SCHEMA = 1
 FILE = "plan.json"
 COARSE, FINE = "coarse", "fine"
+_MOST_UNITS = 10**6  # of a layer
 COARSE_STEPS, COARSE_SIZE, COARSE_CLASS = 12, 48, 96  # steps; sides of units with a map, and of those without
 CHUNK = 64  # photographs; at 24 bytes per unit and photograph a chunk's figures are written in one go
 
@@ -187,7 +188,7 @@ class Plan:
             if found["schema"] != SCHEMA:
                 raise UsageError(f"{files.place} was made by another version of convscope; choose another folder")
             return cls(
-                found["model"],
+                _mapping(found["model"], "sha256", "name", "logits", "labels"),
                 tuple(_planned(row) for row in found["layers"]),
                 found["preset"],
                 found["size"],
@@ -195,12 +196,12 @@ class Plan:
                 found["seed"],
                 {str(stage): dict(variant) for stage, variant in found["variants"].items()},
                 found["device"],
-                found["k"],
+                _number(found["k"], 10**6),
                 found["field"],
                 tuple((str(name), str(digest)) for name, digest in found["photographs"]),
                 found["shipped"],
-                found["drawing"],
-                found["versions"],
+                _mapping(found["drawing"]),
+                _mapping(found["versions"]),
                 found["command"],
                 str(found.get("opening", "")),
             )
@@ -368,7 +369,24 @@ def _planned(row: Mapping[str, Any]) -> PlannedLayer:
         seen = ReceptiveField(pair, tuple(field["stride"]), tuple(field["offset"]), table)
     grid = row.pop("tokens", None)
     tokens = None if grid is None else Tokens(**grid)
-    return PlannedLayer(Layer(**{**row, "shape": tuple(row["shape"])}, receptive_field=seen, tokens=tokens), recipes)
+    layer = Layer(**{**row, "shape": tuple(row["shape"])}, receptive_field=seen, tokens=tokens)
+    _number(layer.channels or 0, _MOST_UNITS)
+    return PlannedLayer(layer, recipes)
+
+
+def _number(value: Any, most: int) -> int:
+    """A whole number from 0 on; raises ValueError for anything else."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(value)
+    return value
+
+
+def _mapping(value: Any, *keys: str) -> Mapping[str, Any]:
+    """A mapping with these keys; raises TypeError or KeyError for anything else."""
+    found = dict(value)
+    for key in keys:
+        found[key]
+    return found
 
 
 def _digest_of(graph: Graph, wishes: Wishes, device: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -91,9 +93,18 @@ def running(files: Files) -> list[dict[str, Any]]:
         except FileNotFoundError:
             continue
         now = files.now() if now is None else now
-        if row and not is_gone(row) and (written is None or now - written <= SPAN):
+        if _is_told(row) and not is_gone(row) and (written is None or now - written <= SPAN):
             found.append({key: value for key, value in row.items() if key not in ("machine", "process")})
     return found
+
+
+def _is_told(row: Mapping[str, Any]) -> bool:
+    """Whether a row is of the kind that a run tells, so that it can be said in words."""
+    left, counts = row.get("seconds_left"), [row.get(name) for name in ("done", "total", "rate")]
+    numbers = [*counts, 0 if left is None else left]
+    return all(isinstance(row.get(name), str) for name in ("stage", "unit")) and all(
+        isinstance(number, int | float) and math.isfinite(number) for number in numbers
+    )
 
 
 def tidy(files: Files) -> None:

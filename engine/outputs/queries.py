@@ -61,7 +61,8 @@ def rtdetr_table(facts: Facts, forced: bool = False) -> DetectionReading | None:
     shape, low_high = facts.shape(name), facts.range(name)
     if len(shape) != 3 or not facts.is_float(name) or facts.source_shape(name)[1] > _QUERIES:
         return None
-    if not forced and _are_shares(facts, name):
+    # boxes and scores are joined behind their sigmoids; one sigmoid of all is that of a map, as of notes over time
+    if not forced and (facts.head(name) == "sigmoid" or _are_shares(facts, name)):
         return None
     axis = 2 if facts.source_shape(name)[1] == shape[1] else 1
     columns, count = shape[axis], shape[3 - axis]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..graph.graph import Graph
-from . import chosen, classes, faces, masks, pictures, queries, sequences, vectors, yolo
+from . import chosen, classes, craft, faces, masks, pictures, queries, sequences, vectors, yolo
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Rows
@@ -48,6 +48,7 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder("yolov8", "detection", "(N, 4 + K, A), also with mask coefficients", yolo.yolov8),
     Decoder("yolox", "detection", "(N, A, 5 + K) in cells", yolo.yolox),
     Decoder("yolov5", "detection", "(N, A, 5 + K) in pixels", yolo.yolov5),
+    Decoder("craft", "text regions", "(N, 2, h, w), characters and links", craft.craft),
     Decoder("db", "text regions", "(N, 1, h, w) probability of text", masks.text_map),
     Decoder("image", "image", "(N, 3 or 1, h, w), a picture", pictures.picture),
     Decoder("mask", "segmentation", "(N, 1, h, w), one mask", masks.mask),

@@ -214,6 +214,8 @@ def _sequence(facts: Facts, forced: bool) -> tuple[str, int, int, int] | None:
     texts |= {len(facts.metadata["character"].splitlines())} if "character" in facts.metadata else set()
     named = any(count - known in (0, 1, 2) for known in texts)
     sure = facts.head(name) in ("softmax", "log softmax") or named or batch == 1
+    if not forced and facts.head(name) == "sigmoid":  # of symbols one is read at a time
+        return None
     if not forced and not (length > 1 and count > 2 and (sure or (count >= 11 and length <= 1024))):
         return None
     return name, count, axis - (axis > batch), batch

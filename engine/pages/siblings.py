@@ -25,7 +25,7 @@ from ..record import FILE
 from ..render.artifacts import read_regular, to_json, write_text
 
 _PAGE = "index.html"
-_MOST_FOLDERS, _MOST_BYTES = 256, 1 << 26  # beside a folder, and of a result that is read for its layers
+_MOST_FOLDERS, _MOST_BYTES = 256, 1 << 25  # beside a folder, and of a result that is read for its layers
 _ELEMENT = re.compile(r'(<script type="application/json" id="links">)(.*?)(</script>)', re.S)
 _KEEPING = {"BatchNormalization", "InstanceNormalization", "Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Selu", "Celu"}
 _KEEPING |= {"HardSwish", "Sigmoid", "HardSigmoid", "Softplus", "Tanh", "Gelu", "Mish", "Swish", "ThresholdedRelu"}
@@ -57,7 +57,7 @@ def connect(graph: Graph, folder: Path) -> None:
     for page in pages:
         links = _links(page, [one for one in pages if one.page != page.page], same)
         with suppress(ConvscopeError, OSError, ValueError), locks.locked(page.page.parent):
-            text = read_regular(page.page).decode("utf-8")
+            text = read_regular(page.page, _MOST_BYTES).decode("utf-8")
             changed = _with_links(text, links)
             if changed != text:
                 write_text(page.page, changed)
@@ -98,7 +98,7 @@ def _links(page: Held, others: Sequence[Held], same: Mapping[str, Sequence[str]]
         for other in others:
             near = next((name for name in (layer, *same.get(layer, ())) if name in other.layers), None)
             if near is not None:
-                place = quote(_relative(other.page, page.page.parent))
+                place = quote(os.fsencode(_relative(other.page, page.page.parent)))
                 link = {"label": other.label, "page": place, "layer": near, "units": other.layers[near]}
                 found.setdefault(layer, []).append(link)
     return found
@@ -120,21 +120,27 @@ def _beside(graph: Graph, folder: Path) -> Iterator[Held]:
             yield from _held(graph, one)
 
 
-def _held(graph: Graph, folder: Path) -> list[Held]:
-    """The pages of a result's folder; none where it is of another model, or no result that shows units."""
+def _held(graph: Graph, folder: Path, inside: bool = False) -> list[Held]:
+    """The pages of a result's folder; none where it is of another model, or no result that shows units.
+
+    Args:
+        graph: the model.
+        folder: of the result.
+        inside: whether it is a part of another result, which has no further parts.
+    """
     file, page = folder / FILE, folder / _PAGE
     try:
-        if not file.is_file() or not page.is_file() or file.stat().st_size > _MOST_BYTES:
+        if not file.is_file() or not page.is_file():
             return []
-        result = json.loads(read_regular(file))
+        result = json.loads(read_regular(file, _MOST_BYTES))
         if result["model"]["sha256"] != graph.sha256:
             return []
-        return _pages(graph, result, page)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _pages(graph, result, page, inside)
+    except (OSError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError):
         return []
 
 
-def _pages(graph: Graph, result: Mapping[str, Any], page: Path) -> list[Held]:
+def _pages(graph: Graph, result: Mapping[str, Any], page: Path, inside: bool) -> list[Held]:
     layers = result.get("layers")
     if isinstance(result.get("layer"), str) and isinstance(result.get("units"), list):
         return [Held(page, "its picture", {result["layer"]: _ranges(row["unit"] for row in result["units"])})]
@@ -142,8 +148,9 @@ def _pages(graph: Graph, result: Mapping[str, Any], page: Path) -> list[Held]:
         return []
     first = layers[0]
     if "folder" in first:
-        inner = [str(row["folder"]) for row in layers]
-        return [one for name in inner if Path(name).name == name for one in _held(graph, page.parent / name)]
+        names = [] if inside else dict.fromkeys(str(row["folder"]) for row in layers)
+        parts = [page.parent / name for name in names if name not in (".", "..") and Path(name).name == name]
+        return [one for part in parts if not part.is_symlink() for one in _held(graph, part, inside=True)]
     if "filters" in first:
         return [Held(page, "its weights", {la["layer"]: _ranges(f["unit"] for f in la["filters"]) for la in layers})]
     if "histogram_edges" in first:

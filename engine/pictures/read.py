@@ -348,8 +348,8 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
     if graph.channels != fitted.shape[2]:
         count = graph.channels
         raise UsageError(
-            f"{graph.name} takes {count} channels, and a picture has 1 or 3; from Python give arrays (height, width, "
-            f"{count}): convscope.explain(model, array)"
+            f"{graph.name} takes {count} channels, and a picture has 1 or 3; give an .npy file of what it reads "
+            f"({_taken(graph, target)}), or from Python arrays (height, width, {count})"
         )
     return np.ascontiguousarray(fitted.transpose(2, 0, 1))
 

@@ -31,6 +31,7 @@ import numpy as np
 from ...errors import ConvscopeError, PartlyDone, UsageError
 
 _PLAIN = {str, int, bool}
+_LARGEST = 2**30  # bytes of a state or list; of a large model's some 100 MB
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can tell
 
@@ -74,10 +75,13 @@ def _sync(path: Path) -> None:
             os.close(descriptor)
 
 
-def read_regular(path: str | os.PathLike[str]) -> bytes:
-    """A file's bytes; a pipe or device, whose reader may wait for ever, is an OSError."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
+def read_regular(path: str | os.PathLike[str], most: int = _LARGEST) -> bytes:
+    """A file's bytes, at most ``most``; a pipe or device, whose reader may wait for ever, is an OSError."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"more than {most:,} bytes", os.fspath(path))
     return Path(path).read_bytes()
 
 
@@ -114,7 +118,7 @@ def is_alive(process: int) -> bool:
         return True
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has a number that does not fit
         return False
     except OSError:  # it is there, and another user's
         return True

@@ -15,6 +15,7 @@ from ..attribution.batch import Batch, Executors
 from ..graph.graph import Graph
 from ..outputs.reading import Question, Reading
 from ..outputs.vectors import Embedding, EmbeddingReading
+from ..pictures.arrays import read_npy
 from ..pictures.read import fit, model_input, read_image
 
 Region = tuple[int, int, int, int]
@@ -112,10 +113,7 @@ def in_words(row: Mapping[str, Any], text: str) -> str:
 
 
 def _array(path: Path) -> np.ndarray:
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise RefusedInput(f"{path} is no array of numbers (.npy): {str(error).splitlines()[0][:120]}") from None
-    if not isinstance(found, np.ndarray) or not np.issubdtype(found.dtype, np.number):
-        raise RefusedInput(f"{path} is no array of numbers (.npy)")
+    found = read_npy(path)
+    if np.iscomplexobj(found):
+        raise RefusedInput(f"{path} holds complex numbers")
     return found.astype(np.float32)

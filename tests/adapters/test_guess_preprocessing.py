@@ -271,12 +271,17 @@ def test_paddle_s_class_names_are_taken_where_they_fit_the_model(tmp_path: Path)
     assert companion_labels(tmp_path / "inference.onnx", 5) is None
 
 
+# forty mappings, each of which merges the one before twice
+MERGED = "a0: &a0 {k: v}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40))
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "- 1", "a: [", "[" * 5000, "!!python/object/apply:os.system ['true']", "PreProcess: 3",
      "PreProcess: {transform_ops: [{NormalizeImage: {mean: [.nan, 0, 0], std: [1, 1, 1]}}]}",
      "PreProcess: {transform_ops: [{NormalizeImage: {scale: import os}}]}",
-     "PreProcess: {transform_ops: [NormalizeImage, 7, {}]}"],
+     "PreProcess: {transform_ops: [NormalizeImage, 7, {}]}", "a: !!bool x", "a: !!int ''", "a: !!timestamp x",
+     "a: " + "9:" * 900 + "9.5", MERGED],
 )  # fmt: skip
 def test_an_inference_yml_that_makes_no_sense_is_ignored(text: str, tmp_path: Path) -> None:
     (tmp_path / "inference.yml").write_text(text)

@@ -11,6 +11,7 @@ import torch
 from onnx import helper
 
 import convscope
+from convscope.adapters import check
 from convscope.adapters.check import check_parity
 from convscope.adapters.verify import verify
 from convscope.engine.executors.session import Session
@@ -108,3 +109,26 @@ def test_a_sigmoid_map_of_millionths_is_measured_by_its_operators_range(sloppy: 
     model.graph.initializer.pop()
     result = verify(convscope.load(model))
     assert result.ok, result
+
+
+@pytest.mark.parametrize("kind", [IndexError, RuntimeError, ValueError, TypeError])
+def test_a_twin_that_fails_at_the_small_size_of_the_check_is_asked_at_the_own_size(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """As ddddocr's common_old.onnx, whose text head takes no picture as small as the check's."""
+    run, sizes = check._run_twin, []
+
+    def fails_when_small(graph: Graph, names: list[str], feeds: dict[str, np.ndarray], *rules: Any) -> Any:
+        sizes.append(feeds["x"].shape[2:])
+        if names and (is_always or feeds["x"].shape[2] < 96):
+            raise kind("index 7 is out of bounds for dimension 0 with size 3\nand more")
+        return run(graph, names, feeds, *rules)
+
+    monkeypatch.setattr(check, "_run_twin", fails_when_small)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    made = tiny.model(nodes, {"w": np.ones((2, 3, 3, 3), np.float32)}, ("N", 3, None, None))
+    is_always = False
+    assert convscope.load(made, size=96).proof is not None and {(64, 64), (96, 96)} <= set(sizes)
+    is_always = True
+    with pytest.raises(RefusedInput, match=r"the twin cannot run this image: index 7 is out of .* \(at tensor 'c'\)$"):
+        convscope.load(made, size=96)

@@ -217,7 +217,7 @@ def test_the_image_size_is_inferred_from_the_head(side: int) -> None:
 
 
 def test_a_network_without_convolution_asks_for_an_example() -> None:
-    with pytest.raises(RefusedInput, match="give example_input"):
+    with pytest.raises(RefusedInput, match=r"give load\(example_input=\)"):
         example_for(nn.Sequential(nn.Linear(4, 2)))
 
 

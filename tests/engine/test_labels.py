@@ -89,3 +89,13 @@ def test_label_files_that_make_no_sense_are_refused(tmp_path: Path, text: str) -
     path.write_text(text)
     with pytest.raises(RefusedInput):
         labels.load_labels(path)
+
+
+def test_a_labels_file_of_absurd_names_is_refused_and_many_alike_are_found_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("a\n" * 1_000_001)
+    with pytest.raises(RefusedInput, match="1,000,001 names"):
+        labels.load_labels(path)
+    path.write_text("a\n" + "b" * 10_001)
+    with pytest.raises(RefusedInput, match="10,001 characters"):
+        labels.load_labels(path)

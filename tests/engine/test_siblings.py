@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,43 @@ def test_a_folder_named_in_a_result_is_one_inside_it(graph: Graph, tmp_path: Pat
     before = outside.read_bytes()
     connect(graph, tmp_path / "x" / "many")
     assert outside.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"layers": [{"layer": "conv1", "filters": [{"unit": float("inf")}]}]},
+        {"layers": [{"a": 1}], "images": [{"layers": []}]},
+        {"layers": [{"folder": ".."}] * 20},
+        {"layers": [{"folder": "me"}] * 20},
+    ],
+    ids=["infinite unit", "no layers", "folder above", "folder within itself"],
+)
+def test_a_strange_result_beside_is_no_result_and_ends(graph: Graph, tmp_path: Path, content: Any) -> None:
+    mine = _result(tmp_path / "mine", graph.sha256, layer="conv1", units=[{"unit": 0}])
+    _result(tmp_path / "strange", graph.sha256)
+    (tmp_path / "strange" / "me").symlink_to(".")
+    text = json.dumps({"model": {"sha256": graph.sha256}, **content})
+    (tmp_path / "strange" / "result.json").write_text(text)
+    (tmp_path / "result.json").write_text(text.replace('".."', '"strange"'))
+    write_text(tmp_path / "index.html", "x")
+    connect(graph, tmp_path / "mine")
+    assert _links(mine) == {}
+
+
+def test_a_page_beside_that_is_absurdly_long_is_not_read(graph: Graph, tmp_path: Path) -> None:
+    mine = _result(tmp_path / "mine", graph.sha256, layer="conv1", units=[{"unit": 0}])
+    other = _result(tmp_path / "other", graph.sha256, layers=[{"layer": "relu1", "histogram_edges": []}])
+    os.truncate(other, 10**12)
+    connect(graph, tmp_path / "mine")
+    assert "relu1" in str(_links(mine)) and other.stat().st_size == 10**12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_folder_whose_name_is_no_text_is_linked_by_its_bytes(graph: Graph, tmp_path: Path) -> None:
+    mine = _result(tmp_path / "mine", graph.sha256, layer="conv1", units=[{"unit": 0}])
+    _result(
+        Path(os.fsdecode(bytes(tmp_path) + b"/\xff")), graph.sha256, layers=[{"layer": "relu1", "histogram_edges": []}]
+    )
+    connect(graph, tmp_path / "mine")
+    assert _links(mine)["conv1"][0]["page"] == "../%FF/index.html"

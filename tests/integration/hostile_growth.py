@@ -292,3 +292,49 @@ def long_names(where: str, length: int) -> o.Edit:
             found.graph.node[0].domain = text if length > 8 else ""
 
     return edit
+
+
+def empty_functions(depth: int) -> o.Edit:
+    """Functions each of which calls the one before twice; the first has no nodes."""
+
+    def edit(found: onnx.ModelProto) -> None:
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+        found.opset_import.add(domain="f", version=1)
+        found.functions.append(helper.make_function("f", "f0", ["a"], ["a"], [], imports))
+        for i in range(1, depth):
+            calls = [helper.make_node(f"f{i - 1}", [a], [b], domain="f") for a, b in (("a", "c"), ("c", "b"))]
+            found.functions.append(helper.make_function("f", f"f{i}", ["a"], ["b"], calls, imports))
+        last = [] if depth > 10 else [helper.make_node("Identity", ["x"], ["z"])]  # the small one is not called
+        o.before_conv1(*(last or [helper.make_node(f"f{depth - 1}", ["x"], ["z"], domain="f")]))(found)
+
+    return edit
+
+
+def uncalled(count: int) -> o.Edit:
+    """A function of so many nodes that nothing calls."""
+
+    def edit(found: onnx.ModelProto) -> None:
+        found.opset_import.add(domain="f", version=1)
+        nodes = [helper.make_node("Relu", ["a"], [f"b{i}"]) for i in range(count)]
+        found.functions.append(helper.make_function("f", "g", ["a"], ["b0"], nodes, [helper.make_opsetid("", 17)]))
+
+    return edit
+
+
+def long_sum(count: int) -> o.Edit:
+    """The picture, added so often."""
+    return o.before_conv1(helper.make_node("Mean", ["x"] * count, ["z"]))
+
+
+def equation(text: str) -> o.Edit:
+    """An Einsum of the picture."""
+    return o.before_conv1(helper.make_node("Einsum", ["x"], ["z"], equation=text))
+
+
+def axes(end: int) -> o.Edit:
+    """The picture with so many axes, most of one, and without them again."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axes"], ["wide"]),
+        helper.make_node("Squeeze", ["wide", "axes"], ["z"]),
+    ]
+    return o.before_conv1(*nodes, axes=np.arange(4, end))

@@ -17,6 +17,11 @@ def _range(end: int) -> tuple[np.ndarray, ...]:
 
 
 _PAIRS: dict[str, tuple[o.Build, o.Build]] = {
+    "40 functions around an empty one": (o.model(g.empty_functions(40)), o.model(g.empty_functions(4))),
+    "a function of 120,000 nodes": (o.model(g.uncalled(120_000)), o.model(g.uncalled(3))),
+    "a sum of 200,000": (o.model(g.long_sum(200_000)), o.model(g.long_sum(3))),
+    "two ellipses": (o.model(g.equation("a...b..->a")), o.model(g.equation("abcd->abcd"))),
+    "100,000 axes": (o.model(g.axes(100_000)), o.model(g.axes(5))),
     "31 overloads of one function": (o.model(g.overloads(31)), o.model(g.overloads(3))),
     "100 tensors on one data file": (g.one_data_file(100, 64), g.one_data_file(2, 1)),
     "a branch with Range 2^40": (o.model(g.branch("Range", *_range(2**40))), o.model(g.branch("Range", *_range(4)))),
@@ -50,5 +55,11 @@ _PAIRS: dict[str, tuple[o.Build, o.Build]] = {
     },
 }
 # Seconds to build or to count: the benchmark has them all, the tests one of each kind.
-_LONG = {"120,000 inputs", "3 million empty functions", "3 million empty shapes", "3 million empty weights"}
+_LONG = {
+    "120,000 inputs",
+    "a function of 120,000 nodes",
+    "3 million empty functions",
+    "3 million empty shapes",
+    "3 million empty weights",
+}
 PAIRS: Pairs = {name: Pair(hostile, harmless, is_long=name in _LONG) for name, (hostile, harmless) in _PAIRS.items()}

@@ -142,10 +142,17 @@ def test_nothing_lives_on_when_the_parent_is_killed(weights: Path, tmp_path: Pat
     os.mkfifo(pipe)
     slow = arch(weights.parent, f"open({str(pipe)!r}, 'w').write(f'{{os.getpid()}}\\n'); time.sleep(600)")
     script = f"import convscope; convscope.load({str(weights)!r}, arch={slow!r}, size=(16, 16))"
-    parent = subprocess.Popen([sys.executable, "-P", "-c", script])
+    (tmp_path / "scratch").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+    alive, watched = os.pipe()  # every process of the import holds an end of it until it ends
+    parent = subprocess.Popen([sys.executable, "-P", "-c", script], env=environment, pass_fds=[watched])
+    os.close(watched)
     worker = int(pipe.read_text())
     ended = os.pidfd_open(worker)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert select.select([ended], [], [], 30)[0], "the worker lives on"
+    assert select.select([alive], [], [], 30)[0], "the supervisor lives on"
+    assert not list((tmp_path / "scratch").glob("convscope-*")), "a folder of temporary files was left"
     os.close(ended)
+    os.close(alive)

@@ -20,6 +20,7 @@ from convscope.engine.atlas.files import Files, Folder, opened
 from convscope.engine.atlas.leases import SPAN, Leases, together
 from convscope.engine.atlas.plan import COARSE, Plan, unit_id
 from convscope.engine.atlas.report import status
+from convscope.errors import ConvscopeError
 
 from .places import fingerprint, made, network, photographs
 
@@ -183,3 +184,25 @@ def test_a_run_tells_how_far_it_is_while_it_works_and_nothing_afterwards(
     assert progress.running(files) == []
     assert files.read(progress.SCRIPT) == b'ATLAS_STATUS({"running": false});\n'
     assert files.names("store/runs") == set()
+
+
+@pytest.mark.parametrize("row", ["[]", '{"stage": "x"}', '{"rate": "x"}', '{"process": 1e400, "machine": 1}', "{"])
+def test_what_no_run_told_is_not_said(tmp_path: Path, row: str) -> None:
+    (tmp_path / "store" / "runs").mkdir(parents=True)
+    (tmp_path / "store" / "runs" / "x.json").write_text(row)
+    assert progress.running(Folder(tmp_path)) == []
+
+
+def test_a_pipe_or_an_endless_file_in_an_atlas_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "plan.json")
+    with pytest.raises(ConvscopeError, match=r"cannot read .*: not a regular file"):
+        Plan.read(Folder(tmp_path))
+    (tmp_path / "plan.json").unlink()
+    (tmp_path / "plan.json").touch()
+    os.truncate(tmp_path / "plan.json", 10**12)
+    with pytest.raises(ConvscopeError, match="more than 1,073,741,824 bytes"):
+        Plan.read(Folder(tmp_path))
+
+
+def test_a_process_number_that_no_system_has_is_nobody_s() -> None:
+    assert leases.is_gone({**leases.this_process(), "process": 10**40})

@@ -12,6 +12,7 @@ import pytest
 from onnx import helper
 
 import convscope
+from convscope.adapters.verify import heatmap_difference
 from convscope.engine.attribution.batch import Batch, Executors
 from convscope.engine.attribution.registry import METHODS
 from convscope.engine.graph.graph import Graph
@@ -317,3 +318,46 @@ def test_a_file_with_a_map_of_tokens_takes_the_size_of_their_grid(tmp_path: Path
     np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
     with pytest.raises(Exception, match="Got: 32 Expected: 24"):
         run(done.path, images(1, 16, 32))
+
+
+@pytest.mark.parametrize("sides", [(16,), (4, 8, 6)], ids=["signal", "volume"])
+@pytest.mark.parametrize("choice", [{"layer": "r1"}, {"method": "saliency"}, {"resize": "input"}], ids=str)
+def test_a_signal_s_and_a_volume_s_own_input_are_kept_and_verify_knows_the_file(
+    tmp_path: Path, sides: tuple[int, ...], choice: dict[str, str]
+) -> None:
+    rng, rank = np.random.default_rng(0), len(sides)
+    weights = {"w1": rng.normal(size=(6, 2) + (3,) * rank), "w2": rng.normal(size=(8, 6) + (3,) * rank)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], "conv1", pads=[1] * 2 * rank),
+        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"], "conv2", pads=[1] * 2 * rank),
+        helper.make_node("Relu", ["c2"], ["r2"], "relu2"),
+        helper.make_node("GlobalAveragePool", ["r2"], ["g"], "pool"),
+        helper.make_node("Flatten", ["g"], ["f"], "flat"),
+        helper.make_node("MatMul", ["f", "fc"], ["y"], "fc"),
+    ]
+    weights = {k: v.astype(np.float32) for k, v in {**weights, "fc": rng.normal(size=(8, 5))}.items()}
+    plain = model(nodes, weights, ("N", 2, *sides))
+    done = convscope.export(convscope.load(plain), tmp_path / "out.onnx", **choice)  # type: ignore[arg-type]
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    assert [(i.name, i.shape) for i in session.get_inputs()] == [("x", ["N", 2, *sides])]
+    x = rng.normal(size=(3, 2, *sides)).astype(np.float32)
+    own = onnxruntime.InferenceSession(plain.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(run(done.path, x)["y"], own.run(["y"], {"x": x})[0], rtol=1e-4, atol=1e-5)
+    difference = heatmap_difference(convscope.load(done.path))
+    assert difference is not None and difference < 1e-5
+
+
+def test_outputs_are_the_source_s_behind_pictures_too(tmp_path: Path) -> None:
+    """As a segmentation of Keras: classes last."""
+    nodes = [
+        helper.make_node("Transpose", ["picture values"], ["x"], "first", perm=[0, 3, 1, 2]),
+        *small_cnn().graph.node[:6],
+        helper.make_node("Transpose", ["r2"], ["y"], "last", perm=[0, 2, 3, 1]),
+    ]
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in small_cnn().graph.initializer}
+    plain = model(nodes, weights, ("N", 16, 16, 3), input_name="picture values")
+    done = convscope.export(convscope.load(plain), tmp_path / "out.onnx", preprocessing="inside")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    assert session.run(["y"], {"picture": pixels})[0].shape == (2, 8, 8, 12)

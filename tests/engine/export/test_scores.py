@@ -59,6 +59,7 @@ READS: dict[str, tuple[tuple[int, ...], Read]] = {
     "distance": ((3, 12), Distance("y", VECTOR)),
     "distance of one": ((3, 12), Distance("y", VECTOR[:1], 5)),
     "anywhere": ((3, 4, 9), Logsumexp("y", 2)),
+    "anywhere, with objectness": ((3, 9, 4), Logsumexp("y", 2, axis=2, log_odds=True, plus=1)),
     "anywhere, of probabilities": ((3, 9, 4), Logsumexp("y", 2, axis=2, log_odds=True)),
     "character": ((3, 8, 5), Symbol("y", (2, 3), 4)),
     "character of probabilities, time first": ((8, 3, 5), Symbol("y", (2, 6), 1, log=True, batch_axis=1)),
@@ -187,6 +188,23 @@ def test_a_segmenter_s_file_explains_the_mask_that_it_predicts(segmenter: Graph,
     stored = convscope.export(segmenter, tmp_path / "region.onnx", "hirescam", target=region)
     wanted = convscope.explain(segmenter, x, "hirescam", region, preprocessed=True).values
     np.testing.assert_allclose(run(stored.path, x)["heatmap"][0], np.maximum(wanted, 0), atol=1e-4 * wanted.max())
+
+
+def test_a_file_of_masks_that_overlap_explains_each_where_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(6, 4, 3, padding=1), torch.nn.Sigmoid()
+    )
+    graph = convscope.load(net.eval(), example_input=torch.zeros(1, 3, 16, 16), check=False)
+    done = convscope.export(graph, tmp_path / "out.onnx", "hirescam")
+    x = np.random.default_rng(0).random((1, 3, 16, 16)).astype(np.float32)
+    predicted = convscope.explain(graph, x, "hirescam", preprocessed=True)
+    first = predicted[0] if isinstance(predicted, list) else predicted
+    for index in (-1, 0, 1, 2, 3):
+        wanted = first if index < 0 else convscope.explain(graph, x, "hirescam", index, preprocessed=True)
+        expected = np.maximum(wanted.values, 0)
+        found = run(done.path, x, **{"class": index})["heatmap"][0]
+        np.testing.assert_allclose(found, expected, atol=1e-4 * max(expected.max(), 1e-6))
 
 
 def test_a_reader_s_file_explains_each_character_and_the_line(reader: Graph, tmp_path: Path) -> None:

