@@ -113,6 +113,7 @@ def build_graph(
         given=draft.given,
         own_input=draft.own_input,
         own_types=draft.own_types,
+        decided=draft.decided,
         metadata=metadata,
     )
     return graph if graph.mixes_batch is None else replace(graph, source=_alone(graph))

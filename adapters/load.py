@@ -180,7 +180,7 @@ def load_here(
         if check is False:
             graph = _with_refusal_noted(graph)
         else:
-            is_searched = size is None and None in graph.inputs[0].shape[2:4]
+            is_searched = size is None and (None in graph.inputs[0].shape[2:4] or bool(graph.decided))
             graph = _checked(graph, proven or {}, run_key(graph, graph.image_size) if is_searched else "")
     return graph if path is not None else replace(graph, modules=_modules(source))
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.graph.graph import DEFAULT_SIZE, Graph
+from ..engine.graph.layers import Shape
 from ..errors import RefusedInput, UnsafeFile, UnsupportedOperator
 from .check import random_inputs
 from .derived import Derived
@@ -88,7 +89,9 @@ def find_size(
         RefusedInput: it runs at none of the usual sizes; the message is that of the first try.
     """
     graph, first = _attempt(build, derived.size if derived is not None else None)
-    shape = graph.inputs[0].shape if graph is not None else (None, 3, None, None)
+    shape: Shape = (None, 3, None, None)
+    if graph is not None:
+        shape = tuple(None if axis in graph.decided else s for axis, s in enumerate(graph.inputs[0].shape))
     if graph is not None and (len(shape) != 4 or (shape[2] is not None and shape[3] is not None)):
         return graph
     tried: list[Size] = []

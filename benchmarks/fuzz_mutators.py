@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from typing import Any
 
 import onnx
@@ -80,9 +81,9 @@ def mutate_onnx(data: bytes, size: int, seed: int) -> bytes:
     if rng.random() < 0.05 or not model.graph.node:
         return _bytes_changed(data, size)
     for _ in range(rng.randint(1, 4)):
-        rng.choice((_change_operator, _change_attribute, _change_wire, _change_weight, _change_input, _add_node))(
-            model, rng
-        )
+        changes = (_change_operator, _change_attribute, _change_wire, _change_weight, _change_input, _add_node)
+        with suppress(UnicodeDecodeError):  # a name that an earlier change has made no text cannot be written again
+            rng.choice(changes)(model, rng)
     text = bytes(model.SerializeToString())
     return text if len(text) <= size else data
 

@@ -13,6 +13,7 @@ from .output import clean, in_flags, say
 from .terminal import drawing, is_terminal
 
 SECONDS_BETWEEN_LINES = 30.0
+SKIPPED_LINES = 100  # a line each; of a folder of a million broken files the number says enough
 
 
 @contextmanager
@@ -28,13 +29,18 @@ def drawn(quiet: bool = False, *, live: bool = False, clock: Callable[[], float]
     if not quiet and is_terminal():
         display = _Pictures() if live else _Bar()
 
+    skipped = 0
+
     def on_event(event: Event) -> None:
+        nonlocal skipped
         if quiet:
             return
         if isinstance(event, Note):
             say(in_flags(event.text))
         elif isinstance(event, Skipped):
-            say(f"skipped: {in_flags(str(event.error))}")
+            skipped += 1
+            if skipped <= SKIPPED_LINES:
+                say(f"skipped: {in_flags(str(event.error))}")
         elif isinstance(event, Progress):
             display.show(event)
         elif isinstance(event, Preview):
@@ -44,6 +50,8 @@ def drawn(quiet: bool = False, *, live: bool = False, clock: Callable[[], float]
         yield on_event
     finally:
         display.close()
+        if skipped > SKIPPED_LINES:
+            say(f"skipped: {skipped - SKIPPED_LINES:,} more, {skipped:,} in all")
 
 
 def duration(seconds: float) -> str:

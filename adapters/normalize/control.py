@@ -107,6 +107,7 @@ def _fix_deciding_sides(draft: Draft, node: onnx.NodeProto, size: tuple[int, int
         there = settled_at(draft, other, 1)  # None where the network takes no other size
         if here is not None and there is not None and _differs(draft, node, here, there):
             dims[axis].dim_value = size[axis - 2]
+            draft.decided = (*draft.decided, axis)
             side = "height" if axis == 2 else "width"
             draft.notes.append(
                 f"the picture's {side} decides what '{(node.name or node.output[0])[:60]}' ({node.op_type}) does, and "

@@ -35,6 +35,7 @@ class Draft:
         given: the file's inputs beside the picture -> the value that each has, for one picture.
         own_input: name and shape of the file's own picture input where it is no (N, C, H, W).
         own_types: input or output -> the file's own data type, where it is another than here.
+        decided: axes of the picture that the file leaves open and that control flow fixed at the import's own size.
         former_names: names that an earlier version gave to layers -> their tensors.
         inlined: names of the tensors that came out of subgraphs.
     """
@@ -59,6 +60,7 @@ class Draft:
     given: dict[str, np.ndarray] = field(default_factory=dict)
     own_input: tuple[str, tuple[int | None, ...]] | None = None
     own_types: dict[str, str] = field(default_factory=dict)
+    decided: tuple[int, ...] = ()
     former_names: dict[str, str] = field(default_factory=dict)
     inlined: set[str] = field(default_factory=set)
     fold_budget: int | None = None  # bytes that folding may still make; set by its first call

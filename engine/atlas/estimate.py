@@ -76,8 +76,9 @@ def estimate_in_words(found: Mapping[str, Any], workers: int) -> list[str]:
     """What `estimate` says, a line each."""
     lines = [f"{row['name']}: {row['units']} units" for row in found["layers"]]
     lines.append(f"{found['units']} units of {len(found['layers'])} layers, {found['photographs']} photographs")
+    crew = "1 process" if workers == 1 else f"{workers} processes"
     for stage in (COARSE, FINE):
-        lines.append(f"{stage}: about {duration_in_words(found['seconds'][stage])} with {workers} processes")
+        lines.append(f"{stage}: about {duration_in_words(found['seconds'][stage])} with {crew}")
     lines += [f"{variant_in_words(row)}: about {duration_in_words(row['seconds'])}" for row in found["variants"]]
     return [*lines, f"disk: about {found['bytes'] / 1e6:.0f} MB"]
 

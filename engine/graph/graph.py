@@ -67,6 +67,8 @@ class Graph:
         given: inputs of the source beside the picture -> the value that each has here, for one picture.
         own_input: name and shape of the source's picture input where that is no (N, C, H, W): a signal, a volume.
         own_types: input or output -> the source's own data type (numpy name), where it is another than here.
+        decided: axes of the image input that the source leaves open, and that are fixed here since control flow follows
+            from them: another size is another network.
         metadata: what the file says about itself, key -> text (ONNX ``metadata_props``).
         modules: of a live network, its submodules (torch) or layers (Keras) -> their names, by identity.
         proof: that the executors agree, of this run or an earlier one; None where that was not compared.
@@ -86,6 +88,7 @@ class Graph:
     given: dict[str, np.ndarray] = field(default_factory=dict)
     own_input: tuple[str, Shape] | None = None
     own_types: dict[str, str] = field(default_factory=dict)
+    decided: tuple[int, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     modules: Mapping[Any, str] = field(default_factory=dict)
     proof: Proof | None = None

@@ -66,7 +66,8 @@ def write_animations(folder: Path, result: AscentResult) -> None:
         target = folder / units.album.animation(unit)
         if not target.exists():
             frames = [units.album.start(unit), *units.album.strip(unit), units.album.picture(unit)]
-            write_bytes(target, webp_bytes([enlarged(frame) for frame in frames]))
+            # one that is there is taken for whole, also after a power cut
+            write_bytes(target, webp_bytes([enlarged(frame) for frame in frames]), durable=True)
 
 
 def content(result: AscentResult) -> dict[str, Any]:

@@ -217,6 +217,29 @@ def test_a_side_that_decides_a_branch_is_fixed_and_said_and_another_size_is_impo
         np.testing.assert_allclose(found, session.run(["y"], {"x": x})[0], rtol=1e-5, atol=1e-6)
 
 
+def test_a_file_whose_sides_both_decide_is_tried_at_other_sizes_where_the_first_does_not_run() -> None:
+    made = by_height(20)
+    del made.graph.output[:]
+    made.graph.node.extend([
+        helper.make_node("Gather", ["sizes", "axis3"], ["wide"]),
+        helper.make_node("Greater", ["wide", "limit"], ["is_wide"]),
+        helper.make_node(
+            "If", ["is_wide"], ["z"], then_branch=branch("Relu", None, "y"), else_branch=branch("Neg", None, "y")
+        ),
+        helper.make_node("AveragePool", ["z"], ["p"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Add", ["p", "places"], ["sum"]),
+    ])  # fmt: skip
+    channels = convscope.load(by_height(20), size=16).layers[0].shape[1]
+    places = np.zeros((1, channels or 1, 64, 64), np.float32)
+    made.graph.initializer.extend(
+        [numpy_helper.from_array(np.array(3), "axis3"), numpy_helper.from_array(places, "places")]
+    )
+    made.graph.output.append(helper.make_tensor_value_info("sum", onnx.TensorProto.FLOAT, None))
+    graph = convscope.load(made)
+    assert graph.inputs[0].shape == (None, 3, 256, 256) and graph.decided == (2, 3)
+    assert any("256x256 is taken: the first usual size that it runs at, after 224x224" in n for n in graph.source.notes)
+
+
 def test_a_branch_that_hangs_on_the_number_of_channels_leaves_the_sides_open() -> None:
     made = by_height(20)
     next(t for t in made.graph.initializer if t.name == "axis").CopyFrom(numpy_helper.from_array(np.array(1), "axis"))

@@ -85,6 +85,11 @@ class Chromium:
         self._ask("Input.dispatchKeyEvent", {"type": "keyDown" if text else "rawKeyDown", "text": text, **one})
         self._ask("Input.dispatchKeyEvent", {"type": "keyUp", **one})
 
+    def narrow(self, width: int) -> None:
+        """Shows pages in so many pixels, less than a headless window can have."""
+        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self._ask("Emulation.setDeviceMetricsOverride", metrics)
+
     def picture(self, file: Path) -> None:
         """Writes what the window shows as a PNG."""
         import base64

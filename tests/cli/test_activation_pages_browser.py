@@ -22,6 +22,7 @@ from .driver import CHROMIUM, FIREFOX, Chromium, Firefox
 pytestmark = needs_chromium
 
 HOSTILE = "</script><img src=x onerror='document.documentElement.dataset.pwned = 1'>"
+LONG = "stage_of_the_network_1_block_3_depthwise_convolution_static_padding"
 FAST = ["--no-check", "--preprocessing", "torch", "--image-size", "16", "--quiet"]
 WALLS = ["filters", "weights", "top", "stats", "activations"]
 PAGES = [*WALLS, "explain", "predict"]
@@ -29,15 +30,11 @@ PAGES = [*WALLS, "explain", "predict"]
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The pages of a model with a hostile layer name, of pictures with a hostile file name."""
+    """The pages of a model with a hostile and a long layer name, of pictures with a hostile file name."""
     folder = tmp_path_factory.mktemp("pages")
     model = small_cnn()
     for node in model.graph.node:
-        for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                if name == "conv2":
-                    names[i] = HOSTILE
-        node.name = HOSTILE if node.name == "conv2" else node.name
+        node.name = {"/conv2/Conv": HOSTILE.split(">", 1)[1], "/pool1/MaxPool": LONG}.get(node.name, node.name)
     onnx.save(model, folder / "small.onnx")
     (folder / "photos").mkdir()
     rng = np.random.default_rng(0)
@@ -263,6 +260,19 @@ def test_every_picture_and_control_has_a_name(pages: dict[str, Path], browser: C
             """
         )
         assert said == [0, 1], command
+
+
+def test_a_narrow_window_scrolls_in_one_direction_only(pages: dict[str, Path], tmp_path: Path) -> None:
+    narrow = Chromium(tmp_path, (420, 800))
+    try:
+        narrow.narrow(420)
+        beside = {}
+        for name, page in pages.items():  # names of layers and pictures are long
+            narrow.open(page.as_uri())
+            beside[name] = narrow.run("return document.documentElement.scrollWidth")
+        assert {name: width for name, width in beside.items() if width > 420} == {}
+    finally:
+        narrow.close()
 
 
 def test_the_page_of_predictions_finds_sorts_and_enlarges(pages: dict[str, Path], browser: Chromium | Firefox) -> None:

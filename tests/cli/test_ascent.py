@@ -15,6 +15,8 @@ from onnx import helper
 from PIL import Image
 
 from convscope.cli.main import run
+from convscope.engine.pages import wall
+from convscope.engine.render.artifacts import write_bytes
 from convscope.engine.render.grid import CAPTION
 
 from ..tiny import model as tiny_model
@@ -319,10 +321,20 @@ def test_a_photograph_is_accented(model: str, photo: str, tmp_path: Path, capsys
         assert said in capsys.readouterr().err
 
 
-def test_pictures_come_transparent_and_animated_where_asked(model: str, tmp_path: Path) -> None:
+def test_pictures_come_transparent_and_animated_where_asked(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, bool] = {}
+
+    def write(path: Path, data: bytes, durable: bool = False) -> Path:
+        kept[path.name] = durable
+        return write_bytes(path, data, durable)
+
+    monkeypatch.setattr(wall, "write_bytes", write)
     out = tmp_path / "out"
     command = ["filters", model, "--layer", "conv2", "--units", "0,1", *FAST, "--alpha", "--animate", "-o", str(out)]
     assert run(command) == 0
+    assert kept == {"unit-0000.webp": True, "unit-0001.webp": True}, "one that is there is taken for whole"
     with Image.open(out / "transparent" / "unit-0001.png") as clear, Image.open(out / "unit-0001.png") as picture:
         assert clear.mode == "RGBA" and np.array_equal(np.asarray(clear)[:, :, :3], np.asarray(picture))
     with Image.open(out / "unit-0001.webp") as moving:

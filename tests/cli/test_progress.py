@@ -66,6 +66,14 @@ def test_notes_and_skipped_files_are_lines(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr() == ("", "layer: conv1\nskipped: image 'a.png' is broken\n")
 
 
+def test_a_thousand_broken_files_are_a_hundred_lines_and_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    with drawn() as on_event:
+        for _ in range(1100):
+            on_event(Skipped(Path("a.png"), RefusedInput("image 'a.png' is broken")))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 101 and lines[-1] == "skipped: 1,000 more, 1,100 in all"
+
+
 def test_quiet_and_short_jobs_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet in (True, False):
         with drawn(quiet) as on_event:
