@@ -92,8 +92,8 @@ def settings(
     recipe = suited(graph, layer, asked) if preset_name == AUTO and layer is not None else preset(preset_name)
     recipe = tuned(recipe, tuning or {})
     pair = asked or default_size(graph, layer, recipe)
-    if max(pair) > _LARGEST:
-        raise UsageError(f"size {max(pair)} is too large: a picture has at most {_LARGEST} pixels a side")
+    if asked is not None and max(asked) > _LARGEST:  # a signal of the model's own may be longer
+        raise UsageError(f"size {max(asked)} is too large: a picture has at most {_LARGEST} pixels a side")
     count = recipe.steps if steps is None else whole(steps, "steps")
     if count < 1:
         raise UsageError(f"steps {steps} is not positive; this preset's own number is {recipe.steps}")

@@ -133,3 +133,9 @@ def test_reduced_gradients_of_narrow_pictures_are_those_of_full_ones_but_for_rou
         network = Network(graph, [graph.layer("2").tensor], reduced=reduced)
         values.append(network(pictures.clone().requires_grad_())[graph.layer("2").tensor].detach())
     assert torch.allclose(values[0], values[1], atol=0.02)
+
+
+def test_a_networks_own_size_may_be_longer_than_a_pictures() -> None:
+    net = nn.Sequential(nn.Conv1d(1, 2, 9, 4), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, 2))
+    sound = convscope.load(net.eval(), example_input=torch.zeros(1, 1, 20_000), check=False)
+    assert filters(sound, "0", units=[0], steps=1)[0].image.shape == (1, 20_000, 1)
