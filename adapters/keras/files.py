@@ -20,7 +20,7 @@ from ...errors import RefusedInput, UnsafeFile
 from ..archives import MAX_TEXT, Archive, inspect_zip
 
 MAX_OBJECTS = 200_000  # in an HDF5 file or a config
-MAX_CALLS = 200_000  # of layers, initializers and the like: some ten for each layer of a network
+MAX_CALLS = 100_000  # of layers, initializers and the like: some ten for each layer of a network
 MAX_NAME = 10_000  # characters of a layer's name
 MAX_PIXELS = 2**26  # of one input (8192 x 8192)
 _WEIGHTS = "model.weights.h5"
