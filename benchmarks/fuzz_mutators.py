@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from contextlib import suppress
@@ -42,7 +43,7 @@ def mutate_json(data: bytes, size: int, seed: int) -> bytes:
         holder, key = rng.choice(places)
         what = rng.random()
         if what < 0.45:
-            holder[key] = rng.choice(_VALUES)
+            holder[key] = copy.deepcopy(rng.choice(_VALUES))  # a later change may go into it
         elif what < 0.65:
             other, name = rng.choice(places)
             holder[key] = json.loads(json.dumps(other[name]))
