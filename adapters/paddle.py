@@ -7,11 +7,12 @@ characters of a reader ``character_dict``.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from ..engine.render.artifacts import read_regular
 
 NAME = "inference.yml"
 _MAX_BYTES = 2**18  # characters of a reader take 60 kB
@@ -22,10 +23,7 @@ _BYTES = ("1./255.", "1/255", "1.0/255.0", "1/255.")
 def read_yaml(path: Path) -> dict[str, Any] | None:
     """A small YAML mapping from a stranger, or None."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-            return None
-        return _parsed(path.read_text(encoding="utf-8"))
+        return _parsed(read_regular(path, _MAX_BYTES).decode("utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -8,7 +8,6 @@ it is text from strangers: every number, length and word is checked, and what do
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import onnx
 
 from ..engine.graph.preprocessing import Preprocessing
 from ..engine.pictures.framing import RESIZES
+from ..engine.render.artifacts import read_regular
 from .paddle import NAME as PADDLE
 from .paddle import as_config, read_yaml
 
@@ -227,10 +227,7 @@ def _from_ultralytics(texts: Mapping[str, str]) -> Preprocessing | None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A small JSON object from a stranger, or None."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            return None
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_regular(path, MAX_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return config if isinstance(config, dict) else None

@@ -56,7 +56,7 @@ class Recorder:
 
     def _recorded(self, sample: Tensor) -> Pass | None:
         """A replay that gives what the pass gives, or None: for this shape where memory is short, else for good."""
-        expected = _gradient(self._run, sample.detach().clone().requires_grad_())  # the sample meets one stream alone
+        expected = _gradient(self._run, sample)
         try:
             with float32_exactly(), warnings.catch_warnings():  # a recording keeps the kernels that were chosen
                 warnings.filterwarnings("ignore", message=".*AccumulateGrad node's stream")  # torch records on another

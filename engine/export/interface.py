@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from ..graph.graph import Graph
 from ..graph.index import reads
+from .opset import unused
 from .writer import PREFIX
 
 _FEW = 64  # values; a smaller weight is left as it is
@@ -45,11 +46,7 @@ class _Names:
 
     def fresh(self, stem: str) -> str:
         """A name under ``heatmap/`` that nothing else has."""
-        name = f"{PREFIX}{stem}"
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        return name
+        return unused(f"{PREFIX}{stem}", self._taken)
 
 
 def own_type(graph: Graph, name: str) -> np.dtype[Any] | None:

@@ -41,11 +41,15 @@ class _Rewriter:
 
     def fresh(self, stem: str) -> str:
         """A name that nothing else has."""
-        name = f"{stem}/raised"
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        return name
+        return unused(f"{stem}/raised", self.taken)
+
+
+def unused(name: str, taken: set[str]) -> str:
+    """The name, with underscores behind it until nothing has it; it is among the taken ones from now on."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 def raised(model: onnx.ModelProto, ranks: Mapping[str, int], needed: int = NEEDED) -> onnx.ModelProto:

@@ -26,7 +26,7 @@ from ...errors import ConvscopeError, RefusedInput, UsageError
 from ..graph.preprocessing import Preprocessing
 from .containers import MAX_FRAMES, count_frames
 from .framing import LETTERBOX_GRAY, Frame, framed
-from .signals import NPY, is_wav, read_npy, read_wav
+from .signals import NPY, is_wav, read_array, read_wav
 
 if TYPE_CHECKING:
     from ..graph.graph import Graph
@@ -127,7 +127,7 @@ def _signal(path: Path) -> Picture | None:
         pixels, notes = read_wav(path)
         return Picture(pixels, str(path), notes, is_sound=True)
     if start.startswith(NPY):
-        values, pixels = read_npy(path)
+        values, pixels = read_array(path)
         return Picture(pixels, str(path), values=values)
     return None
 

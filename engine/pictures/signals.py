@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import RefusedInput
+from .arrays import load_npy
 
 WAV = b"RIFF"
 NPY = b"\x93NUMPY"
@@ -58,7 +59,7 @@ def read_wav(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     return ((mono.clip(-1, 1) + 1) / 2).astype(np.float32)[None, :, None], tuple(notes)
 
 
-def read_npy(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_array(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(the array as float32, pixels (H, W, C) in [0, 1] that show it: its smallest value black, its largest white).
 
     Raises:
@@ -67,7 +68,7 @@ def read_npy(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise RefusedInput(f"'{path}' has more than {_MOST_BYTES:,} bytes; a picture is smaller")
-        values = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: a header that lies allocates nothing
+        values = load_npy(path)
     except RefusedInput:
         raise
     except Exception as error:  # NumPy reads a header with Python's own tokenizer and parser

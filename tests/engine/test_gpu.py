@@ -6,7 +6,6 @@ What a GPU forbids is tried everywhere by a stand-in for one (`test_second_devic
 from __future__ import annotations
 
 import functools
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from convscope.engine.attribution import METHODS, explain
 from convscope.engine.executors.exact import float32_exactly
 from convscope.engine.installation import examine
 
-from ..node_tests import NodeTest, node_tests, outcome
+from ..node_tests import NodeTest, outcomes
 from ..zoo import light_model
 from .ascent.nets import small
 from .attribution.nets import ResidualNet, images, seeded
@@ -147,9 +146,7 @@ def test_operators(monkeypatch: pytest.MonkeyPatch) -> None:
             return {name: value.cpu().numpy() for name, value in found.items()}
 
     monkeypatch.setattr("tests.node_tests._run", run)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = {test.name: outcome(test, "computed") for test in node_tests()}
+    found = {test.name: text for test, text in outcomes("computed")}
     assert {name: text for name, text in found.items() if text.startswith("wrong")} == {}
     assert sum(text == "passed" for text in found.values()) > 800
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,7 @@ from convscope.engine.graph.graph import Graph
 from convscope.engine.graph.layers import Layer
 
 from ..far import FAR, FarTensor, second_device
-from ..node_tests import NodeTest, node_tests, outcome
+from ..node_tests import NodeTest, outcomes
 from .ascent.nets import small, with_silent_filters
 from .attribution.nets import ResidualNet, images, seeded
 
@@ -127,8 +126,6 @@ def test_operators(monkeypatch: pytest.MonkeyPatch) -> None:
             return {name: value.cpu().numpy() for name, value in found.items()}
 
     monkeypatch.setattr("tests.node_tests._run", far)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = {test.name: outcome(test, "computed") for test in node_tests()}
+    found = {test.name: text for test, text in outcomes("computed")}
     assert {name: text for name, text in found.items() if text.startswith("wrong")} == {}
     assert sum(text == "passed" for text in found.values()) > 800
