@@ -15,7 +15,7 @@ from ..graph.graph import Graph
 from ..outputs.reading import Answer
 from ..outputs.reads import Channel, Masked
 from ..outputs.target import Target
-from ..pictures.crops import onto_picture, window
+from ..pictures.crops import onto_picture, whole_input
 from ..record import Record
 from ..render.answers import drawn_answer, with_boxes
 from ..render.artifacts import save_npy, save_png
@@ -61,7 +61,7 @@ def drawn(graph: Graph, attribution: Attribution, pixels: np.ndarray, style: Sty
         shown = np.clip(shown / max(float(np.percentile(shown, 99)), 1e-12), 0, 1)
     heat = on_picture(graph, shown, size)
     given = heat
-    whole = window(graph, size) == (0, 0, *size)
+    whole = whole_input(graph, size) == (0, 0, *size)
     layer = graph.layer(attribution.layers[0]) if len(attribution.layers) == 1 else None
     is_plane = layer is not None and not layer.is_volume
     if style.kind == "lecture" and whole and attribution.values.ndim == 2 and is_plane:

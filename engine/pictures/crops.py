@@ -22,7 +22,7 @@ def seen_box(graph: Graph, size: tuple[int, int]) -> Box:
     return max(round(top), 0), max(round(left), 0), min(round(bottom), height), min(round(right), width)
 
 
-def window(graph: Graph, size: tuple[int, int]) -> Box:
+def whole_input(graph: Graph, size: tuple[int, int]) -> Box:
     """(top, left, bottom, right) of the model's whole input in pixels of a picture of this size, whole numbers.
 
     They lie outside the picture where that is padded, as a letterboxed one is.
@@ -42,7 +42,7 @@ def onto_picture(
         size: (H, W) of the picture.
         enlarge: brings the plane to a (height, width).
     """
-    place = window(graph, size)
+    place = whole_input(graph, size)
     if (place[2] - place[0]) * (place[3] - place[1]) > _MOSTLY_BESIDE * size[0] * size[1]:
         plane, place = _visible(plane, place, size)
     top, left, bottom, right = place
@@ -153,11 +153,12 @@ def seen(graph: Graph, pixels: np.ndarray, largest: tuple[int, int]) -> np.ndarr
         (rows, columns, C) float32 in [0, 1].
     """
     size = pixels.shape[0], pixels.shape[1]
-    whole = _shown(graph, size) if is_padded(graph, size) else seen_box(graph, size)
+    padded = is_padded(graph, size)
+    whole = _shown(graph, size) if padded else seen_box(graph, size)
     height, width = whole[2] - whole[0], whole[3] - whole[1]
     scale = min(largest[0] / height, largest[1] / width, 1.0)
     target = max(round(height * scale), 1), max(round(width * scale), 1)
-    if is_padded(graph, size):
+    if padded:
         return _with_border(graph, pixels, whole, target)
     top, left, bottom, right = seen_box(graph, size)
     return resize(pixels[top:bottom, left:right], target).clip(0, 1)

@@ -15,7 +15,7 @@ from ..outputs.pictures import PictureAnswer
 from ..outputs.reading import Answer
 from ..outputs.sequences import Line
 from ..outputs.target import SidesBox
-from ..pictures.crops import onto_picture, window
+from ..pictures.crops import onto_picture, whole_input
 from .artifacts import to_uint8
 
 # Okabe & Ito's palette for colour blindness, without black: the order in which numbers are coloured
@@ -63,7 +63,7 @@ def color_of(number: int) -> tuple[int, int, int]:
 
 def on_pixels(graph: Graph, box: SidesBox, size: tuple[int, int]) -> SidesBox:
     """A box of the model's input in pixels of a picture (height, width)."""
-    top, left, bottom, right = window(graph, size)
+    top, left, bottom, right = whole_input(graph, size)
     height, width = graph.image_size
     x, y = (right - left) / width, (bottom - top) / height
     return left + box[0] * x, top + box[1] * y, left + box[2] * x, top + box[3] * y
