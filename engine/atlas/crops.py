@@ -97,8 +97,8 @@ def read_boxes(files: Files, plan: Plan, numbers: Numbers) -> dict[tuple[int, in
 
 def kept_names(plan: Plan, numbers: Numbers) -> list[str]:
     """The files that `find_boxes` keeps."""
-    wanted, sums = wanted_boxes(plan, numbers), dict(plan.photographs)
-    return [*_parts(plan, numbers), *sorted({photograph_name(plan, sums[name]) for name in wanted})]
+    parts, sums = _parts(plan, numbers), dict(plan.photographs)
+    return [*parts, *sorted({photograph_name(plan, sums[name]) for _, here in parts.values() for name in here})]
 
 
 def _parts(plan: Plan, numbers: Numbers) -> dict[str, tuple[Chunk, Wanted]]:
