@@ -53,6 +53,8 @@ class Pulse:
 
     def _tell(self) -> None:
         while not self._ended.wait(EVERY):
+            if not self._stage:  # before the first there is nothing to say
+                continue
             row = self._row()
             with suppress(ConvscopeError):  # a full disk is said by the work itself
                 self.files.write(self._name, to_json({**this_process(), **row}, indent=None).encode())
