@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .calling import ENDING, Call, takes
+from .loading import LOADING, opener
 from .options import DEVICE, LAYERS, SEED, Group, option
 from .parsing import parse_size
 
@@ -51,11 +52,6 @@ def command(a: FirstArgument, b: SecondArgument, **words: Any) -> None:
     from ..engine.runs import compare
 
     of_b = {"preprocessing": words.pop("preprocessing_b"), "arch": words.pop("arch_b")}
-    call = Call(words)
-    _, options = call.sorted_words(compare)
-    first = call.open(a)
-    second = call.open(b, layer=None, **{name: value for name, value in of_b.items() if value is not None})
-    result = call.run(compare.run, first, second, options=options)
-    call.finish(result)
-    if not result.identical:
-        raise typer.Exit(1)
+    stated = {name: value for name, value in of_b.items() if value is not None}
+    second = opener(b, **{name: words[name] for name in LOADING} | stated)
+    Call(a, words).perform(compare, second)

@@ -32,4 +32,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import dream
 
-    Call(words, "dream").perform(dream, model, image)
+    Call(model, words, "dream").perform(dream, image)

@@ -9,15 +9,17 @@ import typer
 from . import completion
 from .calling import Call, takes
 from .options import LAYER, QUESTION, TOP, Group, ImagesArgument, ModelArgument, batch, colormap, option
-from .output import say
+from .output import emit, say
 from .parsing import parse_boxes
-from .tables import show_methods, show_ranking
 
 
 def _list_methods(asked: bool) -> None:
     """Prints every method with its own options, family by family."""
     if asked:
-        show_methods()
+        from ..engine.attribution.registry import methods_in_words
+
+        for line in methods_in_words():
+            emit(line)
         raise typer.Exit
 
 
@@ -67,8 +69,5 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     del words["help_options"]  # its callback has answered and left
     words["style"] = Style(words.pop("colormap"), words.pop("alpha"), words["style"])
     words["box"], words["boxes"] = parse_boxes(words["box"] or ())
-    call = Call(words, "explained")
-    result = call.make(explain, model, images, done=lambda seen: say(f"{seen.row['file']}: {seen.text}", call.quiet))
-    if result.ranking and not call.as_json:
-        show_ranking(result.ranking, len(result.content["images"]), boxes=bool(words["boxes"]), quiet=call.quiet)
-    call.finish(result)
+    call = Call(model, words, "explained")
+    call.perform(explain, images, done=lambda seen: say(f"{seen.row['file']}: {seen.text}", call.quiet))

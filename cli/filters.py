@@ -38,11 +38,9 @@ def command(model: ModelArgument, **words: Any) -> None:
     from ..engine.runs import facets, filters
 
     words["noise"] = _noise(words["noise"], words.pop("noise_mean"), words.pop("noise_std"))
-    if words["diversity"] is None:
-        del words["diversity"]
-        Call(words, "filters").perform(filters, model)
-    else:
-        Call(words, "filters").perform(facets, model)
+    diversity = words.pop("diversity")
+    call = Call(model, words, "filters")
+    call.perform(filters) if diversity is None else call.perform(facets, diversity=diversity)
 
 
 def _noise(kind: str | None, mean: float | None, std: float | None) -> Noise | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .calling import Call, takes
 from .options import JSON, QUIET, ModelArgument
 from .output import clean, emit_json, in_flags
+from .progress import drawn
 from .tables import console, table
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ def command(model: ModelArgument, **words: Any) -> None:
     Every layer can be named elsewhere by its number or its name.
     """
     from ..engine.graph.summary import summary
+    from ..engine.runs.opening import opened
 
-    call = Call(words)
-    graph = call.open(model)
+    call = Call(model, words)
+    with drawn(call.quiet) as on_event:
+        graph = opened(call.model, None, on_event)
     if call.as_json:
         emit_json(summary(graph))
     else:

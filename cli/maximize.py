@@ -29,4 +29,4 @@ def command(model: ModelArgument, classes: ClassOption, **words: Any) -> None:
     """
     from ..engine.runs import maximize
 
-    Call({**words, "classes": classes}, "classes").perform(maximize, model)
+    Call(model, {**words, "classes": classes}, "classes").perform(maximize)

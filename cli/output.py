@@ -9,18 +9,19 @@ import re
 import shlex
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from ..errors import PartlyDone
+from .options import Group
 
 SCHEMA_VERSION = 1
 _SHOWN_INSTEAD = "\N{REPLACEMENT CHARACTER}"
 _SILENT = {"--live", "--force", "--json", "--quiet", "-q", "--debug"}  # they change no result
 _arguments: ContextVar[Sequence[str]] = ContextVar("arguments", default=())
-_flags: ContextVar[Mapping[str, tuple[str, str]] | None] = ContextVar("flags", default=None)
+_NO_FLAGS: Mapping[str, tuple[str, str]] = {}
+_flags: ContextVar[Mapping[str, tuple[str, str]]] = ContextVar("flags", default=_NO_FLAGS)
 _NAMED = re.compile(r"(?<![^\s(])(\w+)(?:\['([^']*)'\]|=(True\b|False\b)?)")
 _SIZE_OF_INPUT = ("load(size=(HEIGHT, WIDTH))", "--image-size HEIGHTxWIDTH")
 
@@ -61,7 +62,7 @@ def fail(text: Any) -> None:
 @contextmanager
 def running(arguments: Sequence[str]) -> Iterator[None]:
     """Says which command line runs, for the length of a ``with`` block; see `command_line`."""
-    before = _arguments.set(tuple(arguments)), _flags.set(None)
+    before = _arguments.set(tuple(arguments)), _flags.set(_NO_FLAGS)
     try:
         yield
     finally:
@@ -69,13 +70,14 @@ def running(arguments: Sequence[str]) -> Iterator[None]:
         _flags.reset(before[1])
 
 
-def understand(flags: Mapping[str, Sequence[str]]) -> None:
-    """Says which flags the command that runs has: parameter -> its flags as they were declared; see `in_flags`."""
-    found = {}
-    for name, declared in flags.items():
-        both = next((flag for flag in declared if flag.startswith("--")), declared[0]).split("/")
-        found[name] = both[0], both[-1]
-    _flags.set({**found, "inputs": ("--input", "--input")})
+def understand(parameters: Iterable[Any]) -> None:
+    """Says which parameters, as typer knows them, the command that runs has; see `in_flags`."""
+    found = {"inputs": ("--input", "--input")}
+    for parameter in parameters:
+        if parameter.param_type_name == "option":
+            flag = next((flag for flag in parameter.opts if flag.startswith("--")), parameter.opts[0])
+            found[parameter.name] = flag, next(iter(parameter.secondary_opts), flag)
+    _flags.set(found)
 
 
 def in_flags(text: str) -> str:
@@ -84,7 +86,7 @@ def in_flags(text: str) -> str:
     ``units='x'`` is ``--units 'x'``, ``force=True`` is ``--force``, ``check=False`` is ``--no-check``,
     ``tuning['decay']`` is ``--set decay``.
     """
-    known = _flags.get() or {}
+    known = _flags.get()
 
     def flag(match: re.Match[str]) -> str:
         name, key, truth = match.groups()
@@ -108,16 +110,21 @@ def command_line() -> str:
     return shlex.join(["convscope", *(word for word in _arguments.get() if word not in _SILENT)])
 
 
-def partly_done(failed: Sequence[Any], total: int) -> None:
-    """Ends a command some of whose inputs could not be read.
+def written(arguments: Sequence[str], group: Group, words: Mapping[str, Any], without: Collection[str]) -> str:
+    """A command line of these arguments and words, in one order however it was typed; defaults are left out.
 
-    Raises:
-        PartlyDone: there are any.
+    Args:
+        arguments: the command and what stands behind it.
+        group: the options.
+        words: their values.
+        without: options that are left out.
     """
-    if failed:
-        raise PartlyDone(f"{len(failed)} of {total} images could not be read; the others are done")
-
-
-def plural(count: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    line = ["convscope", *arguments]
+    for name, (_, default) in group.items():
+        if name in without or words[name] == default:
+            continue
+        flag = _flags.get()[name][0]
+        for value in words[name] if isinstance(words[name], list) else [words[name]]:
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            line += [flag] if value is True else [flag, text]
+    return shlex.join(line)

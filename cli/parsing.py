@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from .output import clean
 
 LARGEST_SIZE = 65536  # pixels; a side that no memory holds, and few enough for the arithmetic of sizes
 _LARGEST_INPUT = 16384  # pixels, of the model's own input
@@ -121,44 +120,36 @@ def parse_inputs(texts: Sequence[str] | None) -> dict[str, Any]:
         if value.lower().endswith(".npy"):
             inputs[name] = Path(value)
         else:
-            try:
-                numbers = parse_numbers("--input", value)
-            except UsageError:
-                form = "numbers with commas, or an .npy file of what the input takes for one picture"
-                raise _unclear(f"--input {name}:", value, form) from None
+            form = "numbers with commas, or an .npy file of what the input takes for one picture"
+            numbers = parse_numbers(f"--input {name}:", value, form)
             inputs[name] = numbers if len(numbers) > 1 else numbers[0]
     return inputs
 
 
-def parse_numbers(flag: str, text: str) -> tuple[float, ...]:
+def parse_numbers(flag: str, text: str, form: str = "numbers with commas, like 0.485,0.456,0.406") -> tuple[float, ...]:
     """Finite numbers with commas between them, at least one."""
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
     if not values or not all(map(math.isfinite, values)):
-        raise _unclear(flag, text, "numbers with commas, like 0.485,0.456,0.406")
+        raise _unclear(flag, text, form)
     return values
 
 
-def parse_positive(flag: str, value: float | None) -> float | None:
-    """The number, where it is positive and no larger than a million."""
-    if value is not None and not 0 < value <= 10**6:
-        raise UsageError(f"{flag} {value:g} is not a positive number up to 1,000,000")
-    return value
+def parse_inside(text: str | None) -> tuple[str | None, str | None]:
+    """The preset of ``--preprocessing PRESET,inside``, and ``inside`` where it is said; None for what is not."""
+    words = [word for word in (text or "").split(",") if word]
+    return ",".join(word for word in words if word != "inside") or None, "inside" if "inside" in words else None
 
 
-def parse_start(text: Any) -> Any:
-    """The pixels of the picture that an ascent starts from, None for ``noise``."""
-    if text is None or text == "noise":
-        return None
-    from ..engine.pictures.read import read_image
-
-    return read_image(text).pixels
+def parse_start(text: Any) -> Path | None:
+    """The picture that an ascent starts from, None for ``noise``."""
+    return None if text is None or text == "noise" else Path(text)
 
 
 def _unclear(flag: str, text: str, form: str) -> UsageError:
-    return UsageError(f"{flag} '{clean(text)[:40]}' is not understood; write {form}")
+    return UsageError(f"{flag} '{text[:40]}' is not understood; write {form}")
 
 
 def _whole(text: str, between: str = ",", *, signed: bool = False) -> list[int] | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..engine.runs.events import Event, Note, OnEvent, Preview, Progress, Skipped
+from ..engine.runs.events import Event, ImageDone, Note, OnEvent, Preview, Progress, Skipped
 from .output import clean, in_flags, say
 from .terminal import drawing, is_terminal
 
@@ -17,12 +17,19 @@ SKIPPED_LINES = 100  # a line each; of a folder of a million broken files the nu
 
 
 @contextmanager
-def drawn(quiet: bool = False, *, live: bool = False, clock: Callable[[], float] = time.monotonic) -> Iterator[OnEvent]:
+def drawn(
+    quiet: bool = False,
+    *,
+    live: bool = False,
+    done: Callable[[ImageDone], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[OnEvent]:
     """What to hand to a run as ``on_event``: notes are lines, progress is a bar or now and then a line.
 
     Args:
         quiet: show nothing.
         live: on a terminal show the pictures so far instead of a bar.
+        done: called with every finished picture, also when quiet.
         clock: seconds; for tests.
     """
     display: _Display = _Lines(clock)
@@ -33,6 +40,8 @@ def drawn(quiet: bool = False, *, live: bool = False, clock: Callable[[], float]
 
     def on_event(event: Event) -> None:
         nonlocal skipped
+        if isinstance(event, ImageDone) and done is not None:
+            done(event)
         if quiet:
             return
         if isinstance(event, Note):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .output import clean, emit, plural, say
+from .output import clean
 
 if TYPE_CHECKING:
-    from ..engine.attribution.faithfulness.ranking import Ranked
+    from ..engine.runs.result import Table
 
 
 def console(width: int = 140) -> Any:
@@ -21,9 +21,9 @@ def console(width: int = 140) -> Any:
 
 def table(columns: Sequence[str], left: Sequence[str] = (), folded: Sequence[str] = ()) -> Any:
     """An empty table without lines; numbers stand right, the columns in ``left`` left, those in ``folded`` may wrap."""
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    made = RichTable(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         made.add_column(
             name,
@@ -34,45 +34,11 @@ def table(columns: Sequence[str], left: Sequence[str] = (), folded: Sequence[str
     return made
 
 
-def show_ranking(rows: Sequence[Ranked], images: int, *, boxes: bool, quiet: bool) -> None:
-    """The methods' faithfulness, the best first."""
-    measures = ["deletion -", "insertion +", "avg drop -", "increase +", "ROAD +", "sensitivity -", "randomized -"]
-    shown = table(["rank", "method", *measures, *(["in box +"] if boxes else []), ""], left=("method", ""))
-    for row in rows:
-        numbers = (row.deletion, row.insertion, row.average_drop, row.increase, row.road)
-        cells = ["–" if n is None else f"{n:.3f}" for n in (*numbers, row.sensitivity, row.similarity)]
-        if boxes:
-            cells.append("–" if row.pointing is None else f"{float(row.pointing):.2f}")
-        shown.add_row(str(row.rank), row.method, *cells, "insensitive to the weights" if row.insensitive else "")
-    console().print(shown)
-    say(
-        "+ high is good, - low is good; rank by the mean place in deletion, insertion, average drop and ROAD; "
-        + plural(images, "image"),
-        quiet,
-    )
-
-
-def show_statistics(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """A line per layer: its name, and what `runs.stats.summary` says of it."""
+def show(found: Table) -> None:
+    """Part of a result."""
     from rich.text import Text
 
-    numbers = ("units", "mean", "max", "zeros", "dead", "always on", "most correlated")
-    shown = table(["layer", *numbers], folded=("layer",))
-    for layer, row in rows:
-        figures = [f"{row['mean']:.4g}", f"{row['max']:.4g}", f"{row['zeros']:.0%}"]
-        counts = [str(row["dead"]), str(row["always on"]), row["most correlated"]]
-        shown.add_row(Text(clean(layer)), str(row["units"]), *figures, *counts)
+    shown = table(found.columns, folded=found.words)
+    for row in found.rows:
+        shown.add_row(*(Text(clean(cell)) for cell in row))
     console().print(shown)
-
-
-def show_methods() -> None:
-    """Every method of explain with the options that ``--set`` reaches, family by family."""
-    from ..engine.attribution import METHODS
-
-    family = ""
-    for method in METHODS.values():
-        if method.family != family:
-            family = method.family
-            emit(f"{family}:")
-        options = ", ".join(f"{name} ({method.kind(name)})" for name in method.options)
-        emit(f"  {method.name:<20} {method.title}" + (f"; --set {options}" if options else ""))

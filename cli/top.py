@@ -37,4 +37,4 @@ def command(model: ModelArgument, images: ImagesArgument, layer: NeededLayersOpt
     """
     from ..engine.runs import top
 
-    Call({**words, "layer": layer}, "top").perform(top, model, images)
+    Call(model, {**words, "layer": layer}, "top").perform(top, images)

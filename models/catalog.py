@@ -80,13 +80,12 @@ def resolve(model: str) -> Path | Recipe:
 def load(recipe: Recipe, **options: Any) -> Graph:
     """The graph of a catalog entry; options as for `convscope.load`, which win over the recipe's."""
     from ..adapters.load import load as load_file
-    from ..engine.graph.labels import load_labels
 
     path = fetch(recipe)
     if options.get("preprocessing") is None and recipe.preprocessing is not None:
         options["preprocessing"] = recipe.preprocessing
     if options.get("labels") is None and recipe.labels is not None:
-        options["labels"] = load_labels(recipe.labels)
+        options["labels"] = recipe.labels
     if options.get("size") is None:
         options["size"] = recipe.size
     return load_file(path, **options)

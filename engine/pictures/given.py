@@ -55,6 +55,26 @@ def sources(images: Any, channels: int = 3) -> tuple[list[Source], bool]:
     )
 
 
+def check_paths(images: Any) -> None:
+    """Looks at pictures before there is a model to read them for.
+
+    Args:
+        images: as for `sources`; what is in memory, and None, is left alone.
+
+    Raises:
+        UsageError: a path does not exist, or there is no picture in a folder. RefusedInput: a single file cannot be
+            read.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        found = image_paths([Path(images)])
+        if not Path(images).is_dir():
+            read_image(found[0])
+    elif isinstance(images, list | tuple):
+        for path in images:
+            if isinstance(path, (str, os.PathLike)):
+                image_paths([Path(path)])
+
+
 def model_batch(
     graph: Graph, images: Any, *, preprocessed: bool = False, size: tuple[int, int] | None = None
 ) -> tuple[np.ndarray, bool]:

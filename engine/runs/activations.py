@@ -27,6 +27,7 @@ from ..whole import whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
+from .opening import Model, opened
 from .result import Result
 
 DEFAULT_LAYERS = 24
@@ -112,7 +113,7 @@ class Activated(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     images: Any,
     options: Options | None = None,
     folder: Path | None = None,
@@ -123,7 +124,7 @@ def run(
     """Numbers of every layer on every picture; grids, arrays and a page where there is a folder.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         images: pictures, as for `given.sources`.
         options: default feature maps throughout.
         folder: writes a grid per picture and layer, ``result.json`` and ``index.html`` there, and with ``save`` the
@@ -138,6 +139,7 @@ def run(
     options.check()
     if options.save is not None and folder is None:
         raise UsageError("save= writes into a folder; name one, or leave it out and take the arrays of the result")
+    graph = opened(model, folder, on_event, images)
     layers = chosen_layers(graph, options.layer, on_event)
     job = _Run(graph, options, layers, folder, Record.of(graph, command), on_event)
     with locked(folder):
@@ -231,7 +233,7 @@ class _Run:
         if self.maps.drawn and (total := len(self.maps.images)) > PAGE_IMAGES:
             self.on_event(Note(f"the page shows the first {PAGE_IMAGES} images; the folder holds all {total}"))
         content, page = self.maps.finish(saved, self.failures.rows)
-        return Activated(content, page, saved, arrays)
+        return Activated(content, page, saved, arrays, seen=len(pictures))
 
     def _parts(self, pictures: Sequence[Path | Picture], x: np.ndarray | None) -> Iterator[ActivationBatch]:
         size, device = min(self.options.batch, len(pictures)), self.options.device

@@ -21,6 +21,7 @@ from ..render.attacked import picture, side_by_side
 from ..whole import whole
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
+from .opening import Model, opened
 from .photograph import read_photo
 from .result import Result
 
@@ -92,7 +93,7 @@ class Attacked(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     image: Any,
     options: Options | None = None,
     folder: Path | None = None,
@@ -105,7 +106,7 @@ def run(
     A failed attack is a result too: the model withstood it.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         image: one picture, as for `given.sources`.
         options: default one pixel.
         folder: writes the attacked picture at the model's input size, the two side by side, the values, and
@@ -118,6 +119,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    graph = opened(model, folder, on_event, image)
     target = None if options.target is None else find_class(graph, options.target)
     photo = read_photo(image, graph)
     with locked(folder):

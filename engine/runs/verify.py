@@ -16,6 +16,7 @@ from ..pictures.sides import height_width
 from ..record import Record, write
 from .events import Note, OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .result import Result
 
 
@@ -136,9 +137,14 @@ class Verified(Result):
         """The verification in words."""
         return () if self.verification is None else self.verification.lines
 
+    @property
+    def ok(self) -> bool:
+        """Whether every bound holds."""
+        return bool(self.content["ok"])
+
 
 def run(
-    graph: Graph,
+    model: Model,
     prove: Prove,
     options: Options | None = None,
     folder: Path | None = None,
@@ -149,7 +155,7 @@ def run(
     """Compares every tensor of both executors, the gradient, the batch and the source.
 
     Args:
-        graph: from `convscope.load`, with or without the check at import.
+        model: from `convscope.load`, or what opens it; with or without the check at import.
         prove: makes the comparisons.
         options: default two random images of the graph's own size.
         folder: writes ``result.json`` there.
@@ -161,6 +167,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    graph = opened(model, folder, on_event)
     with locked(folder):
         found = prove(
             graph,

@@ -31,6 +31,7 @@ from ..record import Record, write
 from ..render.artifacts import save_npz, save_png, unique, write_text
 from .events import OnEvent, Progress, ignore
 from .folder import locked
+from .opening import Model, opened
 from .result import Result
 
 PAGE_SIDE = 64  # filters and input channels of a layer that the page shows
@@ -78,7 +79,7 @@ class Weights(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     options: Options | None = None,
     folder: Path | None = None,
     *,
@@ -88,7 +89,7 @@ def run(
     """The filters of convolutions: a sheet per layer, norms, near duplicates, one page.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         options: default all convolutions.
         folder: writes the sheets, ``result.json`` and ``index.html`` there; None writes nothing.
         command: what the record says made it.
@@ -101,6 +102,7 @@ def run(
     options.check()
     if options.save and folder is None:
         raise UsageError("save= writes into a folder; name one, or leave it out and take the arrays of the result")
+    graph = opened(model, folder, on_event)
     layers = convolutions_of(graph, options.layer)
     record = Record.of(graph, command)
     entries, cards, kernels = [], [], {}

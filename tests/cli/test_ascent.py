@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "taken").write_text("")
-    monkeypatch.setattr("convscope.cli.calling.open_model", _never)
+    monkeypatch.setattr("convscope.models.load.load", _never)
     subject = ["--class", "1"] if command == "maximize" else ["--layer", "conv2"]
     photos = [photo] if command in ("dream", "invert") else []
     code = 1 if place.startswith("/") else 2  # a file in the way is wrong use

@@ -277,7 +277,7 @@ def test_what_no_model_can_have_is_refused_before_one_is_opened(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the model was opened")
 
-    monkeypatch.setattr("convscope.cli.calling.open_model", never)
+    monkeypatch.setattr("convscope.models.load.load", never)
     assert main.run([arguments[0], "lenet", *arguments[1:]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
