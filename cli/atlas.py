@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import UsageError
-from . import completion
+from . import completion, parsing
 from .calling import Call, finish, takes
 from .loading import LOADING
 from .options import FIELD, LAYERS, SEED, SIZE, STEPS, Group, option
 from .output import written
-from .parsing import parse_seconds, parse_shard, parse_workers
 
 WhatArgument = Annotated[
     str,
@@ -42,16 +39,16 @@ OPTIONS: Group = {
     "field": FIELD,
     "budget": option(
         Any, None, "--budget", "For pictures: 90s, 30m or 8h; what is left is said.", metavar="TIME",
-        parser=parse_seconds,
+        reads=parsing.seconds, form="a time like 90s, 30m or 8h",
     ),
     "coarse": option(bool, False, "--coarse", "Stop when every unit has its coarse picture."),
     "workers": option(
         Any, "auto", "--workers -j", "Processes; auto is one per core, or per GPU.", metavar="N|auto",
-        parser=parse_workers,
+        reads=parsing.processes, form="auto or a number of processes",
     ),
     "shard": option(
         Any, None, "--shard", "Only that part of the work, and no page; then compile.", metavar="I/N",
-        parser=parse_shard,
+        reads=parsing.part, form="I/N with I from 1 to N, like 1/4",
     ),
     "album": option(
         list[Path] | None, None, "--album", "Take over the pictures of a folder of convscope filters; repeatable.",
@@ -84,20 +81,11 @@ def command(what: WhatArgument, places: PlacesArgument = None, **words: Any) -> 
 
     is_browser = words.pop("browser")
     if what in atlas.QUESTIONS:
-        _ask(what, places or [], words["as_json"], is_browser)
+        found = atlas.ask(what, places or ())
+        if is_browser and what == "open":
+            webbrowser.open(found.content["page"])
+        finish(found, words["as_json"])
         return
     command = written(["atlas", what, *(places or [])], {**OPTIONS, **LOADING}, words, without=_HOW)
     opening = written([what], LOADING, words, without=_HOW).removeprefix("convscope ")
     Call(what, words, "atlas").perform(atlas, places or None, prove=verify, command=command, opening=opening)
-
-
-def _ask(question: str, places: Sequence[str], as_json: bool, is_browser: bool) -> None:
-    """What there is to ask of a folder."""
-    from ..engine.runs.atlas import ask
-
-    if len(places) != 1:
-        raise UsageError(f"convscope atlas {question} takes the folder of one atlas: convscope atlas {question} atlas/")
-    found = ask(question, places[0])
-    if question == "open" and is_browser:
-        webbrowser.open(found.content["page"])
-    finish(found, as_json)

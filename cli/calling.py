@@ -26,7 +26,6 @@ from ..errors import PartlyDone
 from .loading import LOADING, opener
 from .options import DEVICE, JSON, OUT, QUIET, Group
 from .output import clean, command_line, emit, emit_json, say, understand
-from .parsing import parse_settings
 from .progress import drawn
 from .tables import show
 
@@ -78,7 +77,7 @@ class Call:
         quiet: say nothing on the way.
 
     Raises:
-        UsageError: numbers that are not understood, or no such model.
+        UsageError: no such model.
     """
 
     def __init__(self, model: str, words: dict[str, Any], ending: str | None = None) -> None:
@@ -91,9 +90,7 @@ class Call:
             self.place = Path(clean(f"{name_of(model)}-{ending}"))
         self.as_json: bool = words.pop("as_json")
         self.quiet: bool = words.pop("quiet")
-        self.words = words
-        for name in {"tuning", "settings"} & words.keys():
-            words[name] = parse_settings(words[name])
+        self.words = words | {name: dict(words[name] or ()) for name in {"tuning", "settings"} & words.keys()}
 
     def perform(self, verb: Any, *inputs: Any, done: Callable[[ImageDone], None] | None = None, **more: Any) -> None:
         """Makes the result of a verb, and prints it.

@@ -8,8 +8,7 @@ import typer
 
 from .calling import ENDING, Call, takes
 from .loading import LOADING, opener
-from .options import DEVICE, LAYERS, SEED, Group, option
-from .parsing import parse_size
+from .options import DEVICE, LAYERS, SEED, SIDES, Group, option
 
 FirstArgument = Annotated[str, typer.Argument(metavar="A", help="A model file, or a name of the catalog.")]
 SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")]
@@ -29,7 +28,7 @@ OPTIONS: Group = {
     "pictures": option(int, 8, "--pictures", "Matched units per layer on the page.", min=1),
     "preset": option(str, "convscope", "--preset", "How the ascent pictures are made."),
     "size": option(
-        Any, 128, "--size", "Side of the ascent pictures.", metavar="PX|HxW", parser=parse_size
+        Any, 128, "--size", "Side of the ascent pictures.", **SIDES
     ),
     "steps": option(int | None, None, "--steps", "Of gradient ascent; default the preset's.", min=1),
     "seed": SEED,

@@ -7,7 +7,7 @@ from typing import Any
 
 from .calling import Call, takes
 from .options import JSON, LAYER, QUESTION, QUIET, Group, ModelArgument, option
-from .parsing import parse_inside
+from .parsing import inside
 
 OPTIONS: Group = {
     "out": option(
@@ -53,8 +53,8 @@ def command(model: ModelArgument, **words: Any) -> None:
     from ..engine.runs import export
     from ..models.onnxruntime_web import runtime_files
 
-    stated, inside = parse_inside(words["preprocessing"])
-    words = {**words, "preprocessing": stated, "path": words["out"], "out": words.pop("web")}
+    words["path"], words["out"] = words["out"], words.pop("web")
+    words["preprocessing"], is_inside = inside(words["preprocessing"])
     call = Call(model, words)
-    call.words["preprocessing"] = inside
+    call.words["preprocessing"] = is_inside
     call.perform(export, runtime=runtime_files)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from .calling import Call, takes
 from .options import LAYERS, UNIT_PICTURES, UNITS, Group, ModelArgument, option
-from .parsing import parse_start
+from .parsing import start
 
 if TYPE_CHECKING:
     from ..engine.ascent.recipe.canvases import Noise
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OPTIONS: Group = {
     "layer": LAYERS,
     "units": UNITS,
-    "start": option(Any, "noise", "--start", "What ascent starts from.", metavar="noise|IMAGE", parser=parse_start),
+    "start": option(Any, "noise", "--start", "What ascent starts from.", metavar="noise|IMAGE", reads=start),
     "noise": option(
         str | None, None, "--noise", "uniform or normal pixel noise; default the preset's.", metavar="KIND"
     ),

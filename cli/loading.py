@@ -6,18 +6,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from . import parsing
 from .options import Group, option
-from .parsing import parse_image_size, parse_inputs, parse_numbers
 
 if TYPE_CHECKING:
     from ..engine.graph.graph import Graph
 
 
-def _option(kind: Any, default: Any, flags: str, help: str, metavar: str | None = None) -> tuple[Any, Any]:
-    return option(kind, default, flags, help, metavar=metavar, rich_help_panel="Model", show_default=False)
+def _option(kind: Any, default: Any, flags: str, help: str, metavar: str = "", **more: Any) -> tuple[Any, Any]:
+    shown: dict[str, Any] = {"metavar": metavar or None, "rich_help_panel": "Model", "show_default": False}
+    return option(kind, default, flags, help, **shown, **more)
 
 
 _Text = str | None
+_NUMBERS: dict[str, Any] = {"reads": parsing.numbers, "form": "numbers with commas, like 0.485,0.456,0.406"}
 
 # name of the keyword of `opener` -> (type, default), in the order of the help.
 LOADING: Group = {
@@ -29,17 +31,21 @@ LOADING: Group = {
         "folder remembers.",
     ),
     "preprocessing": _option(_Text, None, "--preprocessing", "caffe, tf, torch, unit or raw.", "PRESET"),
-    "mean": _option(_Text, None, "--mean", "Subtracted, per channel.", "M,M,M"),
-    "std": _option(_Text, None, "--std", "Divided by, per channel.", "S,S,S"),
-    "range": _option(_Text, None, "--range", "What 0 and 1 of a picture become before mean and std.", "LOW,HIGH"),
+    "mean": _option(Any, None, "--mean", "Subtracted, per channel.", "M,M,M", **_NUMBERS),
+    "std": _option(Any, None, "--std", "Divided by, per channel.", "S,S,S", **_NUMBERS),
+    "range": _option(
+        Any, None, "--range", "What 0 and 1 of a picture become before mean and std.", "LOW,HIGH", **_NUMBERS
+    ),
     "order": _option(_Text, None, "--order", "RGB, BGR or GRAY.", "ORDER"),
     "layout": _option(_Text, None, "--layout", "NCHW or NHWC, of the file's own input.", "LAYOUT"),
     "image_size": _option(
-        _Text, None, "--image-size", "Input size where the file leaves it open, like 48x320.", "PX|HxW"
+        Any, None, "--image-size", "Input size where the file leaves it open, like 48x320.", "PX|HxW",
+        reads=parsing.sides, form="224 or HEIGHTxWIDTH",
     ),
     "input": _option(
-        list[str] | None, None, "--input",
+        list[Any] | None, None, "--input",
         "An input beside the picture: a number, numbers with commas, or FILE.npy.", "NAME=VALUE",
+        reads=parsing.given, form="NAME=NUMBER, numbers with commas, or NAME=FILE.npy: what it takes for one picture",
     ),
     "labels": _option(_Text, None, "--labels", "Class names, one per line or JSON; or imagenet.", "FILE"),
     "max_memory": _option(
@@ -59,13 +65,8 @@ def opener(model: str, layer: str | None = None, **words: Any) -> Callable[[], G
         model: a path, or a name of the catalog.
         layer: what the command asks of the network; refused before the check where the network lacks it.
         **words: the model-loading options, see `LOADING`.
-
-    Raises:
-        UsageError: numbers that are not understood.
     """
     from ..models.load import load
 
-    size, inputs = parse_image_size(words.pop("image_size")), parse_inputs(words.pop("input"))
-    texts = {name: words.pop(name) for name in ("mean", "std", "range")}
-    stated = {name: parse_numbers(f"--{name}", text) for name, text in texts.items() if text is not None}
-    return partial(load, model, layer=layer, size=size, inputs=inputs, **stated, **words)
+    size, inputs = words.pop("image_size"), dict(words.pop("input") or ())
+    return partial(load, model, layer=layer, size=size, inputs=inputs, **words)

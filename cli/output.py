@@ -54,11 +54,6 @@ def say(text: Any, quiet: bool = False) -> None:
         print(clean(text), file=sys.stderr, flush=True)
 
 
-def fail(text: Any) -> None:
-    """The line that ends a failed command; shown also with ``--quiet``."""
-    print(clean(text), file=sys.stderr, flush=True)
-
-
 @contextmanager
 def running(arguments: Sequence[str]) -> Iterator[None]:
     """Says which command line runs, for the length of a ``with`` block; see `command_line`."""
@@ -125,6 +120,12 @@ def written(arguments: Sequence[str], group: Group, words: Mapping[str, Any], wi
             continue
         flag = _flags.get()[name][0]
         for value in words[name] if isinstance(words[name], list) else [words[name]]:
-            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            line += [flag] if value is True else [flag, text]
+            line += [flag] if value is True else [flag, _as_typed(value)]
     return shlex.join(line)
+
+
+def _as_typed(value: Any) -> str:
+    """A value as `parsing` reads it: a name with a value, numbers with commas, or text."""
+    if isinstance(value, tuple) and isinstance(value[0], str):
+        return f"{value[0]}={_as_typed(value[1])}"
+    return ",".join(f"{number:.9g}" for number in value) if isinstance(value, tuple) else str(value)

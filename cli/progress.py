@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from ..engine.runs.events import Event, ImageDone, Note, OnEvent, Preview, Progress, Skipped
@@ -63,13 +64,6 @@ def drawn(
             say(f"skipped: {skipped - SKIPPED_LINES:,} more, {skipped:,} in all")
 
 
-def duration(seconds: float) -> str:
-    """Seconds as ``0:07``, ``12:30`` or ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
 class _Display:
     """Shows nothing; each kind of display shows what it can."""
 
@@ -103,10 +97,9 @@ class _Lines(_Display):
     def _line(self, progress: Progress, elapsed: float) -> str:
         reached = progress.done + progress.ahead
         rate = (reached - self._before) / elapsed if elapsed > 0 else 0.0
-        of = f"/{progress.total}" if progress.total is not None else ""
-        parts = [f"{progress.done}{of} {progress.unit}".rstrip(), f"{rate:.3g}/s"]
+        parts = [progress.count, f"{rate:.3g}/s"]
         if progress.total is not None and rate > 0:
-            parts.append(f"{duration((progress.total - reached) / rate)} left")
+            parts.append(f"{timedelta(seconds=round((progress.total - reached) / rate))} left")
         return clean(f"{progress.stage}: {', '.join(parts + [progress.detail] * bool(progress.detail))}")
 
 
@@ -122,8 +115,7 @@ class _Bar(_Display):
         if self._bar is None:
             self._bar = _rich_bar()
             self._bar.start()
-        count = f"{progress.done}/{progress.total}" if progress.total is not None else str(progress.done)
-        shown = {"count": f"{count} {progress.unit}".rstrip(), "detail": clean(progress.detail)}
+        shown = {"count": progress.count, "detail": clean(progress.detail)}
         if progress.stage != self._stage:
             self._stage = progress.stage
             self._task = self._bar.add_task(clean(progress.stage), total=progress.total, **shown)

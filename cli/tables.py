@@ -1,8 +1,7 @@
-"""Results as tables on stdout: as wide as the terminal, and in a pipe as wide as they need to be."""
+"""Tables on stdout: as wide as the terminal, and in a pipe as wide as they need to be."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .output import clean
@@ -10,35 +9,26 @@ from .output import clean
 if TYPE_CHECKING:
     from ..engine.runs.result import Table
 
+_ANY_WIDTH = 10_000  # characters; a pipe has none, and nothing is cut off for it
 
-def console(width: int = 140) -> Any:
-    """Where tables are printed; ``width`` is for a pipe, which has none: nothing is cut off for it."""
+
+def console() -> Any:
+    """Where tables are printed."""
     from rich.console import Console
 
     found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=width)
-
-
-def table(columns: Sequence[str], left: Sequence[str] = (), folded: Sequence[str] = ()) -> Any:
-    """An empty table without lines; numbers stand right, the columns in ``left`` left, those in ``folded`` may wrap."""
-    from rich.table import Table as RichTable
-
-    made = RichTable(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        made.add_column(
-            name,
-            justify="left" if name in (*left, *folded) else "right",
-            no_wrap=name not in folded,
-            overflow="fold" if name in folded else "ellipsis",
-        )
-    return made
+    return found if found.is_terminal else Console(highlight=False, width=_ANY_WIDTH)
 
 
 def show(found: Table) -> None:
-    """Part of a result."""
+    """Prints a table without lines: numbers stand right; words stand left, and break where the terminal is narrow."""
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = table(found.columns, folded=found.words)
+    shown = RichTable(box=None, pad_edge=False, header_style="bold", show_header=any(found.columns))
+    for name in found.columns:
+        is_words = name in found.words
+        shown.add_column(name, justify="left" if is_words else "right", no_wrap=not is_words, overflow="fold")
     for row in found.rows:
         shown.add_row(*(Text(clean(cell)) for cell in row))
     console().print(shown)

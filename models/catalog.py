@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 def names() -> tuple[str, ...]:
     """The catalog's names, in its order."""
     return tuple(recipe.name for recipe in RECIPES)
+
+
+def listed() -> list[dict[str, Any]]:
+    """Every entry's fields, with ``path`` and whether the file is ``present``."""
+    return [{**asdict(r), "path": str(local_path(r)), "present": local_path(r).exists()} for r in RECIPES]
 
 
 def find(name: str) -> Recipe:

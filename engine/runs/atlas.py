@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import UsageError
 from ..activations.fields import check_field
 from ..ascent.recipe.presets import AUTO, Preset
 from ..atlas import files, report
@@ -192,14 +193,17 @@ QUESTIONS: Mapping[str, Callable[[files.Files], Told]] = {
 }  # fmt: skip
 
 
-def ask(question: str, place: Place) -> Told:
+def ask(question: str, places: Sequence[Place]) -> Told:
     """How far an atlas is, whether every file is what it was, its page written anew, or the page's address.
 
     Args:
         question: of `QUESTIONS`.
-        place: the atlas's folder, or its address.
+        places: the atlas's folder, or its address, and nothing else.
 
     Raises:
-        UsageError: the folder holds no atlas, or what is asked for is not there yet.
+        UsageError: not one place; the folder holds no atlas, or what is asked for is not there yet.
     """
-    return QUESTIONS[question](files.opened(place))
+    if len(places) != 1:
+        line = f"convscope atlas {question}"
+        raise UsageError(f"{line} takes the folder of one atlas, like: {line} atlas/")
+    return QUESTIONS[question](files.opened(places[0]))

@@ -14,6 +14,7 @@ from ..compare.result import IDENTICAL, Comparison
 from ..compare.side_by_side import rows
 from ..compare.verdict import MAX_REL, compare
 from ..pages.comparison import page
+from ..pictures.sides import height_width
 from ..record import Record, model, write
 from ..render.artifacts import write_text
 from .events import Note, OnEvent, ignore
@@ -47,8 +48,9 @@ class Options:
     device: str = "cpu"
 
     def check(self) -> None:
-        """Raises UsageError for a preset that there is none of."""
+        """Raises UsageError for a preset that there is none of, or a size that is none."""
         find_preset(self.preset)
+        height_width(self.size)
 
 
 @dataclass(frozen=True, eq=False)

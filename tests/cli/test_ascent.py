@@ -129,9 +129,10 @@ def test_nan_in_the_model_is_refused_and_writes_nothing(tmp_path: Path, capsys: 
 
 
 def test_a_dream_of_the_strongest_units_is_refused_before_the_model_is_opened(
-    photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, photo: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["dream", str(tmp_path / "absent.onnx"), photo, "--layer", "conv2", "--units", "top:3"]) == 2
+    monkeypatch.setattr("convscope.models.load.load", _never)
+    assert run(["dream", model, photo, "--layer", "conv2", "--units", "top:3"]) == 2
     assert "--units 'top:3'" in capsys.readouterr().err
 
 

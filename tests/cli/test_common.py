@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 import convscope
-from convscope.cli import loading, main, output, parsing
+from convscope.cli import loading, main, options, output
 from convscope.engine.graph.graph import Graph
 from convscope.engine.graph.units import Units, parse_units
 from convscope.engine.runs.events import Event, Note, OnEvent, ignore
@@ -111,7 +111,7 @@ def _open(model: str, on_event: OnEvent = ignore, **stated: Any) -> Graph:
 
 
 def test_flags_change_only_what_they_name(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    p = _open(model, preprocessing="caffe", mean="1,2,3", range="-1,1", order="rgb").preprocessing
+    p = _open(model, preprocessing="caffe", mean=(1, 2, 3), range=(-1, 1), order="rgb").preprocessing
     assert (p.mean, p.low, p.high, p.order, p.std) == ((1.0, 2.0, 3.0), -1.0, 1.0, "RGB", (1.0,))
     assert p.found == "flag"
     assert capsys.readouterr().out == ""
@@ -140,20 +140,24 @@ def test_python_is_told_what_was_assumed_of_a_model_that_a_verb_opens(model: str
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mean": "a,b"}, "--mean 'a,b' is not understood; write numbers with commas"),
-        ({"mean": "nan"}, "--mean 'nan' is not understood"),
-        ({"mean": "1,2"}, "mean has 2 values, but the model's input has 3 channels"),
-        ({"std": "0"}, "std='0' divides by zero"),
-        ({"range": "1"}, "range='1' has 1 values; write LOW,HIGH"),
+        ({"mean": (1, 2)}, "mean has 2 values, but the model's input has 3 channels"),
+        ({"std": (0.0,)}, "std='0' divides by zero"),
+        ({"range": (1,)}, "range='1' has 1 values; write LOW,HIGH"),
         ({"order": "rbg"}, "order='rbg' is unknown; choose RGB, BGR or GRAY"),
-        ({"image_size": "0"}, "--image-size '0' is not understood"),
-        ({"image_size": "99999"}, "--image-size '99999' is not understood"),
+        ({"image_size": 0}, "size 0 is not positive"),
+        ({"image_size": 99999}, "size 99999 is too large: at most 65536 pixels a side"),
         ({"preprocessing": "tensorflow"}, "'tensorflow' is unknown; choose one of caffe, tf"),
     ],
 )
-def test_flags_that_do_not_fit_are_wrong_use(model: str, options: dict[str, str], message: str) -> None:
+def test_flags_that_do_not_fit_are_wrong_use(model: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         _open(model, **options)
+
+
+@pytest.mark.parametrize("text", ["a,b", "nan", "", "1,,2"])
+def test_numbers_of_another_form_are_wrong_use(text: str) -> None:
+    with pytest.raises(UsageError, match=f"--mean '{text}' is not understood; write numbers with commas"):
+        _read("mean", loading.LOADING, text)
 
 
 def test_info_s_json_is_what_the_issue_says(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,23 +203,29 @@ def test_hostile_layer_names_reach_the_terminal_clean(tmp_path: Path, capsys: py
     assert "\x1b" not in out and "\u202e" not in out
 
 
+def _read(name: str, group: options.Group, text: str) -> Any:
+    """What an option makes of a text."""
+    return group[name][0].__metadata__[0].parser(text)
+
+
 @pytest.mark.parametrize(("text", "size"), [("128", 128), ("48x320", (48, 320)), ("48,320", (48, 320)), ("0", 0)])
 def test_a_size_is_a_side_or_height_and_width(text: str, size: int | tuple[int, int]) -> None:
-    assert parsing.parse_size(text) == size
+    assert _read("size", options.ASCENT, text) == size
 
 
-@pytest.mark.parametrize("text", ["", "a", "1x2x3", "12px", "99999999999999", "70000x2"])
+@pytest.mark.parametrize("text", ["", "a", "1x2x3", "12px", "99999999999999"])
 def test_a_size_of_another_form_is_wrong_use(text: str) -> None:
-    with pytest.raises(UsageError, match="--size"):
-        parsing.parse_size(text)
+    with pytest.raises(UsageError, match=r"--size '.*' is not understood; write 128 or HEIGHTxWIDTH"):
+        _read("size", options.ASCENT, text)
 
 
 def test_inputs_are_numbers_rows_or_files() -> None:
-    found = parsing.parse_inputs(["sr=16000", "im_shape=640,480", "state:0=state.npy"])
+    texts = ("sr=16000", "im_shape=640,480", "state:0=state.npy")
+    found = dict(_read("input", loading.LOADING, text) for text in texts)
     assert found == {"sr": 16000.0, "im_shape": (640.0, 480.0), "state:0": Path("state.npy")}
-    for text in ("sr", "=3", "sr=", "sr=fast"):
-        with pytest.raises(UsageError, match="--input"):
-            parsing.parse_inputs([text])
+    for text in ("sr", "=3", "sr=", "sr=fast", "b=photo.png"):
+        with pytest.raises(UsageError, match=r"--input .* numbers with commas, or NAME=FILE\.npy"):
+            _read("input", loading.LOADING, text)
 
 
 @pytest.mark.parametrize(
