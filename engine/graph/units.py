@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ..whole import each, whole
@@ -62,6 +62,11 @@ def check_units(text: str | int | Sequence[int]) -> None:
         _asked(text)
     else:
         _numbered(text, None)
+
+
+def is_strongest(units: Any) -> bool:
+    """Whether units are asked for by ``top:N``."""
+    return isinstance(units, str) and units.strip().startswith("top:")
 
 
 def _numbered(units: int | Sequence[int], channels: int | None) -> Units:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 
 from ...errors import UsageError
+from ..whole import is_whole
 
 LARGEST = 65536  # pixels; a side that no memory holds, and few enough for the arithmetic of sizes
 
@@ -19,8 +19,8 @@ def height_width(size: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         UsageError: anything else.
     """
-    sides = [size, size] if isinstance(size, Integral) else list(size) if isinstance(size, Sequence) else []
-    if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
+    sides = [size, size] if is_whole(size) else list(size) if isinstance(size, Sequence) else []
+    if len(sides) != 2 or not all(map(is_whole, sides)):
         raise UsageError(f"size {size!r} is neither a number of pixels nor (height, width)")
     if min(sides) < 1:
         raise UsageError(f"size {size} is not positive; give a side in pixels, for instance 128")

@@ -15,7 +15,7 @@ from ..activations.stream import ActivationBatch, activations, of_input
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import names
-from ..graph.units import check_units, layers_with_units, left_out, parse_units
+from ..graph.units import check_units, is_strongest, layers_with_units, left_out, parse_units
 from ..pages.feature_maps import PAGE_IMAGES, FeatureMaps, Grids
 from ..pictures.given import as_pictures, model_batch, sources
 from ..pictures.read import Picture
@@ -23,7 +23,7 @@ from ..record import Record
 from ..render import colormaps
 from ..render.activation_grids import check_scale
 from ..render.array_store import Store, open_store
-from ..whole import whole
+from ..whole import keep_whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
@@ -40,7 +40,8 @@ class Options:
 
     Attributes:
         layer: names and globs with commas; None is feature maps from the first to the last.
-        units: ``all``, ``0-63,70``, or ``top:N`` for the N of the highest mean in each picture.
+        units: ``all``, ``0-63,70``, or ``top:N`` for the N of the highest mean in each picture, which needs a folder:
+            the grids show them, and saved arrays hold all units.
         scale, colormap, per_row: of the grids, see `render.activation_grids`.
         save: "npz" or "zarr" writes the arrays, keyed by layer name; None does not.
         grids: draw the grids.
@@ -63,7 +64,7 @@ class Options:
     def check(self) -> None:
         """Raises UsageError for a scale, colormap or units that there are none of."""
         check_units(self.units)
-        whole(self.batch, "batch", 1)
+        keep_whole(self, batch=1, per_row=1)
         if self.save not in (None, "npz", "zarr"):
             raise UsageError(f"save='{self.save}' is unknown; choose npz or zarr")
         check_scale(self.scale)
@@ -137,6 +138,11 @@ def run(
     """
     options = options or Options()
     options.check()
+    if folder is None and is_strongest(options.units):
+        raise UsageError(
+            f"units='{options.units}' are other units in every picture, which one array cannot hold; name the units, "
+            "or a folder"
+        )
     if options.save is not None and folder is None:
         raise UsageError("save= writes into a folder; name one, or leave it out and take the arrays of the result")
     graph = opened(model, folder, on_event, images)

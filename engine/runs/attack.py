@@ -18,7 +18,7 @@ from ..pictures.read import fit
 from ..record import Record
 from ..render.artifacts import save_npy, save_png, write_json
 from ..render.attacked import picture, side_by_side
-from ..whole import whole
+from ..whole import keep_whole
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .opening import Model, opened
@@ -65,8 +65,9 @@ class Options:
         for name in others:  # of the other kind of attack
             if getattr(self, name) != getattr(Options, name):
                 raise UsageError(f"{name}= means nothing for method={self.method}; leave it out")
-        for name in ("pixels", "seed", "population", "top", "batch", *(("steps",) if self.steps is not None else ())):
-            whole(getattr(self, name), name)
+        if self.seed is None:
+            raise UsageError("seed None is not a whole number")
+        keep_whole(self, pixels=1, seed=0, population=5, top=0, batch=1, steps=1)
 
     @property
     def count(self) -> int:

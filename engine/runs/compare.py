@@ -17,6 +17,7 @@ from ..pages.comparison import page
 from ..pictures.sides import height_width
 from ..record import Record, model, write
 from ..render.artifacts import write_text
+from ..whole import keep_whole
 from .events import Note, OnEvent, ignore
 from .folder import locked
 from .opening import Model, opened
@@ -51,6 +52,7 @@ class Options:
         """Raises UsageError for a preset that there is none of, or a size that is none."""
         find_preset(self.preset)
         height_width(self.size)
+        keep_whole(self, pictures=1, steps=1, seed=0)
 
 
 @dataclass(frozen=True, eq=False)

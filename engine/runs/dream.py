@@ -11,7 +11,7 @@ from ...errors import UsageError
 from ..ascent.network import unit_layer
 from ..ascent.photograph import DREAM, dream
 from ..ascent.recipe.presets import Preset
-from ..graph.units import check_units, parse_units
+from ..graph.units import check_units, is_strongest, parse_units
 from ..record import Record
 from .ascent import AscentOptions, check_named
 from .events import Note, OnEvent, ignore
@@ -83,5 +83,5 @@ def check(units: str | Sequence[int] = "all") -> None:
     """Raises UsageError for units that are none, or the strongest: a dream is one picture of all its units."""
     if isinstance(units, str):
         check_units(units)
-        if units.strip().startswith("top:"):
+        if is_strongest(units):
             raise UsageError(f"units='{units}': a dream is one picture of all its units; write all, or like 0-63,70")

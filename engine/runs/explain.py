@@ -26,7 +26,7 @@ from ..record import Record, write
 from ..render import colormaps
 from ..render.artifacts import unique, write_text
 from ..render.overlay import STYLES
-from ..whole import whole
+from ..whole import keep_whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures, batches
@@ -85,7 +85,7 @@ class Options:
         """
         if self.decoder is not None:
             find_decoder(self.decoder)
-        whole(self.top, "top", 0)
+        keep_whole(self, top=0, batch=1)
         methods = find_methods(self.method) if self.method else []
         if methods and self.layer is not None:
             check_layer(methods)

@@ -13,7 +13,7 @@ from ..ascent.network import unit_layer
 from ..ascent.results import AscentResult, enlarged
 from ..ascent.settings import checked_units
 from ..graph.layers import Layer
-from ..graph.units import check_units, parse_units
+from ..graph.units import check_units, is_strongest, parse_units
 from ..pages.gallery import Item, pictures_page
 from ..record import Record, write
 from ..render.artifacts import save_png, write_text
@@ -117,7 +117,7 @@ def check(units: str | Sequence[int]) -> None:
 
 def _one(layer: Layer, units: str | Sequence[int]) -> int:
     chosen = parse_units(units, layer.channels or 0).indices if isinstance(units, str) else checked_units(layer, units)
-    if len(chosen) != 1 or (isinstance(units, str) and units.startswith("top:")):
+    if len(chosen) != 1 or is_strongest(units):
         raise UsageError(f"diversity= shows one unit, not {len(chosen)}; name it, for instance units=12")
     return chosen[0]
 

@@ -19,7 +19,7 @@ from ..pictures.read import Picture
 from ..record import Record, write
 from ..render.answers import drawn_answer
 from ..render.artifacts import save_png, unique, write_text
-from ..whole import whole
+from ..whole import keep_whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures, batches
@@ -54,7 +54,7 @@ class Options:
         """Raises UsageError for a decoder that there is none of."""
         if self.decoder is not None:
             find_decoder(self.decoder)
-        whole(self.top, "top", 0)
+        keep_whole(self, top=0, batch=1)
 
 
 def run(

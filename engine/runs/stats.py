@@ -19,7 +19,7 @@ from ..pages.siblings import connect
 from ..pages.statistics import statistics_page
 from ..record import Record, write
 from ..render.artifacts import write_text
-from ..whole import whole
+from ..whole import keep_whole
 from .activations import with_units
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
@@ -51,7 +51,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a batch that is none."""
-        whole(self.batch, "batch", 1)
+        keep_whole(self, batch=1)
 
 
 @dataclass(frozen=True, eq=False)

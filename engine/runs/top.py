@@ -23,7 +23,7 @@ from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
 from ..render.artifacts import atomic, save_png, unique, write_text
-from ..whole import whole
+from ..whole import keep_whole
 from .activations import with_units
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
@@ -63,8 +63,7 @@ class Options:
         """Raises UsageError for a field that there is none of, or units that no layer can have."""
         check_units(self.units)
         check_field(self.field)
-        whole(self.k, "k", 1)
-        whole(self.batch, "batch", 1)
+        keep_whole(self, k=1, batch=1)
 
 
 @dataclass(frozen=True, eq=False)

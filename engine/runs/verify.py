@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...errors import UsageError
 from ..graph.graph import Graph
 from ..pictures.sides import height_width
 from ..record import Record, write
+from ..whole import keep_whole
 from .events import Note, OnEvent, ignore
 from .folder import locked
 from .opening import Model, opened
@@ -109,8 +109,7 @@ class Options:
         """Raises UsageError for a size or batch that is none."""
         if self.size is not None:
             height_width(self.size)
-        if self.batch < 1:
-            raise UsageError(f"batch={self.batch} is not understood: at least 1 image is needed")
+        keep_whole(self, batch=1, seed=0)
 
 
 class Prove(Protocol):

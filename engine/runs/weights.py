@@ -29,6 +29,7 @@ from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..record import Record, write
 from ..render.artifacts import save_npz, save_png, unique, write_text
+from ..whole import keep_whole
 from .events import OnEvent, Progress, ignore
 from .folder import locked
 from .opening import Model, opened
@@ -58,6 +59,7 @@ class Options:
     def check(self) -> None:
         """Raises UsageError for units that no layer can have."""
         check_units(self.units)
+        keep_whole(self, per_row=1)
 
 
 @dataclass(frozen=True, eq=False)
