@@ -1,8 +1,8 @@
 """What a file leaves to the runtime, stated: the padding "same" beside dilation, and the order of a TopK.
 
 Of pools ONNX Runtime works out the padding "same" without the dilation, so that the map shrinks although the
-specification says ceil(size / stride); of convolutions it refuses the two together. What a pool computes is what its users
-run: ONNX Runtime's. What no runtime of its users computes is computed as specified.
+specification says ceil(size / stride); of convolutions it refuses the two together. A pool is what its users run, ONNX
+Runtime's; a convolution, which it never ran, is what the specification says.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # the weight's 
 
 
 def state_padding(draft: Draft) -> bool:
-    """Writes the padding that auto_pad SAME means beside dilation, where the picture's size is fixed or does not matter.
+    """Writes the padding that auto_pad SAME means beside dilation, where the picture's size is fixed or says nothing.
 
     Returns:
         Whether anything was changed.
@@ -51,8 +51,9 @@ def _dilated(draft: Draft, node: onnx.NodeProto) -> Window | None:
     weight = _CONVOLUTIONS.get(node.op_type)
     if node.domain or (weight is None and node.op_type not in _POOLS):
         return None
-    kernel = options.get("kernel_shape") or (draft.shapes.get(node.input[weight], ())[2:] if weight is not None else ())
-    if not kernel or None in kernel:
+    stated = options.get("kernel_shape") or (draft.shapes.get(node.input[weight], ())[2:] if weight is not None else ())
+    kernel = [int(size) for size in stated if size]
+    if not kernel or len(kernel) < len(stated):
         return None
     window = Window(options, kernel, pools=weight is None)
     return window if window.auto.startswith("SAME") and max(window.dilations) > 1 else None

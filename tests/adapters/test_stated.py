@@ -66,7 +66,8 @@ def test_a_dilated_convolution_with_same_padding_which_onnx_runtime_refuses_is_c
 def test_the_first_come_first_where_a_topk_leaves_the_order_open(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["g"]),
-        helper.make_node("Flatten", ["g"], ["f"]), helper.make_node("TopK", ["f", "k"], ["y", "places"], "best", sorted=0),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("TopK", ["f", "k"], ["y", "places"], "best", sorted=0),
     ]  # fmt: skip
     path = tmp_path / "topk.onnx"
     onnx.save(model(nodes, {**KERNEL, "k": np.array([5])}), path)
