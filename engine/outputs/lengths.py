@@ -1,7 +1,8 @@
 """Vectors that a file brings to unit length, however it writes that.
 
 ``x / |x|`` is one operator (LpNormalization), or a quotient or product with the length, its inverse or a root of the
-sum of squares: torch writes ReduceL2, Clip, Expand, Div; TensorFlow and Keras Mul, ReduceSum, Max, Sqrt, Reciprocal, Mul.
+sum of squares: torch writes ReduceL2, Clip, Expand, Div; TensorFlow and Keras Mul, ReduceSum, Max, Sqrt, Reciprocal,
+Mul.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every word that the documentation knows for a target, in every form of output: what it asks for, or why it does not."""
+"""Every word that the documentation knows for a target, in every form of output: what it asks for, or why nothing."""
 
 from __future__ import annotations
 
@@ -172,10 +172,8 @@ NUMBERS: list[tuple[str, Any, float]] = [
 def test_the_number_of_a_word_is_the_one_by_hand(form: str, word: Any, number: float) -> None:
     (target,), rows = found(planted(**FORMS[form]), Question(word))
     if form == "boxes":
-        (value,) = (
-            planted(**FORMS[form]).session(list(target.tensors)).run(np.zeros((1, 3, SIZE, SIZE), np.float32)).values()
-        )
-        rows = {target.tensors[0]: value[0]}
+        session = planted(**FORMS[form]).session(list(target.tensors))
+        rows = {name: value[0] for name, value in session.run(np.zeros((1, 3, SIZE, SIZE), np.float32)).items()}
     assert float(target.score(rows)) == pytest.approx(number, rel=1e-4)
 
 
