@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def _again_if_interrupt(lost: Any) -> None:
-    """An interrupt that was raised where no exception can leave, in a destructor say, comes once more a moment later."""
+    """An interrupt raised where no exception can leave, in a destructor say, comes once more a moment later."""
     if lost.exc_type is KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0.01)
     else:

@@ -185,7 +185,7 @@ class _Import:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """While it is open, Ctrl-C and SIGTERM wait: what they raise in the hooks of a fork is lost, and locks stay shut."""
+    """While it is open, Ctrl-C and SIGTERM wait: what they raise in a fork's hooks is lost, and locks stay shut."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
