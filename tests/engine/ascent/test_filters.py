@@ -227,7 +227,7 @@ def test_a_unit_that_everything_lowers_is_said_to_be_at_its_best_without_a_pictu
         helper.make_node("Relu", ["centred"], ["r"]),
         helper.make_node("Conv", ["r", "w", "b"], ["y"], "inhibited"),
     ]
-    made = model(nodes, {**weights, "half": np.float32(0.5)}, shape=("N", 3, None, None))
+    made = model(nodes, {**weights, "half": np.array(0.5, np.float32)}, shape=("N", 3, None, None))
     graph = convscope.load(made, preprocessing="unit", check=False)
     start = np.full((16, 16, 3), 0.25, np.float32)
     unit = filters(graph, "inhibited", 0, size=16, steps=4, start=start, photos=_RED)[0]
