@@ -44,8 +44,8 @@ LOADING: Group = {
     ),
     "input": _option(
         list[Any] | None, None, "--input",
-        "An input beside the picture: a number, numbers with commas, or FILE.npy.", "NAME=VALUE",
-        reads=parsing.given, form="NAME=NUMBER, numbers with commas, or NAME=FILE.npy: what it takes for one picture",
+        "An input beside the picture: a number, numbers with commas, FILE.npy or a picture.", "NAME=VALUE",
+        reads=parsing.given, form="NAME=NUMBER, numbers with commas, NAME=FILE.npy for one picture, or NAME=PICTURE",
     ),
     "labels": _option(_Text, None, "--labels", "Class names, one per line or JSON; or imagenet.", "FILE"),
     "max_memory": _option(

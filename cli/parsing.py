@@ -116,11 +116,13 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def given(text: str) -> tuple[str, Any]:
-    """An input of the model and its value out of ``NAME=VALUE``: numbers, or the path of an ``.npy`` file."""
+    """An input of the model and its value out of ``NAME=VALUE``: numbers, or the path of an array or a picture."""
+    from ..engine.pictures.read import SUFFIXES
+
     name, _, value = text.partition("=")
     if not name or not value:
         raise ValueError
-    if value.lower().endswith(".npy"):
+    if Path(value).suffix.lower() in {".npy", *SUFFIXES}:
         return name, Path(value)
     found = numbers(value)
     return name, found if len(found) > 1 else found[0]

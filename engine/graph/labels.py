@@ -112,6 +112,8 @@ def find_class(graph: Graph, wanted: str | int) -> int:
     """
     count = class_count(graph)
     text = str(int(wanted) if is_whole(wanted) else wanted).strip()
+    if graph.labels is None and re.fullmatch(r"class \d+", text):  # as it is shown where there are no names
+        text = text.removeprefix("class ")
     if re.fullmatch(r"-?\d+", text):
         index = int(text)
         if index < 0 or (count is not None and index >= count):

@@ -12,6 +12,7 @@ from ..graph.graph import Graph
 from ..graph.heads import chosen_from
 from ..graph.labels import Prediction, class_name, logistic
 from .facts import Facts
+from .lengths import before_unit_length
 from .reading import Answer, Question, Reading
 from .reads import Channel, Entry, Rows, log_odds
 from .specs import class_index, least_probability, top_count
@@ -69,7 +70,7 @@ class ClassReading(Reading):
         logits = _vector(rows[self.tensor])
         spec = question.target
         if self.kind in ("sigmoid", "share"):
-            return [self._side(rows, spec)]
+            return self._sides(rows, spec)
         least = least_probability(spec)
         if least is not None:
             chosen = [p.index for p in self._ordered(logits) if p.probability >= least]
@@ -93,20 +94,28 @@ class ClassReading(Reading):
         value = np.asarray(values.reshape(-1)[0], np.float64)
         return float(log_odds(value) if self.kind == "share" else value)
 
-    def _side(self, rows: Rows, spec: Any) -> Target:
-        """The predicted side, or the one that is asked for: 1 or its name for yes, 0 for no."""
+    def _sides(self, rows: Rows, spec: Any) -> list[Target]:
+        """The predicted side, or the ones that are asked for: 1 or its name for yes, 0 or its name for no."""
         names, row = _side_names(self.graph), np.asarray(rows[self.tensor])
-        if spec is None or top_count(spec) is not None or least_probability(spec) is not None:
-            yes = self._logit(row) >= 0
+        both = _both_sides(self.graph, self._logit(row))
+        if spec is None:
+            chosen = [both[0].index]
+        elif (top := top_count(spec)) is not None:
+            chosen = [side.index for side in both[:top]]
+        elif (least := least_probability(spec)) is not None:
+            chosen = [side.index for side in both if side.probability >= least]
+            if not chosen:
+                raise UsageError(f"neither side of {self.graph.name} reaches a probability of {least:g} here")
         elif isinstance(spec, str) and spec.strip().lower() in [n.lower() for n in names]:
-            yes = spec.strip().lower() == names[1].lower()
+            chosen = [[n.lower() for n in names].index(spec.strip().lower())]
         else:
-            yes = class_index(self.graph, spec, 2) == 1
+            chosen = [class_index(self.graph, spec, 2)]
+        return [self._side(row, names[index], yes=index == 1) for index in chosen]
+
+    def _side(self, row: np.ndarray, name: str, *, yes: bool) -> Target:
         share = Entry(((self.tensor, (0,) * row.ndim),), log_odds=True)
         read = share if self.kind == "share" else Channel(self.tensor, 0)
-        return Target(
-            read, names[yes], sign=1.0 if yes else -1.0, quantity=f"{'' if yes else 'minus the '}{self._logits}"
-        )
+        return Target(read, name, sign=1.0 if yes else -1.0, quantity=f"{'' if yes else 'minus the '}{self._logits}")
 
     @property
     def _logits(self) -> str:
@@ -236,9 +245,11 @@ def _why_classes(facts: Facts, name: str, count: int) -> str | None:
         return "class names"
     if _chosen(facts, name):
         return "the scores that the best are chosen from"
+    if facts.named(name, "embed", "descriptor") or before_unit_length(facts.graph.index, name):
+        return None  # a vector to compare, whatever its length and the rest of its name
     if count in _COMMON:
         return "ImageNet's number"
-    if facts.named(name, *_TELLING):
+    if facts.named(name, *_TELLING) and not facts.named(name, "feature"):
         return f"an output named '{name}'"
     return _SHARES if _adds_up(facts, name) else None
 

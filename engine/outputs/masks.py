@@ -14,7 +14,7 @@ from .classes import others
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Masked, Rows
-from .specs import class_index, least_probability, top_count
+from .specs import check_no_probability, class_index, is_all, least_probability, top_count
 from .target import Target
 
 _TEXT_THRESHOLD, _TEXT_SCORE = 0.3, 0.6  # of DB, Liao et al. 2020, arXiv:1911.08947, as its deployments use them
@@ -94,6 +94,7 @@ class MapReading(Reading):
     independent: bool = field(kw_only=True, default=False)
     level: float = field(kw_only=True, default=0.0)
 
+    foreground: ClassVar[str] = "foreground"  # what one map is positive for, where no label says it
     accepts = frozenset({"region", "mask", "against", "box"})
     alternatives: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"box", "target"}), frozenset({"region", "mask"}))
 
@@ -105,8 +106,7 @@ class MapReading(Reading):
         maps = _planes(rows[self.tensor])
         if self.binary:
             inside = maps[0] > self.level
-            name = class_name(self.graph, 0) if self.graph.labels else "foreground"
-            return [Region(1, 0, name, float(inside.mean()), inside)] if inside.any() else []
+            return [Region(1, 0, self._inside, float(inside.mean()), inside)] if inside.any() else []
         masks = self._masks(maps)
         shares = masks.mean(axis=(1, 2))
         order = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
@@ -114,6 +114,11 @@ class MapReading(Reading):
             Region(number, i, class_name(self.graph, i), float(shares[i]), masks[i])
             for number, i in enumerate(order, 1)
         ]
+
+    @property
+    def _inside(self) -> str:
+        """What one map is positive for."""
+        return class_name(self.graph, 0) if self.graph.labels else self.foreground
 
     def _masks(self, maps: np.ndarray) -> np.ndarray:
         """(K, h, w) bool: where each class is the strongest, or above its level."""
@@ -125,6 +130,7 @@ class MapReading(Reading):
         self.check(question)
         maps, size = _planes(rows[self.tensor]), self.graph.image_size
         given = region_weights(question, maps.shape[1:], size)
+        check_no_probability(question.target, "masks")
         if self.binary:
             if question.against is not None:
                 raise UsageError(f"against=: {self.graph.name} has one mask, there is no other class to contrast with")
@@ -132,13 +138,13 @@ class MapReading(Reading):
                 raise UsageError(f"box={question.box} is not there: {self.graph.name} has one mask")
             return [self._one_map(rows[self.tensor], question.target, given)]
         regions = self.regions(rows)
-        top, least = top_count(question.target), least_probability(question.target)
+        top, everyone = top_count(question.target), is_all(question.target)
         if question.box is not None:
             if not 1 <= question.box <= len(regions):
                 raise UsageError(f"box={question.box} is not there: {len(regions)} masks found")
             chosen = [regions[question.box - 1].index]
-        elif question.target is None or top is not None or least is not None:
-            many = top or (1 if given is not None else len(regions) if least is not None else question.count)
+        elif question.target is None or top is not None or everyone:
+            many = top or (len(maps) if everyone else 1 if given is not None else question.count)
             here = [] if given is None else _strongest_in(self._masks(maps), given, many)
             chosen = here or [r.index for r in regions[:many]] or [int(maps.max(axis=(1, 2)).argmax())]
         else:
@@ -169,11 +175,10 @@ class MapReading(Reading):
         return "inside the mask" if self.independent or self.binary else "where it is the strongest class"
 
     def _one_map(self, row: Any, spec: Any, given: np.ndarray | None) -> Target:
-        plane = _planes(row)[0]
-        name = class_name(self.graph, 0) if self.graph.labels else "foreground"
+        plane, name = _planes(row)[0], self._inside
         inside = plane > self.level
         background = isinstance(spec, str) and spec.strip().lower() in ("background", "not " + name.lower())
-        if not background and spec is not None and top_count(spec) is None and least_probability(spec) is None:
+        if not background and spec is not None and top_count(spec) is None and not is_all(spec):
             text = str(spec).strip().lower()
             if text not in (name.lower(), "foreground", "0", "1"):
                 raise UsageError(f"class '{spec}': {self.graph.name} has one mask; ask for '{name}' or 'background'")
@@ -200,6 +205,7 @@ class TextMapReading(MapReading):
 
     probability: bool = field(kw_only=True, default=False)
 
+    foreground = "text"
     accepts = frozenset({"region", "mask", "box"})
     alternatives = (frozenset({"box", "target", "region", "mask"}),)
 
@@ -246,7 +252,12 @@ class TextMapReading(MapReading):
             if not 1 <= number <= len(regions):
                 raise UsageError(f"box={number} is not there: {len(regions)} regions of text found")
             regions = [regions[number - 1]]
-        top = top_count(spec) or (len(regions) if least_probability(spec) is not None else question.count)
+        least = least_probability(spec)
+        if least is not None and not is_all(spec):
+            regions = [region for region in regions if (region.score or 0.0) >= least]
+            if not regions:
+                raise UsageError(f"no region of text of {self.graph.name} reaches a score of {least:g} here")
+        top = top_count(spec) or (len(regions) if least is not None else question.count)
         return [
             Target(
                 Masked(self.tensor, 0, region.mask.astype(np.float32)),

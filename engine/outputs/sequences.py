@@ -14,7 +14,7 @@ from ...errors import UsageError
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Rows, Symbol
-from .specs import top_count
+from .specs import is_all, least_probability, top_count
 from .target import Target
 
 
@@ -143,7 +143,11 @@ class SequenceReading(Reading):
             characters = [characters[question.box - 1]]
         elif (top := top_count(spec)) is not None:
             characters = sorted(characters, key=lambda c: -c.probability)[:top]
-        elif spec is not None and str(spec) != "all":
+        elif (least := least_probability(spec)) is not None and not is_all(spec):
+            characters = [c for c in characters if c.probability >= least]
+            if not characters:
+                raise UsageError(f"no character that {self.graph.name} read reaches a probability of {least:g} here")
+        elif spec is not None and not is_all(spec):
             characters = self._named(characters, str(spec))
         return [
             Target(

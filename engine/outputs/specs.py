@@ -35,6 +35,17 @@ def least_probability(spec: Any) -> float | None:
     return None if match is None else float(match[1] or 0.5)
 
 
+def is_all(spec: Any) -> bool:
+    """Whether ``all`` is asked for without a probability."""
+    return isinstance(spec, str) and spec.strip() == "all"
+
+
+def check_no_probability(spec: Any, things: str) -> None:
+    """Raises UsageError for ``all:P`` where what is there has no probability; ``things`` says what that is."""
+    if least_probability(spec) is not None and not is_all(spec):
+        raise UsageError(f"target={spec} asks for a probability, and {things} have none; use all, or top:K")
+
+
 def class_index(graph: Graph, spec: Any, classes: int | None) -> int:
     """The class that is meant by a number or a name.
 
