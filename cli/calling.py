@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..errors import PartlyDone
+from ..errors import PartlyDone, UsageError
 from .loading import LOADING, opener
 from .options import DEVICE, JSON, OUT, QUIET, Group
 from .output import clean, command_line, emit, emit_json, say, understand
@@ -85,9 +85,12 @@ class Call:
 
         loading = {name: words.pop(name) for name in LOADING}
         self.model = opener(model, words.get("layer"), **loading)
-        self.place: Any = words.pop("out", None)
-        if self.place is None and ending is not None:
-            self.place = Path(clean(f"{name_of(model)}-{ending}"))
+        out = words.pop("out", None)
+        if out == "":  # which Python takes for the folder that the command runs in
+            raise UsageError("--out '' names no place; leave it out, or write . for this folder")
+        if out is None and ending is not None:
+            out = clean(f"{name_of(model)}-{ending}")
+        self.place = out if out is None or "://" in out else Path(out)
         self.as_json: bool = words.pop("as_json")
         self.quiet: bool = words.pop("quiet")
         self.words = words | {name: dict(words[name] or ()) for name in {"tuning", "settings"} & words.keys()}

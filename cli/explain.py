@@ -43,7 +43,7 @@ OPTIONS: Group = {
     ),
     "target": option(
         str | None, None, "--class -c",
-        "Name, index, top:3, all:0.5, unit:LAYER:UNIT[@ROW,COLUMN] or output:NAME:INDEX; default what the model says: "
+        "Name, index, top:3, all:0.5, unit:LAYER:UNIT (@ROW,COLUMN) or output:NAME:INDEX; default what the model says: "
         "its class, best three boxes, masks, characters, value.", metavar="CLASS",
     ),
     "box": option(

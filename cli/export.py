@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from .calling import Call, takes
@@ -11,7 +10,7 @@ from .parsing import inside
 
 OPTIONS: Group = {
     "out": option(
-        Path | None, None, "--out -o", "The new file; default MODEL-METHOD.onnx or MODEL-explained.onnx.",
+        str | None, None, "--out -o", "The new file; default MODEL-METHOD.onnx or MODEL-explained.onnx.",
         metavar="FILE",
     ),
     "method": option(
@@ -22,7 +21,7 @@ OPTIONS: Group = {
     "layer": LAYER,
     "target": option(
         str | None, None, "--target -t",
-        "Always this: a class, unit:LAYER:UNIT[@ROW,COLUMN] or output:NAME:INDEX; default what it is asked for.",
+        "Always this: a class, unit:LAYER:UNIT (@ROW,COLUMN) or output:NAME:INDEX; default what it is asked for.",
         metavar="TARGET",
     ),
     **QUESTION,
@@ -35,10 +34,10 @@ OPTIONS: Group = {
         int | None, None, "--steps", "Of integratedgradients; default 20.", min=1, show_default=False
     ),
     "web": option(
-        Path | None, None, "--web", "A folder with a page that runs the model in a browser.", metavar="DIR"
+        str | None, None, "--web", "A folder with a page that runs the model in a browser.", metavar="DIR"
     ),
     "single_file": option(
-        Path | None, None, "--single-file", "The page as one file, to open from disk.", metavar="PAGE.html"
+        str | None, None, "--single-file", "The page as one file, to open from disk.", metavar="PAGE.html"
     ),
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConvscopeError
-from .output import clean, in_flags, running, say
+from .output import clean, in_flags, running, say, typed
 
 _NARROW = 76  # characters
 _LOOK, _SEE, _WHY, _COMPARE, _SETUP = "Look", "See", "Explain", "Compare", "Set up"
@@ -138,7 +138,7 @@ def _ended(arguments: Sequence[str], debug: bool) -> int:
         say("interrupted")
         return 130
     except BaseException as exc:
-        if debug and not isinstance(exc, SystemExit):
+        if debug and not isinstance(exc, SystemExit | typer.TyperException):
             import traceback
 
             traceback.print_exc()
@@ -155,7 +155,7 @@ def _explain(exc: BaseException) -> int:
     if isinstance(exc, typer.TyperException):
         context = getattr(exc, "ctx", None)
         place = context.command_path if context is not None else "convscope"
-        message = exc.format_message().rstrip(".")
+        message = _with_value(exc).rstrip(".")
         if message:  # none where a command line ends early, and its help was shown
             say(f"error: {message}; see: {place} --help")
         return exc.exit_code
@@ -167,6 +167,13 @@ def _explain(exc: BaseException) -> int:
         text = text[:240] + "…"
     say(f"error: convscope has a bug: {text}; please report it with the output of the same command and --debug")
     return 1
+
+
+def _with_value(exc: Any) -> str:
+    """What typer says of a command line; of a wrong number also which one, which it leaves out."""
+    flags: list[str] = getattr(getattr(exc, "param", None), "opts", [])
+    value = typed(flags) if isinstance(exc, typer.BadParameter) else None
+    return str(exc.format_message()) if value is None else f"{flags[0]} '{value[:40]}': {exc.message}"
 
 
 def _is_out_of_memory(exc: BaseException) -> bool:

@@ -55,7 +55,9 @@ def fetch(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = 
 def sample(name: SampleArgument = None, out: OutOption = None) -> None:
     """Copy a photograph that ships, or all of them, to try things on."""
     from ..engine.pictures.photographs import sample_photographs
-    from ..engine.render.artifacts import write_bytes
+    from ..engine.render.artifacts import check_folder, write_bytes
 
-    for path in sample_photographs(name):
-        emit(write_bytes((out or Path()) / path.name, path.read_bytes()))
+    photographs, folder = sample_photographs(name), Path(out or "")
+    check_folder(folder)
+    for path in photographs:
+        emit(write_bytes(folder / path.name, path.read_bytes()))

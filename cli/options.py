@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -47,9 +46,9 @@ _MODEL = {"metavar": "MODEL", "show_default": False, "autocompletion": completio
 _LAYER: dict[str, Any] = {"autocompletion": completion.layers}
 ModelArgument = Annotated[str, typer.Argument(help="A model file, or a name of the catalog.", **_MODEL)]
 ImagesArgument = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
+    list[str], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
 ]
-PhotoArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
+PhotoArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
 
 LAYERS = option(
     str | None, None, "--layer --layers -l", "Names and globs like conv1,block5*.", metavar="LAYER,...", **_LAYER
@@ -64,7 +63,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 JSON = (JsonOption, False)
 QUIET = (QuietOption, False)
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
+OutOption = Annotated[str | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
 OUT = (OutOption, None)
 SEED = option(int, 0, "--seed", "The same seed gives the same result.", min=0)
 SIDES: dict[str, Any] = {
@@ -110,7 +109,7 @@ def preset(default: str) -> tuple[Any, Any]:
 # How the outputs are read, of predict and explain.
 READING: Group = {
     "like": option(
-        Path | None, None, "--like", "For embeddings: another picture, or a vector (.npy), to be like.", metavar="FILE"
+        str | None, None, "--like", "For embeddings: another picture, or a vector (.npy), to be like.", metavar="FILE"
     ),
     "decoder": option(
         str | None, None, "--decoder", "How to read the outputs: yolov8, softmax, ...; docs/outputs.md.", metavar="NAME"
@@ -125,7 +124,7 @@ QUESTION: Group = {
         Any, None, "--region", "Ask about this part of a map; pixels of the model's input.", metavar="T,L,B,R",
         reads=parsing.box, form=BOX_FORM,
     ),
-    "mask": option(Path | None, None, "--mask", "Ask about the bright part of this picture (or .npy).", metavar="FILE"),
+    "mask": option(str | None, None, "--mask", "Ask about the bright part of this picture (or .npy).", metavar="FILE"),
     "to": option(float | None, None, "--to", "What speaks for this value.", metavar="VALUE"),
     "against": option(
         str | None, None, "--against", "Why the target and not this: a class, or top:3.", metavar="CLASS"
@@ -161,7 +160,7 @@ UNIT_PICTURES: Group = {
         bool, False, "--animate", "Also write an animation of each ascent, unit-0000.webp and so on."
     ),
     "photos": option(
-        list[Path] | None, None, "--photos",
+        list[str] | None, None, "--photos",
         "Photographs to judge by instead of the shipped ones, and for vital to draw after; may be repeated.",
         metavar="DIR|IMAGE",
     ),

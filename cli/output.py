@@ -65,6 +65,16 @@ def running(arguments: Sequence[str]) -> Iterator[None]:
         _flags.reset(before[1])
 
 
+def typed(flags: Collection[str]) -> str | None:
+    """The last value that the command line gives to an option; None where it has none."""
+    found = None
+    for word, behind in zip(_arguments.get(), (*_arguments.get()[1:], None), strict=True):
+        flag, sign, value = word.partition("=")
+        if flag in flags:
+            found = value if sign else behind
+    return found
+
+
 def understand(parameters: Iterable[Any]) -> None:
     """Says which parameters, as typer knows them, the command that runs has; see `in_flags`."""
     found = {"inputs": ("--input", "--input")}

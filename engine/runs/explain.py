@@ -86,7 +86,7 @@ class Options:
         if self.decoder is not None:
             find_decoder(self.decoder)
         keep_whole(self, top=0, batch=1)
-        methods = find_methods(self.method) if self.method else []
+        methods = [] if self.method is None else find_methods(self.method)
         if methods and self.layer is not None:
             check_layer(methods)
         if self.boxes and not self.metrics:

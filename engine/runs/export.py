@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,8 @@ def run(
     options: Options | None = None,
     folder: Path | None = None,
     *,
-    path: Path | None = None,
-    single_file: Path | None = None,
+    path: str | os.PathLike[str] | None = None,
+    single_file: str | os.PathLike[str] | None = None,
     runtime: Runtime | None = None,
     on_event: OnEvent = ignore,
 ) -> Written:
@@ -110,7 +111,9 @@ def run(
         raise UsageError("preprocessing=inside is not for pages; they do their own, leave it out")
     for file in (path, single_file):
         if file is not None:
-            check_folder(file.absolute().parent)
+            if Path(file).is_dir():
+                raise UsageError(f"cannot write '{file}': it is a folder; name a file")
+            check_folder(Path(file).absolute().parent)
     graph = opened(model, folder, on_event)
 
     def told(stage: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...errors import UsageError
 from ..graph.graph import Graph
 from ..pictures.sides import height_width
 from ..record import Record, write
@@ -167,6 +168,12 @@ def run(
     options = options or Options()
     options.check()
     graph = opened(model, folder, on_event)
+    if options.sides is not None:
+        fixed = [own or asked for own, asked in zip(graph.inputs[0].shape[2:4], options.sides, strict=False)]
+        if fixed and tuple(fixed) != options.sides:
+            raise UsageError(
+                f"size={options.size}: the model's input is fixed at {'x'.join(map(str, fixed))}; leave it out"
+            )
     with locked(folder):
         found = prove(
             graph,
