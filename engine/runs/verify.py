@@ -31,8 +31,9 @@ class Verification:
         worst: the tensor with the largest difference between the executors.
         gradient_rel: input gradient against central differences, float64.
         batch_rel: an image alone against the same image in a batch of three.
-        source_rel: against the source file in its own runtime, None where that is not at hand or cannot run it.
+        source_rel: against the source file in its own runtime, None where that was not compared.
         source_tensors: how many tensors that comparison covers.
+        source_reason: why the source was not compared, or None.
         bounds: the limits that ``ok`` stands for.
         images: which images were run.
         rounded: how many tensors lie further apart than the bound, by no more than rounding explains.
@@ -55,6 +56,7 @@ class Verification:
     rounded: int = 0
     reason: str | None = None
     opaque: tuple[str, ...] = ()
+    source_reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""
@@ -65,7 +67,7 @@ class Verification:
         """The same for people: the verdict first, then a line for each comparison."""
         none = "none: the picture is whole numbers, or the logits do not depend on it beyond rounding"
         slope = none if self.gradient_rel is None else f"{self.gradient_rel:.2g} (float64 against central differences)"
-        source = "not compared: no file, or its own runtime cannot run it"
+        source = f"not compared: {self.source_reason}"
         if self.source_rel is not None:
             source = f"{self.source_rel:.2g} ({self.source_tensors} tensors)"
         rows = [
