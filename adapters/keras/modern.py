@@ -22,7 +22,6 @@ _GONE: dict[str, dict[str, Any]] = {
     "MultiHeadAttention": dict.fromkeys(("query_shape", "key_shape", "value_shape", "softmax_robust_masking"), ...),
     "Attention": {"score_mode": "dot"},  # the default, which Keras 3 takes for the name of a function
     "Discretization": {"trainable": ..., "vocabulary_size": ...},
-    "RandomCrop": {"rng_type": ...},
 }
 # layers that do nothing but while training; their settings, some of them gone, do not matter
 _AUGMENTATIONS = frozenset({
@@ -53,6 +52,14 @@ def modern(config: Any) -> Any:
             kept = ("name", "dtype", "batch_input_shape", "batch_shape")
             inner = {key: inner[key] for key in kept if key in inner}
             config["class_name"] = "Identity"
+        if (
+            name == "RandomCrop" and "data_format" not in inner
+        ):  # Keras 2, while not training: cut to the aspect, resized
+            kept = ("name", "dtype", "height", "width", "batch_input_shape")
+            inner = {**{key: inner[key] for key in kept if key in inner}, "crop_to_aspect_ratio": True}
+            config["class_name"] = "Resizing"
+        if name == "MultiHeadAttention":  # one shape, where Keras 3 wants those of the queries and the values
+            config.pop("build_config", None)
         gone = _GONE.get(name, {})
         config["config"] = inner = {k: v for k, v in inner.items() if k not in gone or gone[k] not in (v, ...)}
     if isinstance(config.get("inbound_nodes"), list):
