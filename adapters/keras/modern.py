@@ -30,6 +30,7 @@ _AUGMENTATIONS = frozenset({
     "RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation", "RandomSharpness", "RandomShear",
     "RandomTranslation", "RandomWidth", "RandomZoom",
 })  # fmt: skip
+_KEPT = ("name", "dtype", "batch_input_shape")  # of a layer that becomes another
 _DROPPED = frozenset({"LocallyConnected1D", "LocallyConnected2D"})  # of `local`, which Keras finds by name alone
 _MODELS = {"Functional": "keras.src.models.functional", "Model": "keras", "Sequential": "keras"}
 
@@ -49,14 +50,13 @@ def modern(config: Any) -> Any:
     inner = config.get("config")
     if isinstance(inner, dict):
         if name in _AUGMENTATIONS and module in (None, "keras.layers", "tf_keras.layers"):
-            kept = ("name", "dtype", "batch_input_shape", "batch_shape")
-            inner = {key: inner[key] for key in kept if key in inner}
+            inner = {key: inner[key] for key in (*_KEPT, "batch_shape") if key in inner}
             config["class_name"] = "Identity"
         if (
             name == "RandomCrop" and "data_format" not in inner
         ):  # Keras 2, while not training: cut to the aspect, resized
-            kept = ("name", "dtype", "height", "width", "batch_input_shape")
-            inner = {**{key: inner[key] for key in kept if key in inner}, "crop_to_aspect_ratio": True}
+            inner = {key: inner[key] for key in (*_KEPT, "height", "width") if key in inner}
+            inner["crop_to_aspect_ratio"] = True
             config["class_name"] = "Resizing"
         if name == "MultiHeadAttention":  # one shape, where Keras 3 wants those of the queries and the values
             config.pop("build_config", None)
