@@ -366,8 +366,8 @@ def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: 
 def _of_family(found: Preprocessing, exported: Exported) -> tuple[Preprocessing, str]:
     """What the file's form says where nothing else does, and a note."""
     known = family(exported.model) if found.found == "assumed" else None
-    if known is None:
-        return found, ""
+    if known is None or known.preprocessing is None:
+        return found, known.doubt if known is not None else ""
     return known.preprocessing, (
         f"the file states no preprocessing; it has the form of {known.name}, and their own is taken; "
         "preprocessing= overrules"
