@@ -107,8 +107,9 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
     model = onnx.load(exported, load_external_data=False)
     record = read_record({p.key: p.value for p in model.metadata_props})
     reading = read_outputs(graph, record.asked.decoder, record.asked.output) if record else read_outputs(graph)
-    output = _output(graph, reading.tensors)
-    head = "logits" if output in reading.tensors and not ends_in_sigmoid(graph) else "probabilities"
+    output = _output(graph, reading.tensors, record.asked.output if record else None)
+    is_score = output in reading.tensors or graph.index.producer[output].op_type == "LogSoftmax"  # same softmax
+    head = "logits" if is_score and not ends_in_sigmoid(graph) else "probabilities"
     boxes = _boxes(reading) if isinstance(reading, DetectionReading) else None
     return {
         "lists": "" if reading.form == "detection" and boxes is None else _LISTS.get(reading.form, ""),
@@ -127,11 +128,14 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
     }
 
 
-def _output(graph: Graph, tensors: Sequence[str]) -> str:
-    """The file's output that holds what is read: the tensor itself, or what a softmax makes of it."""
+def _output(graph: Graph, tensors: Sequence[str], asked: str | None) -> str:
+    """The file's output that holds what is read: that asked for, the tensor itself, or what a softmax makes of it."""
     names = [spec.name for spec in graph.outputs]
     read = set(tensors)
-    return next((name for name in names if name in read or read & graph.index.ancestors([name])), names[0])
+    behind = [name for name in names if read & graph.index.ancestors([name])]
+    last = [name for name in behind if graph.index.producer[name].op_type in ("Softmax", "LogSoftmax", "Sigmoid")]
+    wanted = [asked] if asked in names else []
+    return next(iter([*wanted, *(name for name in names if name in read), *last, *behind, *names]))
 
 
 def _boxes(reading: DetectionReading) -> dict[str, Any] | None:

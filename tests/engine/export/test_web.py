@@ -106,19 +106,22 @@ def test_hostile_labels_stay_text(graph: Graph, exported: Path, tmp_path: Path) 
     )  # bytes, as a canvas has them
 
 
-def test_of_several_outputs_the_page_lists_the_one_that_is_explained_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["y", None])
+def test_of_several_outputs_the_page_lists_the_one_that_is_explained_and_says_so(
+    tmp_path: Path, name: str | None
+) -> None:
     plain = small_cnn()
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in plain.graph.initializer} | {
         "two": np.ones((5, 2), np.float32)
     }
     pair = helper.make_node("MatMul", [plain.graph.node[-1].input[0], "two"], ["place <b>"], "/pair/MatMul")
-    named = model([*plain.graph.node, pair], weights, outputs=("place <b>", plain.graph.output[0].name))
+    named = model([*plain.graph.node, pair], weights, outputs=("place <b>", "y") if name else ("y", "place <b>"))
     graph = convscope.load(named, check=False)
-    exported = convscope.export(graph, tmp_path / "out.onnx", output=plain.graph.output[0].name, class_input=True)
+    exported = convscope.export(graph, tmp_path / "out.onnx", output=name, class_input=True)
     text = write_single_file(graph, exported.path, tmp_path / "page.html", FAKE).read_text(encoding="utf-8")
     found = re.search(r'<script type="application/json" id="info">(.*?)</script>', text, re.S)
     info = json.loads(found[1]) if found else {}
-    assert (info["output"], info["head"], info["lists"]) == (plain.graph.output[0].name, "probabilities", "classes")
+    assert (info["output"], info["head"], info["lists"]) == ("y", "probabilities", "classes")
     assert "not place &lt;b&gt;" in text
 
 
