@@ -5,7 +5,6 @@
 | YOLOv8, 9, 11, 12 | (N, 4 + K, A) or turned | centre and size, pixels | K sigmoids; with masks, 32 coefficients more |
 | YOLOv5, YOLOv7 | (N, A, 5 + K) | centre and size, pixels | objectness times K sigmoids, three anchors a cell |
 | YOLOX | (N, A, 5 + K) | offsets in cells, log sizes | the same, one anchor a cell |
-| end to end (YOLOv10, YOLO26, exports with suppression) | (N, D, 6) | corners, pixels | score, class |
 
 Corners and shares of the sides, as other exporters write them, are told from the probe (`geometry`).
 
@@ -25,7 +24,6 @@ from .entries import movers
 from .facts import Facts
 from .geometry import Form, follows_grid, form_of
 from .reads import Entry, Logsumexp, Rows
-from .selection import are_shares, before_selection
 
 _STRIDES = (4, 8, 16, 32, 64, 128)
 _SIGMOID_SLACK = 1e-4
@@ -85,31 +83,6 @@ def yolox(facts: Facts, forced: bool = False) -> DetectionReading | None:
     return _reading(facts, "yolox", "YOLOX", name, axis, 5, features - 5, 4, grid=grid)
 
 
-def end_to_end(facts: Facts, forced: bool = False) -> DetectionReading | None:
-    """(N, D, 6): left, top, right, bottom, score, class, chosen inside the file, the surest first."""
-    name = facts.names[0]
-    shape = facts.shape(name)
-    if len(shape) != 3 or 6 not in shape[1:] or not facts.is_float(name) or (not forced and not facts.selects):
-        return None
-    axis = 2 if shape[2] == 6 else 1
-    origin = before_selection(facts, (name,))
-    found = facts.probe.get(name)
-    share = are_shares(None if found is None else found[..., :4] if axis == 2 else found[:, :4])
-    scale = (float(facts.size[1]), float(facts.size[0])) if share else (1.0, 1.0)
-
-    def decode(rows: Rows) -> Candidates:
-        table = rows[name] if axis == 2 else rows[name].T
-        return Candidates(corners(table[:, :4], "ltrb", scale), table[:, 4:5], table[:, 5].round().astype(int))
-
-    unit = "[0, 1]" if share else "pixels"
-    reason = f"boxes chosen inside the file, {_shown(facts, name)}: corners in {unit}, score, class"
-    return DetectionReading(
-        facts.graph, "detection", "end-to-end", reason, (name, *origin.tensors), origin.head or (name,),
-        differentiable=origin.score is not None, decode=decode, score=origin.of(decode), thin=False,
-        scores=ScoreTable(name, axis == 2, 4, 1, log_odds=True) if origin.tensors else None,
-    )  # fmt: skip
-
-
 def _reading(
     facts: Facts, decoder: str, title: str, name: str, axis: int, first: int, classes: int, objectness: int | None,
     masks: Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]] | None = None, more: tuple[str, ...] = (),
@@ -143,7 +116,7 @@ def _reading(
     how = "boxes in cells of a grid" if grid else form.words
     if objectness is not None and classes:
         how += ", objectness in column 4"
-        how += " (assumed; decoder=yolov8 where it is a class)" if _could_be_a_class(facts, name, axis) else ""
+        how += " (assumed; decoder=yolov8 where it is a class)" if not grid and _could_be_a_class(facts, name, axis) else ""
     how += f"; its last {unread} columns are no scores and are not read" if unread else ""
     return DetectionReading(
         facts.graph, "detection", decoder, f"{title} by its shape {_shown(facts, name)}: {many}, {how}",
