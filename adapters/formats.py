@@ -51,9 +51,12 @@ def _read_onnx(path: Path, _: Asked) -> Exported:
 
 
 def _read_keras(path: Path, asked: Asked) -> Exported:
+    from .keras.files import inspect
+
+    found = inspect(path, trust=asked.trust)  # before torch and Keras are imported, which takes seconds
     from .keras.load import load_keras_file
 
-    return load_keras_file(path, arch=asked.arch, trust=asked.trust, size=asked.size)
+    return load_keras_file(path, found, arch=asked.arch, trust=asked.trust, size=asked.size)
 
 
 def _read_torch(path: Path, asked: Asked) -> Exported:

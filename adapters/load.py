@@ -18,6 +18,7 @@ from ..engine.graph.preprocessing import Preprocessing, preprocessing_of
 from ..engine.pictures.arrays import read_npy
 from ..engine.pictures.sides import height_width
 from ..errors import ParityError, RefusedInput, UsageError
+from .beside import pictures_among, value_of
 from .build import LazyTwins, build_graph
 from .check import check_parity
 from .derived import derived_size
@@ -77,8 +78,8 @@ def load(
         size: side in pixels, or (height, width), where the source leaves the image size open; default what it states,
             or else the first of the usual sizes that it runs at.
         layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
-        inputs: name -> number, array or path of an ``.npy`` file, for inputs beside the picture, each for one picture;
-            others get a default that the notes say.
+        inputs: name -> number, array, path of an ``.npy`` file, or picture (a path or a Pillow image), for inputs
+            beside the picture, each for one picture; others get a default that the notes say.
         layer: names and globs that the network must have, so that a wrong one is refused before the check.
         check: compare every tensor of the two executors on a small random image. By default a file is compared once,
             and what was found is kept in the cache folder for this version; True compares now, False never.
@@ -95,9 +96,24 @@ def load(
     """
     options: dict[str, Any] = {
         "arch": arch, "example_input": example_input, "preprocessing": preprocessing, "labels": labels,
-        "size": None if size is None else height_width(size), "layout": layout,
-        "inputs": _given_inputs(inputs or {}), "layer": layer, "check": check,
+        "size": None if size is None else height_width(size), "layout": layout, "layer": layer,
     }  # fmt: skip
+    limits: dict[str, Any] = {"trust": trust, "max_memory": max_memory, "max_seconds": max_seconds}
+    notes: tuple[str, ...] = ()
+    if pictures := pictures_among(inputs or {}):
+        blank = {**(inputs or {}), **dict.fromkeys(pictures, 0.0)}
+        found = load(source, **options, **limits, inputs=blank, check=False)
+        values = {name: value_of(found, name, picture) for name, picture in pictures.items()}
+        inputs = {**blank, **{name: value for name, (value, _) in values.items()}}
+        notes = tuple(note for _, note in values.values())
+    options |= {"inputs": _given_inputs(inputs or {}), "check": check}
+    graph = _loaded(source, options, limits)
+    return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, *notes))) if notes else graph
+
+
+def _loaded(source: str | os.PathLike[str] | Any, options: dict[str, Any], limits: dict[str, Any]) -> Graph:
+    """The graph of a file, in a process of its own where one stands, or of a live object; arguments as of `load`."""
+    trust, check = limits["trust"], options["check"]
     if not isinstance(source, (str, os.PathLike)):
         return load_here(source, trust=trust, **options)
     path = Path(source)
@@ -105,13 +121,13 @@ def load(
     if check:  # afresh, whatever is known
         proofs = replace(proofs, known={})
     options["proven"] = proofs.known
-    if trust or not stands(arch):
+    if trust or not stands(options["arch"]):
         graph = load_here(path, trust=trust, **options)
     else:
         from .wall.parent import load_behind
 
         with blamed_on(path):
-            graph = load_behind(path, options, LazyTwins, max_memory, max_seconds)
+            graph = load_behind(path, options, LazyTwins, limits["max_memory"], limits["max_seconds"])
     return graph if check is False else proofs.settle(graph)
 
 

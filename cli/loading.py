@@ -43,7 +43,7 @@ LOADING: Group = {
     ),
     "input": _option(
         list[str] | None, None, "--input",
-        "An input beside the picture: a number, numbers with commas, or FILE.npy.", "NAME=VALUE",
+        "An input beside the picture: a number, numbers with commas, FILE.npy or a picture.", "NAME=VALUE",
     ),
     "labels": _option(_Text, None, "--labels", "Class names, one per line or JSON; or imagenet.", "FILE"),
     "max_memory": _option(
@@ -81,12 +81,20 @@ def open_model(model: str, *, layer: str | None = None, quiet: bool = False, **o
     for name in ("max_memory", "max_seconds"):
         parse_positive("--" + name.replace("_", "-"), words[name])
     with contextlib.redirect_stdout(sys.stderr):  # exporters print; stdout is for results
+        if (order or stated) and any(_is_picture(value) for value in words["inputs"].values()):
+            # a second picture is preprocessed as the first one will be
+            first = _load(model, {**words, "size": size, "check": False})
+            words["preprocessing"] = first.preprocessing.changed(order=order, size=size, **stated)
         graph = _load(model, {**words, "size": size, "layer": layer})
     changed = graph.preprocessing.changed(order=order, size=size, **stated)
     changed.bounds(graph.channels)  # refuses a mean or std of the wrong length
     graph = dataclasses.replace(graph, preprocessing=changed)
     _say_what_was_assumed(graph, quiet)
     return graph
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, Path) and value.suffix.lower() != ".npy"
 
 
 def _load(model: str, options: dict[str, Any]) -> Graph:

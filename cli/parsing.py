@@ -112,22 +112,32 @@ def parse_settings(texts: Sequence[str] | None) -> dict[str, Any]:
 
 
 def parse_inputs(texts: Sequence[str] | None) -> dict[str, Any]:
-    """Name -> number, numbers or path of an ``.npy`` file, out of ``--input NAME=VALUE``."""
+    """Name -> number, numbers, or path of an ``.npy`` or picture file, out of ``--input NAME=VALUE``."""
     inputs: dict[str, Any] = {}
     for text in texts or ():
         name, sign, value = text.partition("=")
         if not sign or not name or not value:
-            raise _unclear("--input", text, "NAME=VALUE or NAME=FILE.npy")
-        if value.lower().endswith(".npy"):
+            raise _unclear("--input", text, "NAME=VALUE, NAME=FILE.npy or NAME=PICTURE")
+        if _is_file(value):
             inputs[name] = Path(value)
         else:
             try:
                 numbers = parse_numbers("--input", value)
             except UsageError:
-                form = "numbers with commas, or an .npy file of what the input takes for one picture"
+                form = "numbers with commas, an .npy file of what the input takes for one picture, or a picture file"
                 raise _unclear(f"--input {name}:", value, form) from None
             inputs[name] = numbers if len(numbers) > 1 else numbers[0]
     return inputs
+
+
+def _is_file(text: str) -> bool:
+    """Whether a value is the path of an array or a picture, by its end."""
+    suffix = Path(text).suffix.lower()
+    if not suffix or suffix[1:].isdigit():
+        return False
+    from ..engine.pictures.read import SUFFIXES
+
+    return suffix == ".npy" or suffix in SUFFIXES
 
 
 def parse_numbers(flag: str, text: str) -> tuple[float, ...]:

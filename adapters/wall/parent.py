@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ import onnx
 from ...engine.graph.graph import Graph
 from ...errors import ConvscopeError, RefusedInput, UnsafeFile
 from ..sniff import glance
-from .limits import GIB, GLANCE_SECONDS, Limits, limits_for
+from .limits import GIB, GLANCE_SECONDS, Limits, limits_for, opening_seconds
 from .server import LENGTH
 from .wire import decode_error, decode_graph
-from .worker import LENGTHS, Request, supervise
+from .worker import ENDING, LENGTHS, Request, supervise
 
 _MAX_JSON, _MAX_MODEL = 2**28, 2**31
 _THREADED = {"torch", "onnxruntime", "keras", "tensorflow", "jax"}  # may have threads that a fork loses
@@ -102,14 +102,15 @@ class _Import:
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, OSError, ValueError):
                 stream.flush()
-        child = os.fork()
-        if child == 0:
-            try:
-                for one in ours:
-                    one.close()
-                supervise(self.request, result, status)
-            finally:
-                os._exit(0)
+        with _undisturbed():
+            child = os.fork()
+            if child == 0:
+                try:
+                    for one in ours:
+                        one.close()
+                    supervise(self.request, result, status)
+                finally:
+                    os._exit(0)
         return child
 
     def _outcome(
@@ -163,8 +164,10 @@ class _Import:
         if code == -signal.SIGXCPU:
             return self._too_much(f"more than {limits.seconds:.0f} s of processor time", "max_seconds=S")
         if code == -signal.SIGPROF:
+            size = Path(self.request.path).stat().st_size
+            seconds = opening_seconds(size) if self.is_keras else GLANCE_SECONDS
             return UnsafeFile(
-                f"{self.request.path}: looking into it takes more than {GLANCE_SECONDS:.0f} s of processor time; "
+                f"{self.request.path}: looking into it takes more than {seconds:.0f} s of processor time; "
                 "the file is damaged or hostile"
             )
         kind = signal.Signals(-code) if code < 0 else None
@@ -178,6 +181,16 @@ class _Import:
         return UnsafeFile(
             f"{self.request.path}: importing it takes {what}; raise it with {flag} if you know where the file is from"
         )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """While it is open, Ctrl-C and SIGTERM wait: what they raise in a fork's hooks is lost, and locks stay shut."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _gib(limits: Limits) -> str:

@@ -25,6 +25,7 @@ from .limits import Limits, impose, lift
 
 LENGTHS = struct.Struct("<?QQQ")  # is it a graph; bytes of the JSON, of what was printed, and of the model
 MAX_PRINTED = 2**16
+ENDING = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
@@ -59,6 +60,7 @@ def supervise(request: Request, result: socket.socket, status: socket.socket) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     worker = os.fork()
     if worker == 0:
         try:

@@ -23,7 +23,7 @@ from .files import Files, opened
 from .leases import Leases, rest, together
 from .plan import COARSE, FILE, FINE, Plan, Variant, Wishes, make_plan, photograph_files, unit_id
 from .progress import Pulse, tidy
-from .rendering import BLOCK, Block, Renderer, blocks, failures, run_here
+from .rendering import Block, Renderer, blocks, failures, run_here
 from .workers import Work, run_in_processes
 
 VARIANTS = "variants"
@@ -439,4 +439,4 @@ def _earlier(files: Files, graph: Graph) -> Plan | None:
     return found
 
 
-__all__ = ["BLOCK", "EXECUTORS", "STAGES", "Atlas", "Manner", "atlas", "failures"]
+__all__ = ["EXECUTORS", "STAGES", "Atlas", "Manner", "atlas", "failures"]

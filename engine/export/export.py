@@ -65,6 +65,8 @@ class Exported:
         """What the file is, and how it was proven, for people."""
         check = self.verification
         jumps = f", {check.at_kinks} maps at kinks up to {check.kink_difference:.2g}" if check.at_kinks else ""
+        if check.zeros:
+            jumps += f"; {check.zeros} maps zero in both: nothing there is for or against what is asked"
         where = f"at '{self.layer}'" if self.layer else "of the picture"
         read = f"outputs: {self.reading}; " if self.reading else ""
         asks = f"; it is asked by {', '.join(self.inputs)}" if self.inputs else ""
@@ -96,6 +98,7 @@ class Exported:
             "difference": check.difference,
             "maps_at_kinks": check.at_kinks,
             "kink_difference": check.kink_difference,
+            "zero_maps": check.zeros,
             "output_difference": check.output_difference,
             "pictures": check.pictures,
             "classes": check.classes,

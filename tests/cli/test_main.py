@@ -106,6 +106,24 @@ def test_every_ending_has_its_code_and_one_line(
     assert err.rstrip("\n") == line
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interrupts are delivered by signals")
+def test_an_interrupt_that_comes_within_a_destructor_ends_the_command_all_the_same() -> None:
+    script = """
+import os, signal, time
+from convscope.cli import main
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+def wait(*_, **options):
+    Late()
+    time.sleep(60)
+main._application = lambda: wait
+main.main()
+"""
+    ended = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=50)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+
+
 def test_a_bug_is_one_line_that_asks_for_a_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
