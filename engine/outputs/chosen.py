@@ -54,7 +54,7 @@ def chosen_boxes(facts: Facts, forced: bool = False) -> DetectionReading | None:
     names = tuple(dict.fromkeys(n for n in (boxes, scores, labels) if n is not None))
     order = "top, left, bottom, right" if tensorflow else "left, top, right, bottom"
     title = "TensorFlow's object detection" if tensorflow else "boxes chosen inside the file"
-    reason = f"{title}: {', '.join(repr(n) for n in names)}, {order} in {'[0, 1]' if share else 'pixels'}"
+    reason = f"{title}: {', '.join(repr(n) for n in names)}, boxes in {'[0, 1]' if share else 'pixels'} ({order})"
     return DetectionReading(
         facts.graph, "detection", "chosen", reason, (*names, *origin.tensors),
         origin.head if origin.tensors else (scores,), dict.fromkeys(names, batch),

@@ -115,8 +115,8 @@ def _reading(
     many = f"{max(classes, 1)} class{'es' if classes > 1 else ''}"
     how = "boxes in cells of a grid" if grid else form.words
     if objectness is not None and classes:
-        how += ", objectness in column 4"
-        how += " (assumed; decoder=yolov8 where it is a class)" if not grid and _could_be_a_class(facts, name, axis) else ""
+        unsure = not grid and _could_be_a_class(facts, name, axis)
+        how += ", objectness in column 4" + (" (assumed; decoder=yolov8 where it is a class)" if unsure else "")
     how += f"; its last {unread} columns are no scores and are not read" if unread else ""
     return DetectionReading(
         facts.graph, "detection", decoder, f"{title} by its shape {_shown(facts, name)}: {many}, {how}",
@@ -221,10 +221,14 @@ def _columns(facts: Facts, name: str, axis: int) -> np.ndarray | None:
 
 
 def _form(facts: Facts, name: str, axis: int, forced: bool) -> Form | None:
-    """How the first four columns make a box; forced, anything is taken for centres and sizes in pixels."""
+    """How the first four columns make a box; None where they do not.
+
+    Where all the others are probabilities, or by force, anything is taken for centres and sizes in pixels: a network
+    that was not trained puts its boxes anywhere.
+    """
     table = _columns(facts, name, axis)
     found = form_of(None if table is None else table[:, :4], facts.size)
-    return found or (Form() if forced else None)
+    return found or (Form() if forced or _are_probabilities(facts, name, axis, 4, facts.shape(name)[axis]) else None)
 
 
 def _are_probabilities(facts: Facts, name: str, axis: int, first: int, columns: int) -> bool:
