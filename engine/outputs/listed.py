@@ -41,10 +41,14 @@ class Layout:
     words: str
 
     def reads(self, table: np.ndarray) -> bool:
-        """Whether all rows (D, columns) make sense in this order."""
+        """Whether scores and classes of all rows (D, columns) make sense in this order."""
         score, label = table[:, self.score], table[:, self.label]
         whole = bool((label == label.round()).all() and label.min() >= -1)
-        return whole and bool(score.min() >= 0 and score.max() <= 1) and are_corners(table[:, self.box : self.box + 4])
+        return whole and bool(score.min() >= 0 and score.max() <= 1)
+
+    def draws(self, table: np.ndarray) -> bool:
+        """Whether the corners are corners too; those of a network that was not trained are not."""
+        return self.reads(table) and are_corners(table[:, self.box : self.box + 4])
 
 
 _SCORE_LAST = Layout(6, 0, 4, 5, "corners in {unit}, score, class")
@@ -108,7 +112,7 @@ def _layout(facts: Facts, name: str, shape: tuple[int, ...], columns: int, table
     if table is None:
         return usual
     orders = [usual, *(layout for layout in _LAYOUTS if layout.columns == columns and layout is not usual)]
-    return next((layout for layout in orders if layout.reads(table)), None)
+    return next((o for o in orders if o.draws(table)), next((o for o in orders if o.reads(table)), None))
 
 
 def _usual(facts: Facts, name: str, shape: tuple[int, ...], columns: int) -> Layout:

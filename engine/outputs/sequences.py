@@ -219,7 +219,7 @@ def _sequence(facts: Facts, forced: bool) -> tuple[str, int, int, int] | None:
     axis = _symbol_axis(facts, name, batch, texts)
     count, length = shape[axis], shape[3 - axis - batch]
     named = any(count - known in (0, 1, 2) for known in texts)
-    sure = facts.head(name) in ("softmax", "log softmax") or named or batch == 1
+    sure = facts.head(name) in ("softmax", "log softmax") or named or batch == 1 or facts.add_up(name) == axis
     if not forced and facts.head(name) == "sigmoid":  # of symbols one is read at a time
         return None
     blank = count >= 11 and length <= 1024 and max(_blanks(facts, name, axis, batch)) > 0.5
@@ -237,6 +237,8 @@ def _symbol_axis(facts: Facts, name: str, batch: int, texts: set[int]) -> int:
         node = facts.graph.index.producer.get(node.input[0])
     if node is not None and operator(node).head in ("softmax", "log softmax"):
         return other if int(attributes(node).get("axis", -1)) % 3 == other else last
+    if facts.add_up(name) in (last, other):
+        return int(facts.add_up(name) or 0)
     shape = facts.shape(name)
     fits = [axis for axis in (last, other) if any(shape[axis] - known in (0, 1, 2) for known in texts)]
     return fits[0] if fits else last

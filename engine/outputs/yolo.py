@@ -28,6 +28,7 @@ from .reads import Entry, Logsumexp, Rows
 _STRIDES = (4, 8, 16, 32, 64, 128)
 _SIGMOID_SLACK = 1e-4
 _PIXELS = Form()
+_SPREAD = 0.1  # of the sides: the standard deviation of where a picture's boxes lie
 _USUAL = (80, 20)  # classes of COCO and of Pascal VOC
 
 
@@ -136,8 +137,8 @@ def _table(facts: Facts, forced: bool, anchors: int, extra: int) -> tuple[str, i
         shape = facts.shape(name)
         if len(shape) != 3 or shape[0] != 1 or not facts.is_float(name):
             continue
-        if not forced and facts.head(name) in ("softmax", "log softmax"):  # a line of text, whatever its length
-            continue
+        if not forced and (facts.head(name) in ("softmax", "log softmax") or facts.add_up(name) is not None):
+            continue  # a line of text, whatever its length
         for axis in (1, 2):
             columns, count = shape[axis], shape[3 - axis]
             if columns < extra or (columns == 4 and extra == 4):
@@ -223,12 +224,16 @@ def _columns(facts: Facts, name: str, axis: int) -> np.ndarray | None:
 def _form(facts: Facts, name: str, axis: int, forced: bool) -> Form | None:
     """How the first four columns make a box; None where they do not.
 
-    Where all the others are probabilities, or by force, anything is taken for centres and sizes in pixels: a network
-    that was not trained puts its boxes anywhere.
+    Where the others are probabilities and these are not, or by force, anything is taken for centres and sizes in
+    pixels: a network that was not trained puts its boxes anywhere, and shares lie all over the picture.
     """
     table = _columns(facts, name, axis)
     found = form_of(None if table is None else table[:, :4], facts.size)
-    return found or (Form() if forced or _are_probabilities(facts, name, axis, 4, facts.shape(name)[axis]) else None)
+    if found is not None and (table is None or found.scale == (1.0, 1.0) or table[:, :4].std(axis=0).max() > _SPREAD):
+        return found
+    columns = facts.shape(name)[axis]
+    likely = not _are_probabilities(facts, name, axis, 0, 4) and _are_probabilities(facts, name, axis, 4, columns)
+    return Form() if forced or likely else None
 
 
 def _are_probabilities(facts: Facts, name: str, axis: int, first: int, columns: int) -> bool:
