@@ -28,4 +28,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import accent
 
-    Call(words, "accent").perform(accent, model, image)
+    Call(model, words, "accent").perform(accent, image)

@@ -31,4 +31,4 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """
     from ..engine.runs import activations
 
-    Call(words, "activations").perform(activations, model, images)
+    Call(model, words, "activations").perform(activations, images)

@@ -40,4 +40,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import attack
 
-    Call(words, "attacked").perform(attack, model, image)
+    Call(model, words, "attacked").perform(attack, image)

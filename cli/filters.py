@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from .calling import Call, takes
 from .options import LAYERS, UNIT_PICTURES, UNITS, Group, ModelArgument, option
-from .parsing import parse_start
+from .parsing import start
 
 if TYPE_CHECKING:
     from ..engine.ascent.recipe.canvases import Noise
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OPTIONS: Group = {
     "layer": LAYERS,
     "units": UNITS,
-    "start": option(Any, "noise", "--start", "What ascent starts from.", metavar="noise|IMAGE", parser=parse_start),
+    "start": option(Any, "noise", "--start", "What ascent starts from.", metavar="noise|IMAGE", reads=start),
     "noise": option(
         str | None, None, "--noise", "uniform or normal pixel noise; default the preset's.", metavar="KIND"
     ),
@@ -38,11 +38,9 @@ def command(model: ModelArgument, **words: Any) -> None:
     from ..engine.runs import facets, filters
 
     words["noise"] = _noise(words["noise"], words.pop("noise_mean"), words.pop("noise_std"))
-    if words["diversity"] is None:
-        del words["diversity"]
-        Call(words, "filters").perform(filters, model)
-    else:
-        Call(words, "filters").perform(facets, model)
+    diversity = words.pop("diversity")
+    call = Call(model, words, "filters")
+    call.perform(filters) if diversity is None else call.perform(facets, diversity=diversity)
 
 
 def _noise(kind: str | None, mean: float | None, std: float | None) -> Noise | None:

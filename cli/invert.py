@@ -22,4 +22,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import invert
 
-    Call(words, "invert").perform(invert, model, image)
+    Call(model, words, "invert").perform(invert, image)

@@ -23,10 +23,10 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """
     from ..engine.runs import predict
 
-    call = Call(words)
+    call = Call(model, words)
 
     def done(picture: ImageDone) -> None:
         if not call.as_json:
             emit(f"{picture.row['file']}: {picture.text}")
 
-    call.perform(predict, model, images, done=done)
+    call.perform(predict, images, done=done)

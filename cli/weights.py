@@ -28,4 +28,4 @@ def command(model: ModelArgument, **words: Any) -> None:
     """
     from ..engine.runs import weights
 
-    Call(words, "weights").perform(weights, model)
+    Call(model, words, "weights").perform(weights)

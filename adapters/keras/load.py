@@ -10,12 +10,13 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from ...errors import RefusedInput, UnsafeFile, UsageError
 from ..exported import Exported
 from ..preprocessing import companion
 from ..torch.compiler_cache import no_compiler_cache
-from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, trace_marked
+from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, flat_outputs, trace_marked
 from ..torch.marks import Marker
 from ..wall.limits import in_worker
 from .arguments import plain_arguments
@@ -78,6 +79,22 @@ def load_keras_file(
         exported = export_keras(model, size=size)
     known = companion(path) or exported.preprocessing
     return replace(exported, preprocessing=known, notes=(*notes, *exported.notes))
+
+
+def run_keras_file(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """What Keras itself makes of one picture, in the file's own layout.
+
+    Raises:
+        RefusedInput: the file holds weights alone, or the network takes more than the picture.
+    """
+    found = inspect(path)
+    if found.config is None:
+        raise RefusedInput(f"{path} holds weights alone")
+    if len(feeds) != 1:
+        raise RefusedInput(f"{path} takes inputs beside the picture")
+    model = load_model(import_keras(alone=in_worker()), path, found, False)
+    with as_tensorflow(found.version):
+        return flat_outputs(model(*feeds.values()))  # a model may return a dict
 
 
 def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported:

@@ -12,6 +12,7 @@ from ...errors import UsageError
 from ..executors.devices import torch_device
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..whole import is_whole
 from .network import Network
 from .recipe.presets import Preset, Stage
 from .recipe.transforms import Robust, Zoom
@@ -100,7 +101,8 @@ def batch_size(batch: int | str, graph: Graph, layer: Layer, chosen: Settings, n
         UsageError: neither "auto" nor a positive number.
     """
     if batch != "auto":
-        count = int(batch) if str(batch).isascii() and str(batch).isdigit() else 0
+        is_number = is_whole(batch) or (isinstance(batch, str) and batch.isascii() and batch.isdigit())
+        count = int(batch) if is_number else 0
         if count < 1:
             raise UsageError(f"batch '{batch}' is not a positive number; write auto or a number")
         return count

@@ -10,6 +10,7 @@ from ...errors import UsageError
 from ..ascent.recipe.presets import Preset, preset
 from ..ascent.recipe.tuning import tuned
 from ..graph.graph import Graph
+from ..pictures.sides import height_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,10 @@ class AscentOptions:
     tuning: Mapping[str, float] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises UsageError for a preset or setting that no model can have."""
+        """Raises UsageError for a preset, setting or size that no model can have."""
         tuned(preset(self.preset), self.tuning)
+        if self.size is not None:
+            height_width(self.size)
 
     def keywords(self, *more: str) -> dict[str, Any]:
         """These, and options of a run's own by name, as `ascent.filters`, `ascent.dream` and their like take them."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...errors import UsageError
 from ..ascent.album import MANIFEST
 from ..ascent.many import AscentProgress
@@ -17,10 +15,11 @@ from ..ascent.recipe.canvases import Noise
 from ..ascent.results import DEAD, WEAK, AscentResult
 from ..graph.graph import Graph
 from ..pages.wall import stitched, write_animations, write_page, write_wall
-from ..pictures.given import photographs
+from ..pictures.given import check_paths, photographs
 from ..record import FILE, Record
 from .ascent import AscentOptions
 from .events import Note, OnEvent, Preview, Progress
+from .photograph import read_photo
 
 _REFRESH = 3  # seconds between reloads of a page that is being filled
 FRAMES = 24  # of an animation, beside its start and its end
@@ -32,7 +31,8 @@ class Options(AscentOptions):
     """How pictures of units are made and shown.
 
     Attributes:
-        start, noise, neuron, negative, alpha, batch, precision: as for `ascent.filters`.
+        start: a picture to start from: what `given.sources` takes.
+        noise, neuron, negative, alpha, batch, precision: as for `ascent.filters`.
         photos: photographs to judge by instead of the shipped ones, and for `vital` to draw after: what `given.sources`
             takes, at most ``given.MOST`` of them.
         animate: write an animation of each unit's ascent beside its picture, ``unit-0000.webp``, of at least
@@ -42,7 +42,7 @@ class Options(AscentOptions):
         force: begin anew in a folder that holds something else, or the same.
     """
 
-    start: np.ndarray | None = None
+    start: Any = None
     noise: Noise | None = None
     neuron: bool | None = None
     negative: bool = False
@@ -59,6 +59,8 @@ class Options(AscentOptions):
     def check(self) -> None:
         """Raises UsageError for a preset or setting that no model can have."""
         super().check()
+        check_paths(self.start)
+        check_paths(self.photos)
         if self.margin < 0 or (self.columns is not None and self.columns < 1):
             raise UsageError(
                 f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
@@ -68,11 +70,13 @@ class Options(AscentOptions):
         """The keywords of `ascent.filters` and `ascent.maximize` alike, for this model; and further ones by name.
 
         Raises:
-            UsageError: photographs that are none, or too many. RefusedInput: one cannot be read.
+            UsageError: pictures that are none, or too many. RefusedInput: one cannot be read.
         """
         photos = None if self.photos is None else photographs(graph, self.photos)
         strip = max(self.strip, FRAMES) if self.animate else self.strip
         found = self.keywords("negative", "alpha", "batch", "precision", "force", *more)
+        if found.get("start") is not None:
+            found["start"] = read_photo(self.start, graph).pixels
         return {**found, "strip": strip, "photos": photos}
 
 

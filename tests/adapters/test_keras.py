@@ -20,7 +20,7 @@ import h5py
 
 from convscope.adapters.keras.family import family
 from convscope.adapters.keras.load import export_keras, import_keras, load_keras_file
-from convscope.adapters.verify import source_difference
+from convscope.adapters.source import source_difference
 from convscope.engine.executors.session import Session
 from convscope.errors import RefusedInput, UsageError
 
@@ -263,6 +263,6 @@ def test_verify_compares_every_output_of_a_model_that_returns_a_dict(tmp_path: P
     keras.Model(image, heads).save(tmp_path / "heads.keras")
     graph = convscope.load(tmp_path / "heads.keras", check=False)
     picture = np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)
-    worst, tensors, _ = source_difference(graph, {graph.inputs[0].name: picture})
+    worst, tensors, *_ = source_difference(graph, {graph.inputs[0].name: picture})
     assert tensors == 2
     assert worst is not None and worst < 1e-5

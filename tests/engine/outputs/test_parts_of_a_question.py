@@ -104,7 +104,7 @@ def test_no_two_parts_of_a_question_hide_one_another(form: str) -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"box": True}, "box=True is no number of a box"),
+        ({"box": True}, "box True is not a whole number"),
         ({"box": 1.0}, "box=1.0 is no number"),
         ({"region": (1, 2, 3)}, "is not four whole numbers"),
         ({"region": (5, 0, 5, 9)}, "is empty"),
