@@ -67,7 +67,7 @@ class PictureReading(MapReading):
         weights = np.broadcast_to(mask / mask.sum() / len(maps), maps.shape).astype(np.float32)
         weights = weights.reshape(np.shape(rows[self.tensor]))
         name = "mean brightness" if given is None else "mean brightness of the region"
-        place = _on_input(mask, self.graph.image_size)
+        place = None if given is None else _on_input(mask, self.graph.image_size)
         return [Target(Masked(self.tensor, None, weights), name, place=place, quantity="mean of the picture's values")]
 
 

@@ -18,6 +18,7 @@ from convscope.engine.graph.graph import Graph
 from convscope.engine.outputs import Question, read_outputs
 from convscope.engine.outputs.geometry import follows_grid, form_of
 from convscope.engine.outputs.target import row_of
+from convscope.engine.render.answers import drawn_answer
 
 from ...tiny import model
 from .planted import SIZE, planted
@@ -294,3 +295,11 @@ def test_no_form_is_made_of_numbers_that_are_no_boxes() -> None:
     assert form_of(RNG.normal(0, 1, (50, 4)), size) is None
     assert form_of(np.full((50, 4), 500.0), size) is None  # outside
     assert not follows_grid(np.full((4, 4), 0.5), np.ones((4, 2)))
+
+
+def test_names_on_a_small_picture_do_not_cover_what_they_name() -> None:
+    reading, found = answered(planted({"y": LAYOUTS["columns"]["y"][None]}))
+    drawn = drawn_answer(reading.graph, found, np.zeros((SIZE, SIZE, 3), np.float32))
+    assert drawn is not None and drawn.shape == (5 * SIZE, 5 * SIZE, 3)
+    frame = (drawn[20 * 5 : 32 * 5, 16 * 5 : 24 * 5] > 0).any(axis=2)
+    assert frame[0].all() and frame[:, 0].all() and frame[4:-4, 4:-4].mean() < 0.01  # the box is seen, its inside free
