@@ -16,6 +16,7 @@ from ..atlas import files, report
 from ..atlas.build import COARSE_STAGES, STAGES, Manner, atlas, wished
 from ..atlas.estimate import estimate, estimate_in_words
 from ..atlas.workers import fitting_count
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from .events import Note, OnEvent, ignore
 from .opening import Model, opened
@@ -56,6 +57,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a wish that no model can have."""
+        check_device(self.device)
         wished(**self.wishes)
         check_field(self.field)
         self.manner.check()

@@ -15,6 +15,7 @@ from ..attribution.explain import check_layer
 from ..attribution.faithfulness.ranking import HEADINGS, LEGEND, Ranked, average, rank
 from ..attribution.registry import default_method
 from ..attribution.targets import direct
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..outputs.reading import Answer, Reading
 from ..outputs.registry import find_decoder
@@ -83,6 +84,7 @@ class Options:
         Raises:
             UsageError: an unknown decoder, method, colormap, style or setting.
         """
+        check_device(self.device)
         if self.decoder is not None:
             find_decoder(self.decoder)
         keep_whole(self, top=0, batch=1)
