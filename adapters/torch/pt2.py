@@ -13,17 +13,19 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...engine.executors.session import first_line
 from ...errors import RefusedInput, UnsafeFile
 from ..archives import Archive, inspect_zip
-from .export import Export, export_program
+from .export import Export, export_program, flat_outputs
 from .operators import is_listed
 
 _MAX_WEIGHT = 2**32  # bytes of one record
@@ -64,9 +66,43 @@ def export_archive(path: Path) -> Export:
         UnsafeFile: it holds pickled objects, compiled code, operators or expressions that are not on the list.
         RefusedInput: damaged, of another version of torch, or not exportable.
     """
+    program = _program(path)
+    module = program.module(check_guards=False)
+    assert isinstance(module, nn.Module)
+    return export_program(program, module, _example(program, path))
+
+
+def run_archive(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """What the archive's own program makes of one picture.
+
+    Args:
+        path: the archive.
+        feeds: its inputs by name; of a program of one input whatever its name.
+
+    Raises:
+        UnsafeFile, RefusedInput: as `export_archive`, or it takes other inputs.
+    """
+    program = _program(path)
+    known = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    names = program.graph_signature.user_inputs
+    if len(names) == len(feeds) == 1:
+        feeds = {names[0]: next(iter(feeds.values()))}
+    if set(names) != feeds.keys():
+        raise RefusedInput(f"{path} takes the inputs {', '.join(map(str, names))}, not {', '.join(feeds)}")
+    batch = known[names[0]].shape[0]
+    rows = batch if isinstance(batch, int) else 1
+    given = [torch.tensor(feeds[name]).to(known[name].dtype) for name in names]
+    given = [x.repeat(rows, *[1] * (x.ndim - 1)) if x.ndim and len(x) == 1 else x for x in given]
+    with torch.no_grad():
+        outputs = flat_outputs(program.module(check_guards=False)(*given))
+    return [value[:1] if value.ndim and len(value) == rows else value for value in outputs]
+
+
+def _program(path: Path) -> Any:
+    """The archive's program, checked."""
     copy = harmless_copy(inspect_zip(path, stored=True))
     try:
-        program = torch.export.load(io.BytesIO(copy))
+        return torch.export.load(io.BytesIO(copy))
     except RefusedInput:
         raise
     except Exception as error:
@@ -74,9 +110,6 @@ def export_archive(path: Path) -> Export:
             f"{path} cannot be read by torch {torch.__version__}: {first_line(error, 160)}; "
             "save it again with this version, or export to ONNX"
         ) from None
-    module = program.module(check_guards=False)
-    assert isinstance(module, nn.Module)
-    return export_program(program, module, _example(program, path))
 
 
 def harmless_copy(archive: Archive) -> bytes:

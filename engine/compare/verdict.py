@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import ConvscopeError, UsageError
 from ..graph.graph import Graph
-from .agreement import measure
+from .agreement import left_out, measure
 from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences
@@ -101,7 +101,10 @@ def compare(
         permutations={p.a.name: order for p in pairs if (order := moved(orders, p.b)) is not None},
         only_a=_unpaired(net_a, {id(p.a) for p in pairs}) if layers is None else (),
         only_b=_unpaired(net_b, {id(p.b) for p in pairs}) if layers is None else (),
-        notes=tuple(note for note in (bench.note, unseen) if note),
+        notes=(
+            *(note for note in (bench.note, unseen) if note),
+            *left_out(pairs, agreement, len(x_a), full=similarity),
+        ),
         images=len(x_a),
     )
 

@@ -167,7 +167,7 @@ def _per_channel(name: str, values: Sequence[float], channels: int) -> np.ndarra
     if len(values) not in (1, channels):
         raise UsageError(
             f"preprocessing: {name} has {len(values)} values, but the model's input has {channels} channels; "
-            f"give 1 or {channels}"
+            f"give 1{f' or {channels}' if channels > 1 else ''}"
         )
     return np.broadcast_to(np.asarray(values, dtype=np.float64), (channels,))
 

@@ -485,16 +485,18 @@ def _taken(graph: Graph, size: tuple[int, int]) -> str:
     return "x".join(map(str, (*size, graph.channels) if is_last else (graph.channels, *size)))
 
 
-def image_paths(paths: Sequence[str | Path]) -> list[Path]:
+def image_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """The named files, and every picture in the named folders (recursive, sorted); without any, every WAV file.
 
     Raises:
         UsageError: a path does not exist, or there is no picture at all.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
-        mode = _mode(path)
-        if stat.S_ISDIR(mode):
+    for name in paths:
+        if name == "":  # which Python takes for the folder that it runs in
+            raise UsageError("'' names no picture; name a file or a folder")
+        path = Path(name)
+        if stat.S_ISDIR(_mode(path)):
             files = [p for p in path.rglob("*") if p.suffix.lower() in (*SUFFIXES, *SOUND) and p.is_file()]
             pictures = [p for p in files if p.suffix.lower() in SUFFIXES]
             found += sorted(pictures or files)  # sound where there is nothing to see

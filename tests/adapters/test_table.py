@@ -120,3 +120,21 @@ def test_an_unknown_layer_names_the_closest() -> None:
         graph.layer("conv3")
     with pytest.raises(convscope.UsageError, match=r"layer 99 is out of range: .* layers \(0-\d+\)"):
         graph.layer(99)
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_layers_behind_a_group_norm_have_their_sizes(opset: int) -> None:
+    """ONNX's own inference (1.23) says nothing of GroupNormalization 21, and so of all that follows."""
+    count = 2 if opset < 21 else 4  # scales a group, then a channel
+    weights = {
+        "w": np.ones((4, 3, 3, 3), np.float32),
+        "s": np.ones(count, np.float32),
+        "b": np.zeros(count, np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "/conv/Conv", pads=[1] * 4, strides=[2, 2]),
+        helper.make_node("GroupNormalization", ["c", "s", "b"], ["n"], "/norm/Norm", num_groups=2),
+        helper.make_node("Relu", ["n"], ["y"], "/relu/Relu"),
+    ]
+    graph = convscope.load(tiny.model(nodes, weights, opset=opset), check=False)
+    assert [(layer.channels, layer.shape[1:]) for layer in graph.layers] == [(4, (4, 8, 8))] * 3
