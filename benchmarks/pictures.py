@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+import convscope
 from benchmarks.pictures_measures import JUDGES, photographs, ranks, statistics, unseen
 from benchmarks.pictures_rivals import HORAMAS_CROPS, LUCENTS_MARGIN, horama_picture, lucent_picture
-from convscope.cli.loading import open_model
 from convscope.engine.ascent.loop import Ascent, AscentBatch
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import find, logits_layer
@@ -100,7 +100,7 @@ class Bench:
         self.file = folder / "rows.jsonl"
         lines = self.file.read_text().splitlines() if self.file.exists() else []
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        self.graph: Graph = open_model(MODEL)
+        self.graph: Graph = convscope.load(MODEL)
         self.network = Network(self.graph, [self.graph.logits], "cpu")
         self.rivals_network = Network(self.graph, [self.graph.logits], device)
 

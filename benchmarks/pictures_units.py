@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from convscope.cli.loading import open_model
+import convscope
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.results import UnitResult
 from convscope.engine.ascent.suited import default_size, suited
@@ -53,7 +53,7 @@ class Bench:
 
     def fill(self, name: str, number: int, seed: int) -> None:
         """Makes what is missing of one model."""
-        graph = open_model(name)
+        graph = convscope.load(name)
         known = {(row["model"], row["layer"], row["unit"]) for row in self.rows}
         for layer, units in drawn(graph, number, seed):
             missing = [unit for unit in units if (name, layer.name, unit) not in known]

@@ -107,10 +107,20 @@ class Exported:
         }
 
 
-def check_method(method: str | None) -> None:
-    """Raises UsageError for a method whose map cannot be written into a file."""
+def check_request(method: str | None, resize: str | None, preprocessing: str | None, steps: int | None) -> None:
+    """Refuses what no model's file can have; arguments as for `export`.
+
+    Raises:
+        UsageError: a method whose map cannot be written into a file, or another word or number that is none.
+    """
     if method is not None and method not in METHODS:
         raise UsageError(f"method '{method}' cannot be exported; choose one of {', '.join(METHODS)}")
+    if resize not in (None, "input"):
+        raise UsageError(f"resize '{resize}' is unknown; use input, or leave it out for the layer's own size")
+    if preprocessing not in (None, "inside"):
+        raise UsageError(f"preprocessing '{preprocessing}' is unknown; use inside, or leave it out")
+    if steps is not None and (method != INTEGRATED or steps < 1):
+        raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
 
 
 def export(
@@ -166,13 +176,7 @@ def export(
         name. RefusedInput: the model has those names already, or is too large for one file. ConvscopeError: the file's
         map is not the twin's; nothing is written.
     """
-    check_method(method)
-    if resize not in (None, "input"):
-        raise UsageError(f"resize '{resize}' is unknown; use input, or leave it out for the layer's own size")
-    if preprocessing not in (None, "inside"):
-        raise UsageError(f"preprocessing '{preprocessing}' is unknown; use inside, or leave it out")
-    if steps is not None and (method != INTEGRATED or steps < 1):
-        raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
+    check_request(method, resize, preprocessing, steps)
     folder = Path(path).absolute().parent
     check_folder(folder)
     sweep(folder, everywhere=False)

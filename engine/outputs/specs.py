@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from numbers import Integral
 from typing import Any
 
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.labels import find_class
+from ..whole import is_whole
 
 _TOP = re.compile(r"top:(\d+)")
 _ALL = re.compile(r"all(?::(0?\.\d+|[01](?:\.0*)?))?")
@@ -52,7 +52,7 @@ def class_index(graph: Graph, spec: Any, classes: int | None) -> int:
     Raises:
         UsageError: it is neither, or there is no such class.
     """
-    if isinstance(spec, Integral) and not isinstance(spec, bool):
+    if is_whole(spec):
         index = int(spec)
     elif not isinstance(spec, str):
         raise UsageError(f"target {spec!r} is neither a class nor a `Target`; give an index, a name or unit:LAYER:UNIT")

@@ -14,8 +14,10 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..pictures.sides import height_width
 from ..record import Record, write
+from ..whole import keep_whole
 from .events import Note, OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .result import Result
 
 
@@ -110,8 +112,7 @@ class Options:
         """Raises UsageError for a size or batch that is none."""
         if self.size is not None:
             height_width(self.size)
-        if self.batch < 1:
-            raise UsageError(f"batch={self.batch} is not understood: at least 1 image is needed")
+        keep_whole(self, batch=1, seed=0)
 
 
 class Prove(Protocol):
@@ -138,9 +139,14 @@ class Verified(Result):
         """The verification in words."""
         return () if self.verification is None else self.verification.lines
 
+    @property
+    def ok(self) -> bool:
+        """Whether every bound holds."""
+        return bool(self.content["ok"])
+
 
 def run(
-    graph: Graph,
+    model: Model,
     prove: Prove,
     options: Options | None = None,
     folder: Path | None = None,
@@ -151,7 +157,7 @@ def run(
     """Compares every tensor of both executors, the gradient, the batch and the source.
 
     Args:
-        graph: from `convscope.load`, with or without the check at import.
+        model: from `convscope.load`, or what opens it; with or without the check at import.
         prove: makes the comparisons.
         options: default two random images of the graph's own size.
         folder: writes ``result.json`` there.
@@ -163,6 +169,13 @@ def run(
     """
     options = options or Options()
     options.check()
+    graph = opened(model, folder, on_event)
+    if options.sides is not None:
+        fixed = [own or asked for own, asked in zip(graph.inputs[0].shape[2:4], options.sides, strict=False)]
+        if fixed and tuple(fixed) != options.sides:
+            raise UsageError(
+                f"size={options.size}: the model's input is fixed at {'x'.join(map(str, fixed))}; leave it out"
+            )
     with locked(folder):
         found = prove(
             graph,

@@ -211,7 +211,7 @@ def test_a_function_that_is_no_target_is_refused_in_one_line(
     ("arguments", "message"),
     [
         ({"method": 3}, "method 3 is no name"),
-        ({"batch": 1.5}, "batch 1.5 is no whole number"),
+        ({"batch": 1.5}, "batch 1.5 is not a whole number"),
         ({"method": "integratedgradients", "baseline": None}, "no finite numbers"),
         ({"images": np.full((SIZE, SIZE, 3), np.nan)}, "no finite numbers"),
         ({"images": np.full((1, 3, SIZE, SIZE), np.inf), "preprocessed": True}, "no finite numbers"),
