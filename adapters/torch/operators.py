@@ -2,7 +2,7 @@
 
 ATen has some 2,500 operators. Many of them read files, print, wait, hand out memory that nobody has written, or draw at
 random; none of these is in a network that is looked at. Collected from what the layers of torch.nn, and the networks of
-torchvision and timm in inference, export to, before and after decomposition.
+torchvision and timm in inference, and the parametrizations of torch.nn.utils export to, before and after decomposition.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ true_divide trunc where xlogy
 _REDUCTIONS = """
 all amax amin aminmax any argmax argmin argsort bincount bucketize count_nonzero cummax cummin cumprod cumsum histc
 kthvalue linalg_cross linalg_matrix_norm linalg_norm linalg_vector_norm logcumsumexp logsumexp max mean median min
-msort nansum norm prod searchsorted sort special_logsumexp std std_mean sum topk var var_mean unique_consecutive
+msort nanmean nansum norm prod quantile searchsorted sort special_logsumexp std std_mean sum topk var var_mean unique_consecutive
 _unique2 unique_dim nonzero nonzero_static is_nonzero
 """
 _PRODUCTS = """
 addbmm addmm addmv addr baddbmm bilinear bmm chain_matmul cosine_similarity det dot einsum embedding embedding_bag
-_embedding_bag _embedding_bag_forward_only inner kron linalg_det _linalg_det linalg_inv linalg_inv_ex linalg_matmul
-linalg_multi_dot linalg_solve linear matmul mm mv outer pairwise_distance cdist _cdist_forward tensordot
+_embedding_bag _embedding_bag_forward_only inner kron linalg_det _linalg_det linalg_householder_product linalg_inv
+linalg_inv_ex linalg_matmul linalg_matrix_exp linalg_multi_dot linalg_solve _linalg_solve_ex linear matmul matrix_exp mm
+mv outer pairwise_distance cdist _cdist_forward tensordot trace vdot
 """
 _LAYERS = """
 conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution _convolution conv_tbc batch_norm
 _batch_norm_no_update _native_batch_norm_legit _native_batch_norm_legit_functional
 _native_batch_norm_legit_no_training native_batch_norm group_norm native_group_norm instance_norm layer_norm
-native_layer_norm local_response_norm rms_norm _fused_rms_norm renorm embedding_renorm dropout feature_dropout
+native_layer_norm local_response_norm rms_norm _fused_rms_norm _weight_norm _weight_norm_interface renorm embedding_renorm dropout feature_dropout
 alpha_dropout feature_alpha_dropout native_dropout celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh
 leaky_relu log_sigmoid log_sigmoid_forward log_softmax _log_softmax special_log_softmax mish prelu _prelu_kernel
-relu relu6 rrelu rrelu_with_noise selu silu softmax _softmax special_softmax softplus softshrink threshold lstm gru
+relu relu6 rrelu rrelu_with_noise rrelu_with_noise_functional selu silu softmax _softmax special_softmax softplus softshrink threshold lstm gru
 rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell scaled_dot_product_attention
 _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention
 _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_attention_math _native_multi_head_attention
@@ -49,12 +50,12 @@ grid_sampler grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback pixel
 channel_shuffle native_channel_shuffle im2col col2im fake_quantize_per_channel_affine
 fake_quantize_per_tensor_affine fft_fft fft_fft2 fft_fftn fft_ifft fft_ifft2 fft_ifftn fft_rfft fft_rfft2 fft_rfftn
 fft_irfft fft_irfft2 fft_irfftn fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq _fft_c2c _fft_c2r _fft_r2c stft
-blackman_window hamming_window hann_window
+blackman_window hamming_window hann_window kaiser_window
 """
 _SHAPES = """
 alias as_strided as_strided_copy atleast_1d atleast_2d atleast_3d block_diag broadcast_in_dim broadcast_tensors
 broadcast_to cat chunk column_stack concat concatenate constant_pad_nd contiguous diag diag_embed diagonal
-diagonal_copy diagonal_scatter dstack expand expand_as expand_copy flatten flip fliplr flipud gather hsplit hstack
+diagonal_copy diagonal_scatter diff dstack expand expand_as expand_copy flatten flip fliplr flipud gather hsplit hstack
 index index_add index_copy index_fill index_put index_select mH mT masked_fill masked_scatter masked_select meshgrid
 moveaxis movedim narrow narrow_copy numpy_T pad _pad_enum permute permute_copy ravel reflection_pad1d
 reflection_pad2d reflection_pad3d repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d
