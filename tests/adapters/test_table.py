@@ -198,7 +198,8 @@ def test_a_quantized_networks_weights_and_work_are_counted_and_its_scales_are_no
 
 def test_the_stride_behind_a_group_normalization_or_a_resize_is_that_of_the_steps_inside_the_picture() -> None:
     network = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 4, 5, 2, 2), torch.nn.GroupNorm(2, 4), torch.nn.Conv2d(4, 4, 3, 2, 1), torch.nn.GroupNorm(2, 4),
+        torch.nn.Conv2d(1, 4, 5, 2, 2), torch.nn.GroupNorm(2, 4),
+        torch.nn.Conv2d(4, 4, 3, 2, 1), torch.nn.GroupNorm(2, 4),
         torch.nn.Upsample(scale_factor=8),
     ).eval()  # fmt: skip
     fields = {la.name: la.receptive_field for la in convscope.load(network, size=48).layers}
