@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from .engine.graph.graph import Graph
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from .engine.ascent.recipe.canvases import Noise
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .engine.runs.activations import Activated
     from .engine.runs.attack import Attacked
     from .engine.runs.events import OnEvent
+    from .engine.runs.opening import Model
     from .engine.runs.result import Result
     from .engine.runs.stats import Measured
     from .engine.runs.top import TopResult
@@ -34,12 +35,18 @@ if TYPE_CHECKING:
 Folder = str | os.PathLike[str] | None
 
 
-def _graph(model: Any) -> Graph:
+def _model(model: Any) -> Model:
+    """A graph, or what opens one once the run has refused what no model can have."""
     if isinstance(model, Graph):
         return model
     from .models.load import load
 
-    return load(model)
+    return partial(load, model)
+
+
+def _graph(model: Any) -> Graph:
+    found = _model(model)
+    return found if isinstance(found, Graph) else found()
 
 
 def _folder(folder: Folder) -> Path | None:
@@ -63,12 +70,6 @@ def _name(layer: Any) -> str:
     return str(getattr(layer, "name", layer))
 
 
-def _pixels(graph: Graph, picture: Any) -> np.ndarray:
-    from .engine.runs.photograph import read_photo
-
-    return read_photo(picture, graph).pixels
-
-
 # --- See -------------------------------------------------------------------------------------------------------------
 
 
@@ -84,7 +85,9 @@ def filters(
     seed: int = ...,
     tuning: Mapping[str, float] | None = ...,
     start: Any = ...,
-    noise: Noise | None = ...,
+    noise: Noise | str | None = ...,
+    noise_mean: float | None = ...,
+    noise_std: float | None = ...,
     neuron: bool | None = ...,
     batch: int | str = ...,
     strip: int = ...,
@@ -116,7 +119,9 @@ def filters(
     seed: int = ...,
     tuning: Mapping[str, float] | None = ...,
     start: Any = ...,
-    noise: Noise | None = ...,
+    noise: Noise | str | None = ...,
+    noise_mean: float | None = ...,
+    noise_std: float | None = ...,
     neuron: bool | None = ...,
     batch: int | str = ...,
     strip: int = ...,
@@ -147,7 +152,9 @@ def filters(
     seed: int = 0,
     tuning: Mapping[str, float] | None = None,
     start: Any = None,
-    noise: Noise | None = None,
+    noise: Noise | str | None = None,
+    noise_mean: float | None = None,
+    noise_std: float | None = None,
     neuron: bool | None = None,
     batch: int | str = "auto",
     strip: int = 0,
@@ -181,7 +188,9 @@ def filters(
         seed: of everything random; the same seed gives the same pictures.
         tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
         start: a picture to start from; see `given.sources`.
-        noise: pixel noise to start from.
+        noise: pixel noise to start from, or its kind, "uniform" or "normal".
+        noise_mean: of such a kind, in 0..255; default 127.
+        noise_std: of such a kind, in 0..255; default 10.
         neuron: maximize the middle of the map (True) or its mean (False).
         batch: pictures at once, or "auto".
         strip: how many pictures on the way to keep.
@@ -210,15 +219,18 @@ def filters(
     from .engine.ascent.recipe.algebra import is_objective
     from .engine.runs import filters as run
 
-    found = _graph(graph)
-    begin = None if start is None else _pixels(found, start)
     if is_objective(layer):
+        from .engine.runs.photograph import read_photo
+
+        found = _graph(graph)
+        begin = None if start is None else read_photo(start, found).pixels
         return of_objective(
             found, layer, preset=preset, size=size, steps=steps, seed=seed, start=begin, strip=strip, tuning=tuning,
             device=device,
         )  # fmt: skip
     options = run.Options(
-        preset=preset, size=size, steps=steps, seed=seed, start=begin, noise=noise, neuron=neuron, strip=strip,
+        preset=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, noise_mean=noise_mean,
+        noise_std=noise_std, neuron=neuron, strip=strip,
         negative=negative, alpha=alpha, animate=animate, photos=photos, batch=batch, precision=precision,
         device=device, tuning=tuning or {}, columns=columns, margin=margin, live=live, force=force,
     )  # fmt: skip
@@ -226,11 +238,11 @@ def filters(
     if diversity is not None:
         from .engine.runs import facets
 
-        made = facets.run(found, layer, asked, diversity, options, _folder(folder), on_event=on_event).facets
+        made = facets.run(_model(graph), layer, asked, diversity, options, _folder(folder), on_event=on_event).facets
         assert made is not None
         return made
     several = isinstance(layer, (list, tuple))
-    result = run.run(found, layer, asked, options, _folder(folder), on_event=on_event)
+    result = run.run(_model(graph), layer, asked, options, _folder(folder), on_event=on_event)
     return list(result.layers) if several else result.layers[0]
 
 
@@ -297,7 +309,7 @@ def maximize(
         photos=photos, batch=batch, precision=precision, device=device, tuning=tuning or {}, columns=columns,
         margin=margin, live=live, force=force,
     )  # fmt: skip
-    result = run.run(_graph(graph), classes, options, _folder(folder), on_event=on_event)
+    result = run.run(_model(graph), classes, options, _folder(folder), on_event=on_event)
     assert result.classes is not None
     return result.classes
 
@@ -347,7 +359,7 @@ def dream(
     options = run.Options(
         preset=preset, size=size, steps=steps, seed=seed, strip=strip, device=device, tuning=tuning or {}
     )
-    result = run.run(_graph(graph), image, layer, asked, options, _folder(folder), on_event=on_event)
+    result = run.run(_model(graph), image, layer, asked, options, _folder(folder), on_event=on_event)
     assert result.picture is not None
     return result.picture
 
@@ -392,7 +404,7 @@ def invert(
     from .engine.runs import invert as run
 
     options = run.Options(gain=gain, size=size, steps=steps, seed=seed, strip=strip, device=device, tuning=tuning or {})
-    result = run.run(_graph(graph), image, layer, options, _folder(folder), on_event=on_event)
+    result = run.run(_model(graph), image, layer, options, _folder(folder), on_event=on_event)
     assert result.picture is not None
     return result.picture
 
@@ -446,9 +458,8 @@ def activations(
     """
     from .engine.runs import activations as run
 
-    found = _graph(graph)
     options = run.Options(_names(layer), units, scale, colormap, per_row, save, grids, batch, device, preprocessed)
-    return run.run(found, images, options, _folder(folder), on_event=on_event)
+    return run.run(_model(graph), images, options, _folder(folder), on_event=on_event)
 
 
 def top(
@@ -492,7 +503,7 @@ def top(
     from .engine.runs import top as run
 
     options = run.Options(k=k, units=units, field=field, shard=shard, batch=batch, device=device, force=force)
-    return run.run(_graph(graph), images, _names(layer), options, _folder(folder), on_event=on_event)
+    return run.run(_model(graph), images, _names(layer), options, _folder(folder), on_event=on_event)
 
 
 def stats(
@@ -527,7 +538,7 @@ def stats(
     from .engine.runs import stats as run
 
     options = run.Options(layer=_names(layer), batch=batch, device=device, force=force)
-    return run.run(_graph(graph), images, options, _folder(folder), on_event=on_event)
+    return run.run(_model(graph), images, options, _folder(folder), on_event=on_event)
 
 
 def accent(
@@ -581,7 +592,7 @@ def accent(
         keep=keep, weight=weight, preset=preset, size=size, steps=steps, seed=seed, strip=strip, device=device,
         tuning=tuning or {},
     )  # fmt: skip
-    result = run.run(_graph(graph), image, layer, units, options, _folder(folder), wanted=wanted, on_event=on_event)
+    result = run.run(_model(graph), image, layer, units, options, _folder(folder), wanted=wanted, on_event=on_event)
     assert result.picture is not None
     return result.picture
 
@@ -634,7 +645,7 @@ def verify(
     from .adapters.verify import verify as prove
     from .engine.runs import verify as run
 
-    result = run.run(_graph(graph), prove, run.Options(size, batch, seed), _folder(folder), on_event=on_event)
+    result = run.run(_model(graph), prove, run.Options(size, batch, seed), _folder(folder), on_event=on_event)
     assert result.verification is not None
     return result.verification
 
@@ -672,7 +683,7 @@ def weights(
     from .engine.runs import weights as run
 
     return run.run(
-        _graph(graph), run.Options(_names(layer), units, scale, per_row, save), _folder(folder), on_event=on_event
+        _model(graph), run.Options(_names(layer), units, scale, per_row, save), _folder(folder), on_event=on_event
     )
 
 
@@ -723,7 +734,7 @@ def attack(
     from .engine.runs import attack as run
 
     options = run.Options(method, pixels, target, epsilon, steps, population, top, batch, seed, device)
-    return run.run(_graph(graph), image, options, _folder(folder), on_event=on_event)
+    return run.run(_model(graph), image, options, _folder(folder), on_event=on_event)
 
 
 def predict(
@@ -765,7 +776,7 @@ def predict(
     from .engine.runs import predict as run
 
     options = run.Options(top=top, batch=batch, device=device, like=like, decoder=decoder, output=output)
-    return run.run(_graph(graph), images, options, _folder(folder), on_event=on_event)
+    return run.run(_model(graph), images, options, _folder(folder), on_event=on_event)
 
 
 # --- Compare ---------------------------------------------------------------------------------------------------------
@@ -819,6 +830,6 @@ def compare(
     options = run.Options(
         max_rel, images, _names(layer), similarity, match, pictures, preset, size, steps, seed, device
     )
-    result = run.run(_graph(a), _graph(b), options, _folder(folder), on_event=on_event)
+    result = run.run(_model(a), _model(b), options, _folder(folder), on_event=on_event)
     assert result.comparison is not None
     return result.comparison

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import RefusedInput
 from .exported import Exported
@@ -37,11 +39,14 @@ class Format:
         name: as ``graph.source.format`` says it.
         recognizes: whether a file is of this format, by a look at it.
         read: the file and what was asked -> the model as ONNX.
+        run: the file and inputs by name -> its outputs, by the framework that it comes from; None where that takes code
+            that is not in the file, or none that may run.
     """
 
     name: str
     recognizes: Callable[[Look], bool]
     read: Callable[[Path, Asked], Exported]
+    run: Callable[[Path, Mapping[str, np.ndarray]], list[np.ndarray]] | None = None
 
 
 def _read_onnx(path: Path, _: Asked) -> Exported:
@@ -51,9 +56,12 @@ def _read_onnx(path: Path, _: Asked) -> Exported:
 
 
 def _read_keras(path: Path, asked: Asked) -> Exported:
+    from .keras.files import inspect
+
+    found = inspect(path, trust=asked.trust)  # before torch and Keras are imported, which takes seconds
     from .keras.load import load_keras_file
 
-    return load_keras_file(path, arch=asked.arch, trust=asked.trust, size=asked.size)
+    return load_keras_file(path, found, arch=asked.arch, trust=asked.trust, size=asked.size)
 
 
 def _read_torch(path: Path, asked: Asked) -> Exported:
@@ -62,8 +70,24 @@ def _read_torch(path: Path, asked: Asked) -> Exported:
     return load_torch_file(path, arch=asked.arch, trust=asked.trust, example_input=asked.example_input, size=asked.size)
 
 
+def _run_keras(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    from .keras.load import run_keras_file
+
+    return run_keras_file(path, feeds)
+
+
+def _run_pt2(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    from .torch.pt2 import run_archive
+
+    return run_archive(path, feeds)
+
+
 def _is_keras(seen: Look) -> bool:
     return "config.json" in seen.members and bool({"metadata.json", "model.weights.h5"} & seen.members)
+
+
+def _is_pt2(seen: Look) -> bool:
+    return bool({"archive_format", "serialized_exported_program.json"} & seen.tails)
 
 
 def _is_torchscript(seen: Look) -> bool:
@@ -81,9 +105,9 @@ def _is_safetensors(seen: Look) -> bool:
 
 # In the order in which a file is tried; ONNX, which has no mark of its own, is what is left.
 FORMATS: list[Format] = [
-    Format("h5", lambda seen: seen.head.startswith(b"\x89HDF\r\n\x1a\n"), _read_keras),
-    Format("keras", _is_keras, _read_keras),
-    Format("pt2", lambda seen: bool({"archive_format", "serialized_exported_program.json"} & seen.tails), _read_torch),
+    Format("h5", lambda seen: seen.head.startswith(b"\x89HDF\r\n\x1a\n"), _read_keras, _run_keras),
+    Format("keras", _is_keras, _read_keras, _run_keras),
+    Format("pt2", _is_pt2, _read_torch, _run_pt2),
     Format("torchscript", _is_torchscript, _read_torch),
     Format("torch-zip", lambda seen: "data.pkl" in seen.tails, _read_torch),
     Format("torch-legacy", _is_pickle, _read_torch),

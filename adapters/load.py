@@ -12,12 +12,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import onnx
 
+from ..engine.graph.cut import extract
 from ..engine.graph.graph import Graph
+from ..engine.graph.labels import load_labels
 from ..engine.graph.layers import Proof
 from ..engine.graph.preprocessing import Preprocessing, preprocessing_of
 from ..engine.pictures.arrays import read_npy
 from ..engine.pictures.sides import height_width
 from ..errors import ParityError, RefusedInput, UsageError
+from .beside import pictures_among, value_of
 from .build import LazyTwins, build_graph
 from .check import check_parity
 from .derived import derived_size
@@ -37,6 +40,7 @@ from .wall.limits import allow
 
 __all__ = ["load"]
 
+_MOST = 10**6  # GiB, or seconds
 _CHECK_BYTES = 24  # per value of one image: two images in two executors, and what they need to compute them
 _CHECK_SIZE = 64  # a small random image finds a wrong converter; a head that refuses it gets the full size
 
@@ -51,7 +55,11 @@ def load(
     trust: bool = False,
     example_input: Any = None,
     preprocessing: Preprocessing | str | None = None,
-    labels: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    range: Sequence[float] | None = None,
+    order: str | None = None,
+    labels: Sequence[str] | str | os.PathLike[str] | None = None,
     size: int | tuple[int, int] | None = None,
     layout: str | None = None,
     inputs: Mapping[str, Any] | None = None,
@@ -73,12 +81,16 @@ def load(
         example_input: for torch modules, a float tensor or NumPy array (N, C, H, W), or a tuple of them; default a
             random one of ``size``, or else of the first usual size that the network takes.
         preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
-        labels: class names by index.
+        mean: subtracted after the range, one number or one per channel; stated over the preprocessing.
+        std: divided by, one number or one per channel; stated over it.
+        range: (low, high), what 0 and 1 of a picture become first; stated over it.
+        order: "RGB", "BGR" or "GRAY"; stated over it.
+        labels: class names by index, a file of them (`graph.labels.load_labels`), or ``imagenet``.
         size: side in pixels, or (height, width), where the source leaves the image size open; default what it states,
             or else the first of the usual sizes that it runs at.
         layout: "NCHW" or "NHWC", the source's input layout; default told from the graph.
-        inputs: name -> number, array or path of an ``.npy`` file, for inputs beside the picture, each for one picture;
-            others get a default that the notes say.
+        inputs: name -> number, array, path of an ``.npy`` file, or picture (a path or a Pillow image), for inputs
+            beside the picture, each for one picture; others get a default that the notes say.
         layer: names and globs that the network must have, so that a wrong one is refused before the check.
         check: compare every tensor of the two executors on a small random image. By default a file is compared once,
             and what was found is kept in the cache folder for this version; True compares now, False never.
@@ -93,11 +105,33 @@ def load(
         RefusedInput: hostile, corrupt or unsupported input.
         ParityError: the executors disagree; the message names the first wrong tensor.
     """
+    stated: dict[str, Any] = {"mean": mean, "std": std, "range": range, "order": order}
+    Preprocessing().changed(**stated)  # refused before the file is read, as a preset that there is none of
+    if isinstance(preprocessing, str):
+        preprocessing_of(preprocessing)
+    _check_limits(max_memory=max_memory, max_seconds=max_seconds)
+    if isinstance(labels, (str, os.PathLike)):
+        labels = load_labels(labels)
     options: dict[str, Any] = {
         "arch": arch, "example_input": example_input, "preprocessing": preprocessing, "labels": labels,
-        "size": None if size is None else height_width(size), "layout": layout,
-        "inputs": _given_inputs(inputs or {}), "layer": layer, "check": check,
+        "size": None if size is None else height_width(size), "layout": layout, "layer": layer,
     }  # fmt: skip
+    limits: dict[str, Any] = {"trust": trust, "max_memory": max_memory, "max_seconds": max_seconds}
+    notes: tuple[str, ...] = ()
+    if pictures := pictures_among(inputs or {}):
+        blank = {**(inputs or {}), **dict.fromkeys(pictures, 0.0)}
+        found = load(source, **options, **stated, **limits, inputs=blank, check=False)
+        values = {name: value_of(found, name, picture) for name, picture in pictures.items()}
+        inputs = {**blank, **{name: value for name, (value, _) in values.items()}}
+        notes = tuple(note for _, note in values.values())
+    options |= {"inputs": _given_inputs(inputs or {}), "check": check}
+    graph = _with_stated(_loaded(source, options, limits), stated)
+    return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, *notes))) if notes else graph
+
+
+def _loaded(source: str | os.PathLike[str] | Any, options: dict[str, Any], limits: dict[str, Any]) -> Graph:
+    """The graph of a file, in a process of its own where one stands, or of a live object; arguments as of `load`."""
+    trust, check = limits["trust"], options["check"]
     if not isinstance(source, (str, os.PathLike)):
         return load_here(source, trust=trust, **options)
     path = Path(source)
@@ -105,14 +139,33 @@ def load(
     if check:  # afresh, whatever is known
         proofs = replace(proofs, known={})
     options["proven"] = proofs.known
-    if trust or not stands(arch):
+    if trust or not stands(options["arch"]):
         graph = load_here(path, trust=trust, **options)
     else:
         from .wall.parent import load_behind
 
         with blamed_on(path):
-            graph = load_behind(path, options, LazyTwins, max_memory, max_seconds)
+            graph = load_behind(path, options, LazyTwins, limits["max_memory"], limits["max_seconds"])
     return graph if check is False else proofs.settle(graph)
+
+
+def _check_limits(**limits: float | None) -> None:
+    """Raises UsageError for a limit that is none."""
+    for name, limit in limits.items():
+        if limit is not None and not (isinstance(limit, int | float) and 0 < limit <= _MOST):
+            raise UsageError(f"{name}={limit} is not a positive number up to {_MOST:,}")
+
+
+def _with_stated(graph: Graph, stated: Mapping[str, Any]) -> Graph:
+    """The graph with a preprocessing that the user states in part.
+
+    Raises:
+        UsageError: a mean or std of another length than the input has channels.
+    """
+    changed = graph.preprocessing.changed(**stated)
+    if changed.found in ("flag", "preset"):
+        changed.bounds(graph.channels)
+    return replace(graph, preprocessing=changed)
 
 
 def load_here(
@@ -233,13 +286,36 @@ def _opaque(graph: Graph) -> tuple[str, ...]:
 
 
 def _with_refusal_noted(graph: Graph) -> Graph:
-    """The graph with a note where ONNX Runtime takes none of it: operators that it lacks still have their twin."""
+    """The graph with a note where ONNX Runtime takes none of it: operators that it lacks still have their twin.
+
+    It is asked about the nodes alone; only where it refuses these is the whole prepared, since some need their weights.
+    """
+    names = [o.name for o in graph.outputs]
     try:
-        graph.session([o.name for o in graph.outputs], device="cpu", optimize=False)
+        if _takes_nodes(graph, names):
+            return graph
+        graph.session(names, device="cpu", optimize=False)
     except RefusedInput as error:
         note = f"{error}: only what the torch twin computes works"
         return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, note)))
     return graph
+
+
+def _takes_nodes(graph: Graph, outputs: Sequence[str]) -> bool:
+    """Whether ONNX Runtime has kernels for all of it, the large weights being inputs, whose values it need not read."""
+    from ..engine.executors.session import Session
+
+    model = extract(graph.model, list(graph.model.graph.input), outputs, graph.index, hollow=True)
+    large = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    kept = [t for t in model.graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.graph.input.extend(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in large)
+    try:
+        Session(model, "cpu", optimize=False)
+    except RefusedInput:
+        return False
+    return True
 
 
 def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) -> tuple[str, Exported]:
@@ -326,8 +402,8 @@ def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: 
 def _of_family(found: Preprocessing, exported: Exported) -> tuple[Preprocessing, str]:
     """What the file's form says where nothing else does, and a note."""
     known = family(exported.model) if found.found == "assumed" else None
-    if known is None:
-        return found, ""
+    if known is None or known.preprocessing is None:
+        return found, known.doubt if known is not None else ""
     return known.preprocessing, (
         f"the file states no preprocessing; it has the form of {known.name}, and their own is taken; "
         "preprocessing= overrules"

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 
 from ..engine.graph.graph import Graph
-from ..engine.graph.index import attributes
 from ..engine.graph.operators import operator
 from ..engine.graph.preprocessing import PREPROCESSINGS, Preprocessing
 from ..errors import RefusedInput
@@ -22,6 +21,7 @@ _MOVES, _ASKS_SIZE = ("Resize", "Upsample", "Slice"), ("Shape", "Size")  # resiz
 _BYTES, _UNIT = (20.0, 400.0), (0.02, 1.05)  # a distance in 0..255, and in 0..1
 _MIDDLE = (0.15, 1.05)  # a pixel in 0..1; around zero nothing tells it from -1..1
 _PLAIN = {"movement", "arithmetic", "sampling", "size", "constant"}  # operators that a rescaling may be written with
+_STEPS = ("Cast", "Identity", "BatchNormalization")
 _MOST_STEPS = 64
 _SAME = 0.04  # of the range: two means that are this near are the same
 _IMAGENET = np.array([123.68, 116.779, 103.939])  # mean pixel in RGB (keras.applications.imagenet_utils)
@@ -29,7 +29,8 @@ _IMAGENET = np.array([123.68, 116.779, 103.939])  # mean pixel in RGB (keras.app
 
 def own_scale(graph: Graph) -> tuple[Preprocessing, str] | None:
     """``raw`` or ``unit`` with the order of channels, and why; None where no clear scale stands in front."""
-    found = _zero_and_distance(graph) or _measured(graph)
+    measured = (_measured(graph, tensor) for tensor in (_end_of_steps(graph), _before_convolution(graph)))
+    found = _of_data(graph) or next((one for one in measured if one is not None), None)
     if found is None:
         return None
     zero, distance = found
@@ -43,54 +44,69 @@ def own_scale(graph: Graph) -> tuple[Preprocessing, str] | None:
     return None
 
 
-def _zero_and_distance(graph: Graph) -> tuple[np.ndarray, np.ndarray] | None:
-    """The pixel that becomes zero and the distance that becomes one, by channel, before anything else is computed."""
-    scale, bias = np.ones(graph.channels), np.zeros(graph.channels)
-    tensor, count = graph.inputs[0].name, 0
-    while len(readers := [n for n in graph.index.nodes if tensor in n.input and n.op_type not in _ASKS_SIZE]) == 1:
-        node = readers[0]
-        if node.op_type in _MOVES and node.input[0] == tensor and _keeps_channels(graph, node):
-            tensor = node.output[0]
-            continue
-        if node.op_type == "BatchNormalization" and node.input[0] == tensor and not count:
-            mean, variance = (graph.index.constant(name) for name in node.input[3:5])
-            if mean is None or variance is None:
-                return None
-            if mean.any() or np.any(variance != 1):  # else it never saw data, or is a scale that was written so
-                return mean, np.sqrt(variance)
-        step = _affine(graph, node, tensor)
-        if step is None:
-            break
-        scale, bias = scale * step[0], bias * step[0] + step[1]
-        tensor, count = node.output[0], count + 1
-    if not count or np.any(np.abs(scale) < 1e-9):
+def _of_data(graph: Graph) -> tuple[np.ndarray, np.ndarray] | None:
+    """What a batch-norm of the pictures has seen of the data, as `_measured`; its own scale does not matter."""
+    node = _reader(graph, graph.inputs[0].name)
+    if node is None or node.op_type != "BatchNormalization":
         return None
-    return -bias / scale, 1 / np.abs(scale)
+    mean, variance = (graph.index.constant(name) for name in node.input[3:5])
+    if mean is None or variance is None or not (mean.any() or np.any(variance != 1)):
+        return None  # it never saw data, or is a scale that was written so
+    return mean, np.sqrt(variance)
 
 
-def _measured(graph: Graph) -> tuple[np.ndarray, np.ndarray] | None:
-    """As `_zero_and_distance`, in the picture's own order of channels, found by what plain pictures become.
+def _end_of_steps(graph: Graph) -> str:
+    """The tensor behind the operators, one after the other, that take a constant to or from every pixel."""
+    tensor = graph.inputs[0].name
+    while (node := _reader(graph, tensor)) is not None and _is_step(graph, node, tensor):
+        tensor = node.output[0]
+    return tensor
+
+
+def _before_convolution(graph: Graph) -> str:
+    """What the first convolution reads, the image where there is none.
 
     Some exporters turn RGB into BGR by picking out each channel and joining them anew (keras.applications'
     ``preprocess_input`` for VGG and ResNet), in whatever order of axes.
     """
-    image = graph.inputs[0].name
     first = next((n for n in graph.index.nodes if operator(n).family == "convolution"), None)
-    if first is None or first.input[0] in (image, *graph.index.weights):
+    return graph.inputs[0].name if first is None else first.input[0]
+
+
+def _reader(graph: Graph, tensor: str) -> onnx.NodeProto | None:
+    """The one operator that reads a tensor's values, past those that move pixels; None where there are several."""
+    while True:
+        readers = [n for n in graph.index.nodes if tensor in n.input and n.op_type not in _ASKS_SIZE]
+        if len(readers) != 1:
+            return None
+        node = readers[0]
+        if node.op_type not in _MOVES or node.input[0] != tensor or not _keeps_channels(graph, node):
+            return node
+        tensor = node.output[0]
+
+
+def _measured(graph: Graph, tensor: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The pixel that becomes zero at a tensor and the distance that becomes one, by channel of the picture.
+
+    Found by what plain pictures become; None where a channel of the tensor is not a channel of the picture, scaled and
+    shifted, or the very same.
+    """
+    image = graph.inputs[0].name
+    if tensor in (image, *graph.index.weights):
         return None
-    if not graph.index.ancestors(first.input[0]).isdisjoint(i.name for i in graph.inputs[1:]):
+    if not graph.index.ancestors(tensor).isdisjoint(i.name for i in graph.inputs[1:]):
         return None
-    nodes = graph.index.between([image], [first.input[0]])
-    if len(nodes) > _MOST_STEPS or any(operator(node).family not in _PLAIN for node in nodes):
+    nodes = graph.index.between([image], [tensor])
+    if len(nodes) > _MOST_STEPS or any(n.op_type not in _STEPS and operator(n).family not in _PLAIN for n in nodes):
         return None
     count = graph.channels
     colours = np.concatenate([np.zeros((1, count)), np.eye(count), 2 * np.ones((1, count))]).astype(np.float32)
-    session = graph.session([first.input[0]], device="cpu")
+    session = graph.session([tensor], device="cpu")
     rows = []
     for colour in colours:
         picture = np.tile(colour.reshape(1, count, 1, 1), (1, 1, *graph.image_size))
         try:
-            values = session.run({image: picture})[first.input[0]]
+            values = session.run({image: picture})[tensor]
         except RefusedInput:  # it takes no picture of this size
             return None
         if values.ndim != 4 or values.shape[1] != count:
@@ -114,38 +130,14 @@ def _keeps_channels(graph: Graph, node: onnx.NodeProto) -> bool:
     return axes is not None and all(int(axis) in (2, 3, -1, -2) for axis in axes.ravel())
 
 
-def _affine(graph: Graph, node: onnx.NodeProto, tensor: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """(scale, bias) by channel of an operator that takes a constant to or from every pixel."""
-    if node.op_type in ("Cast", "Identity"):
-        return np.ones(graph.channels), np.zeros(graph.channels)
-    if node.op_type == "BatchNormalization" and node.input[0] == tensor:
-        factor, shift, mean, variance = (graph.index.constant(name) for name in node.input[1:5])
-        if factor is None or shift is None or mean is None or variance is None:
-            return None
-        factor = factor / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
-        return factor, shift - mean * factor
+def _is_step(graph: Graph, node: onnx.NodeProto, tensor: str) -> bool:
+    """Whether an operator takes a constant, one for each channel at most, to or from every pixel."""
+    if node.op_type in _STEPS:
+        return True
     if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
-        return None
-    is_left = node.input[0] == tensor
-    constant = graph.index.constant(node.input[1 if is_left else 0])
-    value = None if constant is None else _by_channel(constant, graph.channels)
-    if value is None:
-        return None
-    zero, one = np.zeros(graph.channels), np.ones(graph.channels)
-    if node.op_type == "Add":
-        return one, value
-    if node.op_type == "Mul":
-        return value, zero
-    if node.op_type == "Sub":
-        return (one, -value) if is_left else (-one, value)
-    return (1 / value, zero) if is_left and np.all(value) else None
-
-
-def _by_channel(constant: np.ndarray, channels: int) -> np.ndarray | None:
-    if constant.size == 1:
-        return np.full(channels, float(constant.reshape(())))
-    is_channels = constant.ndim in (3, 4) and constant.shape[-3] == channels == constant.size
-    return constant.reshape(-1).astype(np.float64) if is_channels else None
+        return False
+    constant = graph.index.constant(node.input[1 if node.input[0] == tensor else 0])
+    return constant is not None and constant.size in (1, graph.channels)
 
 
 def _order(zero: np.ndarray) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from ..engine.export.build import layers_for
 from ..engine.export.metadata import read_record
@@ -23,18 +22,13 @@ from ..engine.graph.graph import Graph
 from ..engine.graph.index import reads
 from ..engine.pictures.photographs import photographs
 from ..engine.runs.verify import Verification
-from ..errors import RefusedInput
 from .check import Rounding, compare_executors, least_scale, random_inputs, refuse_nan_weights, relative_difference
-from .onnx.precheck import every_tensor
 from .referee import culprit
-from .rounding import NOISE, rounding_bound
+from .source import MAX_REL, source_difference
 
-MAX_REL = 1e-3  # forward, float32, hundreds of layers
 MAX_GRADIENT_REL = 1e-4  # float64 against central differences
 MAX_HEATMAP_REL = BOUND
 _STEPS, _USUAL_STEP = range(2, 11), 7  # powers of a tenth, along a direction of length 1
-_LAST_BITS: dict[int, float] = {onnx.TensorProto.FLOAT16: 2.0**-10, onnx.TensorProto.BFLOAT16: 2.0**-7}
-_NO_KERNEL = "NOT_IMPLEMENTED"  # what ONNX Runtime says where it lacks an operator in a type
 _ROUNDING = 64 * 2.0**-53  # what a difference of two nearby float64 results may be by rounding alone, relative
 
 
@@ -76,7 +70,7 @@ def verify(
     progress("batch 3 against batch 1")
     batches = batch_difference(graph, chosen, seed)
     progress("source")
-    source, tensors, source_bound = source_difference(graph, feeds)
+    source = source_difference(graph, feeds)
     progress("heatmap")
     heatmap = heatmap_difference(graph)
     worst, rel, reason = verdicts.worst()
@@ -84,7 +78,7 @@ def verify(
         not verdicts.parted
         and batches <= MAX_REL
         and (gradient is None or gradient <= MAX_GRADIENT_REL)
-        and (source is None or source <= source_bound)
+        and (source.rel is None or source.rel <= source.bound)
         and (heatmap is None or heatmap <= MAX_HEATMAP_REL)
     )
     return Verification(
@@ -97,13 +91,14 @@ def verify(
         opaque=tuple(graph.opaque.values()),
         gradient_rel=gradient,
         batch_rel=batches,
-        source_rel=source,
-        source_tensors=tensors,
+        source_rel=source.rel,
+        source_tensors=source.tensors,
+        source_reason=source.reason,
         bounds={
             "rel": MAX_REL,
             "gradient_rel": MAX_GRADIENT_REL,
             "heatmap_rel": MAX_HEATMAP_REL,
-            "source_rel": source_bound,
+            "source_rel": source.bound,
         },
         images=tuple(images),
         heatmap_rel=heatmap,
@@ -248,24 +243,6 @@ def _share(together: np.ndarray, alone: np.ndarray, i: int) -> np.ndarray:
     return together
 
 
-def source_difference(graph: Graph, feeds: dict[str, np.ndarray]) -> tuple[float | None, int, float]:
-    """(worst relative difference, tensors compared, its bound) against the source file in ONNX Runtime or Keras.
-
-    None where there is no file, or where its own runtime cannot run it: ONNX Runtime has no convolution in double.
-    A file that computes in float16 or bfloat16 rounds where the graph does not: each tensor's bound is what one such
-    rounding of the picture does to it, by the measure of `adapters.rounding`. The worst is the nearest to its bound.
-    """
-    if graph.source.path is None:
-        return None, 0, MAX_REL
-    path = Path(graph.source.path)
-    one = {k: v[:1] for k, v in feeds.items()}
-    if graph.source.format == "onnx":
-        return _against_onnx(graph, path, one)
-    if graph.source.format in ("keras", "h5"):
-        return (*_against_keras(graph, path, one), MAX_REL)
-    return None, 0, MAX_REL
-
-
 def heatmap_difference(graph: Graph) -> float | None:
     """How far the map of an exported file is from the map of the plain model's twin; None for any other file.
 
@@ -298,124 +275,6 @@ def heatmap_difference(graph: Graph) -> float | None:
     places = layers_for(plain, record.method, layers or None, score)
     question = Question(score, record.method, places, record.resize, record.normalize, record.steps)
     return verify_map(plain, core, question, pictures=8 if record.steps is None else 2).difference
-
-
-def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int, float]:
-    from ..engine.executors.session import Session
-    from .onnx.read import read_onnx
-
-    original = read_onnx(path)
-    for number, node in enumerate(original.graph.node):
-        node.name = f"{node.name}/{number}"  # the runtime refuses two of one name, which change nothing
-    weights = {t.name for t in original.graph.initializer}
-    inputs = [i for i in original.graph.input if i.name not in weights]
-    theirs = {o for n in original.graph.node for o in n.output if o}
-    ours = [o for n in graph.model.graph.node for o in n.output if o in theirs]
-    given = {i.name: _source_input(graph, i, feeds) for i in inputs}
-    last_bit = _last_bit(original)
-    try:
-        expected = Session(extract(original, inputs, ours), device="cpu").run(given)
-    except RefusedInput as error:
-        if _NO_KERNEL in str(error):
-            return None, 0, MAX_REL
-        raise
-    found = graph.session(ours, device="cpu").run(feeds)
-    bounds = dict.fromkeys(ours, MAX_REL)
-    if last_bit > NOISE:
-        bounds = _bounds_of_rounding(graph, ours, feeds, found, last_bit)
-    picture = graph.own_input[0] if graph.own_input is not None else graph.inputs[0].name
-    batch = given[picture].shape[0]
-    worst, bound = 0.0, MAX_REL
-    for name in ours:
-        value = expected[name]
-        axes = graph.permuted.get(name)
-        value = value.transpose(axes) if axes is not None and value.ndim == len(axes) else value
-        if batch > 1 and value.ndim and value.shape[0] == batch:
-            value = value[:1]
-        rel = relative_difference(found[name], value, least_scale(graph, name))
-        if rel / bounds[name] > worst / bound:
-            worst, bound = rel, bounds[name]
-    return worst, len(ours), bound
-
-
-def _bounds_of_rounding(
-    graph: Graph, names: list[str], feeds: dict[str, np.ndarray], plain: dict[str, np.ndarray], last_bit: float
-) -> dict[str, float]:
-    """Tensor -> how far it may lie from the file's, where the file keeps numbers no finer than ``last_bit``."""
-    rng = np.random.default_rng(0)
-    noisy = {
-        name: (value * (1 + last_bit * rng.normal(size=value.shape))).astype(value.dtype)
-        for name, value in feeds.items()
-    }
-    moved = graph.session(names, device="cpu").run(noisy)
-    return {name: rounding_bound(MAX_REL + last_bit, relative_difference(moved[name], plain[name])) for name in names}
-
-
-def _last_bit(model: onnx.ModelProto) -> float:
-    """The last bit, relative to its number, of the coarsest floating type that the file computes in."""
-    kinds = {t.data_type for t in every_tensor(model)}
-    kinds |= {i.type.tensor_type.elem_type for i in (*model.graph.input, *model.graph.output)}
-    kinds |= {entry.i for n in model.graph.node if n.op_type == "Cast" for entry in n.attribute if entry.name == "to"}
-    return max(_LAST_BITS.get(kind, NOISE) for kind in kinds)
-
-
-def _source_input(graph: Graph, info: Any, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    """An input of the source file: the picture, what the graph was given for it, or zeros where nothing reads it."""
-    from onnx import helper
-
-    tensor = info.type.tensor_type
-    if info.name in graph.given:
-        return graph.given[info.name].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    if graph.own_input is not None and info.name == graph.own_input[0]:
-        picture = feeds[graph.inputs[0].name]
-        return _as_declared(graph, info, picture.reshape([len(picture), *(s or -1 for s in graph.own_input[1][1:])]))
-    if info.name not in feeds:
-        shape = [d.dim_value or 1 for d in tensor.shape.dim]
-        return np.zeros(shape, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    return _as_declared(graph, info, feeds[info.name])
-
-
-def _as_declared(graph: Graph, info: Any, value: np.ndarray) -> np.ndarray:
-    """The canonical input in the source's own layout, dtype and fixed batch."""
-    from onnx import helper
-
-    tensor = info.type.tensor_type
-    axes = graph.permuted.get(info.name)
-    if axes is not None:
-        value = value.transpose(np.argsort(axes))
-    fixed = tensor.shape.dim[0].dim_value if tensor.HasField("shape") and tensor.shape.dim else 0
-    if fixed > 1:
-        value = np.repeat(value[:1], fixed, axis=0)
-    return value.astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-
-
-def _against_keras(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> tuple[float | None, int]:
-    from .keras.definition import as_tensorflow
-    from .keras.files import inspect_h5, inspect_keras
-    from .keras.load import import_keras
-    from .keras.safe_load import load_model
-    from .torch.export import flat_outputs
-
-    found_file = inspect_keras(path) if graph.source.format == "keras" else inspect_h5(path)
-    if graph.given:  # Keras orders and names its inputs otherwise
-        return None, 0
-    if found_file.config is None:  # weights alone: the network is code of the user
-        return None, 0
-    model = load_model(import_keras(), path, found_file, False)
-    x = feeds[graph.inputs[0].name]
-    if graph.own_input is not None:
-        x = x.reshape([len(x), *(s or -1 for s in graph.own_input[1][1:])])
-    axes = graph.permuted.get(graph.inputs[0].name)
-    with as_tensorflow(found_file.version):
-        value = model(x.transpose(np.argsort(axes)) if axes is not None else x)
-    values = flat_outputs(value)  # a model may return a dict
-    found = graph.session([o.name for o in graph.outputs], device="cpu").run(feeds)
-    worst = 0.0
-    for name, expected in zip(found, values, strict=True):
-        axes = graph.permuted.get(name)
-        expected = expected.transpose(axes) if axes is not None and expected.ndim == len(axes) else expected
-        worst = max(worst, relative_difference(found[name], expected, least_scale(graph, name)))
-    return worst, len(found)
 
 
 def _photographs(graph: Graph, size: tuple[int, int]) -> list[tuple[str, np.ndarray]]:

@@ -258,9 +258,7 @@ def main() -> None:
 def _opened(model: str, preprocessing: str) -> Graph:
     if Path(model).is_file():
         return convscope.load(model, preprocessing=preprocessing, check=False)
-    from convscope.cli.loading import open_model
-
-    return open_model(model)
+    return convscope.load(model)
 
 
 if __name__ == "__main__":

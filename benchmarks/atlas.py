@@ -71,12 +71,12 @@ def cost(model: str, count: str = "4", stage: str = "coarse") -> None:
     """Prints a row a layer: units, seconds of processor time for one, and for all of them."""
     import torch
 
-    from convscope.cli.loading import open_model
+    import convscope
     from convscope.engine.atlas.plan import Wishes, stage_settings, studio
     from convscope.engine.atlas.stations import Stations
 
     torch.set_num_threads(1)
-    graph = open_model(model, quiet=True)
+    graph = convscope.load(model)
     total, work, units = 0.0, 0.0, 0
     by_layer = [layer.macs for layer in graph.layers]
     print(

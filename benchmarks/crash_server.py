@@ -1,7 +1,7 @@
 """Forks a process for every command line that `benchmarks.crashes` asks for, watches it, and kills it at its moment.
 
 A request is a line of JSON on stdin: the folder to work in, the words, the folder that is written, and the event at
-which to be killed, 0 for none. Beside the folder lie then ``said`` (both streams), ``events`` (how many there were) and
+which to be killed, 0 for none. Beside the folder lie then ``said`` (of stderr), ``events`` (how many there were) and
 ``synced`` (the number, size and time of every file at each fsync).
 """
 
@@ -45,7 +45,7 @@ def _command(asked: dict[str, Any]) -> None:
     """Within the fork: the command itself, watched."""
     os.setsid()
     os.chdir(asked["folder"])
-    for descriptor, name in enumerate(("/dev/null", "../said", "../said")):
+    for descriptor, name in enumerate(("/dev/null", "/dev/null", "../said")):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ["TMPDIR"] = str(Path("../tmp").resolve())
     tempfile.tempdir = None

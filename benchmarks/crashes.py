@@ -27,6 +27,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ import onnx
 from PIL import Image
 
 OUT = "out"
+LATE = 240.0  # seconds by the clock after which a command is taken to hang
 LENET = Path(__file__).parents[1] / "models" / "lenet" / "lenet.onnx"
 ASCENT = "--steps 3 --size 20 --precision float32"
 COMMANDS = {
@@ -119,11 +121,14 @@ class Bench:
         self.server.stdin.write(json.dumps(asked) + "\n")
         self.server.stdin.flush()
         child, started = int(self.server.stdout.readline()), time.monotonic()
+        late = threading.Timer(LATE, os.kill, (child, signal.SIGKILL))
+        late.start()
         if kill:
             time.sleep(after)
             with suppress(ProcessLookupError):
                 os.kill(child, kill)
         code = int(self.server.stdout.readline())
+        late.cancel()
         return Run(code, said.read_text(errors="replace") if code and said.exists() else "", time.monotonic() - started)
 
     def strike(self, fault: str, name: str, whole: Run, events: int) -> Run:

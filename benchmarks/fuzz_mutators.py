@@ -161,7 +161,7 @@ def _change_input(model: onnx.ModelProto, rng: random.Random) -> None:
             slot.dim_param = rng.choice(("N", "H", "", "x" * 20))
         else:
             slot.dim_value = rng.choice(_NUMBERS[:13])
-    elif rng.random() < 0.5 and len(dims) < 8:
+    elif model.graph.input and rng.random() < 0.5 and len(dims) < 8:
         model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = rng.choice(_NUMBERS[:6])
     else:
         model.graph.input.append(helper.make_tensor_value_info(f"extra{rng.randint(0, 9)}", TensorProto.FLOAT, [1, 3]))

@@ -30,9 +30,29 @@ LARGEST = 1e-4  # relative to the output's largest value
 TABLE = 2e-3  # TensorFlow's bicubic takes its weights from a table of 1,024 places within a pixel
 # what the tests hold: what Keras' torch backend computes or cannot export, and what Keras 2 means or writes otherwise
 CASES = {
-    "keras": ("average_same_3_3", "average3d_same", "resize_up_bicubic", "resize_up_lanczos3", "conv3d_same"),
-    "tf_keras": ("activation_hard_sigmoid", "depthwise_same_3_2", "transposed_same_3_2", "separable_same_3_2", "lstm"),
-}
+    "keras": (
+        "average_same_3_3.keras", "average3d_same.keras", "resize_up_bicubic.keras", "resize_up_lanczos3.keras",
+        "conv3d_same.keras", "adaptive_max2d.keras", "adaptive_average3d.keras", "rnn_backwards.h5",
+        "augment_RandomShear.keras",
+    ),
+    "tf_keras": (
+        "activation_hard_sigmoid.h5", "depthwise_same_3_2.h5", "transposed_same_3_2.h5", "separable_same_3_2.h5",
+        "lstm.h5", "lstm.keras", "heads.h5", "heads.keras", "locally1d.h5", "locally2d.h5", "locally2d.keras",
+        "augment_RandomFlip.keras", "augment_RandomHeight.h5", "augment_RandomCrop.h5", "discretization.h5",
+    ),
+}  # fmt: skip
+# layers of augmentation, which networks that are fed raw pictures begin with; they do nothing but while training
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "RandomBrightness": {"factor": 0.2}, "RandomColorDegeneration": {"factor": 0.5}, "RandomColorJitter": {},
+    "RandomContrast": {"factor": 0.2}, "RandomCrop": {"height": 8, "width": 9}, "RandomElasticTransform": {},
+    "RandomErasing": {}, "RandomFlip": {}, "RandomGaussianBlur": {}, "RandomGrayscale": {},
+    "RandomHeight": {"factor": 0.2}, "RandomHue": {"factor": 0.2}, "RandomInvert": {}, "RandomPerspective": {},
+    "RandomPosterization": {"factor": 4}, "RandomRotation": {"factor": 0.2}, "RandomSaturation": {"factor": 0.4},
+    "RandomSharpness": {"factor": 0.5}, "RandomShear": {"x_factor": 0.2},
+    "RandomTranslation": {"height_factor": 0.1, "width_factor": 0.1}, "RandomWidth": {"factor": 0.2},
+    "RandomZoom": {"height_factor": 0.2}, "AugMix": {}, "RandAugment": {}, "AutoContrast": {}, "Equalization": {},
+    "Solarization": {}, "CutMix": {}, "MixUp": {}, "ContrastLimitedAdaptiveHistogramEqualization": {},
+}  # fmt: skip
 
 
 def cases(keras: Any) -> dict[str, Case]:
@@ -118,6 +138,40 @@ def cases(keras: Any) -> dict[str, Case]:
     found["each_frame"] = FRAMES, lambda x: layers.TimeDistributed(layers.Conv2D(3, 3))(x)
     for kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"):
         found[kind.lower()] = IMAGE, partial(_merged, layers, kind)
+    for rank, shape in ((1, ROW), (3, VOLUME)):
+        one(f"zero_padding{rank}d", f"ZeroPadding{rank}D", shape, (1, 2) if rank == 1 else ((1, 2), (0, 1), (2, 0)))
+        one(f"cropping{rank}d", f"Cropping{rank}D", shape, (1, 2) if rank == 1 else ((1, 2), (0, 1), (2, 0)))
+        one(f"upsample{rank}d", f"UpSampling{rank}D", shape, 2 if rank == 1 else (2, 1, 3))
+        one(f"spatialdropout{rank}d", f"SpatialDropout{rank}D", shape, 0.5)
+        one(f"conv_lstm{rank}d", f"ConvLSTM{rank}D", (3, 7, 4) if rank == 1 else (2, 4, 5, 4, 3), 3, 3, padding="same")
+        for title in ("Average", "Max"):
+            target = 5 if rank == 1 else (2, 3, 4)
+            one(f"adaptive_{title.lower()}{rank}d", f"Adaptive{title}Pooling{rank}D", shape, target)
+    for title in ("Average", "Max"):
+        one(f"adaptive_{title.lower()}2d", f"Adaptive{title}Pooling2D", IMAGE, (4, 5))
+    one("activity", "ActivityRegularization", IMAGE, 0.5)
+    one("identity", "Identity")
+    one("masking", "Masking", ROW, 0.0)
+    one("permute", "Permute", IMAGE, (3, 1, 2))
+    found["repeat"] = ROW, lambda x: layers.RepeatVector(3)(layers.GlobalAveragePooling1D()(x))
+    one("locally1d", "LocallyConnected1D", ROW, 5, 3)
+    one("locally2d", "LocallyConnected2D", IMAGE, 5, 3)
+    one("einsum_dense", "EinsumDense", IMAGE, "abcd,de->abce", output_shape=(None, None, 6), bias_axes="e")
+    one("discretization", "Discretization", IMAGE, bin_boundaries=[-1.0, 0.0, 1.0])
+    found["rnn"] = ROW, lambda x: layers.RNN(layers.GRUCell(5))(x)
+    found["stacked_cells"] = ROW, lambda x: layers.RNN([layers.LSTMCell(5), layers.LSTMCell(3)])(x)
+    if hasattr(layers, "SpectralNormalization"):
+        found["spectral"] = IMAGE, lambda x: layers.SpectralNormalization(layers.Conv2D(4, 3))(x)
+    for name, options in AUGMENTATIONS.items():
+        one(f"augment_{name}", name, (*IMAGE[:2], 3), **options)
+    one("stft", "STFTSpectrogram", (600, 1), frame_length=64, frame_step=32, fft_length=64)
+    one("mel", "MelSpectrogram", (600,), fft_length=128, sequence_stride=64, num_mel_bins=12)
+    found["dot"] = IMAGE, partial(_dotted, layers, -1)
+    found["dot_normalized"] = IMAGE, partial(_dotted, layers, 1)
+    one("embedding", "Embedding", (7,), 9, 4)
+    if not is_old:
+        one("reversible_embedding", "ReversibleEmbedding", (7,), 9, 4)
+        found["grouped_attention"] = ROW, lambda x: layers.GroupQueryAttention(3, 4, 2)(x, x)
     found["attention"] = ROW, lambda x: layers.Attention()([x, x])
     found["additive_attention"] = ROW, lambda x: layers.AdditiveAttention()([x, x])
     found["heads"] = ROW, lambda x: layers.MultiHeadAttention(2, 3)(x, x)
@@ -128,21 +182,51 @@ def _merged(layers: Any, kind: str, x: Any) -> Any:
     return getattr(layers, kind)()([x, layers.Conv2D(4, 1)(x)])
 
 
+def _dotted(layers: Any, axis: int, x: Any) -> Any:
+    row = layers.Reshape((-1, 4))(x)
+    return layers.Dot(axes=axis, normalize=axis > 0)([row, layers.Dense(4)(row)])
+
+
 def make(module: str, folder: Path) -> None:
     """A file and TensorFlow's numbers of every case: ``name.keras`` or ``name.h5``, ``name.npz`` with x and y."""
     os.environ.update(KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="", TF_CPP_MIN_LOG_LEVEL="3")
     keras = importlib.import_module(module)
     folder.mkdir(parents=True, exist_ok=True)
+    held: set[str] = set()
     for name, (shape, network) in cases(keras).items():
         rng = np.random.default_rng(5)
         keras.backend.clear_session()
         image = keras.Input(shape, name="image")
-        model = keras.Model(image, network(image))
+        try:
+            model = keras.Model(image, network(image))
+        except Exception as error:  # Keras itself cannot build it, symbolically or on TensorFlow
+            print(f"not built {name}: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
+            continue
+        held |= _types(model.layers)
         if model.weights and not name.startswith("normal"):
             model.set_weights([_drawn(weight, rng) for weight in model.weights])
         x = rng.normal(0, 1.5, (1, *shape)).astype(np.float32)
+        if "embedding" in name:
+            x = np.abs(x).round()
         np.savez(folder / f"{name}.npz", x=x, y=np.asarray(model(x, training=False)))
-        model.save(folder / f"{name}.{'keras' if module == 'keras' else 'h5'}")
+        for suffix in ("keras", "h5"):
+            try:
+                model.save(folder / f"{name}.{suffix}")
+            except Exception as error:
+                (folder / f"{name}.{suffix}").unlink(missing_ok=True)
+                print(f"not saved {name}.{suffix}: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
+    kinds = {n for n in dir(keras.layers) if isinstance(kind := getattr(keras.layers, n), type) and kind.__name__ == n}
+    print(f"{len(held)} layer types of {len(kinds)}: {' '.join(sorted(held))}")
+    print(f"not held: {' '.join(sorted(kinds - held))}")
+
+
+def _types(layers: Any) -> set[str]:
+    found = set()
+    for layer in layers:
+        inner = [getattr(layer, name, None) for name in ("layer", "cell", "forward_layer")]
+        inner += getattr(layer, "cells", [])
+        found |= {type(layer).__name__} | _types([part for part in inner if part is not None])
+    return found
 
 
 def _drawn(weight: Any, rng: np.random.Generator) -> np.ndarray:
@@ -181,19 +265,18 @@ def compare(folder: Path) -> None:
     from convscope.errors import ConvscopeError
 
     counts = {"equal": 0, "different": 0, "refused": 0}
-    for numbers in sorted(folder.glob("*.npz")):
-        path = next(p for p in folder.glob(f"{numbers.stem}.*") if p.suffix != ".npz")
-        stored = np.load(numbers)
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".keras", ".h5")):
+        stored = np.load(path.with_suffix(".npz"))
         try:
             rel = difference(path, stored["x"], stored["y"])
         except ConvscopeError as error:
             counts["refused"] += 1
-            print(f"refused    {numbers.stem}: {str(error)[:160]}")
+            print(f"refused    {path.name}: {str(error)[:160]}")
             continue
-        equal = rel <= (TABLE if "bicubic" in numbers.stem else LARGEST)
+        equal = rel <= (TABLE if "bicubic" in path.name else LARGEST)
         counts["equal" if equal else "different"] += 1
         if not equal:
-            print(f"different  {numbers.stem}: {rel:.2g}")
+            print(f"different  {path.name}: {rel:.2g}")
     print(f"{folder}: {counts}")
 
 
@@ -202,9 +285,8 @@ def keep(folders: dict[str, Path]) -> None:
     arrays: dict[str, np.ndarray] = {}
     for module, folder in folders.items():
         for name in CASES[module]:
-            stored = np.load(folder / f"{name}.npz")
-            suffix = "keras" if module == "keras" else "h5"
-            arrays[f"{module}/{name}.{suffix}"] = np.frombuffer((folder / f"{name}.{suffix}").read_bytes(), np.uint8)
+            stored = np.load((folder / name).with_suffix(".npz"))
+            arrays[f"{module}/{name}"] = np.frombuffer((folder / name).read_bytes(), np.uint8)
             arrays[f"{module}/{name}/x"], arrays[f"{module}/{name}/y"] = stored["x"], stored["y"]
     np.savez_compressed(KEPT, **arrays)  # type: ignore[arg-type]
     print(f"{KEPT}: {KEPT.stat().st_size:,} bytes")

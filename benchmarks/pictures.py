@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+import convscope
 from benchmarks.pictures_measures import JUDGES, photographs, ranks, statistics, unseen
 from benchmarks.pictures_rivals import HORAMAS_CROPS, LUCENTS_MARGIN, horama_picture, lucent_picture
-from convscope.cli.loading import open_model
 from convscope.engine.ascent.loop import Ascent, AscentBatch
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.maximize import find, logits_layer
@@ -89,16 +89,20 @@ class Bench:
         recipes: name -> recipe, beside the `RIVALS`.
         more: times the arithmetic of ours.
         equal: whether steps are chosen for equal arithmetic; otherwise each recipe has its own.
+        device: where pictures are made; they are judged on the processor.
     """
 
-    def __init__(self, folder: Path, recipes: dict[str, Preset], more: float = 1.0, equal: bool = True) -> None:
-        self.folder, self.recipes, self.more, self.equal = folder, recipes, more, equal
+    def __init__(
+        self, folder: Path, recipes: dict[str, Preset], more: float = 1.0, equal: bool = True, device: str = "cpu"
+    ) -> None:
+        self.folder, self.recipes, self.more, self.equal, self.device = folder, recipes, more, equal, device
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / "rows.jsonl"
         lines = self.file.read_text().splitlines() if self.file.exists() else []
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        self.graph: Graph = open_model(MODEL)
+        self.graph: Graph = convscope.load(MODEL)
         self.network = Network(self.graph, [self.graph.logits], "cpu")
+        self.rivals_network = Network(self.graph, [self.graph.logits], device)
 
     def fill(self, names: Sequence[str], classes: Sequence[str], seeds: Sequence[int]) -> None:
         """Makes and judges what is missing."""
@@ -114,11 +118,11 @@ class Bench:
         if name in RIVALS:
             for wanted in classes:
                 begun = time.process_time()
-                picture = RIVALS[name](self.network, find(self.graph, wanted), SIDE, steps, seed)
+                picture = RIVALS[name](self.rivals_network, find(self.graph, wanted), SIDE, steps, seed)
                 yield wanted, picture, time.process_time() - begun, steps
             return
         chosen = settings(self.graph, preset_name=self.recipes[name], size=SIDE, steps=steps, seed=seed)
-        studio = Studio(self.graph, logits_layer(self.graph), chosen, device="cpu")
+        studio = Studio(self.graph, logits_layer(self.graph), chosen, device=self.device)
         recipe, origin = studio.chosen.preset, self.network.origin()
         for first in range(0, len(classes), 2):
             part = classes[first : first + 2]
@@ -210,11 +214,12 @@ def main() -> None:
     parser.add_argument("--classes", default="report", help="choose, report or names with commas")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--more", type=float, default=1.0)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; pictures are judged on the processor")
     asked = parser.parse_args()
     declare()  # lucent imports torchvision
     names = asked.recipes.split(",")
     classes = CLASSES.get(asked.classes, asked.classes).split(",")
-    bench = Bench(asked.out, dict(PRESETS), asked.more)
+    bench = Bench(asked.out, dict(PRESETS), asked.more, device=asked.device)
     bench.fill(names, classes, range(asked.seeds))
     print(bench.table(names, classes, range(asked.seeds)))
     print(bench.sheet(names, classes))

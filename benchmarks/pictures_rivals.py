@@ -75,7 +75,7 @@ def horama_picture(
         image_size=side,
         model_input_size=view or side // 2,
         values_range=(0.0, 1.0),
-        device="cpu",
+        device=str(network.device),
     )
     picture = plots.clip_percentile(plots.check_format(image), 1.0)
     return np.asarray(plots.normalize(picture), dtype=np.float32)

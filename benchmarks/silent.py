@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+import convscope
 from convscope.engine.ascent.filters import filters
 from convscope.engine.ascent.many import Studio
 from convscope.engine.ascent.settings import settings
@@ -77,9 +78,7 @@ def main() -> None:
     parser.add_argument("--layers", help="commas; default every ReLU")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/silent.jsonl"))
     asked = parser.parse_args()
-    from convscope.cli.loading import open_model
-
-    graph = open_model(asked.model)
+    graph = convscope.load(asked.model)
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     print("layer             units   silent   made: verdicts and what worked")
     for layer in graph.match(asked.layers) if asked.layers else [la for la in graph.layers if la.op == "Relu"]:

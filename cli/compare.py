@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .calling import ENDING, Call, takes
-from .options import DEVICE, LAYERS, SEED, Group, option
-from .parsing import parse_size
+from .calling import ENDING, perform, takes
+from .loading import LOADING, opener
+from .options import DEVICE, LAYERS, SEED, SIDES, Group, option
 
 FirstArgument = Annotated[str, typer.Argument(metavar="A", help="A model file, or a name of the catalog.")]
 SecondArgument = Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")]
@@ -28,7 +28,7 @@ OPTIONS: Group = {
     "pictures": option(int, 8, "--pictures", "Matched units per layer on the page.", min=1),
     "preset": option(str, "convscope", "--preset", "How the ascent pictures are made."),
     "size": option(
-        Any, 128, "--size", "Side of the ascent pictures.", metavar="PX|HxW", parser=parse_size
+        Any, 128, "--size", "Side of the ascent pictures.", **SIDES
     ),
     "steps": option(int | None, None, "--steps", "Of gradient ascent; default the preset's.", min=1),
     "seed": SEED,
@@ -51,11 +51,6 @@ def command(a: FirstArgument, b: SecondArgument, **words: Any) -> None:
     from ..engine.runs import compare
 
     of_b = {"preprocessing": words.pop("preprocessing_b"), "arch": words.pop("arch_b")}
-    call = Call(words)
-    _, options = call.sorted_words(compare)
-    first = call.open(a)
-    second = call.open(b, layer=None, **{name: value for name, value in of_b.items() if value is not None})
-    result = call.run(compare.run, first, second, options=options)
-    call.finish(result)
-    if not result.identical:
-        raise typer.Exit(1)
+    stated = {name: value for name, value in of_b.items() if value is not None}
+    second = opener(b, **{name: words[name] for name in LOADING} | stated)
+    perform(compare, a, words, second)

@@ -6,7 +6,6 @@ import os
 import shlex
 from glob import glob
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -63,10 +62,9 @@ def _first_word() -> str:
 
 def _layer_names(model: str) -> list[str]:
     """None for a model that does not load: a shell must not be told why."""
-    from .loading import open_model
+    from ..models.load import load
 
-    options: dict[str, Any] = {"check": False, "quiet": True}
     try:
-        return [layer.name for layer in open_model(model, **options).layers]
+        return [layer.name for layer in load(model, check=False).layers]
     except Exception:  # whatever is wrong with it, there is nothing to offer
         return []

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
-from ..engine.installation import examine
+from ..engine.installation import COLUMNS, examine, found_in_words, packages_in_words
 from .options import JsonOption
-from .output import emit_json
-from .tables import console, table
+from .output import emit, emit_json
+from .tables import show
 
 
 def command(as_json: JsonOption = False) -> None:
@@ -21,29 +19,14 @@ def command(as_json: JsonOption = False) -> None:
     if as_json:
         emit_json(report)
     else:
-        _show(report)
+        from ..engine.runs.result import Table
+
+        for line in found_in_words(report):
+            emit(line)
+        show(Table(COLUMNS, packages_in_words(report), words=COLUMNS))
+        for problem in report["problems"]:
+            emit(f"problem: {problem}")
+        if report["ok"]:
+            emit("everything that convscope needs is here")
     if not report["ok"]:
         raise typer.Exit(1)
-
-
-def _show(report: dict[str, Any]) -> None:
-    from rich.text import Text
-
-    shown = console(160)
-    machine = f"{report['platform']}, {report['cpus']} CPUs, {report['memory_gib']} GiB"
-    gpus = ", ".join(f"{g['name']} ({g['memory_gib']} GiB)" for g in report["torch"].get("cuda", [])) or "none"
-    providers = ", ".join(report["onnxruntime"].get("providers", [])) or "none"
-    shown.print(f"convscope {report['convscope']}, Python {report['python']}, {machine}", soft_wrap=True)
-    shown.print(f"GPU for torch: {gpus}", soft_wrap=True)
-    shown.print(f"ONNX Runtime providers: {providers}", soft_wrap=True)
-    columns = ("package", "version", "serves", "get it")
-    packages = table(columns, folded=columns)
-    for p in report["packages"]:
-        missing = p["version"] is None
-        version = Text("missing", "red") if missing and p["required"] else p["version"] or "-"
-        packages.add_row(p["name"], version, p["serves"], Text(p["get"] if missing else ""))
-    shown.print(packages)
-    for problem in report["problems"]:
-        shown.print(f"problem: {problem}", style="red", soft_wrap=True, markup=False)
-    if report["ok"]:
-        shown.print("everything that convscope needs is here", style="green")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
-from .options import ASCENT, LAYER, UNITS, Group, ModelArgument, PhotoArgument, option, preset
-from .parsing import parse_size
+from .calling import perform, takes
+from .options import ASCENT, LAYER, SIDES, UNITS, Group, ModelArgument, PhotoArgument, option, preset
 
 OPTIONS: Group = {
     "layer": LAYER,
@@ -18,8 +17,7 @@ OPTIONS: Group = {
         None,
         "--size",
         "The dream's longer side, or height x width; by default 384, or the model's own where it takes no other.",
-        metavar="PX|HxW",
-        parser=parse_size,
+        **SIDES,
     ),
 }
 
@@ -32,4 +30,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import dream
 
-    Call(words, "dream").perform(dream, model, image)
+    perform(dream, model, words, image, ending="dream")

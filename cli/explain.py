@@ -7,17 +7,31 @@ from typing import Any
 import typer
 
 from . import completion
-from .calling import Call, takes
-from .options import LAYER, QUESTION, TOP, Group, ImagesArgument, ModelArgument, batch, colormap, option
-from .output import say
-from .parsing import parse_boxes
-from .tables import show_methods, show_ranking
+from .calling import perform, takes
+from .options import (
+    BOX_FORM,
+    LAYER,
+    QUESTION,
+    SETTING,
+    TOP,
+    Group,
+    ImagesArgument,
+    ModelArgument,
+    batch,
+    colormap,
+    option,
+)  # fmt: skip
+from .output import emit
+from .parsing import box_or_number, separated
 
 
 def _list_methods(asked: bool) -> None:
     """Prints every method with its own options, family by family."""
     if asked:
-        show_methods()
+        from ..engine.attribution.registry import methods_in_words
+
+        for line in methods_in_words():
+            emit(line)
         raise typer.Exit
 
 
@@ -29,18 +43,19 @@ OPTIONS: Group = {
     ),
     "target": option(
         str | None, None, "--class -c",
-        "Name, index, top:3, all:0.5, unit:LAYER:UNIT[@ROW,COLUMN] or output:NAME:INDEX; default what the model says: "
+        "Name, index, top:3, all:0.5, unit:LAYER:UNIT (@ROW,COLUMN) or output:NAME:INDEX; default what the model says: "
         "its class, best three boxes, masks, characters, value.", metavar="CLASS",
     ),
     "box": option(
-        list[str] | None, None, "--box",
+        list[Any] | None, None, "--box",
         "N: ask about that box, mask or character. T,L,B,R: where the object is, for --metrics.", metavar="N|T,L,B,R",
+        reads=box_or_number, form=f"a number, or {BOX_FORM}",
     ),
     **QUESTION,
     "layer": LAYER,
     "metrics": option(bool, False, "--metrics", "Rank the methods by how faithful they are here."),
     "settings": option(
-        list[str] | None, None, "--set", "A setting of its own, like steps=100.", metavar="NAME=VALUE"
+        list[Any] | None, None, "--set", "A setting of its own, like steps=100.", **SETTING
     ),
     "colormap": colormap("jet"),
     "alpha": option(float, 0.4, "--alpha", "Weight of the colours.", min=0.0, max=1.0),
@@ -66,9 +81,5 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
 
     del words["help_options"]  # its callback has answered and left
     words["style"] = Style(words.pop("colormap"), words.pop("alpha"), words["style"])
-    words["box"], words["boxes"] = parse_boxes(words["box"] or ())
-    call = Call(words, "explained")
-    result = call.make(explain, model, images, done=lambda seen: say(f"{seen.row['file']}: {seen.text}", call.quiet))
-    if result.ranking and not call.as_json:
-        show_ranking(result.ranking, len(result.content["images"]), boxes=bool(words["boxes"]), quiet=call.quiet)
-    call.finish(result)
+    words["box"], words["boxes"] = separated(words["box"] or ())
+    perform(explain, model, words, images, ending="explained")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import UsageError
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import LAYERS, UNIT_PICTURES, UNITS, Group, ModelArgument, option
-from .parsing import parse_start
-
-if TYPE_CHECKING:
-    from ..engine.ascent.recipe.canvases import Noise
+from .parsing import start
 
 OPTIONS: Group = {
     "layer": LAYERS,
     "units": UNITS,
-    "start": option(Any, "noise", "--start", "What ascent starts from.", metavar="noise|IMAGE", parser=parse_start),
+    "start": option(Any, "noise", "--start", "What ascent starts from.", metavar="noise|IMAGE", reads=start),
     "noise": option(
         str | None, None, "--noise", "uniform or normal pixel noise; default the preset's.", metavar="KIND"
     ),
@@ -37,19 +33,8 @@ def command(model: ModelArgument, **words: Any) -> None:
     """
     from ..engine.runs import facets, filters
 
-    words["noise"] = _noise(words["noise"], words.pop("noise_mean"), words.pop("noise_std"))
-    if words["diversity"] is None:
-        del words["diversity"]
-        Call(words, "filters").perform(filters, model)
+    diversity = words.pop("diversity")
+    if diversity is None:
+        perform(filters, model, words, ending="filters")
     else:
-        Call(words, "filters").perform(facets, model)
-
-
-def _noise(kind: str | None, mean: float | None, std: float | None) -> Noise | None:
-    from ..engine.ascent.recipe.canvases import Noise
-
-    if kind is not None:
-        return Noise(kind, 127 if mean is None else mean, 10 if std is None else std)
-    if mean is not None or std is not None:
-        raise UsageError("--noise-mean and --noise-std describe --noise; add --noise uniform or --noise normal")
-    return None
+        perform(facets, model, words, ending="filters", diversity=diversity)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .calling import Call, takes
+from .calling import takes
+from .loading import LOADING, opener
 from .options import JSON, QUIET, ModelArgument
-from .output import clean, emit_json, in_flags
-from .tables import console, table
+from .output import emit, emit_json, in_flags
+from .progress import drawn
+from .tables import show
 
-if TYPE_CHECKING:
-    from ..engine.graph.graph import Graph
-
-_LONGEST = 200  # characters of a name in the table
+_LONGEST = 200  # characters of a name in the table, whose longest sets the width of every line; --json has it whole
 
 
 @takes(ending={"as_json": JSON, "quiet": QUIET})
@@ -21,33 +20,21 @@ def command(model: ModelArgument, **words: Any) -> None:
 
     Every layer can be named elsewhere by its number or its name.
     """
-    from ..engine.graph.summary import summary
+    from ..engine.graph.summary import COLUMNS, facts_in_words, rows_in_words, summary
+    from ..engine.runs.opening import opened
+    from ..engine.runs.result import Table
 
-    call = Call(words)
-    graph = call.open(model)
-    if call.as_json:
+    with drawn(words["quiet"]) as on_event:
+        graph = opened(opener(model, **{name: words[name] for name in LOADING}), None, on_event)
+    if words["as_json"]:
         emit_json(summary(graph))
-    else:
-        _show(graph)
-
-
-def _show(graph: Graph) -> None:
-    from rich.text import Text
-
-    from ..engine.graph.summary import COLUMNS, facts_in_words, rows_in_words
-
+        return
     rows = [[_cut(cell) for cell in row] for row in rows_in_words(graph)]
-    shown = console(90 + max((len(row[1]) + len(row[3]) for row in rows), default=0))
-    layers = table(COLUMNS, left=("op", "output shape"), folded=("layer",))
-    for row in rows:
-        layers.add_row(*(Text(cell) for cell in row))
-    shown.print(layers)
-    shown.print()
-    for label, value in facts_in_words(graph):
-        shown.print(Text(f"{label:<14}", style="bold") + Text(clean(in_flags(value))), soft_wrap=True)
+    show(Table(COLUMNS, rows, words=("layer", "op", "output shape")))
+    emit("")
+    for label, fact in facts_in_words(graph):
+        emit(f"{label:<14}{in_flags(fact)}")
 
 
 def _cut(text: str) -> str:
-    """A name as a terminal takes it; the longest column sets the width of every line. ``--json`` has it whole."""
-    text = clean(text[: 2 * _LONGEST])
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,29 +1,27 @@
-"""Opening MODEL: the options that say how, shared by every command that takes one."""
+"""What opens MODEL: the options that say how, shared by every command that takes one."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import os
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from . import parsing
 from .options import Group, option
-from .output import in_flags, say
-from .parsing import parse_image_size, parse_inputs, parse_numbers, parse_positive
 
 if TYPE_CHECKING:
     from ..engine.graph.graph import Graph
 
 
-def _option(kind: Any, default: Any, flags: str, help: str, metavar: str | None = None) -> tuple[Any, Any]:
-    return option(kind, default, flags, help, metavar=metavar, rich_help_panel="Model", show_default=False)
+def _option(kind: Any, default: Any, flags: str, help: str, metavar: str = "", **more: Any) -> tuple[Any, Any]:
+    shown: dict[str, Any] = {"metavar": metavar or None, "rich_help_panel": "Model", "show_default": False}
+    return option(kind, default, flags, help, **shown, **more)
 
 
 _Text = str | None
+_NUMBERS: dict[str, Any] = {"reads": parsing.numbers, "form": "numbers with commas, like 0.485,0.456,0.406"}
 
-# name of the keyword of `open_model` -> (type, default), in the order of the help.
+# name of the keyword of `opener` -> (type, default), in the order of the help.
 LOADING: Group = {
     "arch": _option(_Text, None, "--arch", "Builds the network, for files of weights alone.", "PACKAGE:CALLABLE"),
     "trust": _option(bool, False, "--trust", "Load files that run code (pickled modules, TorchScript, Lambda layers)."),
@@ -33,17 +31,21 @@ LOADING: Group = {
         "folder remembers.",
     ),
     "preprocessing": _option(_Text, None, "--preprocessing", "caffe, tf, torch, unit or raw.", "PRESET"),
-    "mean": _option(_Text, None, "--mean", "Subtracted, per channel.", "M,M,M"),
-    "std": _option(_Text, None, "--std", "Divided by, per channel.", "S,S,S"),
-    "range": _option(_Text, None, "--range", "What 0 and 1 of a picture become before mean and std.", "LOW,HIGH"),
+    "mean": _option(Any, None, "--mean", "Subtracted, per channel.", "M,M,M", **_NUMBERS),
+    "std": _option(Any, None, "--std", "Divided by, per channel.", "S,S,S", **_NUMBERS),
+    "range": _option(
+        Any, None, "--range", "What 0 and 1 of a picture become before mean and std.", "LOW,HIGH", **_NUMBERS
+    ),
     "order": _option(_Text, None, "--order", "RGB, BGR or GRAY.", "ORDER"),
     "layout": _option(_Text, None, "--layout", "NCHW or NHWC, of the file's own input.", "LAYOUT"),
     "image_size": _option(
-        _Text, None, "--image-size", "Input size where the file leaves it open, like 48x320.", "PX|HxW"
+        Any, None, "--image-size", "Input size where the file leaves it open, like 48x320.", "PX|HxW",
+        reads=parsing.sides, form="224 or HEIGHTxWIDTH",
     ),
     "input": _option(
-        list[str] | None, None, "--input",
-        "An input beside the picture: a number, numbers with commas, or FILE.npy.", "NAME=VALUE",
+        list[Any] | None, None, "--input",
+        "An input beside the picture: a number, numbers with commas, FILE.npy or a picture.", "NAME=VALUE",
+        reads=parsing.given, form="NAME=NUMBER, numbers with commas, NAME=FILE.npy for one picture, or NAME=PICTURE",
     ),
     "labels": _option(_Text, None, "--labels", "Class names, one per line or JSON; or imagenet.", "FILE"),
     "max_memory": _option(
@@ -56,63 +58,15 @@ LOADING: Group = {
 }  # fmt: skip
 
 
-def open_model(model: str, *, layer: str | None = None, quiet: bool = False, **options: Any) -> Graph:
-    """The graph of MODEL, with what was assumed about it said on stderr.
+def opener(model: str, layer: str | None = None, **words: Any) -> Callable[[], Graph]:
+    """What opens MODEL.
 
     Args:
         model: a path, or a name of the catalog.
         layer: what the command asks of the network; refused before the check where the network lacks it.
-        quiet: say nothing.
-        **options: the model-loading options, see `LOADING`; any may be left out.
-
-    Raises:
-        UsageError: a flag that is not understood or does not fit the model.
-        RefusedInput: the file is hostile, corrupt or unsupported.
+        **words: the model-loading options, see `LOADING`.
     """
-    words = {name: options.pop(name, default) for name, (_, default) in LOADING.items()}
-    if options:
-        raise TypeError(f"unknown model-loading options: {', '.join(options)}")
-    size = parse_image_size(words.pop("image_size"))
-    numbers = {name: words.pop(name) for name in ("mean", "std", "range")}
-    stated = {name: parse_numbers(f"--{name}", text) for name, text in numbers.items() if text is not None}
-    order = words.pop("order")
-    words["inputs"] = parse_inputs(words.pop("input"))
-    words["labels"] = _labels(words["labels"])
-    for name in ("max_memory", "max_seconds"):
-        parse_positive("--" + name.replace("_", "-"), words[name])
-    with contextlib.redirect_stdout(sys.stderr):  # exporters print; stdout is for results
-        graph = _load(model, {**words, "size": size, "layer": layer})
-    changed = graph.preprocessing.changed(order=order, size=size, **stated)
-    changed.bounds(graph.channels)  # refuses a mean or std of the wrong length
-    graph = dataclasses.replace(graph, preprocessing=changed)
-    _say_what_was_assumed(graph, quiet)
-    return graph
+    from ..models.load import load
 
-
-def _load(model: str, options: dict[str, Any]) -> Graph:
-    from ..adapters.load import load
-    from ..models import catalog
-
-    if os.path.isfile(model):  # Path's own raises for names that are too long
-        return load(model, **options)
-    found = catalog.resolve(model)
-    return load(found, **options) if isinstance(found, Path) else catalog.load(found, **options)
-
-
-def _say_what_was_assumed(graph: Graph, quiet: bool) -> None:
-    for note in graph.source.notes:
-        say(f"note: {in_flags(note)}", quiet)
-    if graph.preprocessing.found == "assumed":
-        say(
-            f"assumed: {graph.preprocessing.in_words()}; if that is wrong, so is every picture: "
-            "give --preprocessing, or --mean --std --range --order",
-            quiet,
-        )
-
-
-def _labels(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    from ..engine.graph.labels import load_labels
-
-    return load_labels(text)
+    size, inputs = words.pop("image_size"), dict(words.pop("input") or ())
+    return partial(load, model, layer=layer, size=size, inputs=inputs, **words)

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ConvscopeError
-from .output import clean, fail, in_flags, running
+from .output import clean, in_flags, running, say, typed
 
 _NARROW = 76  # characters
 _LOOK, _SEE, _WHY, _COMPARE, _SETUP = "Look", "See", "Explain", "Compare", "Set up"
@@ -94,7 +94,18 @@ def main() -> None:
     if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept, nothing half is left
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        sys.unraisablehook = _again_if_interrupt
     sys.exit(run(sys.argv[1:]))
+
+
+def _again_if_interrupt(lost: Any) -> None:
+    """An interrupt raised where no exception can leave, in a destructor say, comes once more a moment later."""
+    if lost.exc_type is KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -116,7 +127,7 @@ def _ended(arguments: Sequence[str], debug: bool) -> int:
         code = _application()(arguments, prog_name="convscope", standalone_mode=False)
         code = code if isinstance(code, int) else 0
         if code == 130:
-            fail("interrupted")
+            say("interrupted")
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -124,10 +135,10 @@ def _ended(arguments: Sequence[str], debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted")
+        say("interrupted")
         return 130
     except BaseException as exc:
-        if debug and not isinstance(exc, SystemExit):
+        if debug and not isinstance(exc, SystemExit | typer.TyperException):
             import traceback
 
             traceback.print_exc()
@@ -139,23 +150,30 @@ def _explain(exc: BaseException) -> int:
     if isinstance(exc, SystemExit):
         return exc.code if isinstance(exc.code, int) else 1
     if isinstance(exc, ConvscopeError):
-        fail(f"error: {in_flags(str(exc))}")
+        say(f"error: {in_flags(str(exc))}")
         return exc.exit_code
     if isinstance(exc, typer.TyperException):
         context = getattr(exc, "ctx", None)
         place = context.command_path if context is not None else "convscope"
-        message = exc.format_message().rstrip(".")
+        message = _with_value(exc).rstrip(".")
         if message:  # none where a command line ends early, and its help was shown
-            fail(f"error: {message}; see: {place} --help")
+            say(f"error: {message}; see: {place} --help")
         return exc.exit_code
     if _is_out_of_memory(exc):
-        fail("error: out of memory; try a smaller --size, --steps or --batch")
+        say("error: out of memory; try a smaller --size, --steps or --batch")
         return 1
     text = clean(f"{type(exc).__name__}: {exc}")
     if len(text) > 240:
         text = text[:240] + "…"
-    fail(f"error: convscope has a bug: {text}; please report it with the output of the same command and --debug")
+    say(f"error: convscope has a bug: {text}; please report it with the output of the same command and --debug")
     return 1
+
+
+def _with_value(exc: Any) -> str:
+    """What typer says of a command line; of a wrong number also which one, which it leaves out."""
+    flags: list[str] = getattr(getattr(exc, "param", None), "opts", [])
+    value = typed(flags) if isinstance(exc, typer.BadParameter) else None
+    return str(exc.format_message()) if value is None else f"{flags[0]} '{value[:40]}': {exc.message}"
 
 
 def _is_out_of_memory(exc: BaseException) -> bool:
@@ -188,7 +206,8 @@ def _register(app: typer.Typer, name: str, panel: str, example: str) -> None:
     if hasattr(module, "app"):
         app.add_typer(module.app, name=name, rich_help_panel=panel, epilog=epilog)
         return
-    text = inspect.cleandoc(module.command.__doc__ or "").split("\n\nArgs:")[0]
+    paragraphs = inspect.cleandoc(module.command.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)  # else lines would break twice
     app.command(name, help=text, epilog=epilog, rich_help_panel=panel)(module.command)
 
 

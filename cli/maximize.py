@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from .calling import perform, takes
+from .options import REQUIRED, UNIT_PICTURES, Group, ModelArgument, option
 
-from .calling import Call, takes
-from .options import UNIT_PICTURES, ModelArgument
-
-ClassOption = Annotated[
-    str,
-    typer.Option(
-        "--class",
-        "-c",
-        metavar="CLASS,...",
-        help="Names or indices with commas, all, or top:16 for the classes that can be raised most.",
-        show_default=False,
+OPTIONS: Group = {
+    "classes": option(
+        str, REQUIRED, "--class -c",
+        "Names or indices with commas, all, or top:16 for the classes that can be raised most.", metavar="CLASS,...",
     ),
-]
+}  # fmt: skip
 
 
-@takes(UNIT_PICTURES)
-def command(model: ModelArgument, classes: ClassOption, **words: Any) -> None:
+@takes(OPTIONS, UNIT_PICTURES)
+def command(model: ModelArgument, **words: Any) -> None:
     """Show what a class looks like to the network: pictures that raise its logit most.
 
     Writes one PNG per class, grid.png, result.json and index.html; the same command continues after an interruption.
     """
     from ..engine.runs import maximize
 
-    Call({**words, "classes": classes}, "classes").perform(maximize, model)
+    perform(maximize, model, words, ending="classes")

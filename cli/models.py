@@ -23,57 +23,41 @@ SampleArgument = Annotated[
 @app.command("list")
 def list_models(as_json: JsonOption = False) -> None:
     """List the catalog: names, licences, and whether the file is here."""
-    from dataclasses import asdict
+    from ..models.catalog import listed
 
-    from ..models.catalog import RECIPES, local_path
-
-    rows = [{**asdict(r), "path": str(local_path(r)), "present": local_path(r).exists()} for r in RECIPES]
     if as_json:
-        emit_json({"models": rows})
+        emit_json({"models": listed()})
         return
-    for row in rows:
+    for row in listed():
         emit(f"{row['name']:<20} {'here' if row['present'] else '-':<5} {row['licence']:<11} {row['title']}")
 
 
-@app.command("path")
-def path(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """Print the path of a model's file, fetching or building it first where it is not here."""
-    _report(name, as_json, quiet)
-
-
-@app.command("fetch")
+@app.command("path", help="Print the path of a model's file, fetching or building it first where it is not here.")
+@app.command("fetch", help="Download or build a model's file; an interrupted download is continued.")
 def fetch(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """Download or build a model's file; an interrupted download is continued."""
-    _report(name, as_json, quiet)
+    """The path as one line, or with the file's size and sum as JSON."""
+    from ..engine.runs.events import Progress
+    from ..models import catalog
+    from ..models.download import sha256_of
+
+    recipe = catalog.find(name)
+    path = catalog.local_path(recipe)
+    if not path.exists():
+        with drawn(quiet) as on_event:
+            catalog.fetch(recipe, lambda done, total: on_event(Progress(f"fetching {name}", done, total, "bytes")))
+    if as_json:
+        emit_json({"name": name, "path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)})
+    else:
+        emit(path)
 
 
 @app.command("sample")
 def sample(name: SampleArgument = None, out: OutOption = None) -> None:
     """Copy a photograph that ships, or all of them, to try things on."""
     from ..engine.pictures.photographs import sample_photographs
-    from ..engine.render.artifacts import write_bytes
+    from ..engine.render.artifacts import check_folder, write_bytes
 
-    for path in sample_photographs(name):
-        emit(write_bytes((out or Path()) / path.name, path.read_bytes()))
-
-
-def _report(name: str, as_json: bool, quiet: bool) -> None:
-    """The path as one line, or with the file's size and sum as JSON."""
-    found = _fetched(name, quiet)
-    if not as_json:
-        emit(found)
-        return
-    from ..models.download import sha256_of
-
-    emit_json({"name": name, "path": str(found), "bytes": found.stat().st_size, "sha256": sha256_of(found)})
-
-
-def _fetched(name: str, quiet: bool) -> Path:
-    from ..engine.runs.events import Progress
-    from ..models import catalog
-
-    recipe = catalog.find(name)
-    if catalog.local_path(recipe).exists():
-        return catalog.local_path(recipe)
-    with drawn(quiet) as on_event:
-        return catalog.fetch(recipe, lambda done, total: on_event(Progress(f"fetching {name}", done, total, "bytes")))
+    photographs, folder = sample_photographs(name), Path(out or "")
+    check_folder(folder)
+    for path in photographs:
+        emit(write_bytes(folder / path.name, path.read_bytes()))

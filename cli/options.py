@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import inspect
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from . import completion
-from .parsing import parse_region, parse_shard, parse_size
+from . import completion, parsing
 
 Group = dict[str, tuple[Any, Any]]  # name -> (annotated type, default), in the order of the help
 
 
-def option(kind: Any, default: Any, flags: str, help: str, **more: Any) -> tuple[Any, Any]:
-    """A group's entry: the flags with spaces between them; ``more`` goes to `typer.Option`."""
+REQUIRED = inspect.Parameter.empty
+
+
+def option(
+    kind: Any,
+    default: Any,
+    flags: str,
+    help: str,
+    *,
+    reads: Callable[[str], Any] | None = None,
+    form: str = "",
+    **more: Any,
+) -> tuple[Any, Any]:
+    """A group's entry.
+
+    Args:
+        kind: the type.
+        default: the value without the flag, or `REQUIRED`.
+        flags: with spaces between them.
+        help: what it is, in the help.
+        reads: makes a value of the text, see `parsing`.
+        form: how to write that text.
+        **more: what `typer.Option` takes.
+    """
+    if reads is not None:
+        more["parser"] = parsing.reader(flags.split()[0], reads, form)
     return Annotated[kind, typer.Option(*flags.split(), help=help, **more)], default
 
 
@@ -22,32 +46,30 @@ _MODEL = {"metavar": "MODEL", "show_default": False, "autocompletion": completio
 _LAYER: dict[str, Any] = {"autocompletion": completion.layers}
 ModelArgument = Annotated[str, typer.Argument(help="A model file, or a name of the catalog.", **_MODEL)]
 ImagesArgument = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
+    list[str], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
 ]
-PhotoArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
+PhotoArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A photograph.", show_default=False)]
 
-LayerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--layer", "--layers", "-l", metavar="LAYER", help="Name, tensor, index or glob; see convscope info.", **_LAYER
-    ),
-]
 LAYERS = option(
     str | None, None, "--layer --layers -l", "Names and globs like conv1,block5*.", metavar="LAYER,...", **_LAYER
 )
-LAYER = (LayerOption, None)
+LAYER = option(
+    str | None, None, "--layer --layers -l", "Name, tensor, index or glob; see convscope info.", metavar="LAYER",
+    **_LAYER,
+)  # fmt: skip
 UNITS = option(str, "all", "--units -u", "0-63,70 or all, or top:36 for the strongest 36.", metavar="UNITS")
 DEVICE = option(str, "auto", "--device", "auto, cpu, cuda or cuda:N.")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages.")]
 JSON = (JsonOption, False)
 QUIET = (QuietOption, False)
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
+OutOption = Annotated[str | None, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")]
 OUT = (OutOption, None)
 SEED = option(int, 0, "--seed", "The same seed gives the same result.", min=0)
-SIZE = option(  # an int, (height, width) or None
-    Any, None, "--size", "Side of the pictures in pixels, or height x width.", metavar="PX|HxW", parser=parse_size
-)
+SIDES: dict[str, Any] = {
+    "metavar": "PX|HxW", "reads": parsing.sides, "form": "128 or HEIGHTxWIDTH, like 48x320",
+}  # fmt: skip
+SIZE = option(Any, None, "--size", "Side of the pictures in pixels, or height x width.", **SIDES)
 FORCE = option(bool, False, "--force", "Start again instead of resuming.")
 TOP = option(int, 3, "--top", "How many classes to report of each picture.", min=1)
 STEPS = option(int | None, None, "--steps", "Default the preset's own number.", metavar="N", max=1_000_000)
@@ -58,8 +80,10 @@ FIELD = option(
 )  # fmt: skip
 SHARD = option(
     Any, None, "--shard", "Only every N-th picture, from the I-th on; a run without merges.", metavar="I/N",
-    parser=parse_shard,
+    reads=parsing.part, form="I/N with I from 1 to N, like 1/4",
 )  # fmt: skip
+SETTING: dict[str, Any] = {"metavar": "NAME=VALUE", "reads": parsing.setting, "form": "NAME=VALUE"}
+BOX_FORM = "top,left,bottom,right in pixels, not empty"
 
 
 def batch(default: int) -> tuple[Any, Any]:
@@ -69,14 +93,8 @@ def batch(default: int) -> tuple[Any, Any]:
 
 def colormap(default: str) -> tuple[Any, Any]:
     """``--colormap``."""
-    return option(
-        str,
-        default,
-        "--colormap",
-        "viridis, gray, magma, jet, ...",
-        metavar="NAME",
-        autocompletion=completion.colormaps,
-    )
+    names = "viridis, gray, magma, jet, ..."
+    return option(str, default, "--colormap", names, metavar="NAME", autocompletion=completion.colormaps)
 
 
 def preset(default: str) -> tuple[Any, Any]:
@@ -91,7 +109,7 @@ def preset(default: str) -> tuple[Any, Any]:
 # How the outputs are read, of predict and explain.
 READING: Group = {
     "like": option(
-        Path | None, None, "--like", "For embeddings: another picture, or a vector (.npy), to be like.", metavar="FILE"
+        str | None, None, "--like", "For embeddings: another picture, or a vector (.npy), to be like.", metavar="FILE"
     ),
     "decoder": option(
         str | None, None, "--decoder", "How to read the outputs: yolov8, softmax, ...; docs/outputs.md.", metavar="NAME"
@@ -104,9 +122,9 @@ QUESTION: Group = {
     "of": option(str, "score", "--of", "Of a box: score, left, top, right, bottom or iou.", metavar="NUMBER"),
     "region": option(
         Any, None, "--region", "Ask about this part of a map; pixels of the model's input.", metavar="T,L,B,R",
-        parser=parse_region,
+        reads=parsing.box, form=BOX_FORM,
     ),
-    "mask": option(Path | None, None, "--mask", "Ask about the bright part of this picture (or .npy).", metavar="FILE"),
+    "mask": option(str | None, None, "--mask", "Ask about the bright part of this picture (or .npy).", metavar="FILE"),
     "to": option(float | None, None, "--to", "What speaks for this value.", metavar="VALUE"),
     "against": option(
         str | None, None, "--against", "Why the target and not this: a class, or top:3.", metavar="CLASS"
@@ -120,9 +138,9 @@ ASCENT: Group = {
     "steps": STEPS,
     "seed": SEED,
     "tuning": option(
-        list[str] | None, None, "--set",
+        list[Any] | None, None, "--set",
         "Over the preset: learning_rate, decay, blur, blur_every, clip_norm, clip_contribution, total_variation or "
-        "jitter; may be repeated.", metavar="NAME=VALUE",
+        "jitter; may be repeated.", **SETTING,
     ),
     "strip": option(int, 0, "--strip", "Keep N pictures on the way.", min=0, max=64, metavar="N"),
 }  # fmt: skip
@@ -142,7 +160,7 @@ UNIT_PICTURES: Group = {
         bool, False, "--animate", "Also write an animation of each ascent, unit-0000.webp and so on."
     ),
     "photos": option(
-        list[Path] | None, None, "--photos",
+        list[str] | None, None, "--photos",
         "Photographs to judge by instead of the shipped ones, and for vital to draw after; may be repeated.",
         metavar="DIR|IMAGE",
     ),

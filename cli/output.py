@@ -9,18 +9,19 @@ import re
 import shlex
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from ..errors import PartlyDone
+from .options import Group
 
 SCHEMA_VERSION = 1
 _SHOWN_INSTEAD = "\N{REPLACEMENT CHARACTER}"
 _SILENT = {"--live", "--force", "--json", "--quiet", "-q", "--debug"}  # they change no result
 _arguments: ContextVar[Sequence[str]] = ContextVar("arguments", default=())
-_flags: ContextVar[Mapping[str, tuple[str, str]] | None] = ContextVar("flags", default=None)
+_NO_FLAGS: Mapping[str, tuple[str, str]] = {}
+_flags: ContextVar[Mapping[str, tuple[str, str]]] = ContextVar("flags", default=_NO_FLAGS)
 _NAMED = re.compile(r"(?<![^\s(])(\w+)(?:\['([^']*)'\]|=(True\b|False\b)?)")
 _SIZE_OF_INPUT = ("load(size=(HEIGHT, WIDTH))", "--image-size HEIGHTxWIDTH")
 
@@ -53,15 +54,10 @@ def say(text: Any, quiet: bool = False) -> None:
         print(clean(text), file=sys.stderr, flush=True)
 
 
-def fail(text: Any) -> None:
-    """The line that ends a failed command; shown also with ``--quiet``."""
-    print(clean(text), file=sys.stderr, flush=True)
-
-
 @contextmanager
 def running(arguments: Sequence[str]) -> Iterator[None]:
     """Says which command line runs, for the length of a ``with`` block; see `command_line`."""
-    before = _arguments.set(tuple(arguments)), _flags.set(None)
+    before = _arguments.set(tuple(arguments)), _flags.set(_NO_FLAGS)
     try:
         yield
     finally:
@@ -69,13 +65,24 @@ def running(arguments: Sequence[str]) -> Iterator[None]:
         _flags.reset(before[1])
 
 
-def understand(flags: Mapping[str, Sequence[str]]) -> None:
-    """Says which flags the command that runs has: parameter -> its flags as they were declared; see `in_flags`."""
-    found = {}
-    for name, declared in flags.items():
-        both = next((flag for flag in declared if flag.startswith("--")), declared[0]).split("/")
-        found[name] = both[0], both[-1]
-    _flags.set({**found, "inputs": ("--input", "--input")})
+def typed(flags: Collection[str]) -> str | None:
+    """The last value that the command line gives to an option; None where it has none."""
+    found = None
+    for word, behind in zip(_arguments.get(), (*_arguments.get()[1:], None), strict=True):
+        flag, sign, value = word.partition("=")
+        if flag in flags:
+            found = value if sign else behind
+    return found
+
+
+def understand(parameters: Iterable[Any]) -> None:
+    """Says which parameters, as typer knows them, the command that runs has; see `in_flags`."""
+    found = {"inputs": ("--input", "--input"), "boxes": ("--box", "--box")}
+    for parameter in parameters:
+        if parameter.param_type_name == "option":
+            flag = next((flag for flag in parameter.opts if flag.startswith("--")), parameter.opts[0])
+            found[parameter.name] = flag, next(iter(parameter.secondary_opts), flag)
+    _flags.set(found)
 
 
 def in_flags(text: str) -> str:
@@ -84,7 +91,7 @@ def in_flags(text: str) -> str:
     ``units='x'`` is ``--units 'x'``, ``force=True`` is ``--force``, ``check=False`` is ``--no-check``,
     ``tuning['decay']`` is ``--set decay``.
     """
-    known = _flags.get() or {}
+    known = _flags.get()
 
     def flag(match: re.Match[str]) -> str:
         name, key, truth = match.groups()
@@ -108,16 +115,27 @@ def command_line() -> str:
     return shlex.join(["convscope", *(word for word in _arguments.get() if word not in _SILENT)])
 
 
-def partly_done(failed: Sequence[Any], total: int) -> None:
-    """Ends a command some of whose inputs could not be read.
+def written(arguments: Sequence[str], group: Group, words: Mapping[str, Any], without: Collection[str]) -> str:
+    """A command line of these arguments and words, in one order however it was typed; defaults are left out.
 
-    Raises:
-        PartlyDone: there are any.
+    Args:
+        arguments: the command and what stands behind it.
+        group: the options.
+        words: their values.
+        without: options that are left out.
     """
-    if failed:
-        raise PartlyDone(f"{len(failed)} of {total} images could not be read; the others are done")
+    line = ["convscope", *arguments]
+    for name, (_, default) in group.items():
+        if name in without or words[name] == default:
+            continue
+        flag = _flags.get()[name][0]
+        for value in words[name] if isinstance(words[name], list) else [words[name]]:
+            line += [flag] if value is True else [flag, _as_typed(value)]
+    return shlex.join(line)
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def _as_typed(value: Any) -> str:
+    """A value as `parsing` reads it: a name with a value, numbers with commas, or text."""
+    if isinstance(value, tuple) and isinstance(value[0], str):
+        return f"{value[0]}={_as_typed(value[1])}"
+    return ",".join(f"{number:.9g}" for number in value) if isinstance(value, tuple) else str(value)

@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
-from ..engine.runs.events import Event, Note, OnEvent, Preview, Progress, Skipped
+from ..engine.runs.events import Event, ImageDone, Note, OnEvent, Preview, Progress, Skipped
 from .output import clean, in_flags, say
 from .terminal import drawing, is_terminal
 
@@ -17,12 +18,19 @@ SKIPPED_LINES = 100  # a line each; of a folder of a million broken files the nu
 
 
 @contextmanager
-def drawn(quiet: bool = False, *, live: bool = False, clock: Callable[[], float] = time.monotonic) -> Iterator[OnEvent]:
+def drawn(
+    quiet: bool = False,
+    *,
+    live: bool = False,
+    show: Callable[[str], None] = say,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[OnEvent]:
     """What to hand to a run as ``on_event``: notes are lines, progress is a bar or now and then a line.
 
     Args:
         quiet: show nothing.
         live: on a terminal show the pictures so far instead of a bar.
+        show: called with the line of every finished picture, also when quiet.
         clock: seconds; for tests.
     """
     display: _Display = _Lines(clock)
@@ -33,6 +41,8 @@ def drawn(quiet: bool = False, *, live: bool = False, clock: Callable[[], float]
 
     def on_event(event: Event) -> None:
         nonlocal skipped
+        if isinstance(event, ImageDone) and event.text:
+            show(f"{event.row['file']}: {event.text}")
         if quiet:
             return
         if isinstance(event, Note):
@@ -52,13 +62,6 @@ def drawn(quiet: bool = False, *, live: bool = False, clock: Callable[[], float]
         display.close()
         if skipped > SKIPPED_LINES:
             say(f"skipped: {skipped - SKIPPED_LINES:,} more, {skipped:,} in all")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as ``0:07``, ``12:30`` or ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class _Display:
@@ -94,10 +97,9 @@ class _Lines(_Display):
     def _line(self, progress: Progress, elapsed: float) -> str:
         reached = progress.done + progress.ahead
         rate = (reached - self._before) / elapsed if elapsed > 0 else 0.0
-        of = f"/{progress.total}" if progress.total is not None else ""
-        parts = [f"{progress.done}{of} {progress.unit}".rstrip(), f"{rate:.3g}/s"]
+        parts = [progress.count, f"{rate:.3g}/s"]
         if progress.total is not None and rate > 0:
-            parts.append(f"{duration((progress.total - reached) / rate)} left")
+            parts.append(f"{timedelta(seconds=round((progress.total - reached) / rate))} left")
         return clean(f"{progress.stage}: {', '.join(parts + [progress.detail] * bool(progress.detail))}")
 
 
@@ -113,8 +115,7 @@ class _Bar(_Display):
         if self._bar is None:
             self._bar = _rich_bar()
             self._bar.start()
-        count = f"{progress.done}/{progress.total}" if progress.total is not None else str(progress.done)
-        shown = {"count": f"{count} {progress.unit}".rstrip(), "detail": clean(progress.detail)}
+        shown = {"count": progress.count, "detail": clean(progress.detail)}
         if progress.stage != self._stage:
             self._stage = progress.stage
             self._task = self._bar.add_task(clean(progress.stage), total=progress.total, **shown)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import FORCE, LAYERS, Group, ImagesArgument, ModelArgument, batch
-from .tables import show_statistics
 
 OPTIONS: Group = {"layer": LAYERS, "batch": batch(8), "force": FORCE}
 
@@ -19,8 +18,4 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """
     from ..engine.runs import stats
 
-    call = Call(words, "stats")
-    result = call.make(stats, model, images)
-    if not call.as_json:
-        show_statistics([(entry["layer"], stats.summary(entry)) for entry in result.content["layers"]])
-    call.finish(result)
+    perform(stats, model, words, images, ending="stats")

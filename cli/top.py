@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from .calling import perform, takes
+from .options import FIELD, FORCE, LAYERS, REQUIRED, SHARD, UNITS, Group, ImagesArgument, ModelArgument, batch, option
 
-from . import completion
-from .calling import Call, takes
-from .options import FIELD, FORCE, SHARD, UNITS, Group, ImagesArgument, ModelArgument, batch, option
-
-NeededLayersOption = Annotated[
-    str,
-    typer.Option(
-        "--layer", "--layers", "-l", metavar="LAYER,...", help="Names and globs; see convscope info.",
-        autocompletion=completion.layers,
-    ),
-]  # fmt: skip
 OPTIONS: Group = {
+    "layer": (LAYERS[0], REQUIRED),
     "units": UNITS,
     "k": option(int, 9, "-k", "Pictures per unit.", min=1, max=100, metavar="K"),
     "field": FIELD,
@@ -28,7 +19,7 @@ OPTIONS: Group = {
 
 
 @takes(OPTIONS)
-def command(model: ModelArgument, images: ImagesArgument, layer: NeededLayersOption, **words: Any) -> None:
+def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """Find the pictures, and the places in them, that excite each unit most.
 
     Writes a strip of crops at the receptive field per unit, one page, and the numbers as result.json and
@@ -37,4 +28,4 @@ def command(model: ModelArgument, images: ImagesArgument, layer: NeededLayersOpt
     """
     from ..engine.runs import top
 
-    Call({**words, "layer": layer}, "top").perform(top, model, images)
+    perform(top, model, words, images, ending="top")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..errors import UsageError, instead
 from .executors.exact import grad
 from .graph.graph import Graph
 from .pictures.read import check_range
+from .whole import whole
 
 METHODS = ("pixels", "fgsm", "pgd")
 
@@ -119,6 +119,7 @@ def pixel_attack(
         raise UsageError(f"population {population} and iterations {iterations} are too few; use at least 5 and 1")
     model = _Classifier(graph, device, batch)
     before = model.logits(image[None])[0]
+    target = None if target is None else whole(target, "class")
     original = _check_target(graph, before, target)
     state = {"generation": 0}
 
@@ -203,6 +204,7 @@ def gradient_attack(
     _check_picture(graph, image)
     model = _Classifier(graph, device, 1)
     before = model.logits(image[None])[0]
+    target = None if target is None else whole(target, "class")
     original = _check_target(graph, before, target)
     count, step = (1, epsilon) if method == "fgsm" else (steps, 2.5 * epsilon / steps)
     attacked = image
@@ -275,7 +277,7 @@ def _check_target(graph: Graph, logits: np.ndarray, target: int | None) -> int:
             f"{graph.name} gives {logits.shape} per image; an attack needs a classifier of 2 or more classes"
         )
     original = int(logits.argmax())
-    if target is not None and (not isinstance(target, Integral) or not 0 <= target < len(logits)):
+    if target is not None and not 0 <= target < len(logits):
         raise UsageError(f"class {target} is out of range: {graph.name} has {len(logits)} classes")
     if target == original:
         raise UsageError(f"the model says class {target} already; choose another target=, or none")

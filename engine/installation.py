@@ -63,6 +63,30 @@ def examine() -> dict[str, Any]:
     }
 
 
+COLUMNS = ("package", "version", "serves", "get it")
+
+
+def found_in_words(report: dict[str, Any]) -> list[str]:
+    """What `examine` found, a line each, without the packages and the problems."""
+    gpus = ", ".join(f"{g['name']} ({g['memory_gib']} GiB)" for g in report["torch"].get("cuda", [])) or "none"
+    machine = f"{report['platform']}, {report['cpus']} CPUs, {report['memory_gib']} GiB"
+    return [
+        f"convscope {report['convscope']}, Python {report['python']}, {machine}",
+        f"GPU for torch: {gpus}",
+        f"ONNX Runtime providers: {', '.join(report['onnxruntime'].get('providers', [])) or 'none'}",
+    ]
+
+
+def packages_in_words(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The packages' cells under `COLUMNS`."""
+    rows: list[tuple[str, ...]] = []
+    for package in report["packages"]:
+        is_missing = package["version"] is None
+        version = "missing" if is_missing and package["required"] else package["version"] or "-"
+        rows.append((package["name"], version, package["serves"], package["get"] if is_missing else ""))
+    return rows
+
+
 def _package(name: str, serves: str, how: str) -> dict[str, Any]:
     version = _version(name)
     if version is None and name == "onnxruntime":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 def names() -> tuple[str, ...]:
     """The catalog's names, in its order."""
     return tuple(recipe.name for recipe in RECIPES)
+
+
+def listed() -> list[dict[str, Any]]:
+    """Every entry's fields, with ``path`` and whether the file is ``present``."""
+    return [{**asdict(r), "path": str(local_path(r)), "present": local_path(r).exists()} for r in RECIPES]
 
 
 def find(name: str) -> Recipe:
@@ -80,13 +86,12 @@ def resolve(model: str) -> Path | Recipe:
 def load(recipe: Recipe, **options: Any) -> Graph:
     """The graph of a catalog entry; options as for `convscope.load`, which win over the recipe's."""
     from ..adapters.load import load as load_file
-    from ..engine.graph.labels import load_labels
 
     path = fetch(recipe)
     if options.get("preprocessing") is None and recipe.preprocessing is not None:
         options["preprocessing"] = recipe.preprocessing
     if options.get("labels") is None and recipe.labels is not None:
-        options["labels"] = load_labels(recipe.labels)
+        options["labels"] = recipe.labels
     if options.get("size") is None:
         options["size"] = recipe.size
     return load_file(path, **options)

@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SET_UP = {"models", "doctor"}  # about the installation, not about a model
 SAME = {"model": "graph", "out": "folder", "json": "as_json"}  # a command's word -> Python's
 # What only a terminal needs, or what Python says with a value of another kind.
-TERMINAL = {"as_json", "quiet", "loading", "options", "debug", "help_options"}
+TERMINAL = {"as_json", "quiet", "loading", "options", "debug", "help_options", "context"}
 OTHERWISE: dict[str, set[str]] = {
     "explain": {"metrics", "box", "of", "region", "mask", "like", "to", "against",
         "settings", "colormap", "alpha", "style", "top", "folder"},
-    "filters": {"noise_mean", "noise_std", "start"},
+    "filters": {"start"},
     "compare": {"preprocessing_b", "arch_b"},
     "export": {"folder", "web", "single_file", "of", "region", "mask", "like", "to", "against"},
     "atlas": {

@@ -18,6 +18,8 @@ from typing import Any
 
 from ...errors import RefusedInput, UnsafeFile
 from ..archives import MAX_TEXT, Archive, inspect_zip
+from ..sniff import glance
+from ..wall.limits import at_a_glance, opening_seconds
 
 MAX_OBJECTS = 200_000  # in an HDF5 file or a config
 MAX_CALLS = 100_000  # of layers, initializers and the like: some ten for each layer of a network
@@ -47,6 +49,17 @@ class KerasFile:
     weight_bytes: int
     style: str
     version: str = ""
+
+
+def inspect(path: Path, *, trust: bool = False) -> KerasFile:
+    """Checks either kind of file, within the time that a look may take.
+
+    Raises:
+        UnsafeFile, RefusedInput: as `inspect_keras` and `inspect_h5`.
+    """
+    with at_a_glance(opening_seconds(path.stat().st_size)):
+        is_h5 = glance(path).startswith(b"\x89HDF")
+        return inspect_h5(path, trust=trust) if is_h5 else inspect_keras(path, trust=trust)
 
 
 def inspect_keras(path: Path, *, trust: bool = False) -> KerasFile:
@@ -136,7 +149,7 @@ def _check_class(value: dict[str, Any], path: Path, trust: bool) -> None:
         raise UnsafeFile(f"{path} holds a {shown} layer, which reads other files; export the image part alone")
     if name == "function" and not str(value.get("registered_name") or value.get("config")).isidentifier():
         raise UnsafeFile(f"{path} calls the function {str(value.get('config'))[:60]!r}; only Keras' own are allowed")
-    if isinstance(module, str) and module.split(".")[0] != "keras" and name != "function":
+    if isinstance(module, str) and module.split(".")[0] not in ("keras", "tf_keras") and name != "function":
         if module == "builtins" and name in ("slice", "tuple", "type", "__tuple__", "__numpy__", "__tensor__"):
             return
         raise UnsafeFile(

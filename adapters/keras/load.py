@@ -10,12 +10,13 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,28 +25,34 @@ from ...engine.graph.graph import DEFAULT_SIZE
 from ...engine.graph.preprocessing import Preprocessing
 from ...errors import RefusedInput, UnsafeFile, UsageError
 from ..exported import Exported
-from ..formats import format_of
 from ..preprocessing import companion
 from ..torch.compiler_cache import no_compiler_cache
-from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, trace_marked
+from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, flat_outputs, trace_marked
 from ..torch.marks import Marker
-from ..wall.limits import at_a_glance
+from ..wall.limits import in_worker
 from .arguments import plain_arguments
 from .definition import as_tensorflow
 from .family import family
-from .files import MAX_PIXELS, inspect_h5, inspect_keras
+from .files import MAX_PIXELS, KerasFile, inspect
 from .safe_load import load_model, weights_into
 
+_OF_NO_USE = ("sklearn", "IPython")  # wrappers around scikit-learn's estimators, and a file editor for notebooks
 _MAX_ACTIVATION = 2**28  # elements of one layer's output for one image: 1 GiB
 
 
 def load_keras_file(
-    path: Path, *, arch: str | None = None, trust: bool = False, size: tuple[int, int] | None = None
+    path: Path,
+    found: KerasFile | None = None,
+    *,
+    arch: str | None = None,
+    trust: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> Exported:
     """A Keras file as ONNX.
 
     Args:
         path: ``.keras``, ``.h5`` or ``.hdf5`` of Keras 2 or 3; files with weights alone need ``arch``.
+        found: what `files.inspect` has found in it; default it looks now.
         arch: what builds the network, e.g. ``keras.applications:VGG16``; see `adapters.torch.arch.build`.
         trust: allow Lambda layers and foreign classes, whose loading runs code from the file.
         size: (height, width) where the model leaves its input size open.
@@ -55,14 +62,13 @@ def load_keras_file(
         UnsafeFile: loading would run code or exhaust the machine. RefusedInput: damaged or unsupported.
     """
     path = Path(path)
-    with at_a_glance():
-        found = inspect_keras(path, trust=trust) if format_of(path).name == "keras" else inspect_h5(path, trust=trust)
+    found = found or inspect(path, trust=trust)
     if found.config is None and arch is None:
         raise UsageError(
             f"{path} holds weights alone; name the code that builds the network: arch=keras.applications:VGG16, "
             "or package.module:callable"
         )
-    keras = import_keras()
+    keras = import_keras(alone=in_worker())
     if found.config is None and arch is not None:
         model = weights_into(path, found, arch)
         notes = [f"weights alone; the network is {arch}"]
@@ -73,6 +79,22 @@ def load_keras_file(
         exported = export_keras(model, size=size)
     known = companion(path) or exported.preprocessing
     return replace(exported, preprocessing=known, notes=(*notes, *exported.notes))
+
+
+def run_keras_file(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """What Keras itself makes of one picture, in the file's own layout.
+
+    Raises:
+        RefusedInput: the file holds weights alone, or the network takes more than the picture.
+    """
+    found = inspect(path)
+    if found.config is None:
+        raise RefusedInput(f"{path} holds weights alone")
+    if len(feeds) != 1:
+        raise RefusedInput(f"{path} takes inputs beside the picture")
+    model = load_model(import_keras(alone=in_worker()), path, found, False)
+    with as_tensorflow(found.version):
+        return flat_outputs(model(*feeds.values()))  # a model may return a dict
 
 
 def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported:
@@ -111,8 +133,12 @@ def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported
     )
 
 
-def import_keras() -> Any:
+def import_keras(*, alone: bool = False) -> Any:
     """Keras on the torch backend.
+
+    Args:
+        alone: leave out what Keras takes along for other purposes, a third of its time. For processes in which nobody
+            else will ever use it.
 
     Raises:
         UsageError: it is not installed, or already runs on another backend in this process.
@@ -120,7 +146,7 @@ def import_keras() -> Any:
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "torch"
     try:
-        with _home_left_alone(), no_compiler_cache():
+        with _home_left_alone(), _hidden(_OF_NO_USE if alone else ()), no_compiler_cache():
             import keras
     except ImportError as error:
         raise UsageError(
@@ -144,19 +170,26 @@ def _home_left_alone() -> Iterator[None]:
     if "keras" in sys.modules:
         yield
         return
-    hidden = "matplotlib" not in sys.modules
     stated = os.environ.get("KERAS_HOME")
-    with tempfile.TemporaryDirectory(prefix="convscope-keras-") as folder:
+    with tempfile.TemporaryDirectory(prefix="convscope-keras-") as folder, _hidden(["matplotlib"]):
         os.environ["KERAS_HOME"] = stated or folder
-        if hidden:
-            sys.modules["matplotlib"] = None  # type: ignore[assignment]
         try:
             yield
         finally:
             if stated is None:
                 del os.environ["KERAS_HOME"]
-            if hidden:
-                sys.modules.pop("matplotlib", None)
+
+
+@contextlib.contextmanager
+def _hidden(packages: Sequence[str]) -> Iterator[None]:
+    """While it is open, packages that are not imported yet cannot be; their users take them for not installed."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
 
 
 @contextlib.contextmanager

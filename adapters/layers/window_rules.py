@@ -39,7 +39,7 @@ def window(call: Call, weight: int | None = None) -> Seen:
     kernel = call.get("kernel_shape") or (call.constant_shape(weight) or ())[2:] if weight else call.get("kernel_shape")
     if not isinstance(kernel, (list, tuple)) or len(kernel) != rank or len(source.shape) != len(shape):
         raise UnknownPlaces
-    window = Window(call.options, kernel)
+    window = Window(call.options, kernel, pools=weight is None)
     begins, _ = window.pads(source.shape[2:])
     groups = int(call.get("group", 1)) if weight else 0  # type: ignore[call-overload]
 

@@ -118,7 +118,7 @@ def _bind(
         shown = shown or "a number"
         draft.notes.append(
             f"the input '{info.name[:80]}' ({shown}) is taken as {said}; give another with "
-            f"inputs['{info.name[:80]}']=VALUE or FILE.npy"
+            f"inputs['{info.name[:80]}']=VALUE, FILE.npy or PICTURE"
         )
     value = _fitted(info.name, np.asarray(value), shape, links).astype(kind)
     draft.given[info.name] = value

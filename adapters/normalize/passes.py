@@ -24,6 +24,7 @@ from .inputs import settle_inputs
 from .integers import float_image
 from .sequences import split_sequences
 from .shapes import image_shape, infer
+from .stated import state_order, state_padding
 
 _WIDE = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
@@ -164,6 +165,13 @@ def _split_all(draft: Draft, request: Request) -> None:
         infer(draft, request.size)
 
 
+def _state(draft: Draft, request: Request) -> None:
+    if loose := state_order(draft.nodes):
+        draft.notes.append(f"the order of what {loose[0]} (TopK) chooses is left open: the first come first here")
+    if state_padding(draft):
+        infer(draft, request.size)
+
+
 def _free_all(draft: Draft, request: Request) -> None:
     while free_batch(draft, request.size):
         infer(draft, request.size)
@@ -230,6 +238,7 @@ PASSES = (
     ),
     Pass(lambda draft, _: draft.drop_dead(), (), (ALIVE,), "nothing is asked of nodes that no output needs"),
     Pass(_infer, (ALIVE,), (SHAPED,), "sequences and the layout are told by shapes", (BUSY,)),  # a Cast may prove idle
+    Pass(_state, (SHAPED,), (SHAPED,), "padding hangs on sizes, and what comes behind it on the padding"),
     Pass(
         _split_all,
         (SHAPED,),

@@ -13,17 +13,19 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...engine.executors.session import first_line
 from ...errors import RefusedInput, UnsafeFile
 from ..archives import Archive, inspect_zip
-from .export import Export, export_program
+from .export import Export, export_program, flat_outputs
 from .operators import is_listed
 
 _MAX_WEIGHT = 2**32  # bytes of one record
@@ -41,7 +43,7 @@ _ATEN = re.compile(r"torch\.ops\.(aten|prims)\.(\w+)\.(\w+)")
 _ARITHMETIC = re.compile(
     r"_operator\.(add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem|index)"
     r"|math\.(ceil|floor|trunc|sqrt)|torch\.sym_(int|float|max|min|ite|not|sqrt|sum)"
-    r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast)"
+    r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond)"
     r"|torch\._C\._set_grad_enabled"
 )
 _SMALL_POWER = re.compile(
@@ -50,7 +52,8 @@ _SMALL_POWER = re.compile(
 _RESIZES = {"resize", "resize_", "resize_as", "resize_as_", "set", "set_", "resize_output"}
 _MAKES = re.compile(
     r"(new_)?(full|zeros|ones|empty|rand|randn|randint|randperm)(_like|_strided|_permuted)?$|arange|linspace|logspace|eye"
-    r"|tri[lu]_indices|expand|repeat|tile|one_hot|constant_pad_nd|pad|reflection_pad|replication_pad|upsample|as_strided"
+    r"|col2im|max_unpool|adaptive_|conv_transpose|affine_grid|fft_|_fft_|i?stft|(hann|hamming|blackman)_window|bincount"
+    r"|histc|nonzero_static|tri[lu]_indices|expand|repeat|tile|one_hot|constant_pad_nd|pad|reflection_pad|replication_pad|upsample|as_strided"
 )
 _MAX_MADE = 2**28  # values
 _CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
@@ -64,9 +67,43 @@ def export_archive(path: Path) -> Export:
         UnsafeFile: it holds pickled objects, compiled code, operators or expressions that are not on the list.
         RefusedInput: damaged, of another version of torch, or not exportable.
     """
+    program = _program(path)
+    module = program.module(check_guards=False)
+    assert isinstance(module, nn.Module)
+    return export_program(program, module, _example(program, path))
+
+
+def run_archive(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """What the archive's own program makes of one picture.
+
+    Args:
+        path: the archive.
+        feeds: its inputs by name; of a program of one input whatever its name.
+
+    Raises:
+        UnsafeFile, RefusedInput: as `export_archive`, or it takes other inputs.
+    """
+    program = _program(path)
+    known = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    names = program.graph_signature.user_inputs
+    if len(names) == len(feeds) == 1:
+        feeds = {names[0]: next(iter(feeds.values()))}
+    if set(names) != feeds.keys():
+        raise RefusedInput(f"{path} takes the inputs {', '.join(map(str, names))}, not {', '.join(feeds)}")
+    batch = known[names[0]].shape[0]
+    rows = batch if isinstance(batch, int) else 1
+    given = [torch.tensor(feeds[name]).to(known[name].dtype) for name in names]
+    given = [x.repeat(rows, *[1] * (x.ndim - 1)) if x.ndim and len(x) == 1 else x for x in given]
+    with torch.no_grad():
+        outputs = flat_outputs(program.module(check_guards=False)(*given))
+    return [value[:1] if value.ndim and len(value) == rows else value for value in outputs]
+
+
+def _program(path: Path) -> Any:
+    """The archive's program, checked."""
     copy = harmless_copy(inspect_zip(path, stored=True))
     try:
-        program = torch.export.load(io.BytesIO(copy))
+        return torch.export.load(io.BytesIO(copy))
     except RefusedInput:
         raise
     except Exception as error:
@@ -74,9 +111,6 @@ def export_archive(path: Path) -> Export:
             f"{path} cannot be read by torch {torch.__version__}: {first_line(error, 160)}; "
             "save it again with this version, or export to ONNX"
         ) from None
-    module = program.module(check_guards=False)
-    assert isinstance(module, nn.Module)
-    return export_program(program, module, _example(program, path))
 
 
 def harmless_copy(archive: Archive) -> bytes:

@@ -36,13 +36,20 @@ def same_pads(
 
 
 class Window:
-    """Kernel size, strides, dilations and padding of one node, for ``rank`` spatial axes."""
+    """Kernel size, strides, dilations and padding of one node, for ``rank`` spatial axes.
 
-    def __init__(self, options: Options, kernel: Sequence[int]) -> None:
+    Args:
+        options: the node's attributes.
+        kernel: its size.
+        pools: of a pool, whose padding "same" ONNX Runtime works out without the dilation.
+    """
+
+    def __init__(self, options: Options, kernel: Sequence[int], *, pools: bool = False) -> None:
         rank = len(kernel)
         self.kernel = [int(k) for k in kernel]
         self.strides = [int(s) for s in options.get("strides", [1] * rank)]
         self.dilations = [int(d) for d in options.get("dilations", [1] * rank)]
+        self._padded = self.kernel if pools else self.reach
         pads = [int(p) for p in options.get("pads", [0] * 2 * rank)]
         self.begins, self.ends = pads[:rank], pads[rank:]
         self.auto = str(options.get("auto_pad", "NOTSET") or "NOTSET")
@@ -57,7 +64,7 @@ class Window:
     def pads(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
         """(begins, ends) for an image of these sizes."""
         if self.auto in ("SAME_UPPER", "SAME_LOWER"):
-            return same_pads(sizes, self.reach, self.strides, self.auto == "SAME_UPPER")
+            return same_pads(sizes, self._padded, self.strides, self.auto == "SAME_UPPER")
         return self.begins, self.ends
 
     def transposed_pads(self, sizes: Sequence[int], options: Options) -> tuple[list[int], list[int]]:

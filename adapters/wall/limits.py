@@ -24,7 +24,8 @@ _IMPORTS = 2**29  # bytes that torch and Keras take when they are imported
 _LOOSE = 32 * GIB  # of address space beyond that, for mapped libraries
 _SECONDS, _SLOW_SECONDS = 60.0, 300.0  # of processor time; Torch's exporters are slow
 _CLOCK = 10  # times the processor time by the clock: others may have the processor
-GLANCE_SECONDS = 8.0
+GLANCE_SECONDS = 8.0  # of processor time, for what only looks into a file
+_OPENING_SECONDS, _OPENING_PER_BYTE = 3.0, 60 / GIB  # the same for an archive, before anything else reads it
 _PROCESSORS = 4  # that a worker uses: with 64 threads the stacks alone would be half a gigabyte
 
 
@@ -96,9 +97,19 @@ def allow(memory: int) -> None:
                 _set(kind, soft + memory)
 
 
+def opening_seconds(size: int) -> float:
+    """Processor time that looking into an archive of so many bytes may take."""
+    return _OPENING_SECONDS + _OPENING_PER_BYTE * size
+
+
+def in_worker() -> bool:
+    """Whether this process does nothing but import one file."""
+    return _current is not None
+
+
 @contextmanager
-def at_a_glance() -> Iterator[None]:
-    """While it is open, this worker is killed (SIGPROF) after `GLANCE_SECONDS` of processor time.
+def at_a_glance(seconds: float = GLANCE_SECONDS) -> Iterator[None]:
+    """While it is open, this worker is killed (SIGPROF) after so many seconds of processor time.
 
     For what only looks into a file: a library that goes round in circles cannot be interrupted otherwise. Does nothing
     in a process without limits.
@@ -107,7 +118,7 @@ def at_a_glance() -> Iterator[None]:
         yield
         return
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_PROF, GLANCE_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:

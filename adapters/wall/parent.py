@@ -1,4 +1,4 @@
-"""The parent's side: starts the process that imports a file, reads the graph from it, and says how it ended."""
+"""The parent's side: starts the process that imports a file or runs it, reads its answer, and says how it ended."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from ...engine.graph.graph import Graph
 from ...errors import ConvscopeError, RefusedInput, UnsafeFile
 from ..sniff import glance
-from .limits import GIB, GLANCE_SECONDS, Limits, limits_for
+from .limits import GIB, GLANCE_SECONDS, Limits, limits_for, opening_seconds
 from .server import LENGTH
-from .wire import decode_error, decode_graph
-from .worker import LENGTHS, Request, supervise
+from .wire import decode_arrays, decode_error, decode_graph
+from .worker import ENDING, LENGTHS, Request, supervise
 
 _MAX_JSON, _MAX_MODEL = 2**28, 2**31
 _THREADED = {"torch", "onnxruntime", "keras", "tensorflow", "jax"}  # may have threads that a fork loses
@@ -60,27 +61,75 @@ def load_behind(
     Raises:
         UnsafeFile: it takes more than the limits, or kills the process. ConvscopeError: as `load` in this process.
     """
+    text, data = _asked(path, options, None, max_memory, max_seconds)
+    with _decoded(path):
+        model = onnx.ModelProto()
+        model.ParseFromString(bytes(data) if isinstance(data, bytearray) else data)
+        digest = hashlib.sha256(data).hexdigest()
+        del data
+        graph = decode_graph(text, model, make_factory(model))
+        if graph.sha256 != digest:  # by which results and proofs know it
+            raise ValueError("the graph is another than its sha256 says")
+        return graph
+
+
+def run_behind(path: Path, feeds: dict[str, np.ndarray], room: int) -> list[np.ndarray]:
+    """What a file's own framework makes of these inputs, in a process of its own.
+
+    Args:
+        path: of a file that was imported before.
+        feeds: its own inputs by name.
+        room: bytes that its tensors may take, beside what importing it may.
+
+    Raises:
+        UnsafeFile: it takes more than the limits, or kills the process. RefusedInput: it cannot be run.
+    """
+    text, data = _asked(path, {}, feeds, room=room)
+    with _decoded(path):
+        return decode_arrays(text, data)
+
+
+def _asked(
+    path: Path,
+    options: dict[str, Any],
+    feeds: dict[str, np.ndarray] | None,
+    max_memory: float | None = None,
+    max_seconds: float | None = None,
+    room: int = 0,
+) -> tuple[bytes, bytes | bytearray]:
+    """A worker's answer: JSON, and bytes."""
     head = glance(path)
     is_onnx = not head.startswith((b"\x89HDF", b"PK\x03\x04", b"\x80")) and head[8:9] != b"{"
     is_keras = head.startswith(b"\x89HDF") or any(name in head[:100] for name in (b"metadata.json", b"config.json"))
     limits = limits_for(path.stat().st_size, is_onnx, max_memory, max_seconds)
+    limits = replace(limits, memory=limits.memory + room)
     scratch = Path(tempfile.gettempdir()) / f"convscope-{secrets.token_hex(8)}"
-    request = Request(str(path), options, limits, str(scratch), os.getcwd(), list(sys.path))
+    request = Request(str(path), options, limits, str(scratch), os.getcwd(), list(sys.path), feeds)
     scratch.mkdir(mode=0o700)
     try:
-        return _Import(request, is_keras).graph(make_factory)
+        return _Errand(request, is_keras).answer()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+@contextmanager
+def _decoded(path: Path) -> Iterator[None]:
+    """While it is open, what cannot be read of an answer is none."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedInput(f"{path}: the process that imported it gave no answer") from error
+
+
 @dataclass(frozen=True)
-class _Import:
-    """One import under way."""
+class _Errand:
+    """One import, or one run of the file itself, under way."""
 
     request: Request
     is_keras: bool
 
-    def graph(self, make_factory: Callable[[onnx.ModelProto], Any]) -> Graph:
+    def answer(self) -> tuple[bytes, bytes | bytearray]:
+        """JSON and bytes."""
         result, far_result = socket.socketpair()
         status, far_status = socket.socketpair()
         with result, status, far_result, far_status:
@@ -88,7 +137,7 @@ class _Import:
             far_result.close()
             far_status.close()
             try:
-                return self._outcome(result, status, make_factory)
+                return self._outcome(result, status)
             finally:
                 status.close()  # with it the supervisor kills a worker that nobody waits for
                 if child is not None:
@@ -102,24 +151,23 @@ class _Import:
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, OSError, ValueError):
                 stream.flush()
-        child = os.fork()
-        if child == 0:
-            try:
-                for one in ours:
-                    one.close()
-                supervise(self.request, result, status)
-            finally:
-                os._exit(0)
+        with _undisturbed():
+            child = os.fork()
+            if child == 0:
+                try:
+                    for one in ours:
+                        one.close()
+                    supervise(self.request, result, status)
+                finally:
+                    os._exit(0)
         return child
 
-    def _outcome(
-        self, result: socket.socket, status: socket.socket, make_factory: Callable[[onnx.ModelProto], Any]
-    ) -> Graph:
+    def _outcome(self, result: socket.socket, status: socket.socket) -> tuple[bytes, bytes | bytearray]:
         with result.makefile("rb") as stream:
             head = stream.read(LENGTHS.size)
             if len(head) < LENGTHS.size:
                 raise self._death(status)
-            is_graph, *lengths = LENGTHS.unpack(head)
+            is_answer, *lengths = LENGTHS.unpack(head)
             if lengths[0] > _MAX_JSON or lengths[1] > _MAX_JSON or lengths[2] > _MAX_MODEL:
                 raise self._death(status)
             parts = [_read(stream, length) for length in lengths]
@@ -128,19 +176,11 @@ class _Import:
         text, printed, data = parts
         if self.request.options.get("arch") and printed:  # the user's own code said it
             sys.stderr.write(printed.decode("utf-8", errors="replace"))
-        try:
-            if not is_graph:
-                raise self._refusal(bytes(text))
-            model = onnx.ModelProto()
-            model.ParseFromString(bytes(data) if isinstance(data, bytearray) else data)
-            digest = hashlib.sha256(data).hexdigest()
-            del data, parts
-            graph = decode_graph(bytes(text), model, make_factory(model))
-            if graph.sha256 != digest:  # by which results and proofs know it
-                raise ValueError("the graph is another than its sha256 says")
-            return graph
-        except (KeyError, TypeError, ValueError) as error:
-            raise RefusedInput(f"{self.request.path}: the process that imported it gave no answer") from error
+        if not is_answer:
+            with _decoded(Path(self.request.path)):
+                refusal = self._refusal(bytes(text))
+            raise refusal
+        return bytes(text), data
 
     def _refusal(self, text: bytes) -> ConvscopeError:
         error = decode_error(text)
@@ -163,8 +203,10 @@ class _Import:
         if code == -signal.SIGXCPU:
             return self._too_much(f"more than {limits.seconds:.0f} s of processor time", "max_seconds=S")
         if code == -signal.SIGPROF:
+            size = Path(self.request.path).stat().st_size
+            seconds = opening_seconds(size) if self.is_keras else GLANCE_SECONDS
             return UnsafeFile(
-                f"{self.request.path}: looking into it takes more than {GLANCE_SECONDS:.0f} s of processor time; "
+                f"{self.request.path}: looking into it takes more than {seconds:.0f} s of processor time; "
                 "the file is damaged or hostile"
             )
         kind = signal.Signals(-code) if code < 0 else None
@@ -178,6 +220,16 @@ class _Import:
         return UnsafeFile(
             f"{self.request.path}: importing it takes {what}; raise it with {flag} if you know where the file is from"
         )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """While it is open, Ctrl-C and SIGTERM wait: what they raise in a fork's hooks is lost, and locks stay shut."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _gib(limits: Limits) -> str:

@@ -72,4 +72,4 @@ def _import_keras() -> None:
     from ..keras.load import import_keras
 
     with suppress(ConvscopeError):  # the worker says it
-        import_keras()
+        import_keras(alone=True)

@@ -1,4 +1,4 @@
-"""A `Graph`, or the error in its place, as bytes and back: JSON and the canonical ONNX, nothing that can run."""
+"""A `Graph`, arrays, or the error in their place, as bytes and back: JSON and plain numbers, nothing that can run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import re
 import traceback
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,29 @@ def decode_graph(text: bytes, model: onnx.ModelProto, twin_factory: Any) -> Grap
     hints = typing.get_type_hints(Graph)
     known = {f.name: _typed(hints[f.name], value[f.name]) for f in dataclasses.fields(Graph) if f.name not in _REBUILT}
     return Graph(model=model, twin_factory=twin_factory, **known)
+
+
+def encode_arrays(values: Sequence[np.ndarray]) -> tuple[bytes, bytes]:
+    """(JSON of the types and shapes, all numbers one after the other)."""
+    heads = [{"dtype": str(value.dtype), "shape": value.shape} for value in values]
+    return json.dumps(heads).encode("ascii"), b"".join(value.tobytes() for value in values)
+
+
+def decode_arrays(text: bytes, data: bytes | bytearray) -> list[np.ndarray]:
+    """The arrays that `encode_arrays` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: it did not.
+    """
+    found, start = [], 0
+    for head in json.loads(text):
+        dtype, shape = np.dtype(str(head["dtype"])), [int(side) for side in head["shape"]]
+        if dtype.kind not in "biufc" or min(shape, default=0) < 0:
+            raise ValueError("no plain numbers")
+        value = np.frombuffer(data, dtype, prod(shape), start).reshape(shape)
+        found.append(value)
+        start += value.nbytes
+    return found
 
 
 def encode_error(error: BaseException) -> bytes:

@@ -23,8 +23,9 @@ from typing import Any
 
 from .limits import Limits, impose, lift
 
-LENGTHS = struct.Struct("<?QQQ")  # is it a graph; bytes of the JSON, of what was printed, and of the model
+LENGTHS = struct.Struct("<?QQQ")  # is it an answer; bytes of the JSON, of what was printed, and of model or arrays
 MAX_PRINTED = 2**16
+ENDING = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
@@ -38,6 +39,7 @@ class Request:
         limits: what it may cost.
         scratch: a folder that the worker may make for temporary files; the parent removes it.
         cwd, search: working folder and ``sys.path`` of whoever asks.
+        feeds: where not the import is asked for but what the file itself makes of these inputs, by name.
     """
 
     path: str
@@ -46,6 +48,7 @@ class Request:
     scratch: str
     cwd: str
     search: list[str] = field(default_factory=list)
+    feeds: dict[str, Any] | None = None
 
 
 def supervise(request: Request, result: socket.socket, status: socket.socket) -> None:
@@ -59,6 +62,7 @@ def supervise(request: Request, result: socket.socket, status: socket.socket) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     worker = os.fork()
     if worker == 0:
         try:
@@ -81,21 +85,32 @@ def supervise(request: Request, result: socket.socket, status: socket.socket) ->
 
 
 def _work(request: Request, result: socket.socket) -> None:
-    from ..load import load_here
-    from .wire import encode_error, encode_graph
+    from .wire import encode_error
 
     printed = _settle(request)
     impose(request.limits)
     try:
-        is_graph, (text, model) = True, encode_graph(load_here(Path(request.path), **request.options))
+        is_answer, (text, data) = True, _answer(request)
     except BaseException as error:
-        is_graph, text, model = False, encode_error(error), b""
+        is_answer, text, data = False, encode_error(error), b""
     lift()
     sys.stdout.flush()
     said = os.pread(printed, MAX_PRINTED, 0)
-    result.sendall(LENGTHS.pack(is_graph, len(text), len(said), len(model)))
-    for part in (text, said, model):
+    result.sendall(LENGTHS.pack(is_answer, len(text), len(said), len(data)))
+    for part in (text, said, data):
         result.sendall(part)
+
+
+def _answer(request: Request) -> tuple[bytes, bytes]:
+    """The graph, or the file's own outputs, as JSON and bytes."""
+    from ..load import load_here
+    from ..source import run_here
+    from .wire import encode_arrays, encode_graph
+
+    path = Path(request.path)
+    if request.feeds is not None:
+        return encode_arrays(run_here(path, request.feeds))
+    return encode_graph(load_here(path, **request.options))
 
 
 def _settle(request: Request) -> int:

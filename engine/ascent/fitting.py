@@ -12,6 +12,7 @@ from ...errors import UsageError
 from ..executors.devices import torch_device
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..whole import is_whole
 from .network import Network
 from .recipe.presets import Preset, Stage
 from .recipe.transforms import Robust, Zoom
@@ -73,11 +74,31 @@ def reduced_precision(
     Raises:
         UsageError: another word.
     """
-    if precision not in ("auto", "bfloat16", "float32"):
-        raise UsageError(f"precision '{precision}' is unknown; choose auto, bfloat16 or float32")
+    check_precision(precision)
     if precision != "auto":
         return precision == "bfloat16"
     return not recipe.exact and (torch_device(device).type != "cpu" or not _is_grouped(graph, tensors))
+
+
+def check_precision(precision: str) -> None:
+    """Raises UsageError for a precision that there is none of."""
+    if precision not in ("auto", "bfloat16", "float32"):
+        raise UsageError(f"precision '{precision}' is unknown; choose auto, bfloat16 or float32")
+
+
+def asked_batch(batch: int | str) -> int | None:
+    """Pictures at once; None for "auto".
+
+    Raises:
+        UsageError: neither "auto" nor a positive number.
+    """
+    if batch == "auto":
+        return None
+    is_number = is_whole(batch) or (isinstance(batch, str) and batch.isascii() and batch.isdigit())
+    count = int(batch) if is_number else 0
+    if count < 1:
+        raise UsageError(f"batch '{batch}' is not a positive number; write auto or a number")
+    return count
 
 
 def _is_grouped(graph: Graph, tensors: Sequence[str]) -> bool:
@@ -99,11 +120,8 @@ def batch_size(batch: int | str, graph: Graph, layer: Layer, chosen: Settings, n
     Raises:
         UsageError: neither "auto" nor a positive number.
     """
-    if batch != "auto":
-        count = int(batch) if str(batch).isascii() and str(batch).isdigit() else 0
-        if count < 1:
-            raise UsageError(f"batch '{batch}' is not a positive number; write auto or a number")
-        return count
+    if (asked := asked_batch(batch)) is not None:
+        return asked
     height, width = graph.image_size
     scale = 1.2 * chosen.size[0] * chosen.size[1] / max(height * width, 1) * chosen.preset.transform.views
     sizes = [

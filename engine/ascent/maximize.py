@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..graph.units import parse_units
+from ..graph.units import check_units, is_strongest, parse_units
 from ..whole import each, whole
 from .filters import OnResult, checked_top, gathered, png_text
 from .making import made, open_album
@@ -151,6 +151,8 @@ def find_classes(graph: Graph, text: str) -> tuple[list[int], int | None]:
 
 def check_classes(text: str) -> None:
     """Raises UsageError where a text names no class of any model."""
+    if is_strongest(text):
+        check_units(text, "classes")
     if not text.replace(",", "").strip():
         raise UsageError(f"classes='{text}' names no class; write names or indices with commas, all, or top:16")
 

@@ -76,9 +76,21 @@ def verdict(
     changes = lowest is not None and not (_same(lowest, reference) and _same(reference, end))
     if is_silent(start, end, gated) and not changes:
         return DEAD, "no input changes it"
+    if _same(start, end) and changes:
+        return _unmoved(end, reference)
     if end >= reference:
         return OK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
     return WEAK, f"reaches {end:.3g}, photographs reach {reference:.3g}: the best of them excites it more than this"
+
+
+def _unmoved(end: float, reference: float) -> tuple[str, str]:
+    """Status and reason of a picture that never left its start, where photographs change the unit's value."""
+    if end >= reference:
+        return (
+            OK,
+            f"reaches {end:.3g} at its start, and no photograph more: what it sees lowers it, as its negative shows",
+        )
+    return WEAK, f"stays at the {end:.3g} of its start, though a photograph reaches {reference:.3g}"
 
 
 def _same(one: float, other: float) -> bool:

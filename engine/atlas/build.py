@@ -23,7 +23,7 @@ from .files import Files, opened
 from .leases import Leases, rest, together
 from .plan import COARSE, FILE, FINE, Plan, Variant, Wishes, make_plan, photograph_files, unit_id
 from .progress import Pulse, tidy
-from .rendering import BLOCK, Block, Renderer, blocks, failures, run_here
+from .rendering import Block, Renderer, blocks, failures, run_here
 from .workers import Work, run_in_processes
 
 VARIANTS = "variants"
@@ -95,6 +95,15 @@ class Manner:
     executor: str = "local"
     address: str | None = None
 
+    def check(self) -> None:
+        """Raises UsageError for what cannot be."""
+        if self.executor not in EXECUTORS:
+            raise UsageError(f"executor='{self.executor}' is unknown; choose {' or '.join(EXECUTORS)}")
+        if self.workers < 1:
+            raise UsageError(f"workers={self.workers} is not positive; give the number of processes")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise UsageError(f"shard {self.shard[0]}/{self.shard[1]}: the first number runs from 1 to the second")
+
 
 def atlas(
     graph: Graph,
@@ -153,7 +162,8 @@ def atlas(
         PartlyDone: the disk is full.
     """
     manner = manner or Manner()
-    _check(stages, manner)
+    _check_stages(stages)
+    manner.check()
     check_field(field)
     files = opened(folder)
     wishes = wished(preset, negative, size, steps, seed)
@@ -409,16 +419,10 @@ class _Counter:
         self._on_event(Progress(self._title, done, self._total, self._unit))
 
 
-def _check(stages: Sequence[str], manner: Manner) -> None:
+def _check_stages(stages: Sequence[str]) -> None:
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown or not stages:
         raise UsageError(f"stage '{', '.join(unknown)}' is unknown; choose of {', '.join(STAGES)}")
-    if manner.executor not in EXECUTORS:
-        raise UsageError(f"executor '{manner.executor}' is unknown; choose {' or '.join(EXECUTORS)}")
-    if manner.workers < 1:
-        raise UsageError(f"workers {manner.workers} is not positive; give the number of processes")
-    if manner.shard is not None and not 1 <= manner.shard[0] <= manner.shard[1]:
-        raise UsageError(f"shard {manner.shard[0]}/{manner.shard[1]}: the first number runs from 1 to the second")
 
 
 def _earlier(files: Files, graph: Graph) -> Plan | None:
@@ -439,4 +443,4 @@ def _earlier(files: Files, graph: Graph) -> Plan | None:
     return found
 
 
-__all__ = ["BLOCK", "EXECUTORS", "STAGES", "Atlas", "Manner", "atlas", "failures"]
+__all__ = ["EXECUTORS", "STAGES", "Atlas", "Manner", "atlas", "failures"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -22,6 +22,7 @@ class Connection:
         sums: (out, in) float32, the sum of its weights.
         shape: (rows, columns) of a kernel; (0, 0) of what is taken as it is.
         kernel: (out, in) -> the weights of one, (rows * columns,) float32.
+        divided: a normalization divides some of what is read by other numbers than the rest, in each picture.
     """
 
     layers: np.ndarray
@@ -30,10 +31,11 @@ class Connection:
     sums: np.ndarray
     shape: tuple[int, int]
     kernel: Callable[[int, int], np.ndarray]
+    divided: bool = False
 
 
 def connection(graph: Graph, stations: Stations, maker: Maker, units: int) -> Connection | None:
-    """The kernels of one of a layer's makers, batch-norm and constant factors folded in.
+    """The kernels of one of a layer's makers, the scales of norms and constant factors folded in.
 
     Args:
         graph: the model.
@@ -44,12 +46,17 @@ def connection(graph: Graph, stations: Stations, maker: Maker, units: int) -> Co
     Returns:
         None where weights are computed, or where it cannot be told which units are read.
     """
+    found = _connection(graph, stations, maker, units)
+    return replace(found, divided=True) if found is not None and maker.divided else found
+
+
+def _connection(graph: Graph, stations: Stations, maker: Maker, units: int) -> Connection | None:
     if maker.node is None:
         return _as_it_is(stations.way(maker.tensor), maker.scale, units)
     way, kernels = stations.way(stations.reads(maker.node)), _kernels(graph, maker.node)
     if way is None or kernels is None or len(kernels.weight) != units:
         return None
-    scale = maker.scale if maker.scale is not None else _following(graph, stations, maker.tensor)
+    scale = maker.scale if maker.scale is not None else _following(stations, maker.tensor)
     return kernels.connection(way, np.broadcast_to(1.0 if scale is None else scale, (units,)))
 
 
@@ -62,7 +69,7 @@ def _as_it_is(way: Way | None, scale: np.ndarray | None, units: int) -> Connecti
     def kernel(out: int, channel: int) -> np.ndarray:
         return factors[[out]] if out == channel else np.zeros(1, np.float32)
 
-    return Connection(way.layers, way.units, np.diag(np.abs(factors)), np.diag(factors), (0, 0), kernel)
+    return Connection(way.layers, way.units, np.diag(np.abs(factors)), np.diag(factors), (0, 0), kernel, way.divided)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +110,7 @@ class _Kernels:
             inside = 0 <= at < inner
             return weight[unit, at] * factor[unit, at] if inside else np.zeros(weight.shape[2], np.float32)
 
-        return Connection(layers, units, lengths, sums, shape, kernel)
+        return Connection(layers, units, lengths, sums, shape, kernel, way.divided)
 
 
 def _kernels(graph: Graph, node: onnx.NodeProto) -> _Kernels | None:
@@ -150,14 +157,12 @@ def _dense(graph: Graph, node: onnx.NodeProto) -> np.ndarray | None:
     return weight.T if name == node.input[1] else weight
 
 
-def _following(graph: Graph, stations: Stations, tensor: str) -> np.ndarray | None:
-    """(units,) or () what batch-norm and constants right behind a node multiply its units by; None for one."""
+def _following(stations: Stations, tensor: str) -> np.ndarray | None:
+    """(units,) or () what norms and constants right behind a node multiply its units by; None for one."""
     scale: np.ndarray | None = None
-    while len(readers := graph.index.readers.get(tensor, ())) == 1:
-        factor = stations.factor(readers[0])
-        if factor is None:
-            break
-        scale, tensor = factor if scale is None else scale * factor, readers[0].output[0]
+    while (step := stations.behind(tensor)) is not None:
+        scale = step.scale if scale is None else scale if step.scale is None else scale * step.scale
+        tensor = step.after
     return scale
 
 

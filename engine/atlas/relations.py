@@ -1,9 +1,10 @@
 """What units read from and who reads them, and which are alike.
 
 The strength of a connection is the length of its kernel times the mean activation of the unit that is read, over the
-photographs: ``||W[out, in]|| * mean(in)``. Batch-norm and constant factors before and behind are folded into the
-kernel first; what a residual sum takes as it is counts as a kernel of one. Layers of signed values count with the root
-of their mean square, since their mean says nothing of how much they carry. Shares are of all that a unit reads.
+photographs: ``||W[out, in]|| * mean(in)``. Batch-norm, the learned scales of other norms, and constant factors before
+and behind are folded into the kernel first; what another norm divides by differs from picture to picture and is not.
+What a residual sum takes as it is counts as a kernel of one. Layers of signed values count with the root of their mean
+square, since their mean says nothing of how much they carry. Shares are of all that a unit reads.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .stations import IMAGE, Station, Stations
 
 FOLDER = "store/relations"
 SHOWN = 8  # inputs, readers and alike units that a unit is shown with
-_FORM = 4  # of what is kept; another for what an earlier version told otherwise
+_FORM = 5  # of what is kept; another for what an earlier version told otherwise
 _LARGEST_KERNEL = 121  # weights; a larger kernel is not drawn
 
 
@@ -108,8 +109,10 @@ def _inputs(
     reading = _Reading.of(links, levels)
     rows = [reading.row(out) for out in range(planned.units)]
     untold = len(found) - len(links)
-    why = f"{untold} of {len(found)} branches of its sum cannot be followed and are left out" if untold else ""
-    return _Rows(rows, reading.readers(planned.layer.index)), why
+    why = [f"{untold} of {len(found)} branches of its sum cannot be followed and are left out"] if untold else []
+    if any(link.divided for link in links):
+        why.append("what a normalization divides by in each picture, and not for all alike, is not counted")
+    return _Rows(rows, reading.readers(planned.layer.index)), "; ".join(why)
 
 
 def _level(levels: Mapping[int, np.ndarray], layer: int, unit: int) -> float:

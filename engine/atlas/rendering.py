@@ -17,7 +17,9 @@ from .files import Files
 from .leases import Leases
 from .plan import Plan, Wishes, digest, identity_of, stage_settings, studio, unit_id
 
-BLOCK = 16  # units: the largest batch on a CPU, and few to lose with a killed process
+# Units of a block, by device: the largest batch on a CPU, and few to lose with a killed process; on a GPU, where a step
+# of a few small pictures costs as much as one of many, enough to fill it.
+BLOCKS = {"cpu": 16, "cuda": 128}
 _FAILED = "store/failed"
 
 
@@ -110,12 +112,13 @@ def blocks(
             something of all, and yet seldom makes a layer's studio anew.
     """
     found: list[tuple[int, int, int, Block]] = []
+    size = BLOCKS.get(plan.device, BLOCKS["cpu"])
     for place, planned in enumerate(plan.layers):
         recipe = planned.recipes[stage]
         left = [unit for unit in order[planned.layer.index] if is_wanted(unit_id(recipe, unit))]
-        for number, first in enumerate(range(0, len(left), BLOCK)):
+        for number, first in enumerate(range(0, len(left), size)):
             turn = (number + 1).bit_length() if spread else 0
-            found.append((turn, place, number, Block(planned.layer.index, stage, tuple(left[first : first + BLOCK]))))
+            found.append((turn, place, number, Block(planned.layer.index, stage, tuple(left[first : first + size]))))
     return [block for *_, block in sorted(found, key=lambda row: row[:3])]
 
 

@@ -22,11 +22,15 @@ from ..graph.layers import Layer
 from ..graph.operators import operator
 
 _SUMS = ("Add", "Sub")
-_PER_UNIT = ("BatchNormalization", "InstanceNormalization", "QuantizeLinear", "DequantizeLinear")
+_PER_UNIT = (
+    "BatchNormalization", "InstanceNormalization", "GroupNormalization", "QuantizeLinear", "DequantizeLinear",
+)  # fmt: skip
 _COPYING = (
     "Pad", "LRN", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "ReduceMean", "ReduceMax", "Resize", "Upsample",
-    "LayerNormalization", "GroupNormalization",
+    "LayerNormalization", "RMSNormalization",
 )  # fmt: skip
+_BY_GROUP = ("InstanceNormalization", "GroupNormalization")  # that divide the units of a map by different numbers
+_BY_PICTURE = (*_BY_GROUP, "LayerNormalization", "RMSNormalization")  # that divide by what they find in each picture
 _WEIGHTED, _POOLS = ("convolution", "dense"), ("pool", "global pool")
 IMAGE = -2  # a `Way`'s layer for the picture itself
 
@@ -54,12 +58,14 @@ class Way:
         layers, units: (channels,) the layer's index, or `IMAGE`, and the unit in it.
         scale: (channels,) what batch-norm and constants on the way multiply the unit by.
         places: channels of each unit, which are the places of its flattened map.
+        divided: a normalization on the way divides some units by other numbers than others, in each picture.
     """
 
     layers: np.ndarray
     units: np.ndarray
     scale: np.ndarray
     places: int = 1
+    divided: bool = False
 
     def times(self, factor: np.ndarray | None) -> Way:
         """The same way with one more factor for each channel."""
@@ -78,11 +84,29 @@ class Maker:
         node: with weights; None where units are added to a sum as they are.
         tensor: what the node gives, or what is added.
         scale: (units,) or () what its values are multiplied by before they are added; None for one.
+        divided: a normalization divides its values before they are added, by what it finds in each picture.
     """
 
     node: onnx.NodeProto | None
     tensor: str
     scale: np.ndarray | None
+    divided: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one operator does to units that stay what they are.
+
+    Attributes:
+        before, after: the tensors.
+        scale: (units,) or () what it multiplies them by; None for one, or what is not known.
+        divided: it divides them by what it finds in each picture, group by group.
+    """
+
+    before: str
+    after: str
+    scale: np.ndarray | None
+    divided: bool = False
 
 
 def _product(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
@@ -155,50 +179,113 @@ class Stations:
         assert self.all  # fills the branches
         return self._makers(station.start, None)
 
-    def _makers(self, start: onnx.NodeProto, scale: np.ndarray | None) -> list[Maker]:
+    def _makers(self, start: onnx.NodeProto, scale: np.ndarray | None, divided: bool = False) -> list[Maker]:
         if start.op_type not in _SUMS:
-            return [Maker(start, start.output[0], scale)]
+            return [Maker(start, start.output[0], scale, divided)]
         found = []
         for number, name in enumerate(start.input):
             branch = self._branches.get(name)
             one = _product(scale, np.array(-1.0) if start.op_type == "Sub" and number else None)
             if branch is None:
-                found.append(Maker(None, name, one))
-            else:
-                found += self._makers(branch, _product(one, self._between(branch.output[0], name)))
+                found.append(Maker(None, name, one, divided))
+                continue
+            steps = self._between(branch.output[0], name)
+            for step in steps:
+                one = _product(one, step.scale)
+            found += self._makers(branch, one, divided or any(step.divided for step in steps))
         return found
 
-    def _between(self, start: str, end: str) -> np.ndarray | None:
-        """What a branch's units are multiplied by between two of its tensors."""
-        scale: np.ndarray | None = None
+    def _between(self, start: str, end: str) -> list[Step]:
+        """The operators on a branch between two of its tensors."""
+        steps = []
         while end != start:
-            node = self._index.producer[end]
-            scale = _product(scale, self.factor(node))
-            end = next(name for name in node.input if name in self._dependent)
-        return scale
+            step = self._grouped_back.get(end)
+            if step is None:
+                node = self._index.producer[end]
+                before = next(name for name in node.input if name in self._dependent)
+                step = Step(before, end, self.factor(node), node.op_type in _BY_PICTURE)
+            steps.append(step)
+            end = step.before
+        return steps
+
+    def behind(self, tensor: str) -> Step | None:
+        """The one operator that reads a tensor, where it is a batch-norm or another that multiplies its units."""
+        readers = self._index.readers.get(tensor, ())
+        if len(readers) != 1:
+            return None
+        if (grouped := self._grouped.get(readers[0].output[0])) is not None:
+            return grouped
+        factor = self.factor(readers[0])
+        return None if factor is None else Step(tensor, readers[0].output[0], factor, readers[0].op_type in _BY_PICTURE)
+
+    @cached_property
+    def _grouped(self) -> dict[str, Step]:
+        """Group norm as torch's exporter writes it: the groups as channels of an instance norm, and back again.
+
+        By the tensor that the first Reshape gives.
+        """
+        found = {}
+        for node in self._index.nodes:
+            first = self._index.producer.get(node.input[0]) if node.op_type == "InstanceNormalization" else None
+            behind = self._index.readers.get(node.output[0], ())
+            if first is None or first.op_type != "Reshape" or len(behind) != 1 or behind[0].op_type != "Reshape":
+                continue
+            before, after = (self._by_tensor.get(name) for name in (first.input[0], behind[0].output[0]))
+            scale = self._index.constant(node.input[1])
+            if before is None or after is None or scale is None or not before.channels:
+                continue
+            if after.shape == before.shape and before.channel_axis == 1 and before.channels % scale.size == 0:
+                factor = np.repeat(scale.astype(np.float64), before.channels // scale.size)
+                found[first.output[0]] = Step(before.tensor, after.tensor, factor, True)
+        return found
+
+    @cached_property
+    def _grouped_back(self) -> dict[str, Step]:
+        return {step.after: step for step in self._grouped.values()}
 
     def factor(self, node: onnx.NodeProto) -> np.ndarray | None:
-        """(units,) or () what a batch-norm, or a product with constants, multiplies units by; None for other nodes."""
+        """(units,) or () what a norm, or a product with constants, multiplies units by; None for other nodes.
+
+        Of a normalization by what it finds in each picture it is the learned scale alone.
+        """
         if node.op_type == "BatchNormalization":
             gamma, _, _, variance = (self._index.constant(name) for name in node.input[1:5])
             if gamma is None or variance is None:
                 return None
             epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
             return gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
+        if node.op_type in _BY_PICTURE:
+            scale = self._index.constant(node.input[1]) if len(node.input) > 1 else None
+            return None if scale is None else self._a_channel(self._with_axes(node, scale), node.output[0])
         moving = [name in self._dependent for name in node.input]
         if node.op_type == "Neg" or (node.op_type == "Sub" and moving == [False, True]):
             return np.array(-1.0)
         if sorted(moving) != [False, True] or not (node.op_type == "Mul" or (node.op_type == "Div" and moving[0])):
             return None
-        values, layer = self._index.constant(node.input[moving.index(False)]), self._by_tensor.get(node.output[0])
-        if values is None or layer is None or layer.channel_axis is None or values.ndim > len(layer.shape):
+        values = self._index.constant(node.input[moving.index(False)])
+        flat = None if values is None else self._a_channel(values, node.output[0])
+        return flat if flat is None or node.op_type == "Mul" else np.asarray(1 / np.where(flat == 0, 1, flat))
+
+    def _a_channel(self, values: np.ndarray, tensor: str) -> np.ndarray | None:
+        """(channels,) or () of constants that are broadcast over a tensor; None where they differ within a channel."""
+        layer = self._by_tensor.get(tensor)
+        if layer is None or layer.channel_axis is None or values.ndim > len(layer.shape):
             return None
         values = values.astype(np.float64).reshape((1,) * (len(layer.shape) - values.ndim) + values.shape)
         if any(side > 1 for axis, side in enumerate(values.shape) if axis != layer.channel_axis):
             return None
         flat = values.reshape(-1)
-        flat = flat[0] if len(flat) == 1 else flat
-        return np.asarray(flat if node.op_type == "Mul" else 1 / np.where(flat == 0, 1, flat))
+        return np.asarray(flat[0] if len(flat) == 1 else flat)
+
+    def _with_axes(self, node: onnx.NodeProto, scale: np.ndarray) -> np.ndarray:
+        """A norm's scale as it is broadcast: of layer norm over the last axes, of the others a channel or a group."""
+        if node.op_type not in _BY_GROUP:
+            return scale
+        layer = self._by_tensor.get(node.output[0])
+        channels, rank = (layer.channels, len(layer.shape)) if layer is not None else (None, 3)
+        if channels and channels % scale.size == 0:  # until opset 21 a group norm has one value a group
+            scale = np.repeat(scale, channels // scale.size)
+        return scale.reshape(-1, *(1,) * (rank - 2))
 
     def reads(self, maker: onnx.NodeProto) -> str:
         """The tensor that a node with weights reads."""
@@ -221,6 +308,10 @@ class Stations:
         way, activated, waiting = {start}, set[str](), [start]
         while waiting:
             for node in self._index.readers.get(waiting.pop(), ()):
+                grouped = self._grouped.get(node.output[0])
+                if grouped is not None and grouped.after not in way:
+                    way.add(grouped.after)
+                    waiting.append(grouped.after)
                 moving = [name for name in node.input if name in self._dependent]
                 if not self._keeps_units(node) or not node.output[0] or not way.issuperset(moving):
                     continue
@@ -265,6 +356,9 @@ class Stations:
             return _own(layer.index, layer.channels or 0)
         if tensor == self.graph.inputs[0].name:
             return _own(IMAGE, self.graph.channels)
+        if (grouped := self._grouped_back.get(tensor)) is not None:
+            source = self.way(grouped.before)
+            return None if source is None else replace(source.times(grouped.scale), divided=True)
         node = self._index.producer.get(tensor)
         moving = [name for name in node.input if name in self._dependent] if node is not None else []
         if node is None or not moving:
@@ -280,7 +374,9 @@ class Stations:
             if node.op_type != "Mul" and sum(self._places(n) == self._places(source) for n in moving) > 1:
                 return None  # of two maps, and no gate
             found = self._spread(self.way(source), source, tensor)
-            return None if found is None else found.times(self.factor(node))
+            if found is None:
+                return None
+            return replace(found.times(self.factor(node)), divided=found.divided or node.op_type in _BY_GROUP)
         return None
 
     def _sliced(self, node: onnx.NodeProto) -> Way | None:
@@ -298,7 +394,7 @@ class Stations:
         for axis, start, end, step in zip(axes, starts, ends, steps or [1] * len(axes), strict=True):
             if axis % len(layer.shape) == layer.channel_axis:
                 part = slice(start, end, step)
-                whole = Way(whole.layers[part], whole.units[part], whole.scale[part])
+                whole = Way(whole.layers[part], whole.units[part], whole.scale[part], divided=whole.divided)
         return whole if len(whole.layers) == self._channels(node.output[0]) else None
 
     def _joined(self, parts: Sequence[str], tensor: str) -> Way | None:
@@ -309,7 +405,8 @@ class Stations:
             np.concatenate([getattr(w, name) for w in ways]) for name in ("layers", "units", "scale")
         )
         places = ways[0].places if len({way.places for way in ways}) == 1 else 1  # type: ignore[union-attr]
-        return Way(layers, units, scale, places) if len(layers) == self._channels(tensor) else None
+        divided = any(way.divided for way in ways)  # type: ignore[union-attr]
+        return Way(layers, units, scale, places, divided) if len(layers) == self._channels(tensor) else None
 
     def _part(self, node: onnx.NodeProto, tensor: str) -> Way | None:
         whole = self.way(node.input[0])
@@ -318,7 +415,7 @@ class Stations:
             return None
         at = list(node.output).index(tensor)
         part = slice(sum(sizes[:at]), sum(sizes[: at + 1]))
-        return Way(whole.layers[part], whole.units[part], whole.scale[part])
+        return Way(whole.layers[part], whole.units[part], whole.scale[part], divided=whole.divided)
 
     def _spread(self, source: Way | None, before: str, tensor: str) -> Way | None:
         """A flattened map's places belong to their channel; other tensors have the source's channels."""
@@ -331,7 +428,7 @@ class Stations:
         by_place = layer is not None and layer.channel_axis == len(layer.shape) - 1  # tokens hold all units of a place
         one, other = (times, 1) if by_place else (1, times)
         layers, units, scale = (np.tile(a, one).repeat(other) for a in (source.layers, source.units, source.scale))
-        return Way(layers, units, scale, source.places * times)
+        return Way(layers, units, scale, source.places * times, source.divided)
 
     def _channels(self, tensor: str) -> int | None:
         layer = self._by_tensor.get(tensor)

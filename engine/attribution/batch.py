@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..graph.layers import Layer
 from ..outputs.reading import Reading
 from ..outputs.registry import read_outputs
 from ..outputs.target import Target, batch_axes, row_of, scores, tensors_of
+from ..whole import whole
 from .ends import branch_ends
 from .probabilities import probabilities
 
@@ -65,13 +65,9 @@ class Executors:
         decoder: str | None = None,
         output: str | None = None,
     ) -> None:
-        if not isinstance(batch, (int, Integral)) or isinstance(batch, bool):
-            raise UsageError(f"batch {batch!r} is no whole number; use 1 or more")
-        if batch < 1:
-            raise UsageError(f"batch {batch} is too small; use 1 or more")
         self.graph = graph
         self.device = device
-        self.batch = batch
+        self.batch = whole(batch, "batch", 1)
         self.decoder, self.output = decoder, output
         self._sessions: dict[tuple[Any, ...], Session] = {}
         self._twins: dict[tuple[Any, ...], Any] = {}

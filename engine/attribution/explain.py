@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..graph.layers import Layer
 from ..outputs.reading import Question, Reading
 from ..outputs.target import Target, batch_axes, tensors_of
 from ..pictures.given import model_batch
+from ..whole import whole
 from .batch import Batch, Executors
 from .constant import constant_note
 from .maps import Maps, heatmaps
@@ -160,8 +161,8 @@ def explain(
         check_layer(chosen)
     x, single = model_batch(graph, images, preprocessed=preprocessed)
     found: list[Attribution] = []
-    for start in range(0, len(x), batch):
-        part = x[start : start + batch]
+    for start in range(0, len(x), executors.batch):
+        part = x[start : start + executors.batch]
         shown = graph.preprocessing.denormalize(part).clip(0, 1).transpose(0, 2, 3, 1)
         for picture, row in zip(
             shown, explain_batch(Batch(executors, part), chosen, target, layer, options), strict=True
@@ -186,7 +187,7 @@ def explain_batch(
     options: Mapping[str, Any] | None = None,
 ) -> list[list[Attribution]]:
     """For each image of the batch, every method on every target; arguments as for `explain`."""
-    _check_options(methods, options or {})
+    options = _checked_options(methods, options or {})
     question = as_question(target)
     known = direct(batch.graph, question)
     reading = None if known is not None else batch.executors.reading
@@ -207,7 +208,7 @@ def explain_batch(
     batch.asked = [[row[min(rank, len(row) - 1)] for row in per_image] for rank in range(most)]
     for rank, targets in enumerate(batch.asked):
         for method in methods:
-            for image, attribution in enumerate(_run(batch, method, targets, layers, options or {})):
+            for image, attribution in enumerate(_run(batch, method, targets, layers, options)):
                 if rank < len(per_image[image]):
                     results[image].append(attribution)
     return results
@@ -240,7 +241,13 @@ def _check_batch(batch: Batch, targets: Sequence[Target]) -> None:
             )
 
 
-def _check_options(methods: Sequence[Method], options: Mapping[str, Any]) -> None:
+def _checked_options(methods: Sequence[Method], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the methods take them.
+
+    Raises:
+        UsageError: one that none of them has, or one that is to be a number and is none.
+    """
+    found = dict(options)
     known = {name for method in methods for name in method.options}
     for name in options:
         if name not in known:
@@ -248,18 +255,19 @@ def _check_options(methods: Sequence[Method], options: Mapping[str, Any]) -> Non
             raise UsageError(f"option '{name}' is unknown to {', '.join(m.name for m in methods)}; {hint}")
         for method in methods:
             if name in method.options:
-                _check_number(name, options[name], method.kind(name))
+                found[name] = _checked_number(name, options[name], method.kind(name))
+    return found
 
 
-def _check_number(name: str, value: Any, kind: str) -> None:
-    """Raises for an option that is to be a number and is none; ``kind`` is its annotation."""
-    least = 1 if name in ("window", "stride") else 0
+def _checked_number(name: str, value: Any, kind: str) -> Any:
+    """The value of an option; ``kind`` is its annotation."""
+    if value is None and "None" in kind:
+        return None
     if kind.startswith("int"):
-        right = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
-        if not right and not (value is None and "None" in kind):
-            raise UsageError(f"option {name}={value} is not a whole number, {least} or more")
-    elif kind == "float" and not (isinstance(value, Real) and 0 <= float(value) < float("inf")):
+        return whole(value, f"option {name}", 1 if name in ("window", "stride") else 0)
+    if kind == "float" and not (isinstance(value, Real) and 0 <= float(value) < float("inf")):
         raise UsageError(f"option {name}={value} is not a number, 0 or more")
+    return value
 
 
 def _run(

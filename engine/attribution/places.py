@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 from typing import Any
 
 from ...errors import UsageError
@@ -12,6 +11,7 @@ from ..graph.layers import Layer
 from ..graph.tokens import last_tokens
 from ..outputs.heads import is_feature_map, maps_into_head
 from ..outputs.reading import Reading
+from ..whole import is_whole
 
 _PYRAMIDS = frozenset({"detection", "segmentation", "text regions", "image"})
 
@@ -46,7 +46,7 @@ def chosen_layers(graph: Graph, layer: Any, tensors: Sequence[str], reading: Rea
         return _by_picture(graph, [layer])
     if isinstance(layer, str):
         return _by_picture(graph, graph.match(layer))
-    if isinstance(layer, Integral) and not isinstance(layer, bool):
+    if is_whole(layer):
         return _by_picture(graph, [graph.layer(int(layer))])
     if not isinstance(layer, Iterable) or not (layer := list(layer)):
         raise UsageError(f"layer {layer} names none; give a name, a tensor, an index or several")

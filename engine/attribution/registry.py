@@ -189,3 +189,15 @@ def _has_gradient(executors: Executors, tensors: Sequence[str], cut: Cut | None)
     except UnsupportedOperator:
         return False
     return True
+
+
+def methods_in_words() -> list[str]:
+    """Every method with its options, a line each, family by family."""
+    lines: list[str] = []
+    for family in FAMILIES:
+        lines.append(f"{family}:")
+        for one in METHODS.values():
+            if one.family == family:
+                options = ", ".join(f"{name} ({one.kind(name)})" for name in one.options)
+                lines.append(f"  {one.name:<20} {one.title}" + (f"; settings: {options}" if options else ""))
+    return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -17,6 +17,7 @@ from .similarity import MinibatchCka, Moments
 _SIDE = 16  # of the grid of positions that a feature map contributes
 _LARGEST = 2048  # units of a layer; beyond, three square matrices of doubles would not stay small
 _MINIBATCH = 8
+FEWEST = 4  # pictures that the unbiased estimator of CKA needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +62,14 @@ def measure(
         pairs: aligned layers.
         x_a: model A's own input of the pictures.
         x_b: model B's own input of the same pictures.
-        full: also SVCCA, PWCCA, Procrustes and the matrix (minibatch CKA over whole pictures, needs 4 of them).
+        full: also SVCCA, PWCCA, Procrustes and the matrix (minibatch CKA over whole pictures, needs `FEWEST` of them).
         progress: called after every picture.
     """
-    chosen = [i for i, p in enumerate(pairs) if p.a.weight is not None and p.b.weight is not None]
-    chosen = [i for i in chosen if max(len(_w(pairs[i], "a")), len(_w(pairs[i], "b"))) <= _LARGEST]
+    chosen = [i for i, pair in enumerate(pairs) if _is_weighted(pair) and _units(pair) <= _LARGEST]
     if not chosen:
         return {}, None
     moments = {i: Moments(len(_w(pairs[i], "a")), len(_w(pairs[i], "b"))) for i in chosen}
-    matrix = MinibatchCka(len(chosen), len(chosen)) if full and len(x_a) >= 4 else None
+    matrix = MinibatchCka(len(chosen), len(chosen)) if full and len(x_a) >= FEWEST else None
     left = bench.run(bench.a, x_a, [p.a.tensor for p in pairs])  # all, so that the sessions at hand serve
     right = bench.run(bench.b, x_b, [p.b.tensor for p in pairs])
     for batch in _batches(zip(left, right, strict=True), len(x_a)):
@@ -89,6 +89,32 @@ def measure(
             matrix.add(*([np.concatenate(layer) for layer in zip(*side, strict=True)] for side in kept))
     found = {i: _agreement(pairs[i], moments[i], full) for i in chosen if moments[i].count > 1}
     return found, matrix.result() if matrix is not None else None
+
+
+def left_out(pairs: Sequence[Pair], found: Mapping[int, LayerAgreement], images: int, *, full: bool) -> tuple[str, ...]:
+    """What `measure` could not measure, and why, a sentence each.
+
+    Args:
+        pairs: aligned layers.
+        found: by index of the pair, what was measured.
+        images: how many pictures there were.
+        full: whether the matrix was asked for.
+    """
+    missing = [pair for i, pair in enumerate(pairs) if _is_weighted(pair) and i not in found]
+    wide = [pair.a.name for pair in missing if _units(pair) > _LARGEST]
+    others = [pair.a.name for pair in missing if _units(pair) <= _LARGEST]
+    notes = [f"units are not matched, and no CKA is given, of more than {_LARGEST:,} of them: {', '.join(wide)}"]
+    few = [f"one picture has one value of each unit, too few to match units or for CKA: {', '.join(others)}"]
+    matrix = f"the CKA between all layers needs {FEWEST} pictures or more, not {images}, and is left out"
+    return (*notes * bool(wide), *few * bool(others and images == 1), *[matrix] * (full and images < FEWEST))
+
+
+def _is_weighted(pair: Pair) -> bool:
+    return pair.a.weight is not None and pair.b.weight is not None
+
+
+def _units(pair: Pair) -> int:
+    return max(len(_w(pair, "a")), len(_w(pair, "b")))
 
 
 def _agreement(pair: Pair, moments: Moments, full: bool) -> LayerAgreement:
@@ -141,6 +167,6 @@ def _batches(items: Iterator[tuple[Values, Values]], count: int) -> Iterator[lis
     """Minibatches of 8; the last takes in a rest that would be smaller than the estimator allows."""
     done = 0
     while done < count:
-        size = _MINIBATCH if count - done >= _MINIBATCH + 4 else count - done
+        size = _MINIBATCH if count - done >= _MINIBATCH + FEWEST else count - done
         yield list(islice(items, size))
         done += size

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import ConvscopeError, UsageError
 from ..graph.graph import Graph
-from .agreement import measure
+from .agreement import left_out, measure
 from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences
@@ -31,6 +31,7 @@ from .result import (
     Comparison,
     FirstDifference,
 )
+from .shuffle import shuffled
 from .silent import weight_difference
 from .stem import Stem, stems
 
@@ -100,7 +101,10 @@ def compare(
         permutations={p.a.name: order for p in pairs if (order := moved(orders, p.b)) is not None},
         only_a=_unpaired(net_a, {id(p.a) for p in pairs}) if layers is None else (),
         only_b=_unpaired(net_b, {id(p.b) for p in pairs}) if layers is None else (),
-        notes=tuple(note for note in (bench.note, unseen) if note),
+        notes=(
+            *(note for note in (bench.note, unseen) if note),
+            *left_out(pairs, agreement, len(x_a), full=similarity),
+        ),
         images=len(x_a),
     )
 
@@ -162,7 +166,8 @@ class _Judge:
         if i not in self._static:
             skipped = {k: self._skipped(k) for k in (i, i + 1) if k < len(self.pairs)}
             swapped = swapped_layers(self.pairs, i, (self.bench.a, self.bench.b), skipped)
-            self._static[i] = swapped or causes(self.pairs[i], *skipped[i])
+            pair = self.pairs[i]
+            self._static[i] = swapped or causes(pair, *skipped[i]) or shuffled(self.bench, pair)
         return self._static[i]
 
     def unseen(self, named: FirstDifference | None) -> str:

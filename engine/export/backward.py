@@ -107,7 +107,10 @@ def carriers(nodes: Sequence[onnx.NodeProto], trace: Trace, start: str) -> set[s
     return carrying
 
 
-_CONTRIBUTED = ("Gelu", "QuickGelu")  # of com.microsoft, with the meaning of the standard ones
+_CONTRIBUTED = frozenset({  # of com.microsoft; those that the standard has as well have its meaning
+    "Gelu", "QuickGelu", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLSTM", "QGemm", "QLinearAdd",
+    "QLinearMul", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearSigmoid", "QLinearConcat",
+})  # fmt: skip
 
 
 def _is_reached(node: onnx.NodeProto, carrying: set[str]) -> bool:

@@ -17,6 +17,7 @@ from ..graph.graph import Graph
 from ..graph.index import trains
 from ..graph.layers import Layer, Tokens
 from .backward import backward, lacking
+from .expand import expanded
 from .heads import ADDED_UP, INPUT_HEADS, LAYER_HEADS
 from .interface import as_source
 from .linear_head import linear_head_gradient
@@ -81,12 +82,15 @@ def build(graph: Graph, request: Request) -> Built:
     is_fixed = len(spec) == 4 and None not in spec[2:]
     model = raised(graph.model, _ranks(graph, feeds), OPSET if request.pictures else NEEDED)
     trace = Trace(model, feeds, is_fixed=is_fixed)
+    written_out = expanded(model, _lacking(model, trace, graph, request))
+    if written_out is not model:
+        model, trace = written_out, Trace(written_out, feeds, is_fixed=is_fixed)
     _require_rows(request.layers, trace, graph.inputs[0].name)
     writer = Writer(_opset(model), taken=_names(model, (HEATMAP, *request.score.inputs)))
     try:
         heatmap, second_outputs = _heatmap(graph, model, writer, trace, feeds, request)
     except UnsupportedOperator as error:
-        raise UnsupportedOperator(f"{error}; {_advice(graph, model, trace, request.score.tensors)}") from error
+        raise UnsupportedOperator(f"{error}; {_advice(graph, model, trace, request.score)}") from error
     _finish(writer, heatmap, graph, request)
     assembled = _assembled(model, trace, writer, second_outputs, request)
     if graph.mixes_batch is not None:
@@ -289,17 +293,28 @@ def _fix_sizes(model: onnx.ModelProto, image: str, sizes: Mapping[int, int]) -> 
                 dims[axis].CopyFrom(onnx.TensorShapeProto.Dimension(dim_value=size))
 
 
-def _advice(graph: Graph, model: onnx.ModelProto, trace: Trace, targets: Sequence[str]) -> str:
-    """Which layer works."""
+def _lacking(model: onnx.ModelProto, trace: Trace, graph: Graph, request: Request) -> set[str]:
+    """The operators on the way from the targets to the layers (the picture) that are not in the table of gradients."""
+    starts = [layer.tensor for layer in request.layers] or [graph.inputs[0].name]
+    nodes = model.graph.node
+    return {op for start in starts for target in request.score.tensors for op in lacking(nodes, trace, start, target)}
+
+
+def _advice(graph: Graph, model: onnx.ModelProto, trace: Trace, score: Score) -> str:
+    """Which layer works, tried: that nearest to the picture."""
     for layer in graph.layers:
-        if not layer.has_maps or layer.tensor in targets:
+        if not layer.has_maps or layer.tensor in score.tensors:
             continue
         try:
-            side_tensors(graph, [layer], targets)
-        except UsageError:
+            side_tensors(graph, [layer], score.tensors)
+            if any(lacking(model.graph.node, trace, layer.tensor, target) for target in score.tensors):
+                continue
+            w = Writer(_opset(model))
+            seeds = score.gradients(w, trace, {t: t for t in score.tensors}, score.choices(w, trace))
+            backward(model.graph.node, w, trace, layer.tensor, seeds, score.straight)
+        except (UsageError, UnsupportedOperator):
             continue
-        if not any(lacking(model.graph.node, trace, layer.tensor, target) for target in targets):
-            return f"the deepest layer that works is '{layer.name}'"
+        return f"the deepest layer that works is '{layer.name}'"
     return "no layer of it works"
 
 

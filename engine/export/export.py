@@ -65,6 +65,8 @@ class Exported:
         """What the file is, and how it was proven, for people."""
         check = self.verification
         jumps = f", {check.at_kinks} maps at kinks up to {check.kink_difference:.2g}" if check.at_kinks else ""
+        if check.zeros:
+            jumps += f"; {check.zeros} maps zero in both: nothing there is for or against what is asked"
         where = f"at '{self.layer}'" if self.layer else "of the picture"
         read = f"outputs: {self.reading}; " if self.reading else ""
         asks = f"; it is asked by {', '.join(self.inputs)}" if self.inputs else ""
@@ -96,6 +98,7 @@ class Exported:
             "difference": check.difference,
             "maps_at_kinks": check.at_kinks,
             "kink_difference": check.kink_difference,
+            "zero_maps": check.zeros,
             "output_difference": check.output_difference,
             "pictures": check.pictures,
             "classes": check.classes,
@@ -104,10 +107,20 @@ class Exported:
         }
 
 
-def check_method(method: str | None) -> None:
-    """Raises UsageError for a method whose map cannot be written into a file."""
+def check_request(method: str | None, resize: str | None, preprocessing: str | None, steps: int | None) -> None:
+    """Refuses what no model's file can have; arguments as for `export`.
+
+    Raises:
+        UsageError: a method whose map cannot be written into a file, or another word or number that is none.
+    """
     if method is not None and method not in METHODS:
         raise UsageError(f"method '{method}' cannot be exported; choose one of {', '.join(METHODS)}")
+    if resize not in (None, "input"):
+        raise UsageError(f"resize '{resize}' is unknown; use input, or leave it out for the layer's own size")
+    if preprocessing not in (None, "inside"):
+        raise UsageError(f"preprocessing '{preprocessing}' is unknown; use inside, or leave it out")
+    if steps is not None and (method != INTEGRATED or steps < 1):
+        raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
 
 
 def export(
@@ -163,13 +176,7 @@ def export(
         name. RefusedInput: the model has those names already, or is too large for one file. ConvscopeError: the file's
         map is not the twin's; nothing is written.
     """
-    check_method(method)
-    if resize not in (None, "input"):
-        raise UsageError(f"resize '{resize}' is unknown; use input, or leave it out for the layer's own size")
-    if preprocessing not in (None, "inside"):
-        raise UsageError(f"preprocessing '{preprocessing}' is unknown; use inside, or leave it out")
-    if steps is not None and (method != INTEGRATED or steps < 1):
-        raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
+    check_request(method, resize, preprocessing, steps)
     folder = Path(path).absolute().parent
     check_folder(folder)
     sweep(folder, everywhere=False)

@@ -20,7 +20,7 @@ from ..graph.layers import Layer
 from ..outputs.target import Target
 from ..pictures.photographs import photographs
 from .interface import as_canonical, as_fed, own_type
-from .scores.base import Sample, Score
+from .scores.base import Score
 
 PICTURES = 8
 _TOGETHER = 4  # pictures of one run
@@ -30,6 +30,8 @@ _SECONDS = 2.0  # of timing
 _LAST_BIT = 2.0**-23  # relative, of a float32
 _LAYERS = 3.0  # every layer rounds, and not the picture alone
 _MOST = 0.05  # a difference above it is a wrong gradient, however the network amplifies
+_SHAKEN = 2.0**-18  # relative: enough to give every rounding error another value, and far too little to move a map
+_NOISE = 0.5  # of its own size: a map that moves so far when shaken is made of rounding alone
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Verification:
         at_kinks: maps that are further from the twin's, but not further than the twin's own map moves when the last
             bits of the picture change: a unit lies within rounding of its kink, where the gradient jumps.
         kink_difference: the largest difference among them.
+        zeros: maps that are zero in both: exactly, or made of rounding alone, as behind a normalization that takes out
+            what the layer adds. A picture may well hold nothing that speaks for or against a class.
         asks: what ``classes`` counts, in the plural; "" where the target is always the same.
     """
 
@@ -55,6 +59,7 @@ class Verification:
     time_ratio: float
     at_kinks: int = 0
     kink_difference: float = 0.0
+    zeros: int = 0
     asks: str = "classes"
 
     @property
@@ -98,7 +103,7 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
     inputs = set(session.input_names)
     outputs = [o.name for o in graph.outputs]
     read = (*(score.reading.tensors if score.reading else ()), *(layer.tensor for layer in question.layers))
-    near, jumping = [0.0], list[float]()
+    near, jumping, zeros = [0.0], list[float](), 0
     worst_output, most, together = 0.0, 1, 1 if alone else _TOGETHER
     for start in range(0, len(images), together):
         batch = Batch(executors, images[start : start + together], executors.cut_together(question.layers))
@@ -109,11 +114,20 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
         for sample in samples:
             asked = {name: value for name, value in sample.feeds.items() if name in inputs}
             found = as_canonical(graph, session.run({**as_fed(graph, model, batch.x), **asked}))
-            for i, difference in enumerate(_compared(batch, found["heatmap"], sample, question)):
-                explained = difference > BOUND and difference <= _rounding(
-                    executors, batch.x[i], sample.targets[i], question
-                )
-                (jumping if explained else near).append(difference)
+            signed = expected(batch, sample.targets, question)
+            for i, difference in enumerate(_map_differences(found["heatmap"], signed, question)):
+                if difference <= BOUND:
+                    near.append(difference)
+                    zeros += not signed[i].any()
+                    continue
+                twin = _Twin(executors, sample.targets[i], question)
+                asked_of = {name: value[i : i + 1] if len(value) > 1 else value for name, value in asked.items()}
+                if _both_are_zero(twin, session, graph, model, batch.x[i], asked_of):
+                    zeros += 1
+                elif difference <= _rounding(twin.maps(_noisy(batch.x[i], _LAST_BIT)), question):
+                    jumping.append(difference)
+                else:
+                    near.append(difference)
             for name, value in own.items():
                 worst_output = max(worst_output, _relative(found[name], value, own_type(graph, name)))
     timed = session if provable is model else Session(model, "cpu", alone=alone)
@@ -126,12 +140,9 @@ def verify(graph: Graph, model: onnx.ModelProto, question: Question, *, pictures
         time_ratio=ratio,
         at_kinks=len(jumping),
         kink_difference=max(jumping, default=0.0),
+        zeros=zeros,
         asks=score.asks if score.inputs else "",
     )
-
-
-def _compared(batch: Batch, found: np.ndarray, sample: Sample, question: Question) -> list[float]:
-    return _map_differences(found, expected(batch, sample.targets, question), question)
 
 
 def expected(batch: Batch, targets: Sequence[Target], question: Question) -> np.ndarray:
@@ -147,17 +158,51 @@ def expected(batch: Batch, targets: Sequence[Target], question: Question) -> np.
     return maps[0] if len(maps) == 1 else np.mean([heatmaps(one, batch.size) for one in maps], axis=0)
 
 
-def _rounding(executors: Executors, image: np.ndarray, target: Target, question: Question) -> float:
-    """How far the twin's map of one picture may move by rounding: by what its last bits do, some times that."""
-    rng = np.random.default_rng(0)
-    noise = 1 + _LAST_BIT * rng.normal(size=(PICTURES, *image.shape))
-    noisy = np.concatenate([image[None], (image * noise).astype(np.float32)])
-    batch = Batch(executors, noisy, executors.cut_together(question.layers))
-    maps = expected(batch, [target] * len(noisy), question)
-    moved = _map_differences(
-        np.maximum(maps[1:], 0), np.repeat(maps[:1], PICTURES, axis=0), replace(question, resize=False)
-    )
+@dataclass(frozen=True, eq=False)
+class _Twin:
+    """The twin's map of one target, for any pictures."""
+
+    executors: Executors
+    target: Target
+    question: Question
+
+    def maps(self, images: np.ndarray) -> np.ndarray:
+        """(N, h, w) signed; one picture after another where those of a batch change one another."""
+        size = len(images) if self.executors.graph.mixes_batch is None else 1
+        cut = self.executors.cut_together(self.question.layers)
+        parts = [Batch(self.executors, images[i : i + size], cut) for i in range(0, len(images), size)]
+        return np.concatenate([expected(part, [self.target] * len(part.x), self.question) for part in parts])
+
+
+def _noisy(image: np.ndarray, share: float) -> np.ndarray:
+    """(1 + PICTURES, C, H, W) the image, and copies whose values differ by about a share of them."""
+    noise = 1 + share * np.random.default_rng(0).normal(size=(PICTURES, *image.shape))
+    return np.concatenate([image[None], (image * noise).astype(np.float32)])
+
+
+def _rounding(maps: np.ndarray, question: Question) -> float:
+    """How far the first of the twin's maps may move by rounding: by what last bits do (the others), some times that."""
+    first = np.repeat(maps[:1], len(maps) - 1, axis=0)
+    moved = _map_differences(np.maximum(maps[1:], 0), first, replace(question, resize=False))
     return min(_LAYERS * max(moved), _MOST)
+
+
+def _both_are_zero(
+    twin: _Twin, session: Session, graph: Graph, model: onnx.ModelProto, image: np.ndarray,
+    asked: Mapping[str, np.ndarray],
+) -> bool:  # fmt: skip
+    """Whether the map is zero but for rounding, in the twin and in the file."""
+    images = _noisy(image, _SHAKEN)
+    if not _is_rounding(twin.maps(images)):
+        return False
+    found = [session.run({**as_fed(graph, model, one[None]), **asked})["heatmap"][0] for one in images]
+    return _is_rounding(np.stack(found))
+
+
+def _is_rounding(maps: np.ndarray) -> bool:
+    """Whether the first map is made of rounding: shaking (the others) moves it by as much as there is of it."""
+    moved = np.abs(maps[1:] - maps[0]).reshape(len(maps) - 1, -1).max(axis=1)
+    return bool(np.isfinite(maps).all() and np.median(moved) >= _NOISE * np.abs(maps[0]).max())
 
 
 def sample_images(graph: Graph, count: int = PICTURES) -> np.ndarray:

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ...errors import UnsupportedOperator, UsageError
+from ..whole import is_whole
 from .company import batch_axes, mixing
 from .cut import extract
 from .heads import Head, chosen_from, find_head
@@ -202,9 +202,9 @@ class Graph:
         Raises:
             UsageError: no such layer, or several; the closest names are in the message.
         """
-        if isinstance(key, bool) or not isinstance(key, (str, Integral)):
+        if not isinstance(key, str) and not is_whole(key):
             key = self._module_name(key)
-        if isinstance(key, Integral) or (_is_number(key) and not self._is_named(key)):
+        if is_whole(key) or (_is_number(key) and not self._is_named(key)):
             index = int(key)
             if not -len(self.layers) <= index < len(self.layers):
                 count = len(self.layers)
@@ -290,6 +290,10 @@ class Graph:
         Raises:
             UsageError: the model has no such layer.
         """
+        return self._last_spatial_layer
+
+    @cached_property
+    def _last_spatial_layer(self) -> Layer:
         tokens = last_tokens(self.index, self.layers, self.logits)
         found: list[Layer] = []
         unsure: list[Layer] = []  # of a size that is left open, which may be the batch, moved by a Transpose

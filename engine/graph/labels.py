@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import RefusedInput, UsageError
+from ..whole import is_whole
 from .heads import shares
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ def find_class(graph: Graph, wanted: str | int) -> int:
         UsageError: out of range, unknown (with the closest names), ambiguous, or the model has no labels.
     """
     count = class_count(graph)
-    text = str(wanted).strip()
+    text = str(int(wanted) if is_whole(wanted) else wanted).strip()
+    if graph.labels is None and re.fullmatch(r"class \d+", text):  # as it is shown where there are no names
+        text = text.removeprefix("class ")
     if re.fullmatch(r"-?\d+", text):
         index = int(text)
         if index < 0 or (count is not None and index >= count):

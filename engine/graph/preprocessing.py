@@ -38,7 +38,8 @@ class Preprocessing:
         preset: the preset's name, or "custom".
         found: how it is known: "embedded", "companion", "family", "preset", "flag", "type" (of the input), "weights"
             (their statistics fit no other of the usual ones) or "assumed".
-        whole: the file takes whole numbers, so that model input is rounded (in torch with the gradient passed on).
+        whole: the file takes whole numbers, so that pictures are resized in 8 bits, and model input is rounded (in
+            torch with the gradient passed on).
     """
 
     low: float = 0.0
@@ -166,7 +167,7 @@ def _per_channel(name: str, values: Sequence[float], channels: int) -> np.ndarra
     if len(values) not in (1, channels):
         raise UsageError(
             f"preprocessing: {name} has {len(values)} values, but the model's input has {channels} channels; "
-            f"give 1 or {channels}"
+            f"give 1{f' or {channels}' if channels > 1 else ''}"
         )
     return np.broadcast_to(np.asarray(values, dtype=np.float64), (channels,))
 

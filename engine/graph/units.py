@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ..whole import each, whole
@@ -56,12 +56,17 @@ def parse_units(text: str | int | Sequence[int], channels: int) -> Units:
     return Units(tuple(sorted(found)))
 
 
-def check_units(text: str | int | Sequence[int]) -> None:
+def check_units(text: str | int | Sequence[int], name: str = "units") -> None:
     """Raises UsageError where no layer can have these units: before a model is at hand."""
     if isinstance(text, str):
-        _asked(text)
+        _asked(text, name)
     else:
         _numbered(text, None)
+
+
+def is_strongest(units: Any) -> bool:
+    """Whether units are asked for by ``top:N``."""
+    return isinstance(units, str) and units.strip().startswith("top:")
 
 
 def _numbered(units: int | Sequence[int], channels: int | None) -> Units:
@@ -73,31 +78,31 @@ def _numbered(units: int | Sequence[int], channels: int | None) -> Units:
     return Units(tuple(found))
 
 
-def _asked(text: str) -> tuple[list[tuple[int, int]] | None, int | None]:
+def _asked(text: str, name: str = "units") -> tuple[list[tuple[int, int]] | None, int | None]:
     """(first and last unit of every range, None for all; how many of the strongest, None for no choice)."""
     text = text.strip()
     if text == "all":
         return None, None
     if text.startswith("top:"):
-        top = _count(text[4:], text)
+        top = _count(text[4:], text, name)
         if top < 1:
-            raise UsageError(f"units='{text}': the number after top: must be at least 1")
+            raise UsageError(f"{name}='{text}': the number after top: must be at least 1")
         return None, top
     ranges = []
     for part in text.split(","):
         low_text, dash, high_text = part.strip().partition("-")
-        low = _count(low_text, text)
-        high = _count(high_text, text) if dash else low
+        low = _count(low_text, text, name)
+        high = _count(high_text, text, name) if dash else low
         if low > high:
-            raise UsageError(f"units='{text}': the range {low}-{high} runs backwards; write {high}-{low}")
+            raise UsageError(f"{name}='{text}': the range {low}-{high} runs backwards; write {high}-{low}")
         ranges.append((low, high))
     return ranges, None
 
 
-def _count(text: str, whole: str) -> int:
+def _count(text: str, whole: str, name: str) -> int:
     text = text.strip()
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise UsageError(f"units='{whole}' is not understood; write all, top:36, or like 0-63,70")
+        raise UsageError(f"{name}='{whole}' is not understood; write all, top:36, or like 0-63,70")
     return int(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..graph.graph import Graph
 from ..graph.heads import chosen_from
 from ..graph.labels import Prediction, class_name, logistic
 from .facts import Facts
+from .lengths import before_unit_length
 from .reading import Answer, Question, Reading
 from .reads import Channel, Entry, Rows, log_odds
 from .specs import class_index, least_probability, top_count
@@ -69,7 +71,7 @@ class ClassReading(Reading):
         logits = _vector(rows[self.tensor])
         spec = question.target
         if self.kind in ("sigmoid", "share"):
-            return [self._side(rows, spec)]
+            return self._sides(rows, spec)
         least = least_probability(spec)
         if least is not None:
             chosen = [p.index for p in self._ordered(logits) if p.probability >= least]
@@ -93,20 +95,28 @@ class ClassReading(Reading):
         value = np.asarray(values.reshape(-1)[0], np.float64)
         return float(log_odds(value) if self.kind == "share" else value)
 
-    def _side(self, rows: Rows, spec: Any) -> Target:
-        """The predicted side, or the one that is asked for: 1 or its name for yes, 0 for no."""
+    def _sides(self, rows: Rows, spec: Any) -> list[Target]:
+        """The predicted side, or the ones that are asked for: 1 or its name for yes, 0 or its name for no."""
         names, row = _side_names(self.graph), np.asarray(rows[self.tensor])
-        if spec is None or top_count(spec) is not None or least_probability(spec) is not None:
-            yes = self._logit(row) >= 0
+        both = _both_sides(self.graph, self._logit(row))
+        if spec is None:
+            chosen = [both[0].index]
+        elif (top := top_count(spec)) is not None:
+            chosen = [side.index for side in both[:top]]
+        elif (least := least_probability(spec)) is not None:
+            chosen = [side.index for side in both if side.probability >= least]
+            if not chosen:
+                raise UsageError(f"neither side of {self.graph.name} reaches a probability of {least:g} here")
         elif isinstance(spec, str) and spec.strip().lower() in [n.lower() for n in names]:
-            yes = spec.strip().lower() == names[1].lower()
+            chosen = [[n.lower() for n in names].index(spec.strip().lower())]
         else:
-            yes = class_index(self.graph, spec, 2) == 1
+            chosen = [class_index(self.graph, spec, 2)]
+        return [self._side(row, names[index], yes=index == 1) for index in chosen]
+
+    def _side(self, row: np.ndarray, name: str, *, yes: bool) -> Target:
         share = Entry(((self.tensor, (0,) * row.ndim),), log_odds=True)
         read = share if self.kind == "share" else Channel(self.tensor, 0)
-        return Target(
-            read, names[yes], sign=1.0 if yes else -1.0, quantity=f"{'' if yes else 'minus the '}{self._logits}"
-        )
+        return Target(read, name, sign=1.0 if yes else -1.0, quantity=f"{'' if yes else 'minus the '}{self._logits}")
 
     @property
     def _logits(self) -> str:
@@ -146,6 +156,9 @@ def softmax(facts: Facts, forced: bool = False) -> ClassReading | None:
         return None
     tensor, count, name = found
     why = _why_classes(facts, name, count)
+    if why is None and not forced and facts.head(name) is None:  # features or a value first, and classes beside them
+        tensor, count, name = next(_later_classes(facts, name), found)
+        why = _why_classes(facts, name, count)
     if not forced and (why is None or count < 2 or facts.head(name) == "sigmoid"):
         return None
     reason = f"{count} classes ({why or 'as asked'})"
@@ -195,6 +208,15 @@ def _logits(facts: Facts) -> tuple[str, int, str] | None:
     return _chosen_logits(facts)
 
 
+def _later_classes(facts: Facts, first: str) -> Iterator[tuple[str, int, str]]:
+    """As `_logits`: vectors after the first that a softmax or their name says to be classes."""
+    for name in facts.names:
+        shape = facts.shape(name)
+        vector = facts.is_float(name) and len(shape) == 2 and shape[1] > 1
+        if name != first and vector and (facts.head(name) == "softmax" or facts.named(name, "logit", "prob")):
+            yield facts.before_head(name), shape[1], name
+
+
 def _before_choice(facts: Facts, name: str) -> str | None:
     """The vector of logits that an ArgMax turns into this label."""
     scores = chosen_from(facts.graph.index, name)
@@ -236,9 +258,11 @@ def _why_classes(facts: Facts, name: str, count: int) -> str | None:
         return "class names"
     if _chosen(facts, name):
         return "the scores that the best are chosen from"
+    if facts.named(name, "embed", "descriptor") or before_unit_length(facts.graph.index, name):
+        return None  # a vector to compare, whatever its length and the rest of its name
     if count in _COMMON:
         return "ImageNet's number"
-    if facts.named(name, *_TELLING):
+    if facts.named(name, *_TELLING) and not facts.named(name, "feature"):
         return f"an output named '{name}'"
     return _SHARES if _adds_up(facts, name) else None
 

@@ -9,18 +9,23 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import UsageError
+from ..graph.index import attributes
 from ..graph.labels import class_name, logistic
 from .classes import others
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Masked, Rows
-from .specs import class_index, least_probability, top_count
+from .specs import check_no_probability, class_index, is_all, least_probability, top_count
 from .target import Target
 
 _TEXT_THRESHOLD, _TEXT_SCORE = 0.3, 0.6  # of DB, Liao et al. 2020, arXiv:1911.08947, as its deployments use them
 _TEXT_GROWTH = 1.5  # r' of its section 3.4: the map shows text shrunk, by D' = A' r' / L' (area, perimeter)
 _TEXT = re.compile(r"text (\d+)")  # the name of a region
 _SMALLEST = 9  # positions; less is a speck
+_TELLING = ("seg", "mask", "class", "logit", "prob", "score")  # names of maps of classes
+_HEATMAPS = ("heat", "hm", "keypoint", "kpt", "feature", "feat")  # names of maps that are none
+_MOST_CLASSES = 200  # ADE20K has 150, COCO-Stuff 182
+_COARSE = 8  # pixels a position: class maps that are not enlarged again; coarser ones are features
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +99,7 @@ class MapReading(Reading):
     independent: bool = field(kw_only=True, default=False)
     level: float = field(kw_only=True, default=0.0)
 
+    foreground: ClassVar[str] = "foreground"  # what one map is positive for, where no label says it
     accepts = frozenset({"region", "mask", "against", "box"})
     alternatives: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"box", "target"}), frozenset({"region", "mask"}))
 
@@ -105,8 +111,7 @@ class MapReading(Reading):
         maps = _planes(rows[self.tensor])
         if self.binary:
             inside = maps[0] > self.level
-            name = class_name(self.graph, 0) if self.graph.labels else "foreground"
-            return [Region(1, 0, name, float(inside.mean()), inside)] if inside.any() else []
+            return [Region(1, 0, self._inside, float(inside.mean()), inside)] if inside.any() else []
         masks = self._masks(maps)
         shares = masks.mean(axis=(1, 2))
         order = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
@@ -114,6 +119,11 @@ class MapReading(Reading):
             Region(number, i, class_name(self.graph, i), float(shares[i]), masks[i])
             for number, i in enumerate(order, 1)
         ]
+
+    @property
+    def _inside(self) -> str:
+        """What one map is positive for."""
+        return class_name(self.graph, 0) if self.graph.labels else self.foreground
 
     def _masks(self, maps: np.ndarray) -> np.ndarray:
         """(K, h, w) bool: where each class is the strongest, or above its level."""
@@ -125,6 +135,7 @@ class MapReading(Reading):
         self.check(question)
         maps, size = _planes(rows[self.tensor]), self.graph.image_size
         given = region_weights(question, maps.shape[1:], size)
+        check_no_probability(question.target, "masks")
         if self.binary:
             if question.against is not None:
                 raise UsageError(f"against=: {self.graph.name} has one mask, there is no other class to contrast with")
@@ -132,13 +143,13 @@ class MapReading(Reading):
                 raise UsageError(f"box={question.box} is not there: {self.graph.name} has one mask")
             return [self._one_map(rows[self.tensor], question.target, given)]
         regions = self.regions(rows)
-        top, least = top_count(question.target), least_probability(question.target)
+        top, everyone = top_count(question.target), is_all(question.target)
         if question.box is not None:
             if not 1 <= question.box <= len(regions):
                 raise UsageError(f"box={question.box} is not there: {len(regions)} masks found")
             chosen = [regions[question.box - 1].index]
-        elif question.target is None or top is not None or least is not None:
-            many = top or (1 if given is not None else len(regions) if least is not None else question.count)
+        elif question.target is None or top is not None or everyone:
+            many = top or (len(maps) if everyone else 1 if given is not None else question.count)
             here = [] if given is None else _strongest_in(self._masks(maps), given, many)
             chosen = here or [r.index for r in regions[:many]] or [int(maps.max(axis=(1, 2)).argmax())]
         else:
@@ -169,11 +180,10 @@ class MapReading(Reading):
         return "inside the mask" if self.independent or self.binary else "where it is the strongest class"
 
     def _one_map(self, row: Any, spec: Any, given: np.ndarray | None) -> Target:
-        plane = _planes(row)[0]
-        name = class_name(self.graph, 0) if self.graph.labels else "foreground"
+        plane, name = _planes(row)[0], self._inside
         inside = plane > self.level
         background = isinstance(spec, str) and spec.strip().lower() in ("background", "not " + name.lower())
-        if not background and spec is not None and top_count(spec) is None and least_probability(spec) is None:
+        if not background and spec is not None and top_count(spec) is None and not is_all(spec):
             text = str(spec).strip().lower()
             if text not in (name.lower(), "foreground", "0", "1"):
                 raise UsageError(f"class '{spec}': {self.graph.name} has one mask; ask for '{name}' or 'background'")
@@ -200,6 +210,7 @@ class TextMapReading(MapReading):
 
     probability: bool = field(kw_only=True, default=False)
 
+    foreground = "text"
     accepts = frozenset({"region", "mask", "box"})
     alternatives = (frozenset({"box", "target", "region", "mask"}),)
 
@@ -246,7 +257,12 @@ class TextMapReading(MapReading):
             if not 1 <= number <= len(regions):
                 raise UsageError(f"box={number} is not there: {len(regions)} regions of text found")
             regions = [regions[number - 1]]
-        top = top_count(spec) or (len(regions) if least_probability(spec) is not None else question.count)
+        least = least_probability(spec)
+        if least is not None and not is_all(spec):
+            regions = [region for region in regions if (region.score or 0.0) >= least]
+            if not regions:
+                raise UsageError(f"no region of text of {self.graph.name} reaches a score of {least:g} here")
+        top = top_count(spec) or (len(regions) if least is not None else question.count)
         return [
             Target(
                 Masked(self.tensor, 0, region.mask.astype(np.float32)),
@@ -283,6 +299,8 @@ def segmentation(facts: Facts, forced: bool = False) -> MapReading | None:
     chosen = _behind_argmax(facts, name) is not None
     if shape[1] < 2 or (not forced and not chosen and _is_picture(facts, name, shape)):
         return None
+    if not forced and not chosen and not _are_classes(facts, name, shape):
+        return None
     independent = not chosen and facts.head(name) == "sigmoid"
     how = (
         ", found before the file's ArgMax" if chosen else ", each a mask of its own (a sigmoid)" if independent else ""
@@ -302,7 +320,7 @@ def mask(facts: Facts, forced: bool = False) -> MapReading | None:
     tensor, shape, name = found
     level = 0.5 if tensor == name and facts.saturates(name) else 0.0
     title = "an alpha matte" if facts.named(name, "alpha", "matte", "pha") else "one mask"
-    if not forced and facts.named(name, "depth", "disp"):
+    if not forced and (facts.named(name, "depth", "disp") or never_negative(facts, name)):
         return None
     reason = f"{title} of {shape[2]} x {shape[3]} (one channel{', a sigmoid' if facts.head(name) else ''})"
     return MapReading(
@@ -339,12 +357,12 @@ def _maps(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:
         shape = facts.shape(name)
         if len(shape) == 4 and shape[2] > 1 and shape[3] > 1:
             return facts.before_head(name), shape, name
-        if _is_plane(facts, name, shape):
+        if is_plane(facts, name, shape):
             return facts.before_head(name), (shape[0], 1, *shape[1:]), name
     return None
 
 
-def _is_plane(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
+def is_plane(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
     """Whether (N, h, w) is a map without a channel axis: as large as the picture, and no line of symbols."""
     return (
         len(shape) == 3
@@ -355,14 +373,44 @@ def _is_plane(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
 
 
 def _behind_argmax(facts: Facts, name: str) -> tuple[str, tuple[int, ...]] | None:
-    node = facts.graph.index.producer.get(name)
+    """The class maps (N, K, h, w) that an ArgMax chooses from; of channels last those before they were turned."""
+    producer = facts.graph.index.producer
+    node = producer.get(name)
     while node is not None and node.op_type in ("Cast", "Squeeze", "Identity", "Reshape", "Unsqueeze"):
-        node = facts.graph.index.producer.get(node.input[0])
+        node = producer.get(node.input[0])
     if node is None or node.op_type != "ArgMax":
         return None
+    axis = int(attributes(node).get("axis", 0)) % 4
     source = facts.before_head(node.input[0])
+    turned = producer.get(source)
+    last = axis == 3 and turned is not None and turned.op_type == "Transpose"
+    if last and turned is not None and list(attributes(turned).get("perm", ())) == [0, 2, 3, 1]:
+        axis, source = 1, facts.before_head(turned.input[0])
     shape = next((layer.shape for layer in facts.graph.layers if layer.tensor == source), ())
-    return (source, (1, *(int(s or 1) for s in shape[1:]))) if len(shape) == 4 else None
+    return (source, (1, *(int(s or 1) for s in shape[1:]))) if len(shape) == 4 and axis == 1 else None
+
+
+def _are_classes(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether (N, K, h, w) may be classes of every position, and not features or a detector's raw grid.
+
+    A softmax or sigmoid, class names and a telling name say so. Without them maps of K classes have both signs, are no
+    more than the largest sets of classes, nearly as fine as the picture, and stand in no pyramid.
+    """
+    told = facts.head(name) is not None or facts.named(name, *_TELLING)
+    if told or (facts.labels is not None and abs(len(facts.labels) - shape[1]) <= 1):
+        return True
+    if facts.named(name, *_HEATMAPS) or shape[1] > _MOST_CLASSES or never_negative(facts, name):
+        return False
+    stride = max(facts.size[0] / shape[2], facts.size[1] / shape[3])
+    others = [s for n in facts.names if n != name and len(s := facts.shape(n)) == 4]
+    pyramid = any(max(s[2:]) > 1 and s[2:] != shape[2:] for s in others)
+    return stride < _COARSE or (stride == _COARSE and not pyramid)
+
+
+def never_negative(facts: Facts, name: str) -> bool:
+    """Whether values without a head are never below 0 on the probe and reach beyond 1: no logits, no probabilities."""
+    low, high = facts.range(name)
+    return low >= 0 and high > 1 and facts.head(name) is None and _behind_argmax(facts, name) is None
 
 
 def _one_map(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ...errors import UsageError
 from ..graph.graph import Graph
+from ..whole import keep_whole, whole
 from .reads import Rows
 from .target import Target
 
@@ -45,17 +46,16 @@ class Question:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a part that can mean nothing, whatever the outputs are."""
-        if self.box is not None and not _is_whole(self.box):
-            raise UsageError(f"box={self.box!r} is no number of a box; give a whole number, from 1")
+        keep_whole(self, box=0, count=1)
         if self.region is not None:
-            if len(sides := tuple(self.region)) != 4 or not all(map(_is_whole, sides)):
+            sides = tuple(whole(side, "side of region") for side in self.region)
+            if len(sides) != 4:
                 raise UsageError(f"region={self.region} is not four whole numbers: top, left, bottom, right")
+            object.__setattr__(self, "region", sides)
             if sides[0] >= sides[2] or sides[1] >= sides[3]:
                 raise UsageError(f"region={self.region} is empty: bottom and right must be larger than top and left")
         if self.to is not None and not (isinstance(self.to, Real) and math.isfinite(self.to)):
             raise UsageError(f"to={self.to!r} is no finite number")
-        if not _is_whole(self.count) or self.count < 1:
-            raise UsageError(f"count={self.count!r} is not a whole number, 1 or more")
         for name in ("mask", "like"):
             values = getattr(self, name)
             if values is not None and not _are_finite(values):
@@ -66,10 +66,6 @@ class Question:
         names = ("box", "region", "mask", "like", "to", "against")
         found = [name for name in names if getattr(self, name) is not None]
         return tuple(found + (["of"] if self.of != "score" else []))
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _are_finite(values: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +13,12 @@ from ...errors import UsageError
 from ..graph.labels import class_name
 from .classes import others
 from .facts import Facts
+from .lengths import before_unit_length
 from .reading import Answer, Question, Reading
 from .reads import Channel, Cosine, Distance, Entry, Read, Rows
-from .specs import class_index, top_count
+from .specs import check_no_probability, class_index, is_all, top_count
 from .target import Target
 
-_NORMS = frozenset({"ReduceL2", "ReduceSumSquare", "ReduceSum", "Sqrt", "Pow", "Mul", "Clip", "Max", "Expand", "Add",
-                    "Unsqueeze", "Reshape", "Cast", "Identity", "Abs"})  # fmt: skip
 _POINT = re.compile(r"point (?P<point>[0-9]+)(?: (?P<side>[xy]))?")
 _FEATURES = frozenset({"GlobalAveragePool", "ReduceMean", "GlobalMaxPool", "LayerNormalization", "BatchNormalization"})
 
@@ -49,7 +49,7 @@ class Embedding(Answer):
     """A vector that stands for the picture.
 
     Attributes:
-        vector: (D,) float32.
+        vector: (D,) float32, as the file gives it.
         norm: its length, before the file's own normalization where it has one.
     """
 
@@ -80,16 +80,18 @@ class EmbeddingReading(Reading):
 
     Attributes:
         tensor: the vector before a final normalization, whose direction is the output's.
+        output: the vector as the file gives it.
     """
 
     tensor: str = field(kw_only=True)
+    output: str = field(kw_only=True)
 
     accepts = frozenset({"like"})
     alternatives = (frozenset({"like", "target"}),)
 
     def answer(self, rows: Rows, *, top: int = 3) -> Embedding:
-        vector = np.asarray(rows[self.tensor], np.float32).reshape(-1)
-        return Embedding(vector, float(np.linalg.norm(vector)))
+        vector, before = (np.asarray(rows[name], np.float32).reshape(-1) for name in (self.output, self.tensor))
+        return Embedding(vector, float(np.linalg.norm(before)))
 
     def targets(self, rows: Rows, question: Question) -> list[Target]:
         self.check(question)
@@ -105,7 +107,7 @@ class EmbeddingReading(Reading):
             row = rows[self.tensor]
             return [
                 Target(_one(self.tensor, i, np.shape(row)), f"number {i}", quantity="number of the vector")
-                for i in _chosen(self, row, question.target)
+                for i in _chosen(self, row, question.target, [f"number {i}" for i in range(vector.size)])
             ]
         nothing = np.zeros(vector.size, np.float32)
         return [
@@ -123,12 +125,14 @@ class ValueReading(Reading):
         tensor: of the numbers.
         kind: "value" or "point"; for names.
         scale: (horizontal, vertical) factors that make pixels of a landmark's numbers.
+        centred: whether the numbers count from the middle of the picture.
         apart: whether the numbers are all x and then all y, and not x and y in turn.
     """
 
     tensor: str = field(kw_only=True)
     kind: str = field(kw_only=True, default="value")
     scale: tuple[float, float] = field(kw_only=True, default=(1.0, 1.0))
+    centred: bool = field(kw_only=True, default=False)
     apart: bool = field(kw_only=True, default=False)
 
     accepts = frozenset({"to", "against", "box"})
@@ -137,7 +141,8 @@ class ValueReading(Reading):
     def answer(self, rows: Rows, *, top: int = 3) -> Answer:
         vector = np.asarray(rows[self.tensor], np.float64).reshape(-1)
         if self.kind == "point":
-            pairs = (vector.reshape(2, -1).T if self.apart else vector.reshape(-1, 2)) * np.asarray(self.scale)
+            pairs = (vector.reshape(2, -1).T if self.apart else vector.reshape(-1, 2)) + self.centred
+            pairs = pairs * np.asarray(self.scale)
             return Points(tuple((float(x), float(y)) for x, y in pairs))
         names = [self._name(i, len(vector)) for i in range(len(vector))]
         return Values(tuple(zip(names, vector.tolist(), strict=True)))
@@ -155,8 +160,9 @@ class ValueReading(Reading):
         row = rows[self.tensor]
         if question.box is not None and self.kind != "point":
             raise UsageError(f"box= is a point's number; {self.graph.name} gives values, name one with target=")
-        chosen = self._points(row, question) if self.kind == "point" else _chosen(self, row, question.target)
-        names = [self._name(i, np.size(row)) for i in chosen]
+        every = [self._name(i, np.size(row)) for i in range(np.size(row))]
+        chosen = self._points(row, question) if self.kind == "point" else _chosen(self, row, question.target, every)
+        names = [every[i] for i in chosen]
         axis = self.axes.get(self.tensor, 0)
         if question.to is None:
             vector = np.asarray(row).reshape(-1)
@@ -188,9 +194,10 @@ class ValueReading(Reading):
         match = _POINT.fullmatch(str(question.target).strip()) if question.target is not None else None
         number = int(match["point"]) if match else question.box
         if number is None:
-            if question.target is not None and top_count(question.target) is None:
-                return _chosen(self, row, question.target)
-            many = top_count(question.target) or question.count
+            top, everyone = top_count(question.target), is_all(question.target)
+            if question.target is not None and top is None and not everyone:
+                return _chosen(self, row, question.target, ())
+            many = top or (count if everyone else question.count)
             return [self._place(point, side, count) for point in range(min(many, count)) for side in range(2)]
         if not 1 <= number <= count:
             raise UsageError(f"point {number} is not there: {self.graph.name} gives {count} points")
@@ -221,7 +228,7 @@ def embedding(facts: Facts, forced: bool = False) -> EmbeddingReading | None:
     if found is None or found[1] < 2:
         return None
     name, count = found
-    raw = _before_norm(facts, name)
+    raw = before_unit_length(facts.graph.index, name)
     why = "divided by its own length" if raw else "pooled features" if _is_pooled(facts, name) else None
     if facts.named(name, "embed", "feature", "descriptor"):
         why = f"an output named '{name}'"
@@ -229,7 +236,10 @@ def embedding(facts: Facts, forced: bool = False) -> EmbeddingReading | None:
         return None
     tensor = raw or name
     reason = f"an embedding of {count} numbers ({why or 'as asked'})"
-    return EmbeddingReading(facts.graph, "embedding", "embedding", reason, (tensor,), (tensor,), tensor=tensor)
+    return EmbeddingReading(
+        facts.graph, "embedding", "embedding", reason, tuple(dict.fromkeys((tensor, name))), (tensor,), tensor=tensor,
+        output=name,
+    )  # fmt: skip
 
 
 def landmarks(facts: Facts, forced: bool = False) -> ValueReading | None:
@@ -243,14 +253,15 @@ def landmarks(facts: Facts, forced: bool = False) -> ValueReading | None:
         return None
     low, high = facts.range(name)
     share = not (low < -0.5 or high > 1.5)
+    centred = not share and max(-low, high) <= 1.5  # no landmarks in pixels lie so near to one another
     height, width = facts.size
     order = _order_of_points(facts, name)
-    unit = "as shares of the sides" if share else "in pixels"
+    unit = "as shares of the sides" if share else "from -1 to 1" if centred else "in pixels"
     reason = f"{int(np.prod(shape[1:])) // 2} landmarks, {order} {unit}"
-    scale = (float(width), float(height)) if share else (1.0, 1.0)
+    scale = (float(width), float(height)) if share else (width / 2, height / 2) if centred else (1.0, 1.0)
     return ValueReading(
         facts.graph, "landmarks", "landmarks", reason, (name,), (name,), tensor=name, kind="point", scale=scale,
-        apart=order.startswith("all x"),
+        centred=centred, apart=order.startswith("all x"),
     )  # fmt: skip
 
 
@@ -308,32 +319,6 @@ def _vector(facts: Facts, flat: bool = True) -> tuple[str, int] | None:
     return None
 
 
-def _before_norm(facts: Facts, name: str) -> str | None:
-    """The vector that a final division by its own length, or LpNormalization, was given."""
-    producer = facts.graph.index.producer
-    node = producer.get(name)
-    while node is not None and node.op_type in ("Identity", "Reshape", "Flatten", "Squeeze", "Cast"):
-        node = producer.get(node.input[0])
-    if node is None:
-        return None
-    if node.op_type == "LpNormalization":
-        return str(node.input[0])
-    if node.op_type != "Div":
-        return None
-    vector, seen, stack, is_length = node.input[0], set[str](), [node.input[1]], False
-    while stack:
-        step = stack.pop()
-        inner = producer.get(step)
-        if step in seen or step == vector or inner is None or inner.op_type == "Shape":
-            continue
-        seen.add(step)
-        if inner.op_type not in _NORMS:
-            return None
-        is_length |= inner.op_type in ("ReduceL2", "Sqrt")
-        stack.extend(inner.input)
-    return str(vector) if is_length else None
-
-
 def _is_pooled(facts: Facts, name: str) -> bool:
     """Whether the vector is a feature map's mean, moved or normalized at most, with no dense layer behind."""
     producer = facts.graph.index.producer
@@ -343,9 +328,14 @@ def _is_pooled(facts: Facts, name: str) -> bool:
     return node is not None and node.op_type in _FEATURES
 
 
-def _chosen(reading: Reading, row: Any, spec: Any) -> list[int]:
-    """The numbers that are asked about; the largest where none is named."""
+def _chosen(reading: Reading, row: Any, spec: Any, names: Sequence[str]) -> list[int]:
+    """The numbers that are asked about, by index or as they are shown; the largest where none is named."""
     vector = np.asarray(row).reshape(-1)
+    check_no_probability(spec, "these numbers")
+    if is_all(spec):
+        return list(range(len(vector)))
+    if isinstance(spec, str) and spec.strip() in names:
+        return [names.index(spec.strip())]
     top = 1 if spec is None else top_count(spec)
     if top is not None:
         return [int(i) for i in np.argsort(-vector, kind="stable")[:top]]

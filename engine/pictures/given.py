@@ -35,8 +35,7 @@ def sources(images: Any, channels: int = 3) -> tuple[list[Source], bool]:
         UsageError: none of these, no picture at all, a file that does not exist, or values outside [0, 1].
     """
     if isinstance(images, (str, os.PathLike)):
-        path = Path(images)
-        return list(image_paths([path])), not path.is_dir()
+        return list(image_paths([images])), not Path(images).is_dir()
     if isinstance(images, Picture):
         return [images], True
     if _is_pillow(images):
@@ -53,6 +52,23 @@ def sources(images: Any, channels: int = 3) -> tuple[list[Source], bool]:
         f"a {type(images).__name__} is no picture; give a path, a Pillow image, an array (height, width, channels), "
         "a tensor (channels, height, width), or a list of these"
     )
+
+
+def check_paths(images: Any) -> None:
+    """Looks at pictures before there is a model to read them for.
+
+    Args:
+        images: as for `sources`; what is in memory, and None, is left alone.
+
+    Raises:
+        UsageError: a path does not exist, or there is no picture in a folder. RefusedInput: a single file cannot be
+            read.
+    """
+    given = list(images) if isinstance(images, list | tuple) else [images]
+    paths = [path for path in given if isinstance(path, (str, os.PathLike))]
+    found = [file for path in paths for file in image_paths([path])]
+    if len(given) == len(found) == 1 and not Path(paths[0]).is_dir():
+        read_image(found[0])
 
 
 def model_batch(

@@ -295,6 +295,24 @@ def resize(pixels: np.ndarray, size: tuple[int, int], interpolation: str = "bili
     return stacked[..., 0] if pixels.ndim == 2 else stacked
 
 
+def _resize_bytes(pixels: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """The same for models that take whole numbers: in 8 bits, as torchvision and timm resize, to the last bit.
+
+    Their resampling rounds after each of its two passes, and cuts what bicubic overshoots. A picture of finer values
+    than 8 bits is resized as it is.
+    """
+    values = pixels * 255
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > 1e-3:
+        return resize(pixels, size, interpolation)
+    wanted = (int(size[1]), int(size[0]))
+    planes = [
+        np.asarray(Image.fromarray(band).resize(wanted, _RESAMPLING[interpolation]))
+        for band in np.moveaxis(whole.clip(0, 255).astype(np.uint8), -1, 0)
+    ]
+    return np.stack(planes, axis=-1).astype(np.float32) / 255
+
+
 def _planes(bands: np.ndarray) -> Iterator[np.ndarray]:
     for channel in range(bands.shape[2]):
         yield np.ascontiguousarray(bands[..., channel], dtype=np.float32)
@@ -362,7 +380,7 @@ def _placed(pixels: np.ndarray, frame: Frame, how: Preprocessing) -> np.ndarray:
         return np.pad(heard, ((0, 0), (0, columns - heard.shape[1]), (0, 0)), constant_values=_SILENCE)
     if frame.resized[0] * frame.resized[1] > _LARGEST_ENLARGED:  # a strip: resized, thousands of times what is kept
         pixels, frame = _piece(pixels, frame)
-    scaled = resize(pixels, frame.resized, how.interpolation)
+    scaled = (_resize_bytes if how.whole else resize)(pixels, frame.resized, how.interpolation)
     if not frame.pads:
         return scaled[frame.top : frame.top + rows, frame.left : frame.left + columns]
     found = np.empty((rows, columns, pixels.shape[2]), np.float32)
@@ -467,16 +485,18 @@ def _taken(graph: Graph, size: tuple[int, int]) -> str:
     return "x".join(map(str, (*size, graph.channels) if is_last else (graph.channels, *size)))
 
 
-def image_paths(paths: Sequence[str | Path]) -> list[Path]:
+def image_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """The named files, and every picture in the named folders (recursive, sorted); without any, every WAV file.
 
     Raises:
         UsageError: a path does not exist, or there is no picture at all.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
-        mode = _mode(path)
-        if stat.S_ISDIR(mode):
+    for name in paths:
+        if name == "":  # which Python takes for the folder that it runs in
+            raise UsageError("'' names no picture; name a file or a folder")
+        path = Path(name)
+        if stat.S_ISDIR(_mode(path)):
             files = [p for p in path.rglob("*") if p.suffix.lower() in (*SUFFIXES, *SOUND) and p.is_file()]
             pictures = [p for p in files if p.suffix.lower() in SUFFIXES]
             found += sorted(pictures or files)  # sound where there is nothing to see

@@ -11,13 +11,13 @@ from ..ascent.accent import KEEP, accent
 from ..ascent.maximize import find, logits_layer
 from ..ascent.network import unit_layer
 from ..ascent.recipe.presets import Preset
-from ..graph.graph import Graph
 from ..graph.units import check_units, parse_units
 from ..record import Record
 from ..whole import whole
 from .ascent import AscentOptions
 from .events import OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
 
 
@@ -36,7 +36,7 @@ class Options(AscentOptions):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     image: Any,
     layer: Any = None,
     units: str | int | None = None,
@@ -50,7 +50,7 @@ def run(
     """A photograph in which what a unit, or a class, responds to is exaggerated, and the rest kept.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         image: one picture, as for `given.sources`.
         layer: of the unit; None for a class.
         units: the unit's number; None for a class.
@@ -66,6 +66,7 @@ def run(
     options = options or Options()
     check(layer, units, wanted)
     options.check()
+    graph = opened(model, folder, on_event, image)
     photo = read_photo(image, graph)
     if wanted is not None:
         found, number = logits_layer(graph), find(graph, wanted)

@@ -12,10 +12,11 @@ import numpy as np
 
 from ...errors import UsageError
 from ..activations.stream import ActivationBatch, activations, of_input
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import names
-from ..graph.units import check_units, layers_with_units, left_out, parse_units
+from ..graph.units import check_units, is_strongest, layers_with_units, left_out, parse_units
 from ..pages.feature_maps import PAGE_IMAGES, FeatureMaps, Grids
 from ..pictures.given import as_pictures, model_batch, sources
 from ..pictures.read import Picture
@@ -23,10 +24,11 @@ from ..record import Record
 from ..render import colormaps
 from ..render.activation_grids import check_scale
 from ..render.array_store import Store, open_store
-from ..whole import whole
+from ..whole import keep_whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
+from .opening import Model, opened
 from .result import Result
 
 DEFAULT_LAYERS = 24
@@ -39,7 +41,8 @@ class Options:
 
     Attributes:
         layer: names and globs with commas; None is feature maps from the first to the last.
-        units: ``all``, ``0-63,70``, or ``top:N`` for the N of the highest mean in each picture.
+        units: ``all``, ``0-63,70``, or ``top:N`` for the N of the highest mean in each picture, which needs a folder:
+            the grids show them, and saved arrays hold all units.
         scale, colormap, per_row: of the grids, see `render.activation_grids`.
         save: "npz" or "zarr" writes the arrays, keyed by layer name; None does not.
         grids: draw the grids.
@@ -61,8 +64,9 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a scale, colormap or units that there are none of."""
+        check_device(self.device)
         check_units(self.units)
-        whole(self.batch, "batch", 1)
+        keep_whole(self, batch=1, per_row=1)
         if self.save not in (None, "npz", "zarr"):
             raise UsageError(f"save='{self.save}' is unknown; choose npz or zarr")
         check_scale(self.scale)
@@ -112,7 +116,7 @@ class Activated(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     images: Any,
     options: Options | None = None,
     folder: Path | None = None,
@@ -123,7 +127,7 @@ def run(
     """Numbers of every layer on every picture; grids, arrays and a page where there is a folder.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         images: pictures, as for `given.sources`.
         options: default feature maps throughout.
         folder: writes a grid per picture and layer, ``result.json`` and ``index.html`` there, and with ``save`` the
@@ -136,8 +140,14 @@ def run(
     """
     options = options or Options()
     options.check()
+    if folder is None and is_strongest(options.units):
+        raise UsageError(
+            f"units='{options.units}' are other units in every picture, which one array cannot hold; name the units, "
+            "or a folder"
+        )
     if options.save is not None and folder is None:
         raise UsageError("save= writes into a folder; name one, or leave it out and take the arrays of the result")
+    graph = opened(model, folder, on_event, images)
     layers = chosen_layers(graph, options.layer, on_event)
     job = _Run(graph, options, layers, folder, Record.of(graph, command), on_event)
     with locked(folder):
@@ -231,7 +241,7 @@ class _Run:
         if self.maps.drawn and (total := len(self.maps.images)) > PAGE_IMAGES:
             self.on_event(Note(f"the page shows the first {PAGE_IMAGES} images; the folder holds all {total}"))
         content, page = self.maps.finish(saved, self.failures.rows)
-        return Activated(content, page, saved, arrays)
+        return Activated(content, page, saved, arrays, seen=len(pictures))
 
     def _parts(self, pictures: Sequence[Path | Picture], x: np.ndarray | None) -> Iterator[ActivationBatch]:
         size, device = min(self.options.batch, len(pictures)), self.options.device

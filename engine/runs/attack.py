@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..attack import METHODS, Attack, gradient_attack, pixel_attack
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..graph.labels import find_class, predictions
 from ..outputs.registry import read_outputs
@@ -18,9 +19,10 @@ from ..pictures.read import fit
 from ..record import Record
 from ..render.artifacts import save_npy, save_png, write_json
 from ..render.attacked import picture, side_by_side
-from ..whole import whole
+from ..whole import keep_whole
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
+from .opening import Model, opened
 from .photograph import read_photo
 from .result import Result
 
@@ -56,6 +58,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for an unknown method."""
+        check_device(self.device)
         if self.method == "fgsm" and self.steps not in (None, 1):
             raise UsageError(f"steps={self.steps}: fgsm makes one step; use method=pgd for more")
         if self.method not in METHODS:
@@ -64,8 +67,9 @@ class Options:
         for name in others:  # of the other kind of attack
             if getattr(self, name) != getattr(Options, name):
                 raise UsageError(f"{name}= means nothing for method={self.method}; leave it out")
-        for name in ("pixels", "seed", "population", "top", "batch", *(("steps",) if self.steps is not None else ())):
-            whole(getattr(self, name), name)
+        if self.seed is None:
+            raise UsageError("seed None is not a whole number")
+        keep_whole(self, pixels=1, seed=0, population=5, top=0, batch=1, steps=1)
 
     @property
     def count(self) -> int:
@@ -92,7 +96,7 @@ class Attacked(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     image: Any,
     options: Options | None = None,
     folder: Path | None = None,
@@ -105,7 +109,7 @@ def run(
     A failed attack is a result too: the model withstood it.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         image: one picture, as for `given.sources`.
         options: default one pixel.
         folder: writes the attacked picture at the model's input size, the two side by side, the values, and
@@ -118,6 +122,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    graph = opened(model, folder, on_event, image)
     target = None if options.target is None else find_class(graph, options.target)
     photo = read_photo(image, graph)
     with locked(folder):

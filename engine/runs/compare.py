@@ -13,12 +13,15 @@ from ..compare.pictures import Paths, from_files, reference
 from ..compare.result import IDENTICAL, Comparison
 from ..compare.side_by_side import rows
 from ..compare.verdict import MAX_REL, compare
-from ..graph.graph import Graph
+from ..executors.devices import check_device
 from ..pages.comparison import page
+from ..pictures.sides import height_width
 from ..record import Record, model, write
 from ..render.artifacts import write_text
+from ..whole import keep_whole
 from .events import Note, OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .result import Result
 
 
@@ -47,8 +50,11 @@ class Options:
     device: str = "cpu"
 
     def check(self) -> None:
-        """Raises UsageError for a preset that there is none of."""
+        """Raises UsageError for a preset that there is none of, or a size that is none."""
+        check_device(self.device)
         find_preset(self.preset)
+        height_width(self.size)
+        keep_whole(self, pictures=1, steps=1, seed=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +73,14 @@ class Compared(Result):
         return () if self.comparison is None else self.comparison.lines
 
     @property
-    def identical(self) -> bool:
+    def ok(self) -> bool:
         """Whether both are the same network."""
         return bool(self.content["verdict"] == IDENTICAL)
 
 
 def run(
-    a: Graph,
-    b: Graph,
+    a: Model,
+    b: Model,
     options: Options | None = None,
     folder: Path | None = None,
     *,
@@ -84,7 +90,7 @@ def run(
     """The verdict on two models; in a folder also a page.
 
     Args:
-        a: from `convscope.load`, of any format.
+        a: from `convscope.load`, of any format, or what opens it.
         b: what it is compared with.
         options: default the shipped photographs and a bound of 1e-4.
         folder: writes ``result.json`` and ``index.html`` there.
@@ -100,14 +106,15 @@ def run(
     shown: Pictures = reference
     if options.images is not None:
         shown = from_files(options.images, lambda error: on_event(Note(f"left out: {error}")))
+    first, second = (opened(one, folder, on_event) for one in (a, b))
 
     def told(stage: str) -> None:
         on_event(Note(f"comparing: {stage}"))
 
     with locked(folder):
         found = compare(
-            a,
-            b,
+            first,
+            second,
             pictures=shown,
             max_rel=options.max_rel,
             layers=options.layer,
@@ -117,17 +124,17 @@ def run(
         )
         for note in found.notes:
             on_event(Note(f"note: {note}"))
-        record = Record.of(a, command)
-        second: dict[str, Any] = {"model_b": model(b), "preprocessing_b": b.preprocessing.to_json()}
-        content = record.to_json({**second, **found.to_json(matches=options.match)})
+        record = Record.of(first, command)
+        other: dict[str, Any] = {"model_b": model(second), "preprocessing_b": second.preprocessing.to_json()}
+        content = record.to_json({**other, **found.to_json(matches=options.match)})
         if folder is None:
             return Compared(content, None, found)
         ascent = {name: getattr(options, name) for name in ("preset", "size", "steps", "seed", "device")}
         units = (
-            rows(a, b, found, count=options.pictures, options=ascent, progress=told, pictures=shown)
+            rows(first, second, found, count=options.pictures, options=ascent, progress=told, pictures=shown)
             if options.match
             else []
         )
         write(folder, content)
-        html = page((a, b), found, units, record.command or "")
+        html = page((first, second), found, units, record.command or "")
         return Compared(content, write_text(folder / "index.html", html), found)

@@ -11,12 +11,12 @@ from ...errors import UsageError
 from ..ascent.network import unit_layer
 from ..ascent.photograph import DREAM, dream
 from ..ascent.recipe.presets import Preset
-from ..graph.graph import Graph
-from ..graph.units import check_units, parse_units
+from ..graph.units import check_units, is_strongest, parse_units
 from ..record import Record
 from .ascent import AscentOptions, check_named
 from .events import Note, OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
 
 
@@ -29,7 +29,7 @@ class Options(AscentOptions):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     image: Any,
     layer: Any,
     units: str | Sequence[int] = "all",
@@ -42,7 +42,7 @@ def run(
     """A photograph changed towards what a layer, or some of its units, see in it.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         image: one picture, as for `given.sources`.
         layer: what `Graph.layer` takes.
         units: ``all``, ``0-63,70``, or numbers.
@@ -57,6 +57,7 @@ def run(
     options = options or Options()
     check(units)
     options.check()
+    graph = opened(model, folder, on_event, image)
     check_named(graph, layer, "dream")
     photo = read_photo(image, graph)
     found = unit_layer(graph, layer)
@@ -82,5 +83,5 @@ def check(units: str | Sequence[int] = "all") -> None:
     """Raises UsageError for units that are none, or the strongest: a dream is one picture of all its units."""
     if isinstance(units, str):
         check_units(units)
-        if units.strip().startswith("top:"):
+        if is_strongest(units):
             raise UsageError(f"units='{units}': a dream is one picture of all its units; write all, or like 0-63,70")

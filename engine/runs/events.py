@@ -33,6 +33,11 @@ class Progress:
     ahead: float = 0.0
     detail: str = ""
 
+    @property
+    def count(self) -> str:
+        """``3/10 units``, or ``3 units`` where the total is unknown."""
+        return f"{self.done}{'' if self.total is None else f'/{self.total}'} {self.unit}".rstrip()
+
 
 @dataclass(frozen=True)
 class Note:

@@ -12,9 +12,10 @@ import numpy as np
 from ...errors import UnsupportedOperator, UsageError
 from ..attribution import Attribution, Batch, Executors, Method, Question, explain_batch, find_methods
 from ..attribution.explain import check_layer
-from ..attribution.faithfulness.ranking import Ranked, average, rank
+from ..attribution.faithfulness.ranking import HEADINGS, LEGEND, Ranked, average, rank
 from ..attribution.registry import default_method
 from ..attribution.targets import direct
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..outputs.reading import Answer, Reading
 from ..outputs.registry import find_decoder
@@ -26,12 +27,13 @@ from ..record import Record, write
 from ..render import colormaps
 from ..render.artifacts import unique, write_text
 from ..render.overlay import STYLES
-from ..whole import whole
+from ..whole import keep_whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures, batches
+from .opening import Model, opened
 from .reading import Asked, compared, in_words, outputs_record
-from .result import Result
+from .result import Result, Table
 
 Box = tuple[int, int, int, int]
 
@@ -82,14 +84,15 @@ class Options:
         Raises:
             UsageError: an unknown decoder, method, colormap, style or setting.
         """
+        check_device(self.device)
         if self.decoder is not None:
             find_decoder(self.decoder)
-        whole(self.top, "top", 0)
-        methods = find_methods(self.method) if self.method else []
+        keep_whole(self, top=0, batch=1)
+        methods = [] if self.method is None else find_methods(self.method)
         if methods and self.layer is not None:
             check_layer(methods)
         if self.boxes and not self.metrics:
-            raise UsageError("boxes= say where the object is, for metrics=True; without it they mean nothing")
+            raise UsageError("boxes= with four sides is where the object is, for metrics=True; leave it out")
         colormaps.table(self.style.colormap)
         if self.style.kind not in STYLES:
             raise UsageError(f"style='{self.style.kind}' is unknown; choose {' or '.join(STYLES)}")
@@ -129,9 +132,29 @@ class Explained(Result):
     attributions: Sequence[Sequence[Attribution]] = ()
     ranking: Sequence[Ranked] = ()
 
+    @property
+    def table(self) -> Table | None:
+        """The ranking, the best first; with the pointing game where it was asked where the object is."""
+        if not self.ranking:
+            return None
+        images = len(self.content["images"])
+        legend = f"{LEGEND}; {images} image{'s' * (images != 1)}"
+        is_pointed = any(row.pointing is not None for row in self.ranking)
+        headings = {name: heading for name, heading in HEADINGS.items() if name != "pointing" or is_pointed}
+        rows = [
+            (
+                str(row.rank),
+                row.method,
+                *("–" if (n := getattr(row, name)) is None else f"{float(n):.3f}" for name in headings),
+                "insensitive to the weights" if row.insensitive else "",
+            )
+            for row in self.ranking
+        ]
+        return Table(("rank", "method", *headings.values(), ""), rows, ("method", ""), legend)
+
 
 def run(
-    graph: Graph,
+    model: Model,
     images: Any,
     options: Options | None = None,
     folder: Path | None = None,
@@ -142,7 +165,7 @@ def run(
     """Explains pictures.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         images: pictures, as for `given.sources`: files, folders, arrays, tensors, or a list of these.
         options: default the method that suits the outputs, on what the model says.
         folder: writes each heatmap raw and drawn, ``result.json`` and ``index.html`` there; None keeps the heatmaps in
@@ -154,7 +177,9 @@ def run(
         UsageError: wrong use, see `Options.check` and `attribution.explain`. RefusedInput: no picture could be read.
     """
     options = options or Options()
-    job = _Run(graph, options, options.check(), folder, on_event)
+    methods = options.check()
+    graph = opened(model, folder, on_event, images)
+    job = _Run(graph, options, methods, folder, on_event)
     pictures, _ = sources(images, graph.channels)
     with locked(folder):
         return job.run(pictures, Record.of(graph, command))
@@ -207,7 +232,8 @@ class _Run:
         self.failures.refuse_all(len(pictures))
         content = record.to_json({"outputs": outputs_record(reading), "images": self.images}, self.failures.rows)
         page = self._write(content, record)
-        return Explained(content, page, self.attributions, average(self.ranked) if self.ranked else ())
+        ranking = average(self.ranked) if self.ranked else ()
+        return Explained(content, page, self.attributions, ranking, seen=len(pictures))
 
     def _hint(self, reading: Reading, question: Question) -> None:
         if reading.form == "embedding" and question.like is None and direct(self.graph, question) is None:

@@ -12,9 +12,8 @@ from ..ascent.facets import facets
 from ..ascent.network import unit_layer
 from ..ascent.results import AscentResult, enlarged
 from ..ascent.settings import checked_units
-from ..graph.graph import Graph
 from ..graph.layers import Layer
-from ..graph.units import check_units, parse_units
+from ..graph.units import check_units, is_strongest, parse_units
 from ..pages.gallery import Item, pictures_page
 from ..record import Record, write
 from ..render.artifacts import save_png, write_text
@@ -22,6 +21,7 @@ from ..render.grid import grid
 from .ascent import check_named
 from .events import OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .photograph import check_single, steps_told
 from .result import Result
 from .units import Options, summary
@@ -29,6 +29,8 @@ from .units import Options, summary
 _OTHERS = (
     "start",
     "noise",
+    "noise_mean",
+    "noise_std",
     "neuron",
     "strip",
     "negative",
@@ -50,7 +52,7 @@ class Faceted(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     layer: Any,
     units: str | Sequence[int],
     diversity: int,
@@ -63,7 +65,7 @@ def run(
     """Pictures of one unit, each of which excites it in another way.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         layer: what `Graph.layer` takes.
         units: the one unit, as text or in a list.
         diversity: how many pictures.
@@ -78,6 +80,7 @@ def run(
     options = options or Options()
     options.check()
     check(units)
+    graph = opened(model, folder, on_event)
     check_named(graph, layer, "filters")
     found = unit_layer(graph, layer)
     unit = _one(found, units)
@@ -116,7 +119,7 @@ def check(units: str | Sequence[int]) -> None:
 
 def _one(layer: Layer, units: str | Sequence[int]) -> int:
     chosen = parse_units(units, layer.channels or 0).indices if isinstance(units, str) else checked_units(layer, units)
-    if len(chosen) != 1 or (isinstance(units, str) and units.startswith("top:")):
+    if len(chosen) != 1 or is_strongest(units):
         raise UsageError(f"diversity= shows one unit, not {len(chosen)}; name it, for instance units=12")
     return chosen[0]
 

@@ -27,6 +27,7 @@ from .activations import with_units
 from .ascent import check_named
 from .events import Note, OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .result import Result
 from .units import Options, Wall, summary
 
@@ -45,7 +46,7 @@ class Filtered(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     layer: Any,
     units: str | Sequence[int] = "all",
     options: Options | None = None,
@@ -57,7 +58,7 @@ def run(
     """Pictures that excite units most, with their verdicts.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         layer: what `Graph.layer` takes; or names and globs with commas, or a list: then several layers in a folder
             each, under one page.
         units: of every layer: ``all``, ``0-63,70``, ``top:36``, or numbers.
@@ -74,6 +75,7 @@ def run(
     options = options or Options()
     options.check()
     check(units)
+    graph = opened(model, folder, on_event)
     check_named(graph, layer, "filters")
     layers = _layers(graph, layer, on_event)
     asked = [_units(la, units) for la in layers]

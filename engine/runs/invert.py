@@ -8,11 +8,11 @@ from typing import Any
 
 from ..ascent.photograph import INVERSION, invert
 from ..ascent.recipe.presets import Preset
-from ..graph.graph import Graph
 from ..record import Record
 from .ascent import AscentOptions, check_named
 from .events import OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
 
 
@@ -29,7 +29,7 @@ class Options(AscentOptions):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     image: Any,
     layer: Any,
     options: Options | None = None,
@@ -41,7 +41,7 @@ def run(
     """The picture, from noise, that gives a layer what a photograph gave it.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         image: one picture, as for `given.sources`.
         layer: what `Graph.layer` takes.
         options: default an inversion at the model's own size.
@@ -54,6 +54,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    graph = opened(model, folder, on_event, image)
     check_named(graph, layer, "invert")
     photo = read_photo(image, graph)
     check_single(folder)

@@ -16,6 +16,7 @@ from ..record import Record
 from ..whole import each
 from .events import OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .result import Result
 from .units import Options, Wall
 
@@ -34,7 +35,7 @@ class Maximized(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     classes: str | int | Sequence[str | int],
     options: Options | None = None,
     folder: Path | None = None,
@@ -45,7 +46,7 @@ def run(
     """Pictures that raise the logits of classes most.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         classes: names or indices with commas, ``all``, or ``top:16`` for the classes that can be raised most; or a
             number, or a list of names and numbers.
         options: as for `filters`; ``start``, ``noise`` and ``neuron`` do not apply.
@@ -61,6 +62,7 @@ def run(
     options = options or Options()
     options.check()
     check(classes)
+    graph = opened(model, folder, on_event)
     indices, top = _asked(graph, classes)
     record = Record.of(graph, command)
     with locked(folder):

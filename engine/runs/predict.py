@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..attribution.batch import Batch, Executors
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..outputs.reading import Answer, Question
 from ..outputs.registry import find_decoder
@@ -19,10 +20,11 @@ from ..pictures.read import Picture
 from ..record import Record, write
 from ..render.answers import drawn_answer
 from ..render.artifacts import save_png, unique, write_text
-from ..whole import whole
+from ..whole import keep_whole
 from .events import ImageDone, Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures, batches
+from .opening import Model, opened
 from .preprocessings import answers
 from .preprocessings import in_words as preprocessings_in_words
 from .reading import compared, in_words, outputs_record, vector_of
@@ -51,13 +53,14 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a decoder that there is none of."""
+        check_device(self.device)
         if self.decoder is not None:
             find_decoder(self.decoder)
-        whole(self.top, "top", 0)
+        keep_whole(self, top=0, batch=1)
 
 
 def run(
-    graph: Graph,
+    model: Model,
     images: Any,
     options: Options | None = None,
     folder: Path | None = None,
@@ -71,7 +74,7 @@ def run(
     nobody states the preprocessing, ``content["usual_preprocessings"]`` has the first picture's answer under each.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         images: pictures, as for `given.sources`: files, folders, arrays, tensors, or a list of these.
         options: default the three best classes.
         folder: writes ``result.json`` and ``index.html`` there, and each picture with its boxes, masks, points or
@@ -84,6 +87,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    graph = opened(model, folder, on_event, images)
     pictures, _ = sources(images, graph.channels)
     failures = Failures(on_event)
     rows: list[dict[str, Any]] = []
@@ -119,7 +123,8 @@ def run(
         if trials:
             found["usual_preprocessings"] = trials
         content = Record.of(graph, command).to_json(found, failures.rows)
-        return Result(content, None if shown is None else shown.write(content, on_event))
+        page = None if shown is None else shown.write(content, on_event)
+        return Result(content, page, seen=len(pictures))
 
 
 class _Shown:

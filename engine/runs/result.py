@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..render.artifacts import plain
+
+
+@dataclass(frozen=True)
+class Table:
+    """Part of a result as a table, for people.
+
+    Attributes:
+        columns: their headings.
+        rows: a text for each column.
+        words: the columns that hold words; the others hold numbers.
+        legend: how to read it, or nothing.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: Sequence[str] = ()
+    legend: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,15 +34,27 @@ class Result:
     Attributes:
         content: the object of ``result.json``: the record and the verb's own fields.
         page: ``index.html``, where the run wrote one.
+        seen: how many pictures the run was asked to see.
     """
 
     content: Mapping[str, Any]
     page: Path | None = None
+    seen: int = field(default=0, kw_only=True)
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``result.json`` and of ``--json``, of plain values: NaN and infinities are None."""
         found: dict[str, Any] = plain(self.content)
         return found
+
+    @property
+    def ok(self) -> bool:
+        """False where the run was a question, and the answer is no: the models differ, a bound does not hold."""
+        return True
+
+    @property
+    def table(self) -> Table | None:
+        """What the run measured, where that is a table."""
+        return None
 
     @property
     def lines(self) -> Sequence[str]:
@@ -36,6 +65,11 @@ class Result:
     def paths(self) -> Sequence[Path]:
         """The files and folders that a reader opens first, the page last."""
         return () if self.page is None else (self.page,)
+
+    @property
+    def unfinished(self) -> str:
+        """What could not be done though the rest was, in a sentence; else nothing."""
+        return f"{len(self.failed)} of {self.seen} images could not be read; the others are done" if self.failed else ""
 
     @property
     def failed(self) -> Sequence[Mapping[str, str]]:

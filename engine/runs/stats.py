@@ -13,19 +13,21 @@ import numpy as np
 from ...errors import DamagedState, UsageError
 from ..activations.folder_pass import measurement_identity
 from ..activations.statistics import FEWEST_ALIKE, UnitStatistics, restore_states, save_states
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pages.siblings import connect
 from ..pages.statistics import statistics_page
 from ..record import Record, write
 from ..render.artifacts import write_text
-from ..whole import whole
+from ..whole import keep_whole
 from .activations import with_units
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
+from .opening import Model, opened
 from .passes import named_pictures, remaining, see
-from .result import Result
+from .result import Result, Table
 
 _STATE = "state.npz"
 _LISTED = 12  # units or pairs that a sentence lists
@@ -50,22 +52,26 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a batch that is none."""
-        whole(self.batch, "batch", 1)
+        check_device(self.device)
+        keep_whole(self, batch=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured(Result):
-    """The result of `run`.
+    """The result of `run`."""
 
-    Attributes:
-        seen: pictures that the run was asked to see.
-    """
-
-    seen: int = 0
+    @property
+    def table(self) -> Table:
+        """A row per layer, see `summary`."""
+        numbers = ("units", "mean", "max", "zeros", "dead", "always on", "most correlated")
+        found = [(entry["layer"], summary(entry)) for entry in self.content["layers"]]
+        forms = {"mean": ".4g", "max": ".4g", "zeros": ".0%"}
+        rows = [(name, *(format(row[key], forms.get(key, "")) for key in numbers)) for name, row in found]
+        return Table(("layer", *numbers), rows, words=("layer",))
 
 
 def run(
-    graph: Graph,
+    model: Model,
     images: Any,
     options: Options | None = None,
     folder: Path | None = None,
@@ -76,7 +82,7 @@ def run(
     """Mean, spread, maximum, sparsity, histogram of every unit; dead and always-on units; pairs that correlate.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         images: pictures, as for `given.sources`; best one folder.
         options: default every feature map.
         folder: keeps the state, and gets ``result.json`` and ``index.html``. None keeps the numbers in the result.
@@ -89,6 +95,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    graph = opened(model, folder, on_event, images)
     layers = _layers(graph, options.layer, on_event)
     pictures = named_pictures(graph, images)
     whose = hashlib.sha256("".join(measurement_identity(graph, la) for la in layers).encode()).hexdigest()
@@ -145,7 +152,7 @@ def run(
             html = statistics_page(title, states, entries, alike=ALIKE, command=record.command or "")
             page = write_text(folder / "index.html", html)
             connect(graph, folder)
-    return Measured(content, page, len(pictures))
+    return Measured(content, page, seen=len(pictures))
 
 
 def summary(entry: Mapping[str, Any]) -> dict[str, Any]:

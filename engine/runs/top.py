@@ -15,6 +15,7 @@ from ..activations.fields import check_field
 from ..activations.folder_pass import measurement_identity
 from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import check_units, parse_units
@@ -23,11 +24,12 @@ from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
 from ..render.artifacts import atomic, save_png, unique, write_text
-from ..whole import whole
+from ..whole import keep_whole
 from .activations import with_units
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
+from .opening import Model, opened
 from .passes import named_pictures, remaining, see
 from .result import Result
 
@@ -60,10 +62,10 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a field that there is none of, or units that no layer can have."""
+        check_device(self.device)
         check_units(self.units)
         check_field(self.field)
-        whole(self.k, "k", 1)
-        whole(self.batch, "batch", 1)
+        keep_whole(self, k=1, batch=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +74,9 @@ class TopResult(Result):
 
     Attributes:
         states: files of a shard's state; empty where the run was no shard.
-        seen: pictures that the run was asked to see.
     """
 
     states: Sequence[Path] = ()
-    seen: int = 0
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -85,7 +85,7 @@ class TopResult(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     images: Any,
     layer: str,
     options: Options | None = None,
@@ -97,7 +97,7 @@ def run(
     """The best ``k`` pictures of every unit, with the place of the maximum and what it sees.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         images: pictures, as for `given.sources`; best one folder.
         layer: names and globs with commas.
         options: default nine pictures of all units.
@@ -113,11 +113,12 @@ def run(
     """
     options = options or Options()
     options.check()
+    if options.shard is not None and folder is None:
+        raise UsageError("a shard keeps its state in a folder; name one")
+    graph = opened(model, folder, on_event, images)
     layers = with_units(graph, layer, on_event)
     for la in layers:
         parse_units(options.units, la.channels or 0)
-    if options.shard is not None and folder is None:
-        raise UsageError("a shard keeps its state in a folder; name one")
     pictures = named_pictures(graph, images)
     job = _Run(graph, layers, options, folder, on_event)
     with _held(folder, options.shard):
@@ -215,7 +216,7 @@ class _Run:
         self.on_event(Note("shard done; when all are, run the same without shard="))
         shard = list(self.options.shard or ())
         content = {"shard": shard, "images": len(states[0].done), "states": [str(file) for file in files]}
-        return TopResult(record.to_json(content, self.failures.rows), None, files, asked)
+        return TopResult(record.to_json(content, self.failures.rows), None, files, seen=asked)
 
     def _finish(self, states: Sequence[TopImages], pictures: Mapping[str, Source], record: Record) -> TopResult:
         entries: list[dict[str, Any]] = []
@@ -243,7 +244,7 @@ class _Run:
             html = render_page("top.html", title=title, facts=facts, command=record.command or "", data=data)
             page = write_text(self.folder / "index.html", html)
             connect(self.graph, self.folder)
-        return TopResult(content, page, (), len(pictures))
+        return TopResult(content, page, seen=len(pictures))
 
     def _shown(self, layer: Layer, state: TopImages) -> list[int]:
         asked = parse_units(self.options.units, layer.channels or 0)

@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...errors import UsageError
 from ..ascent.album import MANIFEST
+from ..ascent.fitting import asked_batch, check_precision
 from ..ascent.many import AscentProgress
 from ..ascent.recipe.canvases import Noise
 from ..ascent.results import DEAD, WEAK, AscentResult
+from ..ascent.settings import check_noise
 from ..graph.graph import Graph
 from ..pages.wall import stitched, write_animations, write_page, write_wall
-from ..pictures.given import photographs
+from ..pictures.given import check_paths, photographs
 from ..record import FILE, Record
 from .ascent import AscentOptions
 from .events import Note, OnEvent, Preview, Progress
+from .photograph import read_photo
 
 _REFRESH = 3  # seconds between reloads of a page that is being filled
 FRAMES = 24  # of an animation, beside its start and its end
@@ -32,7 +33,10 @@ class Options(AscentOptions):
     """How pictures of units are made and shown.
 
     Attributes:
-        start, noise, neuron, negative, alpha, batch, precision: as for `ascent.filters`.
+        start: a picture to start from: what `given.sources` takes.
+        noise: pixel noise to start from, or its kind, "uniform" or "normal".
+        noise_mean, noise_std: of such a kind, in 0..255; default 127 and 10.
+        neuron, negative, alpha, batch, precision: as for `ascent.filters`.
         photos: photographs to judge by instead of the shipped ones, and for `vital` to draw after: what `given.sources`
             takes, at most ``given.MOST`` of them.
         animate: write an animation of each unit's ascent beside its picture, ``unit-0000.webp``, of at least
@@ -42,8 +46,10 @@ class Options(AscentOptions):
         force: begin anew in a folder that holds something else, or the same.
     """
 
-    start: np.ndarray | None = None
-    noise: Noise | None = None
+    start: Any = None
+    noise: Noise | str | None = None
+    noise_mean: float | None = None
+    noise_std: float | None = None
     neuron: bool | None = None
     negative: bool = False
     alpha: bool = False
@@ -59,20 +65,42 @@ class Options(AscentOptions):
     def check(self) -> None:
         """Raises UsageError for a preset or setting that no model can have."""
         super().check()
+        check_precision(self.precision)
+        asked_batch(self.batch)
+        if (noise := self.pixel_noise) is not None:
+            check_noise(noise)
+            if self.start is not None:
+                raise UsageError("noise= and start= exclude each other; give one of them")
+        check_paths(self.start)
+        check_paths(self.photos)
         if self.margin < 0 or (self.columns is not None and self.columns < 1):
             raise UsageError(
                 f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
             )
 
+    @property
+    def pixel_noise(self) -> Noise | None:
+        """The noise that is stated; None for the preset's."""
+        if isinstance(self.noise, str):
+            mean = 127 if self.noise_mean is None else self.noise_mean
+            return Noise(self.noise, mean, 10 if self.noise_std is None else self.noise_std)
+        if self.noise_mean is not None or self.noise_std is not None:
+            raise UsageError("noise_mean= and noise_std= describe noise=; add noise=uniform or noise=normal")
+        return self.noise
+
     def of_ascent(self, graph: Graph, *more: str) -> dict[str, Any]:
         """The keywords of `ascent.filters` and `ascent.maximize` alike, for this model; and further ones by name.
 
         Raises:
-            UsageError: photographs that are none, or too many. RefusedInput: one cannot be read.
+            UsageError: pictures that are none, or too many. RefusedInput: one cannot be read.
         """
         photos = None if self.photos is None else photographs(graph, self.photos)
         strip = max(self.strip, FRAMES) if self.animate else self.strip
         found = self.keywords("negative", "alpha", "batch", "precision", "force", *more)
+        if found.get("start") is not None:
+            found["start"] = read_photo(self.start, graph).pixels
+        if "noise" in found:
+            found["noise"] = self.pixel_noise
         return {**found, "strip": strip, "photos": photos}
 
 

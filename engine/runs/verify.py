@@ -14,8 +14,10 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..pictures.sides import height_width
 from ..record import Record, write
+from ..whole import keep_whole
 from .events import Note, OnEvent, ignore
 from .folder import locked
+from .opening import Model, opened
 from .result import Result
 
 
@@ -29,8 +31,9 @@ class Verification:
         worst: the tensor with the largest difference between the executors.
         gradient_rel: input gradient against central differences, float64.
         batch_rel: an image alone against the same image in a batch of three.
-        source_rel: against the source file in its own runtime, None where that is not at hand or cannot run it.
+        source_rel: against the source file in its own runtime, None where that was not compared.
         source_tensors: how many tensors that comparison covers.
+        source_reason: why the source was not compared, or None.
         bounds: the limits that ``ok`` stands for.
         images: which images were run.
         rounded: how many tensors lie further apart than the bound, by no more than rounding explains.
@@ -53,6 +56,7 @@ class Verification:
     rounded: int = 0
     reason: str | None = None
     opaque: tuple[str, ...] = ()
+    source_reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""
@@ -63,7 +67,7 @@ class Verification:
         """The same for people: the verdict first, then a line for each comparison."""
         none = "none: the picture is whole numbers, or the logits do not depend on it beyond rounding"
         slope = none if self.gradient_rel is None else f"{self.gradient_rel:.2g} (float64 against central differences)"
-        source = "not compared: no file, or its own runtime cannot run it"
+        source = f"not compared: {self.source_reason}"
         if self.source_rel is not None:
             source = f"{self.source_rel:.2g} ({self.source_tensors} tensors)"
         rows = [
@@ -108,8 +112,7 @@ class Options:
         """Raises UsageError for a size or batch that is none."""
         if self.size is not None:
             height_width(self.size)
-        if self.batch < 1:
-            raise UsageError(f"batch={self.batch} is not understood: at least 1 image is needed")
+        keep_whole(self, batch=1, seed=0)
 
 
 class Prove(Protocol):
@@ -136,9 +139,14 @@ class Verified(Result):
         """The verification in words."""
         return () if self.verification is None else self.verification.lines
 
+    @property
+    def ok(self) -> bool:
+        """Whether every bound holds."""
+        return bool(self.content["ok"])
+
 
 def run(
-    graph: Graph,
+    model: Model,
     prove: Prove,
     options: Options | None = None,
     folder: Path | None = None,
@@ -149,7 +157,7 @@ def run(
     """Compares every tensor of both executors, the gradient, the batch and the source.
 
     Args:
-        graph: from `convscope.load`, with or without the check at import.
+        model: from `convscope.load`, or what opens it; with or without the check at import.
         prove: makes the comparisons.
         options: default two random images of the graph's own size.
         folder: writes ``result.json`` there.
@@ -161,6 +169,13 @@ def run(
     """
     options = options or Options()
     options.check()
+    graph = opened(model, folder, on_event)
+    if options.sides is not None:
+        fixed = [own or asked for own, asked in zip(graph.inputs[0].shape[2:4], options.sides, strict=False)]
+        if fixed and tuple(fixed) != options.sides:
+            raise UsageError(
+                f"size={options.size}: the model's input is fixed at {'x'.join(map(str, fixed))}; leave it out"
+            )
     with locked(folder):
         found = prove(
             graph,

@@ -29,8 +29,10 @@ from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..record import Record, write
 from ..render.artifacts import save_npz, save_png, unique, write_text
+from ..whole import keep_whole
 from .events import OnEvent, Progress, ignore
 from .folder import locked
+from .opening import Model, opened
 from .result import Result
 
 PAGE_SIDE = 64  # filters and input channels of a layer that the page shows
@@ -57,6 +59,7 @@ class Options:
     def check(self) -> None:
         """Raises UsageError for units that no layer can have."""
         check_units(self.units)
+        keep_whole(self, per_row=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,7 @@ class Weights(Result):
 
 
 def run(
-    graph: Graph,
+    model: Model,
     options: Options | None = None,
     folder: Path | None = None,
     *,
@@ -88,7 +91,7 @@ def run(
     """The filters of convolutions: a sheet per layer, norms, near duplicates, one page.
 
     Args:
-        graph: from `convscope.load`.
+        model: from `convscope.load`, or what opens it.
         options: default all convolutions.
         folder: writes the sheets, ``result.json`` and ``index.html`` there; None writes nothing.
         command: what the record says made it.
@@ -101,6 +104,7 @@ def run(
     options.check()
     if options.save and folder is None:
         raise UsageError("save= writes into a folder; name one, or leave it out and take the arrays of the result")
+    graph = opened(model, folder, on_event)
     layers = convolutions_of(graph, options.layer)
     record = Record.of(graph, command)
     entries, cards, kernels = [], [], {}

@@ -133,6 +133,11 @@ def windows(rng: Rng) -> Iterator[Form]:
     yield "MaxPool", [x], {**pool, "dilations": dilations}, 2, 12
     yield "AveragePool", [x], {**pool, "count_include_pad": int(rng.integers(0, 2)), "dilations": dilations}, 1, 19
     yield "LpPool", [x], {"kernel_shape": kernel, "strides": strides, "pads": pads, "p": int(rng.integers(1, 4))}, 1, 11
+    close = {**pool, "strides": [min(s, k) for s, k in zip(strides, kernel, strict=True)], "auto_pad": same}
+    del close["pads"]
+    yield "MaxPool", [x], {**close, "dilations": dilations}, 2, 12
+    yield "AveragePool", [x], {**close, "dilations": dilations, "count_include_pad": int(rng.integers(0, 2))}, 1, 19
+    yield "LpPool", [x], {**close, "dilations": dilations, "p": 2}, 1, 18
 
 
 FAMILIES = (slices, gathers, reductions, resizes, paddings, windows)

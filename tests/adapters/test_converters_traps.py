@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -91,6 +93,22 @@ def test_clip_with_an_empty_minimum_and_with_bounds_the_wrong_way_round() -> Non
 
 def test_prelu_slope_whose_first_axis_happens_to_equal_the_channels() -> None:
     compare([helper.make_node("PRelu", ["x", "slope"], ["y"])], {"slope": normal(3, 1)}, shape=(3, 3, 9))
+
+
+def test_batch_norm_without_epsilon_runs_where_torch_refuses_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.11 does, and an addition per channel becomes such a batch norm."""
+    plain = torch.nn.functional.batch_norm
+
+    def strict(*arguments: Any) -> torch.Tensor:
+        assert arguments[-1] > 0, "batch_norm eps must be positive"
+        return plain(*arguments)
+
+    monkeypatch.setattr(torch.nn.functional, "batch_norm", strict)
+    scale = np.array([0.5, 2, -1], dtype=np.float32).reshape(3, 1, 1)
+    compare([helper.make_node("Mul", ["x", "s"], ["m"]), helper.make_node("Add", ["m", "s"], ["y"])], {"s": scale})
+    weights = {"one": np.ones(3, np.float32), "mean": normal(3), "variance": np.full(3, 0.5, np.float32)}
+    names = ["x", "one", "mean", "mean", "variance"]
+    compare([helper.make_node("BatchNormalization", names, ["y"], epsilon=0.0)], weights)
 
 
 def test_batch_norm_in_training_mode_is_refused_by_name() -> None:

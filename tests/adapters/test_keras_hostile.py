@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import resource
@@ -20,6 +21,7 @@ if importlib.util.find_spec("keras") is None:
 
 import h5py
 
+from convscope.adapters.keras import files
 from convscope.adapters.keras.load import import_keras, load_keras_file
 from convscope.errors import RefusedInput, UnsafeFile
 from tests.integration.hostile_archives import described
@@ -280,3 +282,18 @@ def test_an_old_model_with_an_unknown_class_names_it(good: Path, tmp_path: Path)
 
 def test_nothing_of_this_needed_tensorflow() -> None:
     assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["good.keras", "good.h5"])
+def test_looking_into_a_file_is_bounded_by_its_size(name: str, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 goes round for ever in some files; weights in a zip are unpacked."""
+    allowed: list[float] = []
+
+    def at_a_glance(seconds: float) -> contextlib.AbstractContextManager[None]:
+        allowed.append(seconds)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(files, "at_a_glance", at_a_glance)
+    files.inspect(good / name)
+    size = (good / name).stat().st_size
+    assert allowed == [pytest.approx(3 + 60 * size / 2**30)]

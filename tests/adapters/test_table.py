@@ -182,7 +182,7 @@ QUANTIZED = {
 def test_a_quantized_networks_weights_and_work_are_counted_and_its_scales_are_not(form: str) -> None:
     nodes, parameters = QUANTIZED[form]
     rng = np.random.default_rng(0)
-    weights = {
+    weights: dict[str, np.ndarray] = {
         "w": rng.integers(-99, 99, (6, 3, 3, 3)).astype(np.int8), "b": np.arange(6, dtype=np.int32),
         "scales": np.linspace(0.1, 0.2, 6).astype(np.float32), "zeros": np.zeros(6, np.int8),
         "wide": np.zeros(6, np.int32), "one": np.array(0.5, np.float32),
@@ -207,3 +207,21 @@ def test_the_stride_behind_a_group_normalization_or_a_resize_is_that_of_the_step
     signal = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 9, 4, 4), torch.nn.ReLU(), torch.nn.Conv1d(4, 4, 9, 4, 4)).eval()
     graph = convscope.load(signal, example_input=torch.rand(1, 1, 512))
     assert [la.receptive_field.stride for la in graph.layers] == [(1, 4), (1, 4), (1, 16)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_layers_behind_a_group_norm_have_their_sizes(opset: int) -> None:
+    """ONNX's own inference (1.23) says nothing of GroupNormalization 21, and so of all that follows."""
+    count = 2 if opset < 21 else 4  # scales a group, then a channel
+    weights = {
+        "w": np.ones((4, 3, 3, 3), np.float32),
+        "s": np.ones(count, np.float32),
+        "b": np.zeros(count, np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "/conv/Conv", pads=[1] * 4, strides=[2, 2]),
+        helper.make_node("GroupNormalization", ["c", "s", "b"], ["n"], "/norm/Norm", num_groups=2),
+        helper.make_node("Relu", ["n"], ["y"], "/relu/Relu"),
+    ]
+    graph = convscope.load(tiny.model(nodes, weights, opset=opset), check=False)
+    assert [(layer.channels, layer.shape[1:]) for layer in graph.layers] == [(4, (4, 8, 8))] * 3

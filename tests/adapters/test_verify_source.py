@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
 
+from convscope.adapters import formats
 from convscope.adapters.check import random_inputs
-from convscope.adapters.load import load_here
-from convscope.adapters.verify import MAX_REL, source_difference, verify
+from convscope.adapters.load import load, load_here
+from convscope.adapters.source import MAX_REL, Compared, source_difference
+from convscope.adapters.verify import verify
 
 SIDE = 12
 Dims = list[int | str]
@@ -43,7 +47,7 @@ def file(
     return path
 
 
-def compared(path: Path) -> tuple[float | None, int, float]:
+def compared(path: Path) -> Compared:
     graph = load_here(path, check=False)
     return source_difference(graph, random_inputs(graph, (SIDE, SIDE), 2, 0))
 
@@ -62,7 +66,7 @@ def test_a_number_before_the_picture_and_a_state_of_two_rows_leave_the_batch_the
         ),
     ]  # fmt: skip
     weights |= {"W": normal(2, 4, 4), "R": normal(2, 4, 4)}
-    difference, tensors, _ = compared(file(tmp_path, recurrent, weights, {"h0": [2, 1, 4]}))
+    difference, tensors, *_ = compared(file(tmp_path, recurrent, weights, {"h0": [2, 1, 4]}))
     assert tensors == 5
     assert difference == pytest.approx(0, abs=1e-5)
 
@@ -79,7 +83,7 @@ def halves(folder: Path, kind: int, shift: float = 0.0) -> Path:
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
 def test_a_file_of_16_bits_is_judged_by_what_its_own_rounding_does(kind: int, tmp_path: Path) -> None:
-    difference, _, bound = compared(halves(tmp_path, kind))
+    difference, _, bound, _ = compared(halves(tmp_path, kind))
     assert difference is not None and 0 < difference <= bound
     assert MAX_REL < bound <= 0.05
 
@@ -87,7 +91,7 @@ def test_a_file_of_16_bits_is_judged_by_what_its_own_rounding_does(kind: int, tm
 def test_a_wrong_bias_is_seen_through_the_rounding_of_16_bits(tmp_path: Path) -> None:
     graph = load_here(halves(tmp_path, TensorProto.BFLOAT16), check=False)
     halves(tmp_path, TensorProto.BFLOAT16, shift=2.0)  # the file is another now
-    difference, _, bound = source_difference(graph, random_inputs(graph, (SIDE, SIDE), 1, 0))
+    difference, _, bound, _ = source_difference(graph, random_inputs(graph, (SIDE, SIDE), 1, 0))
     assert difference is not None and difference > bound
 
 
@@ -97,3 +101,54 @@ def test_a_file_in_double_is_not_compared_where_the_runtime_has_no_convolution_i
     found = verify(load_here(path, check=False))
     assert found.ok and found.source_rel is None and found.source_tensors == 0
     assert any("source" in line and "not compared" in line for line in found.lines)
+
+
+class Net(nn.Module):
+    """A picture, and a number beside it where it is asked for."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.conv(x).relu()
+        return features.mean((2, 3)), features
+
+
+def archive(path: Path, seed: int, batch: int | None = None) -> Path:
+    """A ``.pt2`` whose batch is fixed, or open."""
+    shapes = None if batch else ({0: torch.export.Dim("batch")},)
+    torch.export.save(
+        torch.export.export(Net(seed).eval(), (torch.rand(batch or 2, 3, SIDE, SIDE),), dynamic_shapes=shapes), path
+    )
+    return path
+
+
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_the_program_of_a_pt2_is_run_behind_the_wall_and_compared(
+    tmp_path: Path, batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = load(archive(tmp_path / "net.pt2", 0, batch), check=False)
+    feeds = random_inputs(graph, (SIDE, SIDE), 2, 0)
+    monkeypatch.setattr(formats, "format_of", lambda path: pytest.fail("read in this process"))
+    found = source_difference(graph, feeds)
+    assert found.rel == pytest.approx(0, abs=1e-5)
+    assert found[1:] == (2, MAX_REL, None)
+    archive(tmp_path / "net.pt2", 1, batch)  # another network in its place
+    assert (source_difference(graph, feeds).rel or 0) > 0.1
+
+
+def test_why_the_source_is_not_compared_is_said(tmp_path: Path) -> None:
+    torch.save(Net(0).state_dict(), tmp_path / "weights.pt")
+    live = load_here(Net(0), example_input=torch.rand(1, 3, SIDE, SIDE), check=False)
+    weights = load(tmp_path / "weights.pt", arch=f"{__file__}:built", check=False)
+    for graph, reason in ((live, "there is no file"), (weights, "does not hold the code of its network")):
+        found = verify(graph, batch=1)
+        assert found.ok and found.source_rel is None and reason in str(found.source_reason)
+        assert any(line.startswith("source") and reason in line for line in found.lines)
+
+
+def built() -> nn.Module:
+    """What `test_why_the_source_is_not_compared_is_said` names as the code."""
+    return Net(0)

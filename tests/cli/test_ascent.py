@@ -129,9 +129,10 @@ def test_nan_in_the_model_is_refused_and_writes_nothing(tmp_path: Path, capsys: 
 
 
 def test_a_dream_of_the_strongest_units_is_refused_before_the_model_is_opened(
-    photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, photo: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["dream", str(tmp_path / "absent.onnx"), photo, "--layer", "conv2", "--units", "top:3"]) == 2
+    monkeypatch.setattr("convscope.models.load.load", _never)
+    assert run(["dream", model, photo, "--layer", "conv2", "--units", "top:3"]) == 2
     assert "--units 'top:3'" in capsys.readouterr().err
 
 
@@ -189,7 +190,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "taken").write_text("")
-    monkeypatch.setattr("convscope.cli.calling.open_model", _never)
+    monkeypatch.setattr("convscope.models.load.load", _never)
     subject = ["--class", "1"] if command == "maximize" else ["--layer", "conv2"]
     photos = [photo] if command in ("dream", "invert") else []
     code = 1 if place.startswith("/") else 2  # a file in the way is wrong use

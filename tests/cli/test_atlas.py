@@ -86,7 +86,7 @@ def test_dry_run_says_how_much_there_is_and_writes_nothing(made: Path, capsys: p
         (["verify", "nowhere"], "nowhere holds no"),
         (["lenet", "--budget", "soon"], "--budget 'soon' is not understood"),
         (["lenet", "--workers", "0"], "--workers '0' is not understood"),
-        (["lenet", "--shard", "3/2"], "the first number runs from 1 to 2"),
+        (["lenet", "--shard", "3/2"], "write I/N with I from 1 to N"),
         (["lenet", "--executor", "magic"], "executor 'magic' is unknown; choose local or ray"),
         (["lenet", "--preset", "nice"], "preset 'nice' is unknown"),
         (["lenet", "--layer", "nothing*"], "'nothing*' is not in lenet"),

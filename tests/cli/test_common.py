@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.main import get_command
 
-from convscope.cli import loading, main, output, parsing
+import convscope
+from convscope.cli import loading, main, options, output
+from convscope.engine.graph.graph import Graph
 from convscope.engine.graph.units import Units, parse_units
+from convscope.engine.runs.events import Event, Note, OnEvent, ignore
+from convscope.engine.runs.opening import opened
 from convscope.errors import ConvscopeError, UsageError
 
 from ..tiny import small_cnn
@@ -99,40 +105,59 @@ def model(tmp_path: Path) -> str:
     return str(path)
 
 
+def _open(model: str, on_event: OnEvent = ignore, **stated: Any) -> Graph:
+    words = {name: default for name, (_, default) in loading.LOADING.items()}
+    return opened(loading.opener(model, **{**words, "check": False, **stated}), None, on_event)
+
+
 def test_flags_change_only_what_they_name(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    graph = loading.open_model(model, preprocessing="caffe", mean="1,2,3", range="-1,1", order="rgb", check=False)
-    p = graph.preprocessing
+    p = _open(model, preprocessing="caffe", mean=(1, 2, 3), range=(-1, 1), order="rgb").preprocessing
     assert (p.mean, p.low, p.high, p.order, p.std) == ((1.0, 2.0, 3.0), -1.0, 1.0, "RGB", (1.0,))
     assert p.found == "flag"
     assert capsys.readouterr().out == ""
 
 
 def test_assumed_preprocessing_is_said_once_and_not_when_quiet(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    loading.open_model(model, check=False)
-    assert capsys.readouterr().err.count("assumed: range 0..1, RGB") == 1
-    loading.open_model(model, check=False, quiet=True)
+    assert main.run(["info", model, "--no-check"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("assumed: range 0..1, RGB") == 1
+    assert said.endswith("give --preprocessing, or --mean --std --range --order\n")
+    assert main.run(["info", model, "--no-check", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
-    loading.open_model(model, check=False, preprocessing="unit")
+    assert main.run(["info", model, "--no-check", "--preprocessing", "unit"]) == 0
     assert "assumed" not in capsys.readouterr().err
+
+
+def test_python_is_told_what_was_assumed_of_a_model_that_a_verb_opens(model: str) -> None:
+    told: list[Event] = []
+    convscope.weights(model, on_event=told.append)
+    assert any(isinstance(event, Note) and event.text.startswith("assumed: range 0..1, RGB") for event in told)
+    told.clear()
+    convscope.weights(convscope.load(model, check=False), on_event=told.append)
+    assert not [event for event in told if isinstance(event, Note)]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mean": "a,b"}, "--mean 'a,b' is not understood; write numbers with commas"),
-        ({"mean": "nan"}, "--mean 'nan' is not understood"),
-        ({"mean": "1,2"}, "mean has 2 values, but the model's input has 3 channels"),
-        ({"std": "0"}, "std='0' divides by zero"),
-        ({"range": "1"}, "range='1' has 1 values; write LOW,HIGH"),
+        ({"mean": (1, 2)}, "mean has 2 values, but the model's input has 3 channels"),
+        ({"std": (0.0,)}, "std='0' divides by zero"),
+        ({"range": (1,)}, "range='1' has 1 values; write LOW,HIGH"),
         ({"order": "rbg"}, "order='rbg' is unknown; choose RGB, BGR or GRAY"),
-        ({"image_size": "0"}, "--image-size '0' is not understood"),
-        ({"image_size": "99999"}, "--image-size '99999' is not understood"),
+        ({"image_size": 0}, "size 0 is not positive"),
+        ({"image_size": 99999}, "size 99999 is too large: at most 65536 pixels a side"),
         ({"preprocessing": "tensorflow"}, "'tensorflow' is unknown; choose one of caffe, tf"),
     ],
 )
-def test_flags_that_do_not_fit_are_wrong_use(model: str, options: dict[str, str], message: str) -> None:
+def test_flags_that_do_not_fit_are_wrong_use(model: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        loading.open_model(model, check=False, **options)
+        _open(model, **options)
+
+
+@pytest.mark.parametrize("text", ["a,b", "nan", "", "1,,2"])
+def test_numbers_of_another_form_are_wrong_use(text: str) -> None:
+    with pytest.raises(UsageError, match=f"--mean '{text}' is not understood; write numbers with commas"):
+        _read("mean", loading.LOADING, text)
 
 
 def test_info_s_json_is_what_the_issue_says(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +195,7 @@ def test_hostile_layer_names_reach_the_terminal_clean(tmp_path: Path, capsys: py
         node.name = "\x1b[2J\u202e[red]" + node.name
     onnx.save(evil, tmp_path / "evil.onnx")
     try:
-        loading.open_model(str(tmp_path / "evil.onnx"), check=False, quiet=True)
+        _open(str(tmp_path / "evil.onnx"))
     except ConvscopeError:
         pytest.skip("the loader refuses such names altogether")
     assert main.run(["info", str(tmp_path / "evil.onnx"), "--no-check"]) == 0
@@ -178,23 +203,29 @@ def test_hostile_layer_names_reach_the_terminal_clean(tmp_path: Path, capsys: py
     assert "\x1b" not in out and "\u202e" not in out
 
 
+def _read(name: str, group: options.Group, text: str) -> Any:
+    """What an option makes of a text."""
+    return group[name][0].__metadata__[0].parser(text)
+
+
 @pytest.mark.parametrize(("text", "size"), [("128", 128), ("48x320", (48, 320)), ("48,320", (48, 320)), ("0", 0)])
 def test_a_size_is_a_side_or_height_and_width(text: str, size: int | tuple[int, int]) -> None:
-    assert parsing.parse_size(text) == size
+    assert _read("size", options.ASCENT, text) == size
 
 
-@pytest.mark.parametrize("text", ["", "a", "1x2x3", "12px", "99999999999999", "70000x2"])
+@pytest.mark.parametrize("text", ["", "a", "1x2x3", "12px", "99999999999999"])
 def test_a_size_of_another_form_is_wrong_use(text: str) -> None:
-    with pytest.raises(UsageError, match="--size"):
-        parsing.parse_size(text)
+    with pytest.raises(UsageError, match=r"--size '.*' is not understood; write 128 or HEIGHTxWIDTH"):
+        _read("size", options.ASCENT, text)
 
 
 def test_inputs_are_numbers_rows_or_files() -> None:
-    found = parsing.parse_inputs(["sr=16000", "im_shape=640,480", "state:0=state.npy"])
+    texts = ("sr=16000", "im_shape=640,480", "state:0=state.npy")
+    found = dict(_read("input", loading.LOADING, text) for text in texts)
     assert found == {"sr": 16000.0, "im_shape": (640.0, 480.0), "state:0": Path("state.npy")}
     for text in ("sr", "=3", "sr=", "sr=fast"):
-        with pytest.raises(UsageError, match="--input"):
-            parsing.parse_inputs([text])
+        with pytest.raises(UsageError, match=r"--input .* numbers with commas, NAME=FILE\.npy"):
+            _read("input", loading.LOADING, text)
 
 
 @pytest.mark.parametrize(
@@ -213,8 +244,5 @@ def test_inputs_are_numbers_rows_or_files() -> None:
 def test_what_python_says_of_a_parameter_is_said_of_the_flag(said: str, shown: str) -> None:
     with output.running(["filters"]):
         assert output.in_flags(said) == said.replace(*output._SIZE_OF_INPUT)  # no command runs yet
-        output.understand(
-            {"units": ["--units", "-u"], "trust": ["--trust"], "check": ["--check/--no-check"], "layer": ["--layer"],
-             "tuning": ["--set"]}
-        )  # fmt: skip
+        output.understand(get_command(main.build()).commands["filters"].params)  # type: ignore[attr-defined]
         assert output.in_flags(said) == shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -104,6 +105,24 @@ def test_every_ending_has_its_code_and_one_line(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.rstrip("\n") == line
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interrupts are delivered by signals")
+def test_an_interrupt_that_comes_within_a_destructor_ends_the_command_all_the_same() -> None:
+    script = """
+import os, signal, time
+from convscope.cli import main
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+def wait(*_, **options):
+    Late()
+    time.sleep(60)
+main._application = lambda: wait
+main.main()
+"""
+    ended = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=50)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
 
 
 def test_a_bug_is_one_line_that_asks_for_a_report(
@@ -238,15 +257,87 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(
     assert "pip install 'convscope[index]'" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("columns", [60, 80])
 @pytest.mark.parametrize("name", [[], *([name] for name in COMMANDS)])
-def test_help_is_whole_at_sixty_columns(
-    name: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_help_is_whole_at_sixty_and_at_eighty_columns(
+    name: list[str], columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", str(columns))
     assert main.run([*name, "--help"]) == 0
     out = capsys.readouterr().out
     cut = [line for line in out.splitlines() if "…" in line and "--install-completi" not in line]  # typer's own
-    assert not cut and max(len(line) for line in out.splitlines()) <= 60
+    assert not cut and max(len(line) for line in out.splitlines()) <= columns
+
+
+def test_a_paragraph_of_help_breaks_at_the_terminal_s_width_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main.run(["top", "--help"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    first = next(i for i, line in enumerate(lines) if line.startswith("Writes a strip"))
+    words = lines[first + 1].split()
+    assert len(lines[first]) + 1 + len(words[0]) > 78  # the next word had no room
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("filters lenet --layer conv2 --steps abc", "--steps 'abc': Input should be a valid integer"),
+        ("filters lenet --layer conv2 --seed=1.5", "--seed '1.5': Input should be a valid integer"),
+        ("top lenet . --layer conv1 -k 0", "-k '0': Input should be greater than or equal to 1"),
+        ("compare lenet lenet --max-rel nan", "--max-rel 'nan': Input should be greater than or equal to 0"),
+        ("maximize lenet --class top:0", "--class 'top:0': the number after top: must be at least 1"),
+        ("maximize lenet --class top:x", "--class 'top:x' is not understood"),
+        ("explain lenet ''", "'' names no picture; name a file or a folder"),
+        ("dream lenet '' --layer conv2", "'' names no picture; name a file or a folder"),
+        ("filters lenet --layer conv2 --photos ''", "'' names no picture; name a file or a folder"),
+        ("filters lenet --layer conv2 --start nowhere.png", "image 'nowhere.png' does not exist"),
+        ("predict lenet '*.jpg'", "image '*.jpg' does not exist"),
+        ("explain lenet . --method ''", "no method named"),
+        ("explain lenet cat.png --box 1,1,5,5", "--box with four sides is where the object is, for --metrics"),
+        ("compare lenet lenet --images ''", "'' names no picture; name a file or a folder"),
+        ("info lenet --layout ''", "layout '' is unknown; use NCHW or NHWC"),
+        ("atlas lenet --size 0", "size 0 is not positive"),
+        ("atlas lenet --steps 0", "steps 0 is less than 1"),
+        ("atlas lenet -o s3://", "'s3://' names no place"),
+        ("atlas verify", "takes the folder of one atlas"),
+        ("filters lenet --layer conv2 -o ''", "--out '' names no place; leave it out, or write . for this folder"),
+        ("weights lenet -o file", "cannot write file: file is a file; choose another folder"),
+        ("models sample -o file", "cannot write file: file is a file; choose another folder"),
+        ("export lenet -o .", "cannot write '.': it is a folder; name a file"),
+        ("export lenet --single-file .", "cannot write '.': it is a folder; name a file"),
+        ("verify lenet --size 30", "--size 30: the model's input is fixed at 28x28; leave it out"),
+        ("info lenet --mean 1,2,3", "mean has 3 values, but the model's input has 1 channels; give 1"),
+        ("filters lenet --layer conv2 --units 0 --diversity 3 --negative", "--negative and --diversity exclude each"),
+        ("accent lenet cat.png --class 3 --layer conv2", "--class and --layer exclude each other"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line_with_its_flag_and_value_and_nothing_is_written(
+    line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("file", "cat.png"):
+        (tmp_path / name).write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    assert main.run(shlex.split(line)) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: ") and message in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_one_picture_is_read_before_the_model_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the model was opened")
+
+    monkeypatch.setattr("convscope.models.load.load", never)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    for command in ("explain", "predict", "activations", "attack"):
+        assert main.run([command, "lenet", str(broken)]) == 3
+        assert "is not a PNG" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -255,6 +346,13 @@ def test_help_is_whole_at_sixty_columns(
         ["filters", "--layer", "conv1", "--units", "3-1"],
         ["filters", "--layer", "conv1", "--preset", "lucit"],
         ["filters", "--layer", "conv1", "--set", "bur=1"],
+        ["filters", "--layer", "conv1", "--steps", "0"],
+        ["filters", "--layer", "conv1", "--batch", "many"],
+        ["filters", "--layer", "conv1", "--precision", "half"],
+        ["filters", "--layer", "conv1", "--noise", "pink"],
+        ["filters", "--layer", "conv1", "--noise-mean", "3"],
+        ["filters", "--layer", "conv1", "--size", "70000"],
+        ["stats", CAT, "--device", "tpu"],
         ["maximize", "--class", "0", "--preset", "lucit"],
         ["weights", "--units", "x"],
         ["compare", "lenet", "--preset", "lucit"],
@@ -277,7 +375,7 @@ def test_what_no_model_can_have_is_refused_before_one_is_opened(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the model was opened")
 
-    monkeypatch.setattr("convscope.cli.calling.open_model", never)
+    monkeypatch.setattr("convscope.models.load.load", never)
     assert main.run([arguments[0], "lenet", *arguments[1:]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")

@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto, helper
 
 import convscope
-from convscope.cli.parsing import parse_inputs
 from convscope.engine.graph.graph import Graph
 from convscope.engine.outputs.registry import read_outputs
 from convscope.engine.pages.explanation import page_entry
@@ -154,5 +153,3 @@ def test_values_and_channels_that_no_picture_has_are_refused_with_a_way() -> Non
     five = convscope.load(tiny.model([node], {"w": _normal(4, 5, 3, 3)}, ("N", 5, 8, 8)))
     with pytest.raises(UsageError, match=r"\(height, width, 5\)"):
         convscope.predict(five, PHOTO)
-    with pytest.raises(UsageError, match=r"--input b: 'photo.png' .* \.npy file"):
-        parse_inputs(["b=photo.png"])

@@ -88,7 +88,12 @@ def test_attribution(method: str) -> None:
 def test_attribution_of_real_networks(name: str, method: str) -> None:
     graph = convscope.load(light_model(name), check=False)
     explained = functools.partial(explain, graph, PHOTO, method)
-    _close(explained(device="cpu").heatmap, explained(device="cuda").heatmap, 2e-3)
+    here, there = explained(device="cpu").heatmap, explained(device="cuda").heatmap
+    if method == "gradcam":
+        _close(here, there, 2e-3)
+    else:  # one ReLU or pool that rounding decides the other way moves the values around it
+        assert np.corrcoef(here.ravel(), there.ravel())[0, 1] > 0.9999
+        _close(here, there, 2e-2)
 
 
 def test_attacks() -> None:

@@ -88,7 +88,7 @@ class _RoiAlign(nn.Module):
         extent = end - start if self.is_aligned else (end - start).clamp(min=1.0)
         reads = []
         for axis, count, limit in ((1, self.size[0], features.shape[1]), (0, self.size[1], features.shape[2])):
-            points = self.points or ceil(float(extent[axis]) / count)
+            points = self.points or ceil(float(extent[axis].detach()) / count)
             if points <= 0:
                 return features.new_zeros((features.shape[0], *self.size))
             steps = (torch.arange(count * points, device=features.device, dtype=features.dtype) + 0.5) / points

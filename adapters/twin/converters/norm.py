@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from .base import Converted, Converter, Function, Node, first_input, parameter
 
+_LEAST_EPSILON = float(np.finfo(np.float32).tiny)  # torch before 2.13 refuses zero; no variance notices the difference
+
 
 class BatchNorm(nn.Module):
     """(x - running_mean) / sqrt(running_var + epsilon) * weight + bias, per channel."""
@@ -19,7 +21,7 @@ class BatchNorm(nn.Module):
         self.weight, self.bias = parameter(weight), parameter(bias)
         self.register_buffer("running_mean", torch.from_numpy(mean.copy()))
         self.register_buffer("running_var", torch.from_numpy(variance.copy()))
-        self.epsilon = float(node.get("epsilon", 1e-5))
+        self.epsilon = max(float(node.get("epsilon", 1e-5)), _LEAST_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         mean, variance = self.running_mean, self.running_var

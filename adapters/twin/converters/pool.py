@@ -27,10 +27,12 @@ def _window(node: Node) -> Window:
     kernel = node.get("kernel_shape")
     if kernel is None or len(kernel) not in _MAX:
         raise node.unsupported("1 to 3 spatial axes are supported")
-    window = Window(node, kernel)
-    if window.auto.startswith("SAME") and any(s - r > 1 for s, r in zip(window.strides, window.reach, strict=True)):
+    window = Window(node, kernel, pools=True)
+    beyond = max(s - k for s, k in zip(window.strides, window.kernel, strict=True))
+    if window.auto.startswith("SAME") and beyond > (1 if max(window.dilations) == 1 else 0):
         raise node.unsupported(
-            "SAME padding with a stride two or more beyond the kernel; ONNX Runtime cuts or fails there"
+            "SAME padding with a stride two or more beyond the kernel, or with dilation and a stride beyond it; "
+            "ONNX Runtime cuts or fails there"
         )
     return window
 

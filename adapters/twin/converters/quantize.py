@@ -116,8 +116,8 @@ def _quantized_dynamically(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def fake_quantized_dynamically(x: Tensor) -> Tensor:
     """``x`` rounded to 8 bit over its own range and back; the gradient passes as if nothing were rounded."""
-    whole, scale, zero = _quantized_dynamically(x)
-    return (whole - zero) * scale
+    whole, scale, zero = _quantized_dynamically(x.detach())
+    return x + ((whole - zero) * scale - x.detach())
 
 
 def _qlinear_conv(node: Node) -> Converted:

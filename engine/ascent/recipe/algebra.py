@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 from ....errors import ConvscopeError, UsageError
 from ...graph.graph import Graph
 from ...graph.layers import Layer
+from ...whole import is_whole
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -235,7 +236,9 @@ def on_layer(where: Place, label: str, make: Callable[[Layer], Objective]) -> Ob
     """``make`` of the layer at once where it is known, else as soon as the graph is."""
     if isinstance(where, Layer):
         return make(where)
-    if isinstance(where, (str, Integral, torch.nn.Module)) and not isinstance(where, bool):
+    if is_whole(where):
+        where = int(where)
+    if isinstance(where, (str, int, torch.nn.Module)) and not isinstance(where, bool):
         return named(lambda graph: make(place(graph, where)), label)
     raise UsageError(f"{_shortened(where)} names no layer; give a name, an index, a Layer or a submodule")
 

@@ -22,6 +22,13 @@ _STAGES = 4
 # Measure -> whether high is good. Those that every method has decide the order.
 MEASURES: dict[str, bool] = {"deletion": False, "insertion": True, "average_drop": False, "road": True}
 
+# Field of `Ranked` -> heading of its column; + where high is good.
+HEADINGS = {
+    "deletion": "deletion -", "insertion": "insertion +", "average_drop": "avg drop -", "increase": "increase +",
+    "road": "ROAD +", "sensitivity": "sensitivity -", "similarity": "randomized -", "pointing": "in box +",
+}  # fmt: skip
+LEGEND = "+ high is good, - low is good; rank by the mean place in deletion, insertion, average drop and ROAD"
+
 
 @dataclass(frozen=True)
 class Ranked:

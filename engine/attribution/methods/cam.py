@@ -56,8 +56,10 @@ def odam(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Zhao & Chan 2023, "ODAM: Gradient-based Instance-Specific Visual Explanations for Object Detection",
     arXiv:2304.06354: H = ReLU(sum_k w_k * A_k) with w_k = dY/dA_k at every position, where Y is one number of one
-    predicted box. The paper lets a local kernel smooth the gradients before the product; the authors' published code
-    for one-stage detectors (github.com/Cyang-Zhao/ODAM, tools/savefig_odam.py) does not, and no more does this.
+    predicted box. The gradients are not smoothed: the authors' published code (github.com/Cyang-Zhao/ODAM at c2c2d5e)
+    does not, of one-stage detectors (tools/savefig_odam.py) nor of two-stage ones (model/rcnn_odamTrain/network.py).
+    Deviation: they take the feature map of the box's own level; here every map that enters the head is taken, and one
+    without a gradient adds nothing.
     """
     return hires_cam(activations, gradients)
 

@@ -10,7 +10,9 @@ from .pointwise import POINTWISE
 from .quantization import QUANTIZATION
 from .recurrent import RECURRENT
 from .reductions import CONSTANT, REDUCTIONS
+from .sampling import SAMPLING
 from .shapes import SHAPES
+from .spectra import SPECTRA
 from .windows import WINDOWS
 
 GRADIENTS: dict[str, Gradient] = {
@@ -23,6 +25,8 @@ GRADIENTS: dict[str, Gradient] = {
     **SHAPES,
     **QUANTIZATION,
     **RECURRENT,
+    **SAMPLING,
+    **SPECTRA,
 }
 
 __all__ = ["CONSTANT", "GRADIENTS", "Gradient", "Gradients", "Visit"]

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 
 from ..writer import Value
 from .base import Gradient, Gradients, Visit, unbroadcast
 
 
 def _matmul(v: Visit) -> Gradients:
-    """dA = dY B^T and dB = A^T dY, over the last two axes."""
-    ranks = v.rank(0), v.rank(1)
-    if min(ranks) < 2:
+    return product_gradients(v, v.dy, {0: v.x(0), 1: v.x(1)})
+
+
+def product_gradients(v: Visit, dy: Value, factors: Mapping[int, Value]) -> Gradients:
+    """dA = dY B^T and dB = A^T dY, over the last two axes, of the wanted ones of two factors (by input position)."""
+    (i, a), (j, b) = factors.items()
+    if min(v.rank(i), v.rank(j)) < 2:
         raise v.unsupported("a product with a vector")
     found = {}
     batch = v.result_shape()[:-2]
-    if 0 in v.wanted:
-        product = v.dy.apply("MatMul", _turned(v.x(1), ranks[1]))
-        found[0] = unbroadcast(product, (*batch, *v.shape(0)[-2:]), v.raw(0), v.shape(0), is_fixed=v.is_fixed)
-    if 1 in v.wanted:
-        product = _turned(v.x(0), ranks[0]).apply("MatMul", v.dy)
-        found[1] = unbroadcast(product, (*batch, *v.shape(1)[-2:]), v.raw(1), v.shape(1), is_fixed=v.is_fixed)
+    if i in v.wanted:
+        product = dy.apply("MatMul", _turned(b, v.rank(j)))
+        found[i] = unbroadcast(product, (*batch, *v.shape(i)[-2:]), v.raw(i), v.shape(i), is_fixed=v.is_fixed)
+    if j in v.wanted:
+        product = _turned(a, v.rank(i)).apply("MatMul", dy)
+        found[j] = unbroadcast(product, (*batch, *v.shape(j)[-2:]), v.raw(j), v.shape(j), is_fixed=v.is_fixed)
     return found
 
 

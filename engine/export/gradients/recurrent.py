@@ -8,7 +8,7 @@ its end unchanged, and their outputs are zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,14 +17,52 @@ import numpy as np
 from ..writer import Value
 from .base import Gradient, Gradients, Visit
 
-_X, _W, _R, _B, _LENGTHS, _H, _C, _P = range(8)  # the operators' inputs
+_X, _W, _R, _B, _LENGTHS, _H, _C, _P, _W_STEP, _W_ZERO, _R_STEP, _R_ZERO = range(12)  # the operators' inputs
+_QUANTIZED = "DynamicQuantizeLSTM"  # of com.microsoft: weights of 8 bit, values rounded to 8 bit as they come
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 _DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
-_SLOPES: dict[str, Callable[[Value], Value]] = {  # of an activation, from its value
-    "Sigmoid": lambda y: y * (1.0 - y),
-    "Tanh": lambda y: 1.0 - y * y,
-    "Relu": lambda y: (y > 0.0).cast(),
-}
+
+
+@dataclass(frozen=True)
+class _Activation:
+    """A gate's function, and its slope from its value.
+
+    Attributes:
+        alpha, beta: its constants, where it has any and the model gives none.
+        value: of (x, alpha, beta).
+        slope: of (y, alpha, beta).
+    """
+
+    value: Callable[[Value, float, float], Value]
+    slope: Callable[[Value, float, float], Value]
+    alpha: float | None = None
+    beta: float | None = None
+
+
+_ACTIVATIONS = {
+    "Sigmoid": _Activation(lambda x, a, b: x.apply("Sigmoid"), lambda y, a, b: y * (1.0 - y)),
+    "Tanh": _Activation(lambda x, a, b: x.apply("Tanh"), lambda y, a, b: 1.0 - y * y),
+    "Relu": _Activation(lambda x, a, b: x.apply("Relu"), lambda y, a, b: (y > 0.0).cast()),
+    "Softsign": _Activation(
+        lambda x, a, b: x.apply("Softsign"), lambda y, a, b: (1.0 - y.apply("Abs")) * (1.0 - y.apply("Abs"))
+    ),
+    "Softplus": _Activation(lambda x, a, b: x.apply("Softplus"), lambda y, a, b: 1.0 - (-y).exp()),
+    "HardSigmoid": _Activation(
+        lambda x, a, b: x.apply("HardSigmoid", alpha=a, beta=b),
+        lambda y, a, b: (y > 0.0).apply("And", y < 1.0).cast() * a, 0.2, 0.5,
+    ),
+    "LeakyRelu": _Activation(
+        lambda x, a, b: x.apply("LeakyRelu", alpha=a), lambda y, a, b: (y > 0.0).cast() * (1.0 - a) + a, 0.01
+    ),
+    "Elu": _Activation(
+        lambda x, a, b: x.apply("Elu", alpha=a), lambda y, a, b: y.writer.where(y > 0.0, 1.0, y + a), 1.0
+    ),
+    "Affine": _Activation(lambda x, a, b: x * a + b, lambda y, a, b: y * 0.0 + a, 1.0, 0.0),
+    "ScaledTanh": _Activation(
+        lambda x, a, b: (x * b).apply("Tanh") * a, lambda y, a, b: (1.0 - (y / a) * (y / a)) * (a * b), 1.0, 1.0
+    ),
+}  # fmt: skip
+_Chosen = tuple[_Activation, float, float]  # with its constants
 
 Rows = Mapping[str, Value]
 
@@ -51,8 +89,8 @@ def _recurrent(v: Visit) -> Gradients:
     parts, states = [], []
     for index, turned in enumerate(turns):
         d = _Direction(v, index, turned, activations[index], outputs)
-        walk = _WALKS[v.node.op_type](d)
-        parts.append(walk.gates.apply("MatMul", d.own(v.x(_W))))
+        walk = _WALKS[_kind(v)](d)
+        parts.append(walk.gates.apply("MatMul", d.from_input))
         states.append(walk.states)
     found = {_X: parts[0] if len(parts) == 1 else parts[0] + parts[1]}
     for position, of_directions in zip((_H, _C), zip(*states, strict=True), strict=False):
@@ -60,23 +98,51 @@ def _recurrent(v: Visit) -> Gradients:
     return found
 
 
-def _activations(v: Visit, directions: int) -> list[tuple[str, ...]]:
-    """The names for each direction."""
-    own = _DEFAULTS[v.node.op_type]
+def _activations(v: Visit, directions: int) -> list[tuple[_Chosen, ...]]:
+    """Those of each direction; constants are given to those that take any, in order."""
+    own = _DEFAULTS[_kind(v)]
     given = [n.decode() if isinstance(n, bytes) else str(n) for n in v.get("activations", ())] or [*own] * directions
-    known = {name.lower(): name for name in _SLOPES}
+    known = {name.lower(): found for name, found in _ACTIVATIONS.items()}
     if unknown := [name for name in given if name.lower() not in known]:
-        raise v.unsupported(f"activation '{unknown[0][:30]}'; {', '.join(_SLOPES)} have one")
+        raise v.unsupported(f"activation '{unknown[0][:30]}'; {', '.join(_ACTIVATIONS)} have one")
     if len(given) != len(own) * directions:
         raise v.unsupported(f"{len(given)} activations for {directions} directions")
-    names = [known[name.lower()] for name in given]
-    return [tuple(names[i * len(own) : (i + 1) * len(own)]) for i in range(directions)]
+    alphas, betas = iter(v.get("activation_alpha") or ()), iter(v.get("activation_beta") or ())
+    found: list[_Chosen] = []
+    for name in given:
+        chosen = known[name.lower()]
+        alpha = 0.0 if chosen.alpha is None else float(next(alphas, chosen.alpha))
+        beta = 0.0 if chosen.beta is None else float(next(betas, chosen.beta))
+        found.append((chosen, alpha, beta))
+    return [tuple(found[i * len(own) : (i + 1) * len(own)]) for i in range(directions)]
+
+
+def _kind(v: Visit) -> str:
+    return "LSTM" if v.node.op_type == _QUANTIZED else v.node.op_type
+
+
+def _weights(v: Visit) -> tuple[Value, Value]:
+    """(directions, gates, inputs) and (directions, gates, hidden)."""
+    if v.node.op_type != _QUANTIZED:
+        return v.x(_W), v.x(_R)
+    return _dequantized(v, _W, _W_STEP, _W_ZERO), _dequantized(v, _R, _R_STEP, _R_ZERO)
+
+
+def _dequantized(v: Visit, weights: int, step: int, zero: int) -> Value:
+    """From 8 bit (directions, inputs, gates), with one scale a direction or a gate."""
+    count = v.shape(weights)[0]
+    values = v.raw(weights).cast()
+    if v.has(zero):
+        values = values - v.raw(zero).cast().reshape([count, 1, -1])
+    return (values * v.raw(step).cast().reshape([count, 1, -1])).transpose([0, 2, 1])
 
 
 def _outputs(v: Visit) -> Value:
     """(T, directions, N, hidden) the states; computed again where the model keeps the last ones alone."""
     if v.node.output[0]:
         return v.y()
+    if v.node.domain:
+        raise v.unsupported("the last state alone, without those of the steps")
     inputs = [v.raw(i) if v.has(i) else None for i in range(len(v.node.input))]
     attributes = {a.name: v.get(a.name) for a in v.node.attribute}
     again = v.w.add(v.node.op_type, *inputs, **attributes)
@@ -90,13 +156,15 @@ class _Direction:
         turned: it runs from the end to the beginning.
         hidden: how many values a state has.
         outputs: (T, N, hidden) the states.
+        from_input, weights: (gates, inputs) and (gates, hidden) what the gates read of the input and of the state.
     """
 
-    def __init__(self, v: Visit, index: int, turned: bool, activations: tuple[str, ...], outputs: Value) -> None:
-        self.w, self.turned, self.hidden = v.w, turned, v.shape(_R)[-1]
+    def __init__(self, v: Visit, index: int, turned: bool, activations: tuple[_Chosen, ...], outputs: Value) -> None:
+        self.is_rounded = v.node.op_type == _QUANTIZED
+        self.w, self.turned, self.hidden = v.w, turned, v.shape(_R)[1 if self.is_rounded else 2]
         self._v, self._index, self._activations = v, v.w.integers(index), activations
         self.outputs = outputs.apply("Gather", self._index, axis=1)
-        self.weights = self.own(v.x(_R))
+        self.from_input, self.weights = (self.own(weights) for weights in _weights(v))
 
     def own(self, value: Value) -> Value:
         """Of a tensor whose first axis counts directions."""
@@ -157,11 +225,12 @@ class _Direction:
 
     def gates(self) -> tuple[Value, Value]:
         """(T, N, gates) before the activations: what comes from the input, and from the state, each with its bias."""
-        size = self._v.shape(_R)[-2]
+        size = self.hidden * {"LSTM": 4, "GRU": 3, "RNN": 1}[_kind(self._v)]
+        x, before = self._v.x(_X), self.before
+        if self.is_rounded:  # the input over the range that it has, the states of each step over their own
+            x, before = _rounded(x, [0, 1, 2]), _rounded(before, [1, 2])
         parts = []
-        for values, weights, start in (
-            (self._v.x(_X), self.own(self._v.x(_W)), 0), (self.before, self.weights, size),
-        ):  # fmt: skip
+        for values, weights, start in ((x, self.from_input, 0), (before, self.weights, size)):
             part = values.apply("MatMul", weights.transpose([1, 0]))
             parts.append(part + self.bias(start, start + size) if self.has_bias else part)
         return parts[0], parts[1]
@@ -186,15 +255,29 @@ class _Direction:
 
     def act(self, place: int, values: Value) -> Value:
         """One of the node's activations."""
-        return values.apply(self._activations[place])
+        chosen, alpha, beta = self._activations[place]
+        return chosen.value(values, alpha, beta)
 
     def slope(self, place: int, value: Value) -> Value:
         """An activation's slope, from its value."""
-        return _SLOPES[self._activations[place]](value)
+        chosen, alpha, beta = self._activations[place]
+        return chosen.slope(value, alpha, beta)
 
     def resets_after(self) -> bool:
         """GRU: the reset gate is applied after the product with R."""
         return bool(self._v.get("linear_before_reset", 0))
+
+
+def _rounded(x: Value, axes: Sequence[int]) -> Value:
+    """To 8 bit over the range that it has along the axes, 0 included, and back, as DynamicQuantizeLinear has it."""
+    w = x.writer
+    low = x.reduce("ReduceMin", axes).apply("Min", w.number(0.0))
+    high = x.reduce("ReduceMax", axes).apply("Max", w.number(0.0))
+    step = (high - low) / 255.0
+    step = w.where(step.equals(0.0), 1.0, step)
+    zero = (-low / step).apply("Round")
+    whole = ((x / step).apply("Round") + zero).apply("Clip", w.number(0.0), w.number(255.0))
+    return (whole - zero) * step
 
 
 def _joined(*values: Value) -> Value:
@@ -299,4 +382,4 @@ def _gru(d: _Direction) -> _Walk:
 
 _WALKS: dict[str, Callable[[_Direction], _Walk]] = {"RNN": _rnn, "LSTM": _lstm, "GRU": _gru}
 
-RECURRENT: dict[str, Gradient] = {"LSTM": _recurrent, "GRU": _recurrent, "RNN": _recurrent}
+RECURRENT: dict[str, Gradient] = dict.fromkeys((*_WALKS, _QUANTIZED), _recurrent)

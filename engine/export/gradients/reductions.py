@@ -40,6 +40,17 @@ def _extreme(v: Visit, dy: Value, y: Value) -> Value:
     return winners * (dy / winners.sum(chosen))
 
 
+def _product(v: Visit, dy: Value, _y: Value) -> Value:
+    """dY times the product of the others: where one value is zero, it alone moves the product."""
+    x, w = v.x(), v.w
+    axes = v.axes() or range(v.rank())
+    empty = x.equals(0.0)
+    filled = w.where(empty, 1.0, x)
+    zeros = empty.cast().sum([a % v.rank() for a in axes])
+    others = filled.reduce("ReduceProd", [a % v.rank() for a in axes])
+    return dy * others * w.where(empty, zeros.equals(1.0).cast(), zeros.equals(0.0).cast() / filled)
+
+
 def _length(v: Visit, dy: Value, y: Value) -> Value:
     """Of the Euclidean length: X / Y, zero where the length is zero."""
     empty = y.equals(0.0)
@@ -65,6 +76,7 @@ REDUCTIONS: dict[str, Gradient] = {
     "ReduceMean": _reduced(_mean),
     "ReduceMax": _reduced(_extreme),
     "ReduceMin": _reduced(_extreme),
+    "ReduceProd": _reduced(_product),
     "ReduceL1": _reduced(lambda v, dy, y: v.x().apply("Sign") * dy),
     "ReduceL2": _reduced(_length),
     "ReduceSumSquare": _reduced(lambda v, dy, y: v.x() * 2.0 * dy),
@@ -79,5 +91,6 @@ REDUCTIONS: dict[str, Gradient] = {
 CONSTANT = frozenset({
     "Shape", "Size", "ArgMax", "ArgMin", "Hardmax", "NonZero", "Equal", "Greater", "GreaterOrEqual", "Less",
     "LessOrEqual", "And", "Or", "Xor", "Not", "IsNaN", "IsInf", "Floor", "Ceil", "Round", "Sign", "ConstantOfShape",
-    "EyeLike", "Range", "OneHot", "NonMaxSuppression",
+    "EyeLike", "Range", "OneHot", "NonMaxSuppression", "HannWindow", "HammingWindow", "BlackmanWindow",
+    "MelWeightMatrix",
 })  # fmt: skip

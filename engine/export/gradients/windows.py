@@ -129,8 +129,12 @@ def _begins(v: Visit, window: _Window) -> Value:
 def _conv(v: Visit) -> Gradients:
     if v.wanted != {0}:
         raise v.unsupported("weights that depend on the image")
-    window = _window(v, v.shape(1)[2:])
-    return {0: _spread(v, v.dy, v.x(1), v.shape(1), window, int(v.get("group", 1)))}
+    return {0: spread_convolution(v, v.dy, v.x(1), v.shape(1))}
+
+
+def spread_convolution(v: Visit, dy: Value, weight: Value, shape: Sequence[int]) -> Value:
+    """The gradient for the image of a convolution's node, with weights of ``shape`` (out, in / group, ...)."""
+    return _spread(v, dy, weight, shape, _window(v, shape[2:]), int(v.get("group", 1)))
 
 
 def _conv_transpose(v: Visit) -> Gradients:
@@ -236,6 +240,24 @@ def _global_max(v: Visit) -> Gradients:
     return {0: winners * (v.dy / winners.sum(axes))}
 
 
+def _unpool(v: Visit) -> Gradients:
+    """Every value's gradient is where it was put: places are flat over the whole result."""
+    if v.wanted != {0}:
+        raise v.unsupported("places that depend on the image")
+    return {0: v.dy.reshape([-1]).apply("Gather", v.raw(1), axis=0)}
+
+
+def _columns_to_image(v: Visit) -> Gradients:
+    """The image's windows as columns again: a convolution with one kernel a place of the window, one there alone."""
+    block = v.integers(2)
+    if block is None:
+        raise v.unsupported("a window whose size is computed while the model runs")
+    ones = np.eye(int(np.prod(block)), dtype=v.w.kind).reshape(-1, 1, *block)
+    attributes = {name: v.get(name) for name in ("pads", "strides", "dilations")}
+    planes = v.dy.reshape(v.w.concat([-1, 1], v.dy.shape(2)))
+    return {0: planes.apply("Conv", v.w.constant(ones), **attributes).like(v.raw(0))}
+
+
 WINDOWS: dict[str, Gradient] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
@@ -245,4 +267,6 @@ WINDOWS: dict[str, Gradient] = {
     "GlobalAveragePool": _global_average,
     "GlobalMaxPool": _global_max,
     "GlobalLpPool": _global_lp_pool,
+    "MaxUnpool": _unpool,
+    "Col2Im": _columns_to_image,
 }

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from convscope.adapters.load import load, load_here
+from convscope.adapters.wall import parent
 from convscope.errors import RefusedInput, UnsafeFile, UsageError
 from convscope.models import catalog
 from tests import tiny
@@ -75,6 +76,26 @@ def test_the_layer_table_comes_back_whole(tmp_path: Path) -> None:
             tables += 1
             assert fields[0].table == fields[1].table
     assert tables
+
+
+def test_an_interrupt_in_the_moment_of_the_fork_waits_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the hooks of a fork it would be lost, and the locks that they hold would never open again."""
+    plain, reached = os.fork, []
+
+    def fork() -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        child = plain()
+        if child:
+            reached.append(child)
+        return child
+
+    monkeypatch.setattr(parent, "_THREADED", set())
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(KeyboardInterrupt):
+        load(LENET / "lenet.onnx", check=False)
+    assert len(reached) == 1
+    assert os.waitpid(reached[0], 0)[0] == reached[0]  # it ends, since nobody waits for it
 
 
 def test_an_error_is_the_one_that_this_process_would_raise(tmp_path: Path) -> None:

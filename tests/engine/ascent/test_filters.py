@@ -209,9 +209,29 @@ def test_a_verdict_says_when_a_photograph_excites_the_unit_more_than_its_picture
 
 
 def test_a_value_that_photographs_change_is_not_dead_though_no_step_changed_it() -> None:
-    assert verdict(1.0, 1.0, 2.0, True, None, 0.5)[0] == "weak"
+    status, reason = verdict(1.0, 1.0, 2.0, True, None, 0.5)
+    assert status == "weak" and reason == "stays at the 1 of its start, though a photograph reaches 2"
     assert verdict(3.0, 3.0, 2.0, False, None, 0.5)[0] == "ok"
     assert verdict(1.0, 1.0, 1.0, True, None, 1.0)[0] == "dead"
+
+
+def test_a_unit_that_everything_lowers_is_said_to_be_at_its_best_without_a_picture() -> None:
+    """Its picture is a plain field, which nobody could otherwise tell from a fault."""
+    weights = {
+        "w": np.full((1, 3, 1, 1), -1, np.float32),
+        "b": np.array([2.5], np.float32),
+        "v": np.array([[[[1]]]], np.float32),
+    }
+    nodes = [
+        helper.make_node("Sub", ["x", "half"], ["centred"]),
+        helper.make_node("Relu", ["centred"], ["r"]),
+        helper.make_node("Conv", ["r", "w", "b"], ["y"], "inhibited"),
+    ]
+    made = model(nodes, {**weights, "half": np.array(0.5, np.float32)}, shape=("N", 3, None, None))
+    graph = convscope.load(made, preprocessing="unit", check=False)
+    start = np.full((16, 16, 3), 0.25, np.float32)
+    unit = filters(graph, "inhibited", 0, size=16, steps=4, start=start, photos=_RED)[0]
+    assert unit.status == "ok" and unit.reason.startswith("reaches 2.5 at its start, and no photograph more")
 
 
 def test_a_picture_given_to_start_from_is_kept_and_not_changed_for_a_photograph() -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -183,7 +184,7 @@ def test_a_signal_is_drawn_as_stripes_and_a_picture_as_it_is() -> None:
 def test_a_run_with_an_end_takes_one_block_of_each_layer_then_two_then_four(
     whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rendering, "BLOCK", 1)
+    monkeypatch.setitem(rendering.BLOCKS, "cpu", 1)
     plan = Plan.read(Folder(whole))
     order = {planned.layer.index: range(planned.units) for planned in plan.layers}
     work = rendering.blocks(plan, FINE, lambda identity: True, order, spread=True)
@@ -194,6 +195,17 @@ def test_a_run_with_an_end_takes_one_block_of_each_layer_then_two_then_four(
         (first, 3),
     ]  # fmt: skip
     assert len(work) == len({block.name for block in work}) == 25
+
+
+def test_a_gpu_gets_larger_blocks_of_the_same_units(whole: Path) -> None:
+    plan = Plan.read(Folder(whole))
+    order = {planned.layer.index: range(200) for planned in plan.layers}
+    here, there = (
+        rendering.blocks(replace(plan, device=device), FINE, lambda identity: True, order, spread=False)
+        for device in ("cpu", "cuda")
+    )
+    assert (len(here), len(there)) == (13 * len(plan.layers), 2 * len(plan.layers))
+    assert [(b.layer, u) for b in here for u in b.units] == [(b.layer, u) for b in there for u in b.units]
 
 
 def test_coarse_pictures_are_small_and_short_and_classes_too(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,10 +88,12 @@ def _random(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.5, shape).astype(np.float32)
 
 
-def _links(nodes: list[tuple[str, list[str], str, dict[str, Any]]], weights: dict[str, np.ndarray]) -> dict[str, Any]:
+def _links(
+    nodes: list[tuple[str, list[str], str, dict[str, Any]]], weights: dict[str, np.ndarray], opset: int = 17
+) -> dict[str, Any]:
     """Of each station its connections, by the shown tensor."""
     made = [helper.make_node(op, inputs, [out], out, **more) for op, inputs, out, more in nodes]
-    proto = model(made, weights, ("N", 3, 8, 8), outputs=(nodes[-1][2],))
+    proto = model(made, weights, ("N", 3, 8, 8), outputs=(nodes[-1][2],), opset=opset)
     graph = convscope.load(proto, preprocessing="unit", check=False)
     stations = Stations(graph)
     return {
@@ -123,6 +125,73 @@ def test_batch_norm_before_a_convolution_and_layer_scale_behind_it_are_in_the_ke
     past, branch = links["y"]
     assert np.array_equal(past.lengths, np.eye(5))
     assert np.allclose(branch.sums, -weights["scale"].reshape(5, 1) * weights["wd"][:, :, 0, 0], rtol=1e-5)
+
+
+def test_the_learned_scales_of_group_instance_and_layer_norm_are_in_the_kernels() -> None:
+    """And where what they divide by, which each picture decides, is not the same for all that is read, it is marked."""
+    weights = {
+        "wa": _random(0, 4, 3, 1, 1), "wb": _random(1, 4, 4, 3, 3), "wc": _random(2, 6, 4, 1, 1),
+        "fc": _random(3, 6, 5), "g": _random(4, 4), "h": _random(5, 4), "i": _random(6, 6), "l": _random(7, 6),
+        "zero": np.zeros(4, np.float32), "none": np.zeros(6, np.float32), "space": np.array([2, 3]),
+    }  # fmt: skip
+    (first,), sum_, (third,), (last,) = _links(
+        [
+            ("Conv", ["x", "wa"], "a", {}), ("GroupNormalization", ["a", "g", "zero"], "ga", {"num_groups": 2}),
+            ("Relu", ["ga"], "ra", {}), ("Conv", ["ra", "wb"], "b", {"pads": [1, 1, 1, 1]}),
+            ("GroupNormalization", ["b", "h", "zero"], "gb", {"num_groups": 2}), ("Add", ["ra", "gb"], "s", {}),
+            ("Conv", ["s", "wc"], "c", {}), ("InstanceNormalization", ["c", "i", "none"], "ic", {}),
+            ("Relu", ["ic"], "rc", {}), ("ReduceMean", ["rc", "space"], "m", {"keepdims": 0}),
+            ("LayerNormalization", ["m", "l", "none"], "lm", {}), ("MatMul", ["lm", "fc"], "y", {}),
+        ],
+        weights,
+        opset=21,
+    ).values()  # fmt: skip
+    assert np.allclose(first.sums, weights["g"][:, None] * weights["wa"][:, :, 0, 0], rtol=1e-5)
+    past, branch = sum_
+    assert np.array_equal(past.lengths, np.eye(4))
+    assert np.allclose(branch.sums, weights["h"][:, None] * weights["wb"].sum(axis=(2, 3)), rtol=1e-4)
+    assert np.allclose(third.sums, weights["i"][:, None] * weights["wc"][:, :, 0, 0], rtol=1e-5)
+    assert np.allclose(last.sums, (weights["l"][:, None] * weights["fc"]).T, rtol=1e-5)
+    assert [link.divided for link in (first, past, branch, third, last)] == [False, False, True, False, False]
+
+
+def test_group_norm_as_torch_writes_it_keeps_its_units() -> None:
+    """As an instance norm of the groups between two Reshapes."""
+    weights = {
+        "wa": _random(0, 4, 3, 1, 1), "wb": _random(1, 5, 4, 1, 1), "gamma": _random(2, 4, 1, 1),
+        "beta": _random(3, 4, 1, 1), "ones": np.ones(2, np.float32), "zeros": np.zeros(2, np.float32),
+        "groups": np.array([0, 2, -1]), "back": np.array([0, 4, 8, 8]),
+    }  # fmt: skip
+    links = _links(
+        [
+            ("Conv", ["x", "wa"], "a", {}), ("Reshape", ["a", "groups"], "g", {}),
+            ("InstanceNormalization", ["g", "ones", "zeros"], "n", {}), ("Reshape", ["n", "back"], "b", {}),
+            ("Mul", ["b", "gamma"], "m", {}), ("Add", ["m", "beta"], "o", {}), ("Relu", ["o"], "r", {}),
+            ("Conv", ["r", "wb"], "y", {}),
+        ],
+        weights,
+    )  # fmt: skip
+    (first,), (second,) = links["r"], links["y"]
+    assert np.allclose(first.sums, weights["gamma"][:, 0] * weights["wa"][:, :, 0, 0], rtol=1e-5)
+    assert second.units.tolist() == [0, 1, 2, 3]
+    assert not second.divided  # the units that are shown lie behind the norm
+
+
+def test_a_branch_that_a_norm_divides_is_said_on_the_page(tmp_path: Path) -> None:
+    weights = {"w": _random(0, 3, 3, 1, 1), "v": _random(1, 3, 3, 1, 1), "one": np.ones(3, np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "c"), helper.make_node("Relu", ["c"], ["r"], "r"),
+        helper.make_node("Conv", ["r", "v"], ["d"], "d"),
+        helper.make_node("InstanceNormalization", ["d", "one", "one"], ["n"], "n"),
+        helper.make_node("Add", ["r", "n"], ["y"], "y"),
+    ]  # fmt: skip
+    graph = convscope.load(model(nodes, weights, ("N", 3, 8, 8)), preprocessing="unit", check=False)
+    made(graph, photographs(tmp_path / "photos", 3), tmp_path / "atlas", stages=("numbers", "relations"))
+    files = Folder(tmp_path / "atlas")
+    plan = Plan.read(files)
+    said = [(relations.read(files, plan, planned.layer) or {})["sources"] for planned in plan.layers]
+    assert said[0] == ""
+    assert "normalization divides by in each picture" in said[-1]
 
 
 def test_flattened_maps_and_flattened_tokens_have_one_kernel_a_unit_of_all_its_places() -> None:

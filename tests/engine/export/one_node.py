@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from convscope.adapters.twin.build import TwinFactory
 from convscope.engine.export.backward import backward
+from convscope.engine.export.expand import expanded
 from convscope.engine.export.trace import Trace
 from convscope.engine.export.writer import Writer
 
@@ -22,6 +23,7 @@ from ...single_node import Inputs, model_of
 def written(model: onnx.ModelProto, inputs: Inputs, wanted: str, upstream: Sequence[np.ndarray]) -> np.ndarray:
     """The gradient of sum(upstream * outputs) for the input ``wanted``, by the nodes that the export writes."""
     feeds = {i.name: np.asarray(inputs[int(i.name[1:])]) for i in model.graph.input}
+    model = expanded(model, [node.op_type for node in model.graph.node])
     trace = Trace(model, feeds)
     writer = Writer(next(e.version for e in model.opset_import if not e.domain))
     outputs = [o.name for o in model.graph.output][: len(upstream)]

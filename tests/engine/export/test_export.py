@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -154,15 +155,79 @@ def test_the_class_can_be_made_an_input_that_has_to_be_given(graph: Graph, tmp_p
     assert [i.name for i in session.get_inputs()] == ["x", "class"]
 
 
-def test_an_operator_without_a_gradient_is_refused_by_name_with_a_layer_that_works(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes", "said"),
+    [
+        ("Resize", ["r1", "", "", "eight"], {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"},
+         r"Resize .*: policy 'not_larger'; the deepest layer that works is 'pool1'"),
+        ("Det", ["r1"], {}, r"Det .*: it has none in convscope; no layer of it works"),
+    ],
+    ids=["a form", "an operator"],
+)  # fmt: skip
+def test_what_has_no_gradient_is_refused_by_name_with_a_layer_that_works(
+    tmp_path: Path, op: str, inputs: list[str], attributes: dict[str, Any], said: str
+) -> None:
     plain = small_cnn()
     nodes = list(plain.graph.node)
-    nodes[3].CopyFrom(helper.make_node("CenterCropPad", ["r1", "eight"], ["p1"], "/pool1/Crop", axes=[2, 3]))
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in plain.graph.initializer} | {"eight": np.array([8, 8])}
+    if op == "Det":  # (N, 8): what follows is dense
+        weights["fc.weight"] = weights["fc.weight"][:, :8]
+        head = next(n for n in nodes if n.op_type == "Gemm")
+        head.input[0] = "p1"
+        nodes = [*nodes[:4], *nodes[nodes.index(head) :]]
+    nodes[3].CopyFrom(helper.make_node(op, inputs, ["p1"], "/pool1/Op", **attributes))
     graph = convscope.load(model(nodes, weights, opset=18))
-    with pytest.raises(convscope.RefusedInput, match=r"operator CenterCropPad .*deepest layer that works is 'pool1'"):
+    with pytest.raises(convscope.RefusedInput, match=f"operator {said}"):
         convscope.export(graph, tmp_path / "out.onnx", layer="relu1")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_map_that_is_zero_in_both_is_an_answer_and_said(graph: Graph, tmp_path: Path) -> None:
+    """Of a plane normalized by its own mean, the mean is the same whatever the layer adds: rounding is left alone."""
+    plain = small_cnn()
+    norm = helper.make_node("InstanceNormalization", ["r2", "one", "two"], ["n"], "/norm/InstanceNormalization")
+    nodes = list(plain.graph.node)
+    place = next(i for i, n in enumerate(nodes) if "r2" in n.input)
+    nodes[place].input[:] = ["n" if name == "r2" else name for name in nodes[place].input]
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in plain.graph.initializer}
+    weights |= {"one": np.ones(12, np.float32), "two": np.ones(12, np.float32)}
+    done = convscope.export(
+        convscope.load(model([*nodes[:place], norm, *nodes[place:]], weights)),
+        tmp_path / "out.onnx",
+        layer="relu2",
+        target=2,
+    )
+    check = done.verification
+    assert check.zeros >= 0.8 * check.pictures * check.classes  # the rest is within the bound, or within a kink's
+    assert f"{check.zeros} maps zero in both" in done.lines[0]
+    assert done.to_json()["zero_maps"] == check.zeros
+    assert convscope.export(graph, tmp_path / "other.onnx").verification.zeros == 0
+
+
+def test_an_attention_s_node_is_written_out_where_the_gradient_goes_through_it(tmp_path: Path) -> None:
+    """The rest of the file, and what it gives, stay as they were."""
+    rng = np.random.default_rng(0)
+    weights: dict[str, np.ndarray] = {
+        "w": rng.normal(0, 0.3, (8, 3, 4, 4)).astype(np.float32), "rows": np.array([0, 8, -1]),
+        "head": rng.normal(0, 0.5, (8, 5)).astype(np.float32), "one": np.array([1]),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "/conv/Conv", strides=[4, 4]),
+        helper.make_node("Relu", ["c"], ["r"], "/relu/Relu"),
+        helper.make_node("Reshape", ["r", "rows"], ["flat"], "/flat/Reshape"),
+        helper.make_node("Transpose", ["flat"], ["t"], "/tokens/Transpose", perm=[0, 2, 1]),
+        helper.make_node("Attention", ["t", "t", "t"], ["a"], "/attend/Attention", q_num_heads=2, kv_num_heads=2),
+        helper.make_node("ReduceMean", ["a", "one"], ["m"], "/mean/ReduceMean", keepdims=0),
+        helper.make_node("MatMul", ["m", "head"], ["y"], "/head/MatMul"),
+    ]
+    attending = convscope.load(model(nodes, weights, opset=23))
+    x = images(2)
+    plain = attending.session(["y"]).run(x)["y"]
+    done = convscope.export(attending, tmp_path / "out.onnx", layer="relu")
+    assert done.verification.difference < 1e-5
+    assert {n.domain for n in onnx.load(done.path).graph.node} == {""}
+    found = run(done.path, x, [1, 4])
+    np.testing.assert_allclose(found[attending.outputs[0].name], plain, atol=1e-5)
 
 
 def test_a_map_that_is_not_the_twin_s_is_not_written(

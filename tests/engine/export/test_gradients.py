@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
@@ -15,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-import convscope
 from convscope.adapters.twin.build import TwinFactory
 from convscope.engine.export.backward import backward
+from convscope.engine.export.expand import EXPANDED
 from convscope.engine.export.gradients import CONSTANT, GRADIENTS
+from convscope.engine.export.gradients.quantization import QUANTIZATION
 from convscope.engine.export.trace import Trace
 from convscope.engine.export.writer import Writer
 
@@ -75,6 +75,18 @@ def floats(*values: float) -> np.ndarray:
 def distinct(*shape: int) -> Make:
     """Values without ties."""
     return lambda rng: [(rng.permutation(int(np.prod(shape))).reshape(shape) / 7.0 - 2).astype(np.float32)]
+
+
+def with_zeros(*places: tuple[int, int, int]) -> Make:
+    """Values around one, zero at the places; products over the axes 1 and 2."""
+
+    def make(rng: np.random.Generator) -> list[Any]:
+        values = rng.uniform(0.5, 1.5, (2, 3, 4)).astype(np.float32)
+        for place in places:
+            values[place] = 0
+        return [values, ints(1, -1)]
+
+    return make
 
 
 IMAGE = (2, 3, 7, 6)
@@ -195,6 +207,11 @@ WINDOWS = [
         (IMAGE, {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 0, 1], "p": 3}),
         ((2, 3, 9), {"kernel_shape": [3], "strides": [1]}),
       )),
+    Row("MaxUnpool", arrays((2, 2, 2, 3), fixed=[np.stack([24 * i + np.arange(6) * 4 % 23 for i in range(4)]).reshape(
+        2, 2, 2, 3)]), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    Row("Col2Im", arrays((2, 12, 20), fixed=[ints(5, 6), ints(2, 2)])),
+    Row("Col2Im", arrays((2, 18, 6), fixed=[ints(5, 6), ints(3, 2)]),
+        {"strides": [2, 2], "pads": [1, 0, 1, 0], "dilations": [1, 2]}),
     Row("GlobalLpPool", distinct(*IMAGE), {"p": 3}),
     Row("GlobalAveragePool", arrays(IMAGE)),
     Row("GlobalMaxPool", distinct(*IMAGE)),
@@ -206,6 +223,9 @@ REDUCTIONS = [
     *(Row(op, arrays((2, 3, 4), fixed=[ints(2)])) for op in ("ReduceMean", "ReduceSum", "ReduceL2")),
     Row("ReduceSum", arrays((2, 3, 4)), {"keepdims": 0}),
     Row("ReduceMax", distinct(2, 3, 4), {"keepdims": 0}),
+    Row("ReduceProd", with_zeros(), {"keepdims": 0}),
+    Row("ReduceProd", with_zeros((0, 1, 2)), {"keepdims": 1}),
+    Row("ReduceProd", with_zeros((0, 1, 2), (1, 0, 0), (1, 2, 3))),
     Row("ReduceLogSum", lambda rng: [rng.uniform(1, 2, (2, 3)).astype(np.float32), ints(1)]),
     *(Row(op, arrays((2, 3, 4)), {"axis": axis}) for op in ("Softmax", "LogSoftmax") for axis in (-1, 1)),
     Row("CumSum", arrays((2, 5), fixed=[np.int64(1)])),
@@ -282,7 +302,68 @@ SHAPES = [
     Row("Resize", arrays((2, 3, 5), fixed=[None, None, ints(2, 3, 8)]), {"mode": "linear"}),
     Row("Resize", arrays((1, 2, 2, 3, 4), fixed=[None, floats(1, 1, 2, 1, 2)]), {"mode": "linear"}),
 ]  # fmt: skip
-ROWS = [*POINTWISE, *ARITHMETIC, *MATRICES, *WINDOWS, *REDUCTIONS, *NORMALIZATIONS, *SHAPES]
+
+
+def sampled(picture: tuple[int, ...], grid: tuple[int, ...]) -> Make:
+    """A picture, and places within it and around it."""
+    return lambda rng: [rng.normal(size=picture).astype(np.float32), rng.uniform(-1.6, 1.6, grid).astype(np.float32)]
+
+
+def regions(rng: np.random.Generator) -> list[Any]:
+    """Features, and regions within, across the border, smaller than a pixel; of the second picture twice."""
+    whole = np.array([[1, 2, 9, 14], [-3, 0, 25, 6], [4, 4, 4.2, 4.3], [5, 3, 13, 11]])
+    places = whole + rng.uniform(0.3, 0.6, (4, 4))
+    return [rng.normal(size=(2, 3, 10, 9)).astype(np.float32), places.astype(np.float32), ints(0, 1, 1, 0)]
+
+
+def deformed(group: int, shared: int) -> Make:
+    """A picture of 6 x 7, weights of 3 x 2, offsets, bias, mask, for the attributes below."""
+    shapes = (2, 4, 6, 7), (6, 4 // group, 3, 2), (2, shared * 12, 3, 6), (6,), (2, shared * 6, 3, 6)
+    return lambda rng: [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+SAMPLING = [
+    *(Row("GridSample", sampled((2, 3, 5, 4), (2, 3, 4, 2)),
+          {"mode": mode, "padding_mode": padding, "align_corners": corners}, wanted=i, opset=20, computed=True)
+      for mode in ("linear", "nearest", "cubic") for padding in ("zeros", "border", "reflection")
+      for corners in (0, 1) for i in (0, 1)),
+    *(Row("GridSample", sampled((2, 2, 3, 5, 3), (2, 2, 3, 2, 3)), wanted=i, opset=20, computed=True) for i in (0, 1)),
+    Row("GridSample", sampled((2, 3, 5, 4), (2, 3, 4, 2)), {"mode": "bicubic"}, opset=16),
+    Row("AffineGrid", arrays((2, 2, 3), fixed=[ints(2, 3, 4, 5)]), opset=20),
+    Row("AffineGrid", arrays((2, 3, 4), fixed=[ints(2, 3, 4, 5, 2)]), {"align_corners": 1}, opset=20),
+    *(Row("RoiAlign", regions,
+          {"output_height": 3, "output_width": 2, "sampling_ratio": ratio, "spatial_scale": 0.5,
+           "coordinate_transformation_mode": mode}, wanted=i, opset=16, computed=True)
+      for ratio in (0, 2) for mode in ("half_pixel", "output_half_pixel") for i in (0, 1)),
+    *(Row("DeformConv", deformed(group, shared),
+          {"strides": [2, 1], "pads": [1, 0, 1, 1], "dilations": [1, 2], "group": group, "offset_group": shared},
+          wanted=i, opset=19, computed=True)
+      for group, shared in ((1, 1), (2, 2), (1, 2)) for i in (0, 2, 4)),
+]  # fmt: skip
+WRITTEN_OUT = [
+    *(Row("Attention", arrays((2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 4)), wanted=i, opset=23, computed=True)
+      for i in (0, 1, 2)),
+    *(Row("Attention", arrays((2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 4), (5, 6)),
+          {"is_causal": 1, "softcap": 2.0, "scale": 0.3}, wanted=i, opset=24, computed=True) for i in (0, 3)),
+    Row("Attention", lambda rng: [*arrays((2, 5, 12), (2, 6, 4), (2, 6, 4))(rng), rng.random((5, 6)) > 0.3],
+        {"q_num_heads": 3, "kv_num_heads": 1}, opset=23),
+    Row("RotaryEmbedding", arrays((2, 3, 5, 8), (2, 5, 2), (2, 5, 2)), {"rotary_embedding_dim": 4, "interleaved": 1},
+        opset=23),
+    Row("RotaryEmbedding", lambda rng: [*arrays((2, 5, 24), (10, 4), (10, 4))(rng), rng.integers(0, 10, (2, 5))],
+        {"num_heads": 3}, opset=23),
+    Row("CenterCropPad", arrays((2, 3, 7, 8), fixed=[ints(10, 5)]), {"axes": [2, 3]}),
+]  # fmt: skip
+SPECTRA = [
+    *(Row("DFT", arrays(shape, fixed=[None if length is None else np.int64(length), *([np.int64(1)] * (opset > 17))]),
+          {**attributes, **({} if opset > 17 else {"axis": 1})}, opset=opset)
+      for opset in (17, 20) for shape, length, attributes in (
+        ((2, 6, 1), None, {}), ((2, 6, 3, 2), 4, {}), ((2, 6, 1), 9, {"onesided": 1}), ((2, 6, 2), 9, {"inverse": 1}),
+      )),
+]  # fmt: skip
+ROWS = [
+    *POINTWISE, *ARITHMETIC, *MATRICES, *WINDOWS, *REDUCTIONS, *NORMALIZATIONS, *SHAPES, *SAMPLING, *SPECTRA,
+    *WRITTEN_OUT,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -297,8 +378,8 @@ def test_a_written_gradient_is_the_derivative(row: Row) -> None:
 
 
 def test_every_row_of_the_table_is_tested() -> None:
-    elsewhere = {"QuickGelu", "QuantizeLinear", "DequantizeLinear", "LSTM", "GRU", "RNN"}
-    assert {row.op for row in ROWS} | elsewhere == set(GRADIENTS)
+    elsewhere = {"QuickGelu", "LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", *QUANTIZATION}
+    assert {row.op for row in ROWS} | elsewhere == set(GRADIENTS) | EXPANDED
     assert not CONSTANT & set(GRADIENTS)
 
 
@@ -420,53 +501,3 @@ def test_a_value_that_only_takes_the_picture_s_data_type_is_a_constant() -> None
     upstream = [np.random.default_rng(1).normal(size=x.shape).astype(np.float32)]
     expected = Truth(model, [x], "i0", upstream).autograd()
     np.testing.assert_allclose(written(model, [x], "i0", upstream), expected, atol=1e-5 * np.abs(expected).max())
-
-
-def _quantized(zero: np.ndarray, scale: np.ndarray, axis: int) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        [
-            helper.make_node("QuantizeLinear", ["i0", "scale", "zero"], ["q"], "quantize", axis=axis),
-            helper.make_node("Reshape", ["q", "shape"], ["r"], "reshape"),
-            helper.make_node("Reshape", ["r", "back"], ["s"], "back"),
-            helper.make_node("DequantizeLinear", ["s", "scale", "zero"], ["y0"], "dequantize", axis=axis),
-        ],
-        "quantized",
-        [helper.make_tensor_value_info("i0", 1, (2, 3, 5))],
-        [helper.make_tensor_value_info("y0", 1, (2, 3, 5))],
-        [
-            numpy_helper.from_array(scale, "scale"),
-            numpy_helper.from_array(zero, "zero"),
-            numpy_helper.from_array(ints(6, 5), "shape"),
-            numpy_helper.from_array(ints(2, 3, 5), "back"),
-        ],
-        value_info=[helper.make_tensor_value_info(n, 3 if zero.dtype == np.int8 else 2, None) for n in "qrs"],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
-
-@pytest.mark.parametrize(
-    ("zero", "scale", "axis"),
-    [
-        (np.uint8(3), np.float32(0.01), 1),
-        (np.int8(-5), np.float32(0.02), 1),
-        (np.array([1, 2, 3], np.uint8), floats(0.01, 0.02, 0.005), 1),
-    ],
-    ids=str,
-)
-def test_a_gradient_goes_straight_through_quantized_values_where_they_are_not_clipped(
-    zero: Any, scale: Any, axis: int
-) -> None:
-    x = np.random.default_rng(0).normal(0, 2, (2, 3, 5)).astype(np.float32)
-    model = _quantized(np.asarray(zero), np.asarray(scale), axis)
-    upstream = [np.random.default_rng(1).normal(size=x.shape).astype(np.float32)]
-    found = written(model, [x], "i0", upstream)
-    assert 0 < np.count_nonzero(found) < found.size
-    np.testing.assert_allclose(found, np.where(found != 0, upstream[0], 0), rtol=1e-5)
-    np.testing.assert_allclose(found, Truth(model, [x], "i0", upstream).autograd(), rtol=1e-5)
-
-
-def test_arithmetic_on_quantized_values_is_refused_and_not_taken_for_a_constant() -> None:
-    model = _quantized(np.asarray(np.uint8(3)), np.asarray(np.float32(0.01)), 1)
-    model.graph.node[1].CopyFrom(helper.make_node("BitwiseNot", ["q"], ["r"], "not"))
-    with pytest.raises(convscope.RefusedInput, match="operator BitwiseNot"):
-        written(model, [np.zeros((2, 3, 5), np.float32)], "i0", [np.zeros((2, 3, 5), np.float32)])

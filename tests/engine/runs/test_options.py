@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 import convscope
+from convscope import objectives
 from convscope.engine.graph.graph import Graph
+from convscope.engine.outputs.reading import Question
 from convscope.engine.runs import explain as explain_run
 from convscope.errors import UsageError
 
@@ -37,6 +39,7 @@ WRONG: list[tuple[Callable[[Graph], Any], str]] = [
     (lambda g: convscope.activations(g, [PICTURE], layer="0", units=[]), "no unit is asked for"),
     (lambda g: convscope.activations(g, [PICTURE], layer="0", units=[1.5]), "unit 1.5 is not a whole number"),
     (lambda g: convscope.activations(g, [PICTURE], layer="0", save="hdf5"), "save='hdf5' is unknown"),
+    (lambda g: convscope.activations(g, [PICTURE], layer="0", units="top:2"), "units='top:2' are other units in every"),
     (lambda g: convscope.weights(g, units=[6]), "unit 6 is out of range"),
     (lambda g: convscope.predict(g, PICTURE, top=1.5), "top 1.5 is not a whole number"),
     (lambda g: convscope.predict(g, PICTURE, like=[1, 2, 3]), "like= means nothing for"),
@@ -51,7 +54,7 @@ WRONG: list[tuple[Callable[[Graph], Any], str]] = [
     (lambda g: convscope.attack(g, PICTURE, method="pgd", pixels=2), "pixels= means nothing for method=pgd"),
     (lambda g: convscope.explain(g, PICTURE, "saliency", layer="0"), "layer= means nothing for saliency"),
     (lambda g: explain_run.Options(method="rise,lime", layer="0").check(), "layer= means nothing for rise, lime"),
-    (lambda g: explain_run.Options(boxes=((0, 0, 2, 2),)).check(), "boxes= say where the object is, for metrics"),
+    (lambda g: explain_run.Options(boxes=((0, 0, 2, 2),)).check(), "boxes= with four sides is where the object is"),
     (lambda g: convscope.activations(g, PICTURE, "0", save="npz"), "save= writes into a folder"),
     (lambda g: convscope.weights(g, save=True), "save= writes into a folder"),
     (lambda g: convscope.compare(g, g, images=PICTURE), "takes picture files and folders"),
@@ -65,6 +68,33 @@ def test_an_option_that_means_nothing_is_refused_in_a_line(graph: Graph, case: i
     call, message = WRONG[case]
     with pytest.raises(UsageError, match=message) as caught:
         call(graph)
+    assert "\n" not in str(caught.value)
+
+
+# What takes a whole number takes 2.0 and NumPy's numbers for 2, and nothing near it.
+WHOLE: list[Callable[[Graph, Any], Any]] = [
+    lambda g, two: convscope.explain(g, PICTURE, "saliency", two).target.name,
+    lambda g, two: convscope.explain(g, PICTURE, "rise", masks=two, batch=two).heatmap.tolist(),
+    lambda _, two: vars(Question(box=two, region=(0, 0, two, two), count=two)),
+    lambda g, two: g.layer(two).name,
+    lambda g, two: convscope.explain(g, PICTURE, "gradcam", layer=[two - 2]).layers,
+    lambda g, two: convscope.top(g, [PICTURE], "0", k=two, batch=two).content["layers"],
+    lambda g, two: convscope.predict(g, PICTURE, top=two).content["images"],
+    lambda g, two: convscope.attack(g, PICTURE, method="pgd", steps=two, target=two, seed=two).content["after"],
+    lambda g, two: convscope.filters(g, "0", two, steps=two, size=6 * two, seed=two, batch=two)[0].image.tolist(),
+    lambda g, two: convscope.filters(g, objectives.channel(two - 2, 0), steps=two)[0].image.tolist(),
+    lambda g, two: convscope.verify(g, batch=two, size=6 * two, seed=two),
+    lambda g, two: convscope.load(g.model, size=6 * two, check=False).image_size,
+]
+
+
+@pytest.mark.parametrize("case", range(len(WHOLE)))
+def test_a_whole_number_is_one_in_whatever_type_and_a_half_is_none(graph: Graph, case: int) -> None:
+    plain = WHOLE[case](graph, 2)
+    assert WHOLE[case](graph, 2.0) == plain
+    assert WHOLE[case](graph, np.float32(2)) == plain
+    with pytest.raises(UsageError) as caught:
+        WHOLE[case](graph, 2.3)
     assert "\n" not in str(caught.value)
 
 

@@ -1,0 +1,78 @@
+"""What a file leaves to the runtime, stated: the padding "same" beside dilation, and the order of a TopK.
+
+Of pools ONNX Runtime works out the padding "same" without the dilation, so that the map shrinks although the
+specification says ceil(size / stride); of convolutions it refuses the two together. A pool is what its users run, ONNX
+Runtime's; a convolution, which it never ran, is what the specification says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+import onnx
+from onnx import helper
+
+from ...engine.graph.index import attributes
+from ..twin.geometry import Window
+from .draft import Draft
+from .shapes import image_shape
+
+_POOLS = {"MaxPool", "AveragePool", "LpPool"}
+_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # the weight's place
+
+
+def state_padding(draft: Draft) -> bool:
+    """Writes the padding that auto_pad SAME means beside dilation, where the picture's size is fixed or says nothing.
+
+    Returns:
+        Whether anything was changed.
+    """
+    is_open = any(None in (image_shape(i) or (None,))[1:] for i in draft.inputs)
+    changed = False
+    for node in draft.nodes:
+        window = _dilated(draft, node)
+        if window is None or (is_open and prod(window.strides) > 1):
+            continue
+        sizes = [1] * len(window.kernel) if prod(window.strides) == 1 else draft.shapes.get(node.input[0], ())[2:]
+        if len(sizes) != len(window.kernel) or None in sizes:
+            continue
+        begins, ends = window.pads([int(size or 0) for size in sizes])
+        kept = [a for a in node.attribute if a.name not in ("auto_pad", "pads")]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute("pads", [*begins, *ends])])
+        changed = True
+    return changed
+
+
+def _dilated(draft: Draft, node: onnx.NodeProto) -> Window | None:
+    """The window of a node that has dilation and the padding "same"."""
+    options = attributes(node)
+    weight = _CONVOLUTIONS.get(node.op_type)
+    if node.domain or (weight is None and node.op_type not in _POOLS):
+        return None
+    stated = options.get("kernel_shape") or (draft.shapes.get(node.input[weight], ())[2:] if weight is not None else ())
+    kernel = [int(size) for size in stated if size]
+    if not kernel or len(kernel) < len(stated):
+        return None
+    window = Window(options, kernel, pools=weight is None)
+    return window if window.auto.startswith("SAME") and max(window.dilations) > 1 else None
+
+
+def state_order(nodes: Iterable[onnx.NodeProto]) -> list[str]:
+    """Lets every TopK put the first first, also those that leave the order open (sorted=0), in subgraphs too.
+
+    Returns:
+        The names of the nodes that had left it open.
+    """
+    found = []
+    for node in nodes:
+        for inner in (g for a in node.attribute for g in (a.g, *a.graphs)):
+            found += state_order(inner.node)
+        if node.op_type != "TopK" or node.domain:
+            continue
+        for entry in node.attribute:
+            if entry.name == "sorted" and not entry.i:
+                entry.i = 1
+                found.append(node.name or node.output[0])
+    return found
