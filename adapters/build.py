@@ -53,7 +53,8 @@ def build_graph(
     producer = exported.producer or _producer(exported.model)
     file_digest = _digest(path) if path else ""
     side = size or preprocessing.size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
+    stated = preprocessing.layout if preprocessing.found != "assumed" else None
+    declared = stated if layout is None else layout
     draft, canonical = normalize(
         exported.model,
         layout=_layout(declared),

@@ -90,13 +90,13 @@ def perform(
     of_run = {name: word for name, word in own.items() if name in named}
     options = {name: word for name, word in own.items() if name not in named and name != "command"}
 
-    def show(line: str) -> None:
+    def picture_done(line: str) -> None:
         if not listed:
             say(line, words["quiet"])
         elif not words["as_json"]:
             emit(line)
 
-    with drawn(words["quiet"], live=bool(words.get("live")), show=show) as on_event:
+    with drawn(words["quiet"], live=bool(words.get("live")), show=picture_done) as on_event:
         opens = opener(model, words.get("layer"), **{name: words[name] for name in LOADING})
         result = verb.run(opens, *inputs, options=verb.Options(**options), on_event=on_event, **of_run)
     finish(result, words["as_json"], words["quiet"])

@@ -92,7 +92,7 @@ class Options:
         if methods and self.layer is not None:
             check_layer(methods)
         if self.boxes and not self.metrics:
-            raise UsageError("boxes= say where the object is, for metrics=True; without it they mean nothing")
+            raise UsageError("boxes= with four sides is where the object is, for metrics=True; leave it out")
         colormaps.table(self.style.colormap)
         if self.style.kind not in STYLES:
             raise UsageError(f"style='{self.style.kind}' is unknown; choose {' or '.join(STYLES)}")
