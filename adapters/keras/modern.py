@@ -21,6 +21,7 @@ _GONE: dict[str, dict[str, Any]] = {
     **{name: {"groups": 1} for name in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")},
     "MultiHeadAttention": dict.fromkeys(("query_shape", "key_shape", "value_shape", "softmax_robust_masking"), ...),
     "Attention": {"score_mode": "dot"},  # the default, which Keras 3 takes for the name of a function
+    **{f"SpatialDropout{rank}D": {"trainable": ..., "noise_shape": ...} for rank in (1, 2, 3)},
     "Discretization": {"trainable": ..., "vocabulary_size": ...},
 }
 # layers that do nothing but while training; their settings, some of them gone, do not matter
@@ -58,6 +59,9 @@ def modern(config: Any) -> Any:
             inner = {key: inner[key] for key in (*_KEPT, "height", "width") if key in inner}
             inner["crop_to_aspect_ratio"] = True
             config["class_name"] = "Resizing"
+        if name == "ThresholdedReLU":
+            inner = {**{key: inner[key] for key in _KEPT if key in inner}, "threshold": inner.get("theta", 1.0)}
+            config["class_name"] = "ReLU"
         if name == "MultiHeadAttention":  # one shape, where Keras 3 wants those of the queries and the values
             config.pop("build_config", None)
         gone = _GONE.get(name, {})

@@ -30,7 +30,9 @@ def adapted(network: Network, chosen: Settings) -> Settings:
     Raises:
         UsageError: the network does not take pictures of this size at all.
     """
-    recipe = chosen.preset
+    recipe, own = chosen.preset, network.graph.image_size
+    if not chosen.is_sized and chosen.size != own and not _takes(network, chosen.size):
+        return adapted(network, replace(chosen, size=own))  # some view may fit by chance, photographs would not
     if _fits(network, recipe, chosen.size):
         return chosen
     if isinstance(recipe.transform, Zoom):  # a small picture can be seen enlarged
@@ -40,11 +42,20 @@ def adapted(network: Network, chosen: Settings) -> Settings:
     if not _fits(network, recipe, chosen.size) and isinstance(recipe.transform, Robust):
         recipe = replace(recipe, transform=replace(recipe.transform, keep=True))
     if not _fits(network, recipe, chosen.size):
-        own = network.graph.image_size
         if not chosen.is_sized and chosen.size != own:  # attention over a fixed number of places, say
             return adapted(network, replace(chosen, size=own))
         network(torch.zeros(2, network.channels, *chosen.size, device=network.device))  # raises, with the reason
     return replace(chosen, preset=recipe)
+
+
+def _takes(network: Network, size: tuple[int, int]) -> bool:
+    """Whether the network computes the tapped tensors of whole pictures of this size."""
+    try:
+        with torch.no_grad():
+            network(torch.zeros(2, network.channels, *size, device=network.device))
+        return True
+    except UsageError:
+        return False
 
 
 def _fits(network: Network, recipe: Preset, size: tuple[int, int]) -> bool:
