@@ -46,6 +46,7 @@ _MAX_WEBP = 60_000_000  # pixels; its decoder holds 16 bytes of each
 _LONGEST = 1_000_000  # pixels of a side
 _LARGEST_WHOLE = 2**25  # pixels; larger ones are read at half their size, 0.3 GB then
 _LARGE = 2**23  # pixels of pictures that are decoded one at a time
+_LARGE_FILE = 2**25  # bytes
 _BAND = 2**20  # pixels converted at once
 _FREE_BLOCKS = 2**14  # blocks of a JPEG that may be as empty as they like: 1024 x 1024 pixels
 _LONGEST_SHOWN = 200  # characters of a path that no file can have
@@ -514,6 +515,8 @@ def _is_large(path: Path) -> bool:
     try:
         if not path.is_file():
             return False
+        if path.stat().st_size > _LARGE_FILE:  # sound and arrays too
+            return True
         with _opened(path) as (image, _):
             return image.width * image.height > _LARGE
     except Exception:  # Pillow raises many unrelated types, and `read_image` says what is wrong
