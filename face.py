@@ -85,7 +85,9 @@ def filters(
     seed: int = ...,
     tuning: Mapping[str, float] | None = ...,
     start: Any = ...,
-    noise: Noise | None = ...,
+    noise: Noise | str | None = ...,
+    noise_mean: float | None = ...,
+    noise_std: float | None = ...,
     neuron: bool | None = ...,
     batch: int | str = ...,
     strip: int = ...,
@@ -117,7 +119,9 @@ def filters(
     seed: int = ...,
     tuning: Mapping[str, float] | None = ...,
     start: Any = ...,
-    noise: Noise | None = ...,
+    noise: Noise | str | None = ...,
+    noise_mean: float | None = ...,
+    noise_std: float | None = ...,
     neuron: bool | None = ...,
     batch: int | str = ...,
     strip: int = ...,
@@ -148,7 +152,9 @@ def filters(
     seed: int = 0,
     tuning: Mapping[str, float] | None = None,
     start: Any = None,
-    noise: Noise | None = None,
+    noise: Noise | str | None = None,
+    noise_mean: float | None = None,
+    noise_std: float | None = None,
     neuron: bool | None = None,
     batch: int | str = "auto",
     strip: int = 0,
@@ -182,7 +188,9 @@ def filters(
         seed: of everything random; the same seed gives the same pictures.
         tuning: changes to the preset by name, for instance ``{"decay": 0.1}``.
         start: a picture to start from; see `given.sources`.
-        noise: pixel noise to start from.
+        noise: pixel noise to start from, or its kind, "uniform" or "normal".
+        noise_mean: of such a kind, in 0..255; default 127.
+        noise_std: of such a kind, in 0..255; default 10.
         neuron: maximize the middle of the map (True) or its mean (False).
         batch: pictures at once, or "auto".
         strip: how many pictures on the way to keep.
@@ -221,7 +229,8 @@ def filters(
             device=device,
         )  # fmt: skip
     options = run.Options(
-        preset=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, neuron=neuron, strip=strip,
+        preset=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, noise_mean=noise_mean,
+        noise_std=noise_std, neuron=neuron, strip=strip,
         negative=negative, alpha=alpha, animate=animate, photos=photos, batch=batch, precision=precision,
         device=device, tuning=tuning or {}, columns=columns, margin=margin, live=live, force=force,
     )  # fmt: skip

@@ -53,7 +53,8 @@ def build_graph(
     producer = exported.producer or _producer(exported.model)
     file_digest = _digest(path) if path else ""
     side = size or preprocessing.size or (DEFAULT_SIZE, DEFAULT_SIZE)
-    declared = layout or (preprocessing.layout if preprocessing.found != "assumed" else None)
+    stated = preprocessing.layout if preprocessing.found != "assumed" else None
+    declared = stated if layout is None else layout
     draft, canonical = normalize(
         exported.model,
         layout=_layout(declared),
@@ -66,7 +67,7 @@ def build_graph(
         canonical,
         _names_of(exported, draft),
         side,
-        counts_statistics=kind == "keras" or exported.model.producer_name in _KERAS_EXPORTERS,
+        counts_statistics=kind in ("keras", "h5") or exported.model.producer_name in _KERAS_EXPORTERS,
     )
     refuse_hidden(draft, layers)
     canonical.graph.value_info.extend(_value_infos(draft, canonical))

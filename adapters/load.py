@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import onnx
 
+from ..engine.graph.cut import extract
 from ..engine.graph.graph import Graph
 from ..engine.graph.labels import load_labels
 from ..engine.graph.layers import Proof
@@ -285,13 +286,36 @@ def _opaque(graph: Graph) -> tuple[str, ...]:
 
 
 def _with_refusal_noted(graph: Graph) -> Graph:
-    """The graph with a note where ONNX Runtime takes none of it: operators that it lacks still have their twin."""
+    """The graph with a note where ONNX Runtime takes none of it: operators that it lacks still have their twin.
+
+    It is asked about the nodes alone; only where it refuses these is the whole prepared, since some need their weights.
+    """
+    names = [o.name for o in graph.outputs]
     try:
-        graph.session([o.name for o in graph.outputs], device="cpu", optimize=False)
+        if _takes_nodes(graph, names):
+            return graph
+        graph.session(names, device="cpu", optimize=False)
     except RefusedInput as error:
         note = f"{error}: only what the torch twin computes works"
         return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, note)))
     return graph
+
+
+def _takes_nodes(graph: Graph, outputs: Sequence[str]) -> bool:
+    """Whether ONNX Runtime has kernels for all of it, the large weights being inputs, whose values it need not read."""
+    from ..engine.executors.session import Session
+
+    model = extract(graph.model, list(graph.model.graph.input), outputs, graph.index, hollow=True)
+    large = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    kept = [t for t in model.graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.graph.input.extend(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in large)
+    try:
+        Session(model, "cpu", optimize=False)
+    except RefusedInput:
+        return False
+    return True
 
 
 def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) -> tuple[str, Exported]:
@@ -378,8 +402,8 @@ def _preprocessing(given: Preprocessing | str | None, exported: Exported, path: 
 def _of_family(found: Preprocessing, exported: Exported) -> tuple[Preprocessing, str]:
     """What the file's form says where nothing else does, and a note."""
     known = family(exported.model) if found.found == "assumed" else None
-    if known is None:
-        return found, ""
+    if known is None or known.preprocessing is None:
+        return found, known.doubt if known is not None else ""
     return known.preprocessing, (
         f"the file states no preprocessing; it has the form of {known.name}, and their own is taken; "
         "preprocessing= overrules"

@@ -51,22 +51,20 @@ font, text = ImageFont.load_default(30), sys.argv[2]
 line = Image.new("RGB", (320, 48), "white")
 ImageDraw.Draw(line).text((10, 6), text, "black", font)
 values = ((np.asarray(line, np.float32) / 255 - 0.5) / 0.5).transpose(2, 0, 1)[None, ::-1].copy()
-letters, off = [(i, c) for i, c in enumerate(text) if c != " "], []
+off, shown = [], (-1, 1, 5, 8, 12)
 whole = Image.new("RGB", (320, 52 * 5), "gray")
-for row, number in enumerate((-1, *range(1, len(letters) + 1))):
+for number in (-1, *range(1, len(text) + 1)):  # spaces are characters of this reader
     heat = session.run(["heatmap"], {name: values, "character": np.array([number])})[0][0]
     heat = over(line, heat, sys.argv[3])
-    if row in (0, 1, 5, 8, 12):
-        whole.paste(Image.open(sys.argv[3]), (0, 52 * (0, 1, 5, 8, 12).index(row)))
+    if number in shown:
+        whole.paste(Image.open(sys.argv[3]), (0, 52 * shown.index(number)))
     if number > 0:
-        place = letters[number - 1][0]
-        begin, end = (10 + font.getlength(text[:i]) for i in (place, place + 1))
-        columns = heat.sum(0)
-        centre = (columns * np.arange(320)).sum() / columns.sum()
-        off.append(abs(centre - (begin + end) / 2) / (font.getlength(text) / len(text)))
+        begin, end = (10 + font.getlength(text[:i]) for i in (number - 1, number))
+        strongest = heat.sum(0).argmax()
+        off.append(max(begin - strongest, strongest - end, 0) / (font.getlength(text) / len(text)))
 whole.save(sys.argv[3])
-print(f"{len(off)} characters, a map's centre from its own character's: {np.median(off):.1f} widths in the median, "
-      f"at most {max(off):.1f}")
+print(f"{len(off)} characters: of {sum(o < 1 for o in off)} the map's strongest column is its own or a width from it, "
+      f"of the others {[text[i] for i, o in enumerate(off) if o >= 1]} at most {max(off):.1f} widths away")
 """
 
 _END = """

@@ -3,12 +3,14 @@
     python -m benchmarks.hostile [GROUP...] [--twins]
 
 One line a file (exit code, lines on stderr, processor seconds, peak memory, what it said), then the largest figures of
-each group beside those of a harmless file, which are the tool's own base.
+each group beside those of a harmless file, which are the tool's own base. Twins that are the same byte for
+byte are run once.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import tempfile
 from pathlib import Path
@@ -38,9 +40,22 @@ def main() -> None:
 
 
 def _group(title: str, pairs: Pairs, side: str, base: Ended) -> tuple[str, int, float, int, int]:
+    if side == "harmless":
+        pairs = dict({_content(pair): (name, pair) for name, pair in pairs.items()}.values())
     ended = [_run(name, pair, side) for name, pair in pairs.items()]
     bad = sum(not _is_kept(one, side, base) for one in ended)
     return title, len(ended), max(one.seconds for one in ended), max(one.peak for one in ended), bad
+
+
+def _content(pair: Pair) -> str:
+    """The sha256 of a twin, what lies beside it, and its options."""
+    found = hashlib.sha256(repr(pair.options).encode())
+    with tempfile.TemporaryDirectory() as folder:
+        pair.harmless(Path(folder))
+        for path in sorted(Path(folder).rglob("*")):
+            found.update(f"{path.relative_to(folder)} {path.lstat().st_mode}".encode())
+            found.update(path.read_bytes() if path.is_file() and not path.is_symlink() else b"")
+    return found.hexdigest()
 
 
 def _is_kept(ended: Ended, side: str, base: Ended) -> bool:

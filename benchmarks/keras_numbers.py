@@ -30,9 +30,19 @@ LARGEST = 1e-4  # relative to the output's largest value
 TABLE = 2e-3  # TensorFlow's bicubic takes its weights from a table of 1,024 places within a pixel
 # what the tests hold: what Keras' torch backend computes or cannot export, and what Keras 2 means or writes otherwise
 CASES = {
-    "keras": ("average_same_3_3", "average3d_same", "resize_up_bicubic", "resize_up_lanczos3", "conv3d_same"),
-    "tf_keras": ("activation_hard_sigmoid", "depthwise_same_3_2", "transposed_same_3_2", "separable_same_3_2", "lstm"),
-}
+    "keras": (
+        "average_same_3_3.keras", "average3d_same.keras", "resize_up_bicubic.keras", "resize_up_lanczos3.keras",
+        "conv3d_same.keras", "adaptive_max2d.keras", "adaptive_average3d.keras", "rnn_backwards.h5",
+        "augment_RandomShear.keras",
+    ),
+    "tf_keras": (
+        "activation_hard_sigmoid.h5", "depthwise_same_3_2.h5", "transposed_same_3_2.h5", "separable_same_3_2.h5",
+        "lstm.h5", "lstm.keras", "batch_norm_-1.keras",
+        "heads.h5", "heads.keras", "locally1d.h5", "locally2d.h5", "locally2d.keras",
+        "augment_RandomFlip.keras", "augment_RandomHeight.h5", "augment_RandomCrop.h5", "discretization.h5",
+        "spatialdropout2d.h5", "thresholded_relu.h5",
+    ),
+}  # fmt: skip
 # layers of augmentation, which networks that are fed raw pictures begin with; they do nothing but while training
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "RandomBrightness": {"factor": 0.2}, "RandomColorDegeneration": {"factor": 0.5}, "RandomColorJitter": {},
@@ -277,9 +287,8 @@ def keep(folders: dict[str, Path]) -> None:
     arrays: dict[str, np.ndarray] = {}
     for module, folder in folders.items():
         for name in CASES[module]:
-            stored = np.load(folder / f"{name}.npz")
-            suffix = "keras" if module == "keras" else "h5"
-            arrays[f"{module}/{name}.{suffix}"] = np.frombuffer((folder / f"{name}.{suffix}").read_bytes(), np.uint8)
+            stored = np.load((folder / name).with_suffix(".npz"))
+            arrays[f"{module}/{name}"] = np.frombuffer((folder / name).read_bytes(), np.uint8)
             arrays[f"{module}/{name}/x"], arrays[f"{module}/{name}/y"] = stored["x"], stored["y"]
     np.savez_compressed(KEPT, **arrays)  # type: ignore[arg-type]
     print(f"{KEPT}: {KEPT.stat().st_size:,} bytes")

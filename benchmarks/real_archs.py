@@ -64,3 +64,26 @@ def efficientnet_lite2() -> Any:
     from efficientnet_lite_pytorch import EfficientNet
 
     return EfficientNet.from_name("efficientnet-lite2")
+
+
+def voice_encoder() -> Any:
+    """Resemblyzer's: an embedding of mel spectra (N, frames, 40); its own package needs a voice detector in C."""
+    import torch
+    from torch import Tensor, nn
+
+    class VoiceEncoder(nn.Module):
+        """Three LSTM layers, the last state through a dense layer and ReLU, at length 1."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
+            self.linear = nn.Linear(256, 256)
+            self.similarity_weight = nn.Parameter(torch.ones(1))
+            self.similarity_bias = nn.Parameter(torch.zeros(1))
+
+        def forward(self, mels: Tensor) -> Tensor:
+            _, (hidden, _) = self.lstm(mels)
+            raw = torch.relu(self.linear(hidden[-1]))
+            return raw / torch.norm(raw, dim=1, keepdim=True)
+
+    return VoiceEncoder()

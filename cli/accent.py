@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import ASCENT, LAYER, Group, ModelArgument, PhotoArgument, option, preset
 
 OPTIONS: Group = {
@@ -28,4 +28,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import accent
 
-    Call(model, words, "accent").perform(accent, image)
+    perform(accent, model, words, image, ending="accent")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import LAYERS, UNITS, Group, ImagesArgument, ModelArgument, batch, colormap, option
 
 OPTIONS: Group = {
@@ -31,4 +31,4 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """
     from ..engine.runs import activations
 
-    Call(model, words, "activations").perform(activations, images)
+    perform(activations, model, words, images, ending="activations")

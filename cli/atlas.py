@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from . import completion, parsing
-from .calling import Call, finish, takes
+from .calling import finish, perform, takes
 from .loading import LOADING
 from .options import FIELD, LAYERS, SEED, SIZE, STEPS, Group, option
 from .output import written
@@ -88,4 +88,5 @@ def command(what: WhatArgument, places: PlacesArgument = None, **words: Any) -> 
         return
     command = written(["atlas", what, *(places or [])], {**OPTIONS, **LOADING}, words, without=_HOW)
     opening = written([what], LOADING, words, without=_HOW).removeprefix("convscope ")
-    Call(what, words, "atlas").perform(atlas, places or None, prove=verify, command=command, opening=opening)
+    more = {"prove": verify, "command": command, "opening": opening}
+    perform(atlas, what, words, places or None, ending="atlas", **more)

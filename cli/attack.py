@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import SEED, TOP, Group, ModelArgument, PhotoArgument, batch, option
 
 OPTIONS: Group = {
@@ -40,4 +40,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import attack
 
-    Call(model, words, "attacked").perform(attack, image)
+    perform(attack, model, words, image, ending="attacked")

@@ -6,7 +6,7 @@ A command is a verb of `engine.runs`, the options that its help lists (`options.
     ... def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     ...     from ..engine.runs import activations
     ...
-    ...     Call(model, words, "activations").perform(activations, images)
+    ...     perform(activations, model, words, images, ending="activations")
 
 The words that the verb's ``run`` names go there, the others into its ``Options``. The run opens the model, after it has
 refused what no model can have.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,6 @@ from .progress import drawn
 from .tables import show
 
 if TYPE_CHECKING:
-    from ..engine.runs.events import ImageDone
     from ..engine.runs.result import Result
 
 ENDING: Group = {"out": OUT, "device": DEVICE, "as_json": JSON, "quiet": QUIET}
@@ -61,57 +60,57 @@ def takes(*groups: Group, ending: Group = ENDING) -> Callable[[Callable[..., Non
     return decorate
 
 
-class Call:
-    """One command that runs.
+def perform(
+    verb: Any,
+    model: str,
+    words: Mapping[str, Any],
+    *inputs: Any,
+    ending: str | None = None,
+    listed: bool = False,
+    **more: Any,
+) -> None:
+    """Makes the result of a verb on one model, and prints it.
 
     Args:
+        verb: a module of `engine.runs`.
         model: what the command line names.
-        words: its options by name; those of loading and of the ending are taken out.
+        words: the command's options by name.
+        *inputs: what the verb's ``run`` takes beside the model, its pictures for instance.
         ending: of the folder that it writes to by default, ``MODEL-ending``; None writes only where ``-o`` says.
-
-    Attributes:
-        words: those of the verb.
-        model: what opens the model.
-        place: where to write: what ``-o`` says, or the folder by default.
-        as_json: print one JSON object.
-        quiet: say nothing on the way.
+        listed: whether the finished pictures' lines are the result; else they are messages.
+        **more: further words of the verb.
 
     Raises:
-        UsageError: no such model.
+        UsageError: no such model, and what the run refuses.
     """
+    own = {name: word for name, word in words.items() if name not in (*LOADING, "out", "as_json", "quiet")}
+    own |= {name: dict(own[name] or ()) for name in own.keys() & {"tuning", "settings"}}
+    own |= {"folder": _place(words.get("out"), model, ending), "command": command_line(), **more}
+    named = inspect.signature(verb.run).parameters
+    of_run = {name: word for name, word in own.items() if name in named}
+    options = {name: word for name, word in own.items() if name not in named and name != "command"}
 
-    def __init__(self, model: str, words: dict[str, Any], ending: str | None = None) -> None:
-        from ..models.load import name_of
+    def picture_done(line: str) -> None:
+        if not listed:
+            say(line, words["quiet"])
+        elif not words["as_json"]:
+            emit(line)
 
-        loading = {name: words.pop(name) for name in LOADING}
-        self.model = opener(model, words.get("layer"), **loading)
-        out = words.pop("out", None)
-        if out == "":  # which Python takes for the folder that the command runs in
-            raise UsageError("--out '' names no place; leave it out, or write . for this folder")
-        if out is None and ending is not None:
-            out = clean(f"{name_of(model)}-{ending}")
-        self.place = out if out is None or "://" in out else Path(out)
-        self.as_json: bool = words.pop("as_json")
-        self.quiet: bool = words.pop("quiet")
-        self.words = words | {name: dict(words[name] or ()) for name in {"tuning", "settings"} & words.keys()}
+    with drawn(words["quiet"], live=bool(words.get("live")), show=picture_done) as on_event:
+        opens = opener(model, words.get("layer"), **{name: words[name] for name in LOADING})
+        result = verb.run(opens, *inputs, options=verb.Options(**options), on_event=on_event, **of_run)
+    finish(result, words["as_json"], words["quiet"])
 
-    def perform(self, verb: Any, *inputs: Any, done: Callable[[ImageDone], None] | None = None, **more: Any) -> None:
-        """Makes the result of a verb, and prints it.
 
-        Args:
-            verb: a module of `engine.runs`.
-            *inputs: what its ``run`` takes beside the model, its pictures for instance.
-            done: called with every finished picture.
-            **more: further arguments of ``run``.
-        """
-        named = inspect.signature(verb.run).parameters
-        own = {name: word for name, word in self.words.items() if name in named}
-        options = verb.Options(**{name: word for name, word in self.words.items() if name not in own})
-        said = {"command": command_line()} if "command" in named else {}
-        with drawn(self.quiet, live=bool(self.words.get("live")), done=done) as on_event:
-            more = {"folder": self.place, "on_event": on_event, **said, **own, **more}
-            result = verb.run(self.model, *inputs, options=options, **more)
-        finish(result, self.as_json, self.quiet)
+def _place(out: str | None, model: str, ending: str | None) -> Path | str | None:
+    """Where to write: a folder, or an address."""
+    from ..models.load import name_of
+
+    if out == "":  # which Python takes for the folder that the command runs in
+        raise UsageError("--out '' names no place; leave it out, or write . for this folder")
+    if out is None:
+        return None if ending is None else Path(clean(f"{name_of(model)}-{ending}"))
+    return out if "://" in out else Path(out)
 
 
 def finish(result: Result, as_json: bool, quiet: bool = False) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .calling import ENDING, Call, takes
+from .calling import ENDING, perform, takes
 from .loading import LOADING, opener
 from .options import DEVICE, LAYERS, SEED, SIDES, Group, option
 
@@ -53,4 +53,4 @@ def command(a: FirstArgument, b: SecondArgument, **words: Any) -> None:
     of_b = {"preprocessing": words.pop("preprocessing_b"), "arch": words.pop("arch_b")}
     stated = {name: value for name, value in of_b.items() if value is not None}
     second = opener(b, **{name: words[name] for name in LOADING} | stated)
-    Call(a, words).perform(compare, second)
+    perform(compare, a, words, second)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import ASCENT, LAYER, SIDES, UNITS, Group, ModelArgument, PhotoArgument, option, preset
 
 OPTIONS: Group = {
@@ -30,4 +30,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import dream
 
-    Call(model, words, "dream").perform(dream, image)
+    perform(dream, model, words, image, ending="dream")

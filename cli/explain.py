@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from . import completion
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import (
     BOX_FORM,
     LAYER,
@@ -21,7 +21,7 @@ from .options import (
     colormap,
     option,
 )  # fmt: skip
-from .output import emit, say
+from .output import emit
 from .parsing import box_or_number, separated
 
 
@@ -82,5 +82,4 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     del words["help_options"]  # its callback has answered and left
     words["style"] = Style(words.pop("colormap"), words.pop("alpha"), words["style"])
     words["box"], words["boxes"] = separated(words["box"] or ())
-    call = Call(model, words, "explained")
-    call.perform(explain, images, done=lambda seen: say(f"{seen.row['file']}: {seen.text}", call.quiet))
+    perform(explain, model, words, images, ending="explained")

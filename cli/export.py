@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import JSON, LAYER, QUESTION, QUIET, Group, ModelArgument, option
 from .parsing import inside
 
@@ -54,6 +54,4 @@ def command(model: ModelArgument, **words: Any) -> None:
 
     words["path"], words["out"] = words["out"], words.pop("web")
     words["preprocessing"], is_inside = inside(words["preprocessing"])
-    call = Call(model, words)
-    call.words["preprocessing"] = is_inside
-    call.perform(export, runtime=runtime_files)
+    perform(export, model, words, runtime=runtime_files, preprocessing=is_inside)

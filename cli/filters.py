@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import UsageError
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import LAYERS, UNIT_PICTURES, UNITS, Group, ModelArgument, option
 from .parsing import start
-
-if TYPE_CHECKING:
-    from ..engine.ascent.recipe.canvases import Noise
 
 OPTIONS: Group = {
     "layer": LAYERS,
@@ -37,17 +33,8 @@ def command(model: ModelArgument, **words: Any) -> None:
     """
     from ..engine.runs import facets, filters
 
-    words["noise"] = _noise(words["noise"], words.pop("noise_mean"), words.pop("noise_std"))
     diversity = words.pop("diversity")
-    call = Call(model, words, "filters")
-    call.perform(filters) if diversity is None else call.perform(facets, diversity=diversity)
-
-
-def _noise(kind: str | None, mean: float | None, std: float | None) -> Noise | None:
-    from ..engine.ascent.recipe.canvases import Noise
-
-    if kind is not None:
-        return Noise(kind, 127 if mean is None else mean, 10 if std is None else std)
-    if mean is not None or std is not None:
-        raise UsageError("--noise-mean and --noise-std describe --noise; add --noise uniform or --noise normal")
-    return None
+    if diversity is None:
+        perform(filters, model, words, ending="filters")
+    else:
+        perform(facets, model, words, ending="filters", diversity=diversity)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import takes
+from .loading import LOADING, opener
 from .options import JSON, QUIET, ModelArgument
 from .output import emit, emit_json, in_flags
 from .progress import drawn
@@ -23,10 +24,9 @@ def command(model: ModelArgument, **words: Any) -> None:
     from ..engine.runs.opening import opened
     from ..engine.runs.result import Table
 
-    call = Call(model, words)
-    with drawn(call.quiet) as on_event:
-        graph = opened(call.model, None, on_event)
-    if call.as_json:
+    with drawn(words["quiet"]) as on_event:
+        graph = opened(opener(model, **{name: words[name] for name in LOADING}), None, on_event)
+    if words["as_json"]:
         emit_json(summary(graph))
         return
     rows = [[_cut(cell) for cell in row] for row in rows_in_words(graph)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import ASCENT, LAYER, Group, ModelArgument, PhotoArgument, option
 
 OPTIONS: Group = {
@@ -22,4 +22,4 @@ def command(model: ModelArgument, image: PhotoArgument, **words: Any) -> None:
     """
     from ..engine.runs import invert
 
-    Call(model, words, "invert").perform(invert, image)
+    perform(invert, model, words, image, ending="invert")

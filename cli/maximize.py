@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import REQUIRED, UNIT_PICTURES, Group, ModelArgument, option
 
 OPTIONS: Group = {
@@ -23,4 +23,4 @@ def command(model: ModelArgument, **words: Any) -> None:
     """
     from ..engine.runs import maximize
 
-    Call(model, words, "classes").perform(maximize)
+    perform(maximize, model, words, ending="classes")

@@ -77,7 +77,7 @@ def typed(flags: Collection[str]) -> str | None:
 
 def understand(parameters: Iterable[Any]) -> None:
     """Says which parameters, as typer knows them, the command that runs has; see `in_flags`."""
-    found = {"inputs": ("--input", "--input")}
+    found = {"inputs": ("--input", "--input"), "boxes": ("--box", "--box")}
     for parameter in parameters:
         if parameter.param_type_name == "option":
             flag = next((flag for flag in parameter.opts if flag.startswith("--")), parameter.opts[0])

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import READING, TOP, Group, ImagesArgument, ModelArgument, batch
-from .output import emit
-
-if TYPE_CHECKING:
-    from ..engine.runs.events import ImageDone
 
 OPTIONS: Group = {"top": TOP, **READING, "batch": batch(16)}
 
@@ -23,10 +19,4 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """
     from ..engine.runs import predict
 
-    call = Call(model, words)
-
-    def done(picture: ImageDone) -> None:
-        if not call.as_json:
-            emit(f"{picture.row['file']}: {picture.text}")
-
-    call.perform(predict, images, done=done)
+    perform(predict, model, words, images, listed=True)

@@ -22,7 +22,7 @@ def drawn(
     quiet: bool = False,
     *,
     live: bool = False,
-    done: Callable[[ImageDone], None] | None = None,
+    show: Callable[[str], None] = say,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[OnEvent]:
     """What to hand to a run as ``on_event``: notes are lines, progress is a bar or now and then a line.
@@ -30,7 +30,7 @@ def drawn(
     Args:
         quiet: show nothing.
         live: on a terminal show the pictures so far instead of a bar.
-        done: called with every finished picture, also when quiet.
+        show: called with the line of every finished picture, also when quiet.
         clock: seconds; for tests.
     """
     display: _Display = _Lines(clock)
@@ -41,8 +41,8 @@ def drawn(
 
     def on_event(event: Event) -> None:
         nonlocal skipped
-        if isinstance(event, ImageDone) and done is not None:
-            done(event)
+        if isinstance(event, ImageDone) and event.text:
+            show(f"{event.row['file']}: {event.text}")
         if quiet:
             return
         if isinstance(event, Note):

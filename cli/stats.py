@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import FORCE, LAYERS, Group, ImagesArgument, ModelArgument, batch
 
 OPTIONS: Group = {"layer": LAYERS, "batch": batch(8), "force": FORCE}
@@ -18,4 +18,4 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """
     from ..engine.runs import stats
 
-    Call(model, words, "stats").perform(stats, images)
+    perform(stats, model, words, images, ending="stats")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import FIELD, FORCE, LAYERS, REQUIRED, SHARD, UNITS, Group, ImagesArgument, ModelArgument, batch, option
 
 OPTIONS: Group = {
@@ -28,4 +28,4 @@ def command(model: ModelArgument, images: ImagesArgument, **words: Any) -> None:
     """
     from ..engine.runs import top
 
-    Call(model, words, "top").perform(top, images)
+    perform(top, model, words, images, ending="top")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import JSON, OUT, QUIET, SEED, SIZE, Group, ModelArgument, option
 
 OPTIONS: Group = {
@@ -24,4 +24,4 @@ def command(model: ModelArgument, **words: Any) -> None:
     from ..engine.runs import verify
 
     # the comparison is the check, and it reports instead of refusing
-    Call(model, {**words, "check": False}).perform(verify, prove)
+    perform(verify, model, {**words, "check": False}, prove)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calling import Call, takes
+from .calling import perform, takes
 from .options import JSON, LAYERS, OUT, QUIET, UNITS, Group, ModelArgument, option
 
 OPTIONS: Group = {
@@ -28,4 +28,4 @@ def command(model: ModelArgument, **words: Any) -> None:
     """
     from ..engine.runs import weights
 
-    Call(model, words, "weights").perform(weights)
+    perform(weights, model, words, ending="weights")

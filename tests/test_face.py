@@ -24,7 +24,7 @@ TERMINAL = {"as_json", "quiet", "loading", "options", "debug", "help_options", "
 OTHERWISE: dict[str, set[str]] = {
     "explain": {"metrics", "box", "of", "region", "mask", "like", "to", "against",
         "settings", "colormap", "alpha", "style", "top", "folder"},
-    "filters": {"noise_mean", "noise_std", "start"},
+    "filters": {"start"},
     "compare": {"preprocessing_b", "arch_b"},
     "export": {"folder", "web", "single_file", "of", "region", "mask", "like", "to", "against"},
     "atlas": {

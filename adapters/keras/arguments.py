@@ -29,6 +29,8 @@ def plain_arguments() -> Iterator[None]:
     before = {name: getattr(functional, name) for name in _FUNCTIONS}
     for name, function in before.items():
         setattr(functional, name, _with_numbers(function))
+    largest = torch.max
+    torch.max = _of_numbers(largest)
     layout = getattr(nn, "_maybe_convert_to_channels_last", None)
     if layout is not None:  # of volumes the tracing exporter cannot write it, and it changes no value
         nn._maybe_convert_to_channels_last = lambda tensor: tensor
@@ -37,6 +39,7 @@ def plain_arguments() -> Iterator[None]:
     finally:
         for name, function in before.items():
             setattr(functional, name, function)
+        torch.max = largest
         if layout is not None:
             nn._maybe_convert_to_channels_last = layout
 
@@ -44,6 +47,15 @@ def plain_arguments() -> Iterator[None]:
 def _with_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
         return function(*map(_number, arguments), **{key: _number(value) for key, value in options.items()})
+
+    return call
+
+
+def _of_numbers(largest: Callable[..., Any]) -> Callable[..., Any]:
+    """The largest of one number, the length of a sequence, is that number; ONNX has no reduction without axes."""
+
+    def call(value: Any, *arguments: Any, **options: Any) -> Any:
+        return value if isinstance(value, Tensor) and not value.ndim else largest(value, *arguments, **options)
 
     return call
 

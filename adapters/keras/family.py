@@ -27,6 +27,8 @@ _FAMILIES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("EfficientNet", ("stem_conv", "block1a_project_conv", "block2a_expand_conv", "top_conv"), "raw"),
     ("NASNet", ("stem_conv1", "normal_conv_1_0", "adjust_relu_1_stem_1"), "tf"),
 )
+# networks that have their Rescaling or Normalization inside unless they were built without it
+SCALE_THEMSELVES = frozenset(title for title, _, scheme in _FAMILIES if scheme == "raw") | {"ConvNeXt"}
 _CONVNEXT = ("_stem", "_stage_0_block_0_depthwise_conv", "_stage_3_block_0_layer_scale")
 
 

@@ -149,7 +149,7 @@ def _check_class(value: dict[str, Any], path: Path, trust: bool) -> None:
         raise UnsafeFile(f"{path} holds a {shown} layer, which reads other files; export the image part alone")
     if name == "function" and not str(value.get("registered_name") or value.get("config")).isidentifier():
         raise UnsafeFile(f"{path} calls the function {str(value.get('config'))[:60]!r}; only Keras' own are allowed")
-    if isinstance(module, str) and module.split(".")[0] != "keras" and name != "function":
+    if isinstance(module, str) and module.split(".")[0] not in ("keras", "tf_keras") and name != "function":
         if module == "builtins" and name in ("slice", "tuple", "type", "__tuple__", "__numpy__", "__tensor__"):
             return
         raise UnsafeFile(

@@ -17,6 +17,8 @@ from ...engine.executors.session import first_line
 from ...errors import RefusedInput, UnsafeFile, UsageError
 from ..torch.arch import build
 from .files import KerasFile
+from .local import local_layers
+from .modern import modern
 
 _SPARE_WEIGHTS = 2**26  # bytes that a network may declare beyond what its file holds (seeds, counters, casts)
 
@@ -29,7 +31,11 @@ def load_model(keras: Any, path: Path, found: KerasFile, trust: bool) -> Any:
     """
     suffix = ".keras" if found.style == "keras" else ".h5"
     try:
-        with _as_keras_wants(path, suffix, found) as file, _bounded_weights(keras, path, found.weight_bytes):
+        with (
+            _as_keras_wants(path, suffix, found) as file,
+            _bounded_weights(keras, path, found.weight_bytes),
+            keras.saving.custom_object_scope(local_layers(keras)),
+        ):
             return keras.saving.load_model(file, compile=False, safe_mode=not trust)
     except RefusedInput:
         raise
@@ -106,13 +112,9 @@ def _bounded_weights(keras: Any, path: Path, stored: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_keras_wants(path: Path, suffix: str, found: KerasFile) -> Iterator[str]:
-    """The file under a fitting name; a copy where its description is one of Keras 2 that Keras 3 does not take.
-
-    Keras 3 knows neither the bare list of layers of Keras 2.0 to 2.2 nor an input shape on the first of them, and
-    refuses settings that layers of Keras 2 wrote down without having them.
-    """
-    modern = _modern(found.config)
-    if modern == found.config:
+    """The file under a fitting name; a copy where its description is one of Keras 2 that Keras 3 does not take."""
+    described = modern(found.config)
+    if described == found.config:
         with _with_suffix(path, suffix) as file:
             yield file
         return
@@ -124,56 +126,13 @@ def _as_keras_wants(path: Path, suffix: str, found: KerasFile) -> Iterator[str]:
             shutil.copyfile(path, copy)
             with h5py.File(copy, "a") as opened:
                 del opened.attrs["model_config"]
-                opened.attrs["model_config"] = json.dumps(modern)
+                opened.attrs["model_config"] = json.dumps(described)
         else:
             with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
                 for member in source.infolist():
                     is_config = member.filename == "config.json"
-                    target.writestr(member, json.dumps(modern) if is_config else source.read(member))
+                    target.writestr(member, json.dumps(described) if is_config else source.read(member))
         yield str(copy)
-
-
-_UNUSED = dict.fromkeys(("kernel_initializer", "kernel_regularizer", "kernel_constraint"), ...)  # of the parts' own
-# class -> setting that Keras 2 wrote -> the value that means nothing (... for any): Keras 3 takes none of them
-_GONE: dict[str, dict[str, Any]] = {
-    **{name: {"time_major": False} for name in ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D")},
-    **{name: {"groups": 1} for name in ("DepthwiseConv1D", "DepthwiseConv2D")},
-    **{name: {"groups": 1, **_UNUSED} for name in ("SeparableConv1D", "SeparableConv2D")},
-    **{name: {"groups": 1} for name in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")},
-    "MultiHeadAttention": dict.fromkeys(("query_shape", "key_shape", "value_shape", "softmax_robust_masking"), ...),
-    "Attention": {"score_mode": "dot"},  # the default, which Keras 3 takes for the name of a function
-}
-
-
-def _modern(config: Any) -> Any:
-    """The config without settings that mean nothing, and with every Sequential a dictionary whose input is a layer."""
-    if isinstance(config, list):
-        return [_modern(value) for value in config]
-    if not isinstance(config, dict):
-        return config
-    config = {key: _modern(value) for key, value in config.items()}
-    inner = config.get("config")
-    if isinstance(inner, dict):
-        gone = _GONE.get(str(config.get("class_name")), {})
-        config["config"] = inner = {k: v for k, v in inner.items() if k not in gone or gone[k] not in (v, ...)}
-    if config.get("class_name") != "Sequential" or "module" in config:
-        return config
-    if isinstance(inner, list):
-        config["config"] = inner = {"name": str(config.get("name", "sequential")), "layers": inner}
-    if isinstance(inner, dict) and isinstance(inner.get("layers"), list):
-        inner["layers"] = _with_input_layer(inner["layers"])
-    return config
-
-
-def _with_input_layer(layers: list[Any]) -> list[Any]:
-    """The first layer's ``batch_input_shape`` as an InputLayer; Keras 3 takes its batch for an axis."""
-    first = layers[0] if layers and isinstance(layers[0], dict) else {}
-    inner = first.get("config")
-    if not isinstance(inner, dict) or first.get("class_name") == "InputLayer" or "batch_input_shape" not in inner:
-        return layers
-    rest = {key: value for key, value in inner.items() if key != "batch_input_shape"}
-    source = {"name": f"{inner.get('name', 'model')}_input", "batch_input_shape": inner["batch_input_shape"]}
-    return [{"class_name": "InputLayer", "config": source}, {**first, "config": rest}, *layers[1:]]
 
 
 @contextlib.contextmanager

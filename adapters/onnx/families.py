@@ -4,12 +4,17 @@ Paddle's exports (Paddle2ONNX) are three kinds of networks with one preprocessin
 keep in their configurations: readers and classifiers of text lines, detectors of text, and classifiers of pictures. A
 network of text lines takes larger steps down than along the line.
 
+The networks of keras.applications are known by their layers' names, which the converters from TensorFlow keep. With the
+head that they were published with their own preprocessing is taken. Whoever trained another head may have fed another
+range, which a trunk that stood still does not tell: then the family is only named, and `predict` tries the usual ones.
+
 Two published networks of faces are known by the sizes of their first convolutions: the three of MTCNN, and the small
 Xception that tells emotions.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
@@ -18,6 +23,8 @@ import onnx
 from onnx import helper
 
 from ...engine.graph.preprocessing import Preprocessing, preprocessing_of
+from ..keras.family import SCALE_THEMSELVES
+from ..keras.family import family as of_layers
 
 _READER = (48, 320)  # PaddleOCR, rec_image_shape of PP-OCRv3 and later
 _CLASSIFIER = (48, 192)  # PaddleOCR, cls_image_shape
@@ -33,6 +40,9 @@ _MTCNN_INPUT = Preprocessing(0, 255, (127.5,), (128.0,), preset="custom", found=
 _MINI_XCEPTION = (  # Arriaga et al. 2017, arXiv:1710.07557, and the code of face_classification: pixels of -1..1
     (8, 1, 3, 3), (8, 8, 3, 3), (8, 1, 3, 3), (16, 8, 1, 1), (16, 1, 3, 3), (16, 16, 1, 1),
 )  # fmt: skip
+_CONVERTERS = ("tf2onnx", "keras2onnx")
+_PUBLISHED = 1000  # classes of ImageNet
+_AGAIN = re.compile(r"_\d+$")  # Keras 3's second scope of a layer, see `layers.names`
 _CV_ORDER = "BGR"  # OpenCV's, which PaddleOCR leaves as it is
 
 
@@ -42,17 +52,21 @@ class Family:
 
     Attributes:
         name: for people.
-        preprocessing: with the size that such networks take.
+        preprocessing: with the size that such networks take; None where it is not sure, see ``doubt``.
+        doubt: what a user is told instead.
     """
 
     name: str
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
+    doubt: str = ""
 
 
 def family(model: onnx.ModelProto) -> Family | None:
     """The family that a file belongs to, or None."""
     if (faces := _of_faces(model)) is not None:
         return faces
+    if model.producer_name in _CONVERTERS:
+        return _of_keras(model)
     if not _is_paddle(model) or len(model.graph.output) != 1:
         return None
     shape = _shape(model.graph.output[0])
@@ -79,6 +93,24 @@ def _of_faces(model: onnx.ModelProto) -> Family | None:
     if tuple(convolutions[: len(_MINI_XCEPTION)]) == _MINI_XCEPTION:
         return Family("the small Xception of face_classification", _found("tf", "GRAY", None))
     return None
+
+
+def _of_keras(model: onnx.ModelProto) -> Family | None:
+    """A network of keras.applications that does not scale its own input, out of a converter from TensorFlow."""
+    named = [name for node in model.graph.node for name in (node.name, *node.output)]
+    named += [tensor.name for tensor in model.graph.initializer]
+    parts = {part.split(":")[0] for name in named for part in name.split("/")}
+    known = of_layers(parts, False) or of_layers({_AGAIN.sub("", part) for part in parts}, False)
+    if known is None or known[0] in SCALE_THEMSELVES:
+        return None
+    title, preprocessing = f"{known[0]} of keras.applications", replace(known[1], layout="NCHW")  # the graph tells it
+    shape = _shape(model.graph.output[0]) if len(model.graph.output) == 1 else ()
+    if shape[1:] == (_PUBLISHED,):
+        return Family(title, preprocessing)
+    return Family(title, None, (
+        f"its layers are those of {title}, which is fed '{preprocessing.preset}', but its head is another, and whoever "
+        f"trained it may have fed another range: preprocessing='{preprocessing.preset}' takes the family's"
+    ))  # fmt: skip
 
 
 def _found(name: str, order: str, size: tuple[int, int] | None) -> Preprocessing:

@@ -25,6 +25,7 @@ from ...engine.executors.session import Session, first_line
 from ...errors import RefusedInput
 from ..normalize import settle_constants, without_double
 from ..rounding import NOISE, rounding_bound
+from .adaptive import written_adaptive_pools
 from .compiler_cache import no_compiler_cache
 from .marks import MARK_DOMAIN, module_marks, remove_marks
 
@@ -131,17 +132,18 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...], opsets: dict[str, int] 
     """By the tracing exporter; inputs are called ``input``, ``input_1``, ... and have a dynamic batch."""
     buffer = io.BytesIO()
     names = ["input", *(f"input_{i}" for i in range(1, len(inputs)))]
-    torch.onnx.export(
-        module,
-        inputs,
-        buffer,  # type: ignore[arg-type]  # the tracing exporter also writes to streams
-        dynamo=False,
-        opset_version=OPSET,
-        input_names=names,
-        dynamic_axes={name: {0: "batch"} for name in names},
-        do_constant_folding=False,  # normalization folds, with a bound on the size
-        custom_opsets=opsets or {},
-    )
+    with written_adaptive_pools():
+        torch.onnx.export(
+            module,
+            inputs,
+            buffer,  # type: ignore[arg-type]  # the tracing exporter also writes to streams
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=names,
+            dynamic_axes={name: {0: "batch"} for name in names},
+            do_constant_folding=False,  # normalization folds, with a bound on the size
+            custom_opsets=opsets or {},
+        )
     model = onnx.load_model_from_string(buffer.getvalue())
     _free_batch(model)
     _name_outputs(model.graph)

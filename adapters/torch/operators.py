@@ -10,17 +10,17 @@ from __future__ import annotations
 _ARITHMETIC = """
 abs acos acosh add addcdiv addcmul angle asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_not
 bitwise_or bitwise_right_shift bitwise_xor ceil clamp clamp_max clamp_min clip cos cosh cross deg2rad div divide
-dist eq erf erfc erfinv exp exp2 expm1 floor floor_divide fmax fmin fmod frac ge greater greater_equal gt heaviside
+dist vdot eq erf erfc erfinv exp exp2 expm1 floor floor_divide fmax fmin fmod frac ge greater greater_equal gt heaviside
 hypot isclose isfinite isinf isnan isneginf isposinf ldexp le lerp less less_equal log log10 log1p log2 logaddexp
 logaddexp2 logical_and logical_not logical_or logical_xor logit lt maximum minimum mul multiply nan_to_num ne neg
 negative not_equal polar pow rad2deg reciprocal remainder round rsqrt rsub sgn sigmoid sign signbit sin sinc sinh
 special_erf special_erfc special_erfcx special_expit special_expm1 special_sinc sqrt square sub subtract tan tanh
-true_divide trunc where xlogy
+true_divide trunc where xlogy matrix_exp linalg_matrix_exp
 """
 _REDUCTIONS = """
 all amax amin aminmax any argmax argmin argsort bincount bucketize count_nonzero cummax cummin cumprod cumsum histc
 kthvalue linalg_cross linalg_matrix_norm linalg_norm linalg_vector_norm logcumsumexp logsumexp max mean median min
-msort nansum norm prod searchsorted sort special_logsumexp std std_mean sum topk var var_mean unique_consecutive
+msort nanmean nansum norm prod searchsorted sort special_logsumexp std std_mean sum topk var var_mean unique_consecutive
 _unique2 unique_dim nonzero nonzero_static is_nonzero
 """
 _PRODUCTS = """
@@ -49,12 +49,13 @@ grid_sampler grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback pixel
 channel_shuffle native_channel_shuffle im2col col2im fake_quantize_per_channel_affine
 fake_quantize_per_tensor_affine fft_fft fft_fft2 fft_fftn fft_ifft fft_ifft2 fft_ifftn fft_rfft fft_rfft2 fft_rfftn
 fft_irfft fft_irfft2 fft_irfftn fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq _fft_c2c _fft_c2r _fft_r2c stft
-blackman_window hamming_window hann_window
+istft rrelu_with_noise_functional _weight_norm _weight_norm_interface linalg_householder_product _linalg_solve_ex
+blackman_window hamming_window hann_window kaiser_window
 """
 _SHAPES = """
 alias as_strided as_strided_copy atleast_1d atleast_2d atleast_3d block_diag broadcast_in_dim broadcast_tensors
 broadcast_to cat chunk column_stack concat concatenate constant_pad_nd contiguous diag diag_embed diagonal
-diagonal_copy diagonal_scatter dstack expand expand_as expand_copy flatten flip fliplr flipud gather hsplit hstack
+diagonal_copy diagonal_scatter diff dstack expand expand_as expand_copy flatten flip fliplr flipud gather hsplit hstack
 index index_add index_copy index_fill index_put index_select mH mT masked_fill masked_scatter masked_select meshgrid
 moveaxis movedim narrow narrow_copy numpy_T pad _pad_enum permute permute_copy ravel reflection_pad1d
 reflection_pad2d reflection_pad3d repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d
@@ -74,9 +75,14 @@ convert_element_type device_put float int
 """
 _SIZES = """
 item _local_scalar_dense sym_constrain_range sym_constrain_range_for_size sym_is_contiguous sym_numel sym_size
-sym_storage_offset sym_stride _assert_scalar _assert_tensor_metadata _check_is_size numel size
+sym_storage_offset sym_stride _assert_async _assert_scalar _assert_tensor_metadata _check_is_size numel size
 """
-NAMES = frozenset(f"{_ARITHMETIC}{_REDUCTIONS}{_PRODUCTS}{_LAYERS}{_SHAPES}{_MAKING}{_SIZES}".split())
+_LOSSES = """
+binary_cross_entropy binary_cross_entropy_with_logits cosine_embedding_loss cross_entropy_loss hinge_embedding_loss
+huber_loss kl_div l1_loss margin_ranking_loss mse_loss multi_margin_loss multilabel_margin_loss nll_loss nll_loss2d
+nll_loss2d_forward nll_loss_forward nll_loss_nd poisson_nll_loss smooth_l1_loss soft_margin_loss triplet_margin_loss
+"""
+NAMES = frozenset(f"{_ARITHMETIC}{_REDUCTIONS}{_PRODUCTS}{_LAYERS}{_SHAPES}{_LOSSES}{_MAKING}{_SIZES}".split())
 
 
 def is_listed(name: str) -> bool:

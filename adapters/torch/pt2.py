@@ -43,7 +43,7 @@ _ATEN = re.compile(r"torch\.ops\.(aten|prims)\.(\w+)\.(\w+)")
 _ARITHMETIC = re.compile(
     r"_operator\.(add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem|index)"
     r"|math\.(ceil|floor|trunc|sqrt)|torch\.sym_(int|float|max|min|ite|not|sqrt|sum)"
-    r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast)"
+    r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond)"
     r"|torch\._C\._set_grad_enabled"
 )
 _SMALL_POWER = re.compile(
@@ -52,7 +52,8 @@ _SMALL_POWER = re.compile(
 _RESIZES = {"resize", "resize_", "resize_as", "resize_as_", "set", "set_", "resize_output"}
 _MAKES = re.compile(
     r"(new_)?(full|zeros|ones|empty|rand|randn|randint|randperm)(_like|_strided|_permuted)?$|arange|linspace|logspace|eye"
-    r"|tri[lu]_indices|expand|repeat|tile|one_hot|constant_pad_nd|pad|reflection_pad|replication_pad|upsample|as_strided"
+    r"|col2im|max_unpool|adaptive_|conv_transpose|affine_grid|fft_|_fft_|i?stft|(hann|hamming|blackman)_window|bincount"
+    r"|histc|nonzero_static|tri[lu]_indices|expand|repeat|tile|one_hot|constant_pad_nd|pad|reflection_pad|replication_pad|upsample|as_strided"
 )
 _MAX_MADE = 2**28  # values
 _CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")

@@ -30,7 +30,9 @@ def adapted(network: Network, chosen: Settings) -> Settings:
     Raises:
         UsageError: the network does not take pictures of this size at all.
     """
-    recipe = chosen.preset
+    recipe, own = chosen.preset, network.graph.image_size
+    if not chosen.is_sized and chosen.size != own and not _takes(network, chosen.size):
+        return adapted(network, replace(chosen, size=own))  # some view may fit by chance, photographs would not
     if _fits(network, recipe, chosen.size):
         return chosen
     if isinstance(recipe.transform, Zoom):  # a small picture can be seen enlarged
@@ -40,11 +42,20 @@ def adapted(network: Network, chosen: Settings) -> Settings:
     if not _fits(network, recipe, chosen.size) and isinstance(recipe.transform, Robust):
         recipe = replace(recipe, transform=replace(recipe.transform, keep=True))
     if not _fits(network, recipe, chosen.size):
-        own = network.graph.image_size
         if not chosen.is_sized and chosen.size != own:  # attention over a fixed number of places, say
             return adapted(network, replace(chosen, size=own))
         network(torch.zeros(2, network.channels, *chosen.size, device=network.device))  # raises, with the reason
     return replace(chosen, preset=recipe)
+
+
+def _takes(network: Network, size: tuple[int, int]) -> bool:
+    """Whether the network computes the tapped tensors of whole pictures of this size."""
+    try:
+        with torch.no_grad():
+            network(torch.zeros(2, network.channels, *size, device=network.device))
+        return True
+    except UsageError:
+        return False
 
 
 def _fits(network: Network, recipe: Preset, size: tuple[int, int]) -> bool:
@@ -74,11 +85,31 @@ def reduced_precision(
     Raises:
         UsageError: another word.
     """
-    if precision not in ("auto", "bfloat16", "float32"):
-        raise UsageError(f"precision '{precision}' is unknown; choose auto, bfloat16 or float32")
+    check_precision(precision)
     if precision != "auto":
         return precision == "bfloat16"
     return not recipe.exact and (torch_device(device).type != "cpu" or not _is_grouped(graph, tensors))
+
+
+def check_precision(precision: str) -> None:
+    """Raises UsageError for a precision that there is none of."""
+    if precision not in ("auto", "bfloat16", "float32"):
+        raise UsageError(f"precision '{precision}' is unknown; choose auto, bfloat16 or float32")
+
+
+def asked_batch(batch: int | str) -> int | None:
+    """Pictures at once; None for "auto".
+
+    Raises:
+        UsageError: neither "auto" nor a positive number.
+    """
+    if batch == "auto":
+        return None
+    is_number = is_whole(batch) or (isinstance(batch, str) and batch.isascii() and batch.isdigit())
+    count = int(batch) if is_number else 0
+    if count < 1:
+        raise UsageError(f"batch '{batch}' is not a positive number; write auto or a number")
+    return count
 
 
 def _is_grouped(graph: Graph, tensors: Sequence[str]) -> bool:
@@ -100,12 +131,8 @@ def batch_size(batch: int | str, graph: Graph, layer: Layer, chosen: Settings, n
     Raises:
         UsageError: neither "auto" nor a positive number.
     """
-    if batch != "auto":
-        is_number = is_whole(batch) or (isinstance(batch, str) and batch.isascii() and batch.isdigit())
-        count = int(batch) if is_number else 0
-        if count < 1:
-            raise UsageError(f"batch '{batch}' is not a positive number; write auto or a number")
-        return count
+    if (asked := asked_batch(batch)) is not None:
+        return asked
     height, width = graph.image_size
     scale = 1.2 * chosen.size[0] * chosen.size[1] / max(height * width, 1) * chosen.preset.transform.views
     sizes = [

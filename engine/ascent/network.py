@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import RefusedInput, UsageError, instead
+from ...errors import RefusedInput, UnsupportedOperator, UsageError
 from ..executors.devices import fast_bfloat16, torch_device
 from ..executors.memory import out_of_memory
 from ..executors.recording import Recorder
@@ -20,6 +20,7 @@ from ..executors.winograd import Winograd
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import names, operator
+from ..graph.slopes import stopper
 from .recipe.algebra import Place
 
 # Multiply-adds per operator. EfficientNet-Lite0 has 2.4 million at 224 pixels, where a batch of 2 took 0.95 of the time
@@ -29,6 +30,18 @@ _BUSY = 0.5e6
 # million, in bfloat16, took 3.6 times as long per picture alone as in a batch of 16 at 48 pixels (50 multiply-adds for
 # each), 1.7 times at 128 (400) and 1.25 times at 224 (1,200).
 _CACHED, _READING = 5e6, 1000
+
+
+def _advice(graph: Graph) -> str:
+    """What can be done where no gradient leads from a layer to the picture."""
+    image = [graph.inputs[0].name]
+    trained = [layer for layer in graph.layers if layer.parameters]
+    if any(stopper(graph.index, image, [layer.tensor]) is None for layer in trained):
+        return "gradient ascent needs one on all of the way: choose a layer below this operator"
+    return (
+        "no layer with weights has a gradient to the input, as where a network reads tokens or bytes, so there is "
+        "nothing to ascend; activations, top, stats, weights and explain with rise or occlusion run forward and work"
+    )
 
 
 class Network:
@@ -44,9 +57,11 @@ class Network:
     def __init__(self, graph: Graph, tensors: Sequence[str], device: str = "auto", reduced: bool = False) -> None:
         self.graph, self.tensors = graph, tuple(dict.fromkeys(tensors))
         self.device = torch_device(device)
-        with instead("gradient ascent needs one on all of the way: choose a layer below this operator"):
+        try:
             graph.require_gradient(self.tensors)
             self.twin: Twin = graph.twin(self.tensors, device=str(self.device))
+        except UnsupportedOperator as error:
+            raise UnsupportedOperator(f"{error}; {_advice(graph)}") from error
         for weight in (*self.twin.parameters(), *self.twin.buffers()):
             if weight.dim() == 4:  # `to` would refuse a network that has others
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)

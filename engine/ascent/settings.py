@@ -101,7 +101,7 @@ def settings(
     if strip < 0:
         raise UsageError(f"strip {strip} is negative; give the number of pictures on the way, 0 for none")
     if noise is not None:
-        _check_noise(noise)
+        check_noise(noise)
         if start is not None:
             raise UsageError("noise and a picture to start from exclude each other; give one of them")
     if noise is not None and recipe.picture.of_pixels:
@@ -121,7 +121,8 @@ def settings(
     )
 
 
-def _check_noise(noise: Noise) -> None:
+def check_noise(noise: Noise) -> None:
+    """Raises UsageError for a kind that there is none of, or numbers that are none."""
     if noise.kind not in ("uniform", "normal"):
         raise UsageError(f"noise '{noise.kind}' is unknown; choose uniform or normal")
     if not np.isfinite([noise.spread, 0.0 if noise.mean is None else noise.mean]).all():

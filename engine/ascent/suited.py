@@ -43,10 +43,10 @@ def suited(graph: Graph, layer: Layer, size: tuple[int, int] | None = None) -> P
 def default_size(graph: Graph, layer: Layer | None, recipe: Preset) -> tuple[int, int]:
     """(height, width) of the pictures where the user names none.
 
-    The model's own where it is made for small pictures, and behind a head, which may take no other; a tile's follows
-    the receptive field; otherwise the recipe's.
+    The model's own where it is made for small pictures, behind a head, which may take no other, and where its input is
+    a signal, a spectrum or a volume; a tile's follows the receptive field; otherwise the recipe's.
     """
-    if _is_small(graph) or (layer is not None and not layer.is_spatial):
+    if graph.own_input is not None or _is_small(graph) or (layer is not None and not layer.is_spatial):
         return graph.image_size
     field = None if layer is None else _field(layer)
     if recipe.name == "tile" and field is not None:

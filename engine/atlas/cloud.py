@@ -21,7 +21,9 @@ class Cloud:
 
     def __init__(self, address: str) -> None:
         self.place = address.rstrip("/")
-        scheme = address.partition("://")[0]
+        scheme, _, rest = address.partition("://")
+        if not rest.strip("/"):
+            raise UsageError(f"'{address}' names no place; write like s3://bucket/atlas")
         try:
             import fsspec
 

@@ -15,6 +15,7 @@ from ..graph.operators import operator
 from ..outputs.reading import Question, Reading
 from ..outputs.reads import Channel, Entry, Masked, Rows
 from ..outputs.registry import read_outputs
+from ..outputs.specs import check_form
 from ..outputs.target import Target, of_function
 
 _UNIT = re.compile(r"unit:(?P<layer>.+):(?P<unit>\d+)(?:@(?P<row>\d+),(?P<column>\d+))?")
@@ -31,7 +32,7 @@ def direct(graph: Graph, question: Question) -> list[Target] | None:
     """The targets that need no reading of the outputs: objects, callables, units, outputs; None for all else.
 
     Raises:
-        UsageError: no such layer, unit or output.
+        UsageError: no such layer, unit or output, or a text that begins as one of these and is none.
     """
     spec = question.target
     found: list[Target] | None = None
@@ -47,6 +48,8 @@ def direct(graph: Graph, question: Question) -> list[Target] | None:
             found = [unit_target(graph, match["layer"], int(match["unit"]), position)]
         elif match := _OUTPUT.fullmatch(spec.strip()):
             found = [output_target(graph, match["output"], int(match["index"]))]
+        else:
+            check_form(spec, graph.labels or ())
     if found is not None and question.given():
         raise UsageError(f"{question.given()[0]}= does not go with a target that is named by itself; leave one out")
     return found

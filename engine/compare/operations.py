@@ -16,6 +16,7 @@ from onnx import numpy_helper
 
 from ..graph.graph import Graph
 from ..graph.index import attributes
+from ..graph.layers import Layer
 from ..graph.operators import names, operator
 from .gelu import WrittenGelu, written_gelu
 
@@ -109,6 +110,10 @@ class CommonForm:
     def by_tensor(self) -> dict[str, Operation]:
         """Operation by the tensor that it makes."""
         return {operation.tensor: operation for operation in self.operations}
+
+    def layer(self, tensor: str) -> Layer | None:
+        """The layer of a tensor, if it is one."""
+        return self._layers.get(tensor)
 
     def layer_name(self, tensor: str) -> str:
         """The layer's name, or the tensor's."""

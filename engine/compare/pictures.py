@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ def from_files(paths: Paths, left_out: Callable[[RefusedInput], Any] = lambda er
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not given or not all(isinstance(path, (str, os.PathLike)) for path in given):
         raise UsageError("images= takes picture files and folders, one or several; leave it out for the shipped ones")
-    files = image_paths([Path(p) for p in given])
+    files = image_paths(given)
     kept: dict[tuple[Any, ...], np.ndarray] = {}
 
     def fitted(graph: Graph, size: tuple[int, int]) -> np.ndarray:

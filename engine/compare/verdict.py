@@ -31,6 +31,7 @@ from .result import (
     Comparison,
     FirstDifference,
 )
+from .shuffle import shuffled
 from .silent import weight_difference
 from .stem import Stem, stems
 
@@ -165,7 +166,8 @@ class _Judge:
         if i not in self._static:
             skipped = {k: self._skipped(k) for k in (i, i + 1) if k < len(self.pairs)}
             swapped = swapped_layers(self.pairs, i, (self.bench.a, self.bench.b), skipped)
-            self._static[i] = swapped or causes(self.pairs[i], *skipped[i])
+            pair = self.pairs[i]
+            self._static[i] = swapped or causes(pair, *skipped[i]) or shuffled(self.bench, pair)
         return self._static[i]
 
     def unseen(self, named: FirstDifference | None) -> str:

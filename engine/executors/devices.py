@@ -15,7 +15,7 @@ def torch_device(device: str) -> Any:
     """The torch.device for a ``--device`` value; raises UsageError where CUDA is asked for and absent."""
     import torch
 
-    _check(device)
+    check_device(device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -43,7 +43,7 @@ def session_providers(device: str) -> list[Any]:
     error, so torch is asked whether there is a device at all; not where there is no driver, since importing it takes
     more than most forward passes.
     """
-    _check(device)
+    check_device(device)
     if device == "cpu" or (device == "auto" and not _has_driver()):
         return ["CPUExecutionProvider"]
     chosen = torch_device(device)
@@ -63,6 +63,7 @@ def _has_driver() -> bool:
     return True
 
 
-def _check(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raises UsageError for what names no device, whether there is one or not."""
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"device '{device}' is unknown; use auto, cpu, cuda or cuda:N")

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import html
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ _SCRIPTS = ("preprocess.js", "boxes.js", "text.js", "page.js")
 _SUMMARIES = {
     "classes": "Where in a picture is the evidence for a class? Drop a photograph here, then click a class.",
     "boxes": "Where in a picture is the evidence for a box? Drop a photograph here, then click a box in the list.",
-    "masks": "Where in a picture is the evidence for a mask? Drop a photograph here, then click a class.",
+    "masks": "Where in a picture is the evidence for a class of a segmentation? Drop a photograph, then click one.",
     "text": "Where in a picture is the evidence for a character? Drop a line of text here, then click a character.",
     "": "Where in a picture is the evidence for the model's answer? Drop a photograph here.",
 }
@@ -43,7 +43,7 @@ _NAMELESS = " The file does not name its symbols; &lt;12&gt; is number 12 of the
 _HEADINGS = {
     "classes": "The likeliest classes",
     "boxes": "Boxes",
-    "masks": "The largest classes",
+    "masks": "The largest classes, and their share of the picture",
     "text": "What is read",
 }
 _LISTS = {
@@ -107,8 +107,9 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
     model = onnx.load(exported, load_external_data=False)
     record = read_record({p.key: p.value for p in model.metadata_props})
     reading = read_outputs(graph, record.asked.decoder, record.asked.output) if record else read_outputs(graph)
-    output = graph.outputs[0].name
-    head = "logits" if output == graph.logits and not ends_in_sigmoid(graph) else "probabilities"
+    output = _output(graph, reading.tensors, record.asked.output if record else None)
+    is_score = output in reading.tensors or graph.index.producer[output].op_type == "LogSoftmax"  # same softmax
+    head = "logits" if is_score and not ends_in_sigmoid(graph) else "probabilities"
     boxes = _boxes(reading) if isinstance(reading, DetectionReading) else None
     return {
         "lists": "" if reading.form == "detection" and boxes is None else _LISTS.get(reading.form, ""),
@@ -125,6 +126,16 @@ def _info(graph: Graph, exported: Path) -> dict[str, Any]:
         "labels": list(graph.labels) if graph.labels else None,
         "colours": to_uint8(table("turbo")).tolist(),
     }
+
+
+def _output(graph: Graph, tensors: Sequence[str], asked: str | None) -> str:
+    """The file's output that holds what is read: that asked for, the tensor itself, or what a softmax makes of it."""
+    names = [spec.name for spec in graph.outputs]
+    read = set(tensors)
+    behind = [name for name in names if read & graph.index.ancestors([name])]
+    last = [name for name in behind if graph.index.producer[name].op_type in ("Softmax", "LogSoftmax", "Sigmoid")]
+    wanted = [asked] if asked in names else []
+    return next(iter([*wanted, *(name for name in names if name in read), *last, *behind, *names]))
 
 
 def _boxes(reading: DetectionReading) -> dict[str, Any] | None:
@@ -187,7 +198,7 @@ def _page(graph: Graph, info: Mapping[str, Any], policy: str, data: str, scripts
         "heading": _HEADINGS.get(info["lists"], ""),
         "hidden": "" if info["lists"] else " hidden",
         "colours": ", ".join(f"rgb({r} {g} {b})" for r, g, b in info["colours"][:: 255 // 5]),
-        "footer": html.escape(f"graph sha256 {graph.sha256}; preprocessing {graph.preprocessing.preset}"),
+        "footer": html.escape(_footer(graph, info["output"])),
         "info": to_json(info, indent=None).replace("<", "\\u003c"),
         "data": data,
         "scripts": scripts,
@@ -198,6 +209,12 @@ def _page(graph: Graph, info: Mapping[str, Any], policy: str, data: str, scripts
         name, _, rest = part.partition(" }}")
         filled += [values[name], rest]
     return "".join(filled)
+
+
+def _footer(graph: Graph, output: str) -> str:
+    others = [spec.name for spec in graph.outputs if spec.name != output]
+    part = f"; of the model's outputs this page shows '{output}', not {', '.join(others)}" if others else ""
+    return f"graph sha256 {graph.sha256}; preprocessing {graph.preprocessing.preset}{part}"
 
 
 def _base64(value: bytes) -> str:

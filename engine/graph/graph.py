@@ -290,6 +290,10 @@ class Graph:
         Raises:
             UsageError: the model has no such layer.
         """
+        return self._last_spatial_layer
+
+    @cached_property
+    def _last_spatial_layer(self) -> Layer:
         tokens = last_tokens(self.index, self.layers, self.logits)
         found: list[Layer] = []
         unsure: list[Layer] = []  # of a size that is left open, which may be the batch, moved by a Transpose

@@ -38,7 +38,8 @@ class Preprocessing:
         preset: the preset's name, or "custom".
         found: how it is known: "embedded", "companion", "family", "preset", "flag", "type" (of the input), "weights"
             (their statistics fit no other of the usual ones) or "assumed".
-        whole: the file takes whole numbers, so that model input is rounded (in torch with the gradient passed on).
+        whole: the file takes whole numbers, so that pictures are resized in 8 bits, and model input is rounded (in
+            torch with the gradient passed on).
     """
 
     low: float = 0.0

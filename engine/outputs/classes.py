@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,6 +156,9 @@ def softmax(facts: Facts, forced: bool = False) -> ClassReading | None:
         return None
     tensor, count, name = found
     why = _why_classes(facts, name, count)
+    if why is None and not forced and facts.head(name) is None:  # features or a value first, and classes beside them
+        tensor, count, name = next(_later_classes(facts, name), found)
+        why = _why_classes(facts, name, count)
     if not forced and (why is None or count < 2 or facts.head(name) == "sigmoid"):
         return None
     reason = f"{count} classes ({why or 'as asked'})"
@@ -202,6 +206,15 @@ def _logits(facts: Facts) -> tuple[str, int, str] | None:
             behind = facts.graph.logits if first else head.logits if head.kind else facts.before_head(name)
             return behind, shape[1], name
     return _chosen_logits(facts)
+
+
+def _later_classes(facts: Facts, first: str) -> Iterator[tuple[str, int, str]]:
+    """As `_logits`: vectors after the first that a softmax or their name says to be classes."""
+    for name in facts.names:
+        shape = facts.shape(name)
+        vector = facts.is_float(name) and len(shape) == 2 and shape[1] > 1
+        if name != first and vector and (facts.head(name) == "softmax" or facts.named(name, "logit", "prob")):
+            yield facts.before_head(name), shape[1], name
 
 
 def _before_choice(facts: Facts, name: str) -> str | None:

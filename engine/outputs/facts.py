@@ -140,6 +140,14 @@ class Facts:
         low, high = self.range(name)
         return low >= 0 and high <= 1
 
+    def add_up(self, name: str) -> int | None:
+        """The axis of (N, a, b) along which the probe's values are shares that add up to 1, as symbols do; or None."""
+        found = self.probe.get(name)
+        if found is None or found.ndim != 3 or not self.saturates(name):
+            return None
+        sums = [bool(np.allclose(found.sum(axis=axis), 1, atol=1e-3)) for axis in range(3)]
+        return next((axis for axis in (2, 1, 0) if found.shape[axis] > 1 and sums[axis]), None)
+
     def named(self, name: str, *words: str) -> bool:
         """Whether an output's name holds one of the words (lower case)."""
         return any(word in name.lower() for word in words)

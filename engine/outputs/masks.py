@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import UsageError
+from ..graph.index import attributes
 from ..graph.labels import class_name, logistic
 from .classes import others
 from .facts import Facts
@@ -21,6 +22,10 @@ _TEXT_THRESHOLD, _TEXT_SCORE = 0.3, 0.6  # of DB, Liao et al. 2020, arXiv:1911.0
 _TEXT_GROWTH = 1.5  # r' of its section 3.4: the map shows text shrunk, by D' = A' r' / L' (area, perimeter)
 _TEXT = re.compile(r"text (\d+)")  # the name of a region
 _SMALLEST = 9  # positions; less is a speck
+_TELLING = ("seg", "mask", "class", "logit", "prob", "score")  # names of maps of classes
+_HEATMAPS = ("heat", "hm", "keypoint", "kpt", "feature", "feat")  # names of maps that are none
+_MOST_CLASSES = 200  # ADE20K has 150, COCO-Stuff 182
+_COARSE = 8  # pixels a position: class maps that are not enlarged again; coarser ones are features
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,6 +299,8 @@ def segmentation(facts: Facts, forced: bool = False) -> MapReading | None:
     chosen = _behind_argmax(facts, name) is not None
     if shape[1] < 2 or (not forced and not chosen and _is_picture(facts, name, shape)):
         return None
+    if not forced and not chosen and not _are_classes(facts, name, shape):
+        return None
     independent = not chosen and facts.head(name) == "sigmoid"
     how = (
         ", found before the file's ArgMax" if chosen else ", each a mask of its own (a sigmoid)" if independent else ""
@@ -313,7 +320,7 @@ def mask(facts: Facts, forced: bool = False) -> MapReading | None:
     tensor, shape, name = found
     level = 0.5 if tensor == name and facts.saturates(name) else 0.0
     title = "an alpha matte" if facts.named(name, "alpha", "matte", "pha") else "one mask"
-    if not forced and facts.named(name, "depth", "disp"):
+    if not forced and (facts.named(name, "depth", "disp") or never_negative(facts, name)):
         return None
     reason = f"{title} of {shape[2]} x {shape[3]} (one channel{', a sigmoid' if facts.head(name) else ''})"
     return MapReading(
@@ -350,12 +357,12 @@ def _maps(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:
         shape = facts.shape(name)
         if len(shape) == 4 and shape[2] > 1 and shape[3] > 1:
             return facts.before_head(name), shape, name
-        if _is_plane(facts, name, shape):
+        if is_plane(facts, name, shape):
             return facts.before_head(name), (shape[0], 1, *shape[1:]), name
     return None
 
 
-def _is_plane(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
+def is_plane(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
     """Whether (N, h, w) is a map without a channel axis: as large as the picture, and no line of symbols."""
     return (
         len(shape) == 3
@@ -366,14 +373,44 @@ def _is_plane(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
 
 
 def _behind_argmax(facts: Facts, name: str) -> tuple[str, tuple[int, ...]] | None:
-    node = facts.graph.index.producer.get(name)
+    """The class maps (N, K, h, w) that an ArgMax chooses from; of channels last those before they were turned."""
+    producer = facts.graph.index.producer
+    node = producer.get(name)
     while node is not None and node.op_type in ("Cast", "Squeeze", "Identity", "Reshape", "Unsqueeze"):
-        node = facts.graph.index.producer.get(node.input[0])
+        node = producer.get(node.input[0])
     if node is None or node.op_type != "ArgMax":
         return None
+    axis = int(attributes(node).get("axis", 0)) % 4
     source = facts.before_head(node.input[0])
+    turned = producer.get(source)
+    last = axis == 3 and turned is not None and turned.op_type == "Transpose"
+    if last and turned is not None and list(attributes(turned).get("perm", ())) == [0, 2, 3, 1]:
+        axis, source = 1, facts.before_head(turned.input[0])
     shape = next((layer.shape for layer in facts.graph.layers if layer.tensor == source), ())
-    return (source, (1, *(int(s or 1) for s in shape[1:]))) if len(shape) == 4 else None
+    return (source, (1, *(int(s or 1) for s in shape[1:]))) if len(shape) == 4 and axis == 1 else None
+
+
+def _are_classes(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether (N, K, h, w) may be classes of every position, and not features or a detector's raw grid.
+
+    A softmax or sigmoid, class names and a telling name say so. Without them maps of K classes have both signs, are no
+    more than the largest sets of classes, nearly as fine as the picture, and stand in no pyramid.
+    """
+    told = facts.head(name) is not None or facts.named(name, *_TELLING)
+    if told or (facts.labels is not None and abs(len(facts.labels) - shape[1]) <= 1):
+        return True
+    if facts.named(name, *_HEATMAPS) or shape[1] > _MOST_CLASSES or never_negative(facts, name):
+        return False
+    stride = max(facts.size[0] / shape[2], facts.size[1] / shape[3])
+    others = [s for n in facts.names if n != name and len(s := facts.shape(n)) == 4]
+    pyramid = any(max(s[2:]) > 1 and s[2:] != shape[2:] for s in others)
+    return stride < _COARSE or (stride == _COARSE and not pyramid)
+
+
+def never_negative(facts: Facts, name: str) -> bool:
+    """Whether values without a head are never below 0 on the probe and reach beyond 1: no logits, no probabilities."""
+    low, high = facts.range(name)
+    return low >= 0 and high > 1 and facts.head(name) is None and _behind_argmax(facts, name) is None
 
 
 def _one_map(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:

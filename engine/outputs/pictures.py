@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .facts import Facts
-from .masks import MapReading, Regions, _on_input, _planes, region_weights
+from .masks import MapReading, Regions, _on_input, _planes, is_plane, never_negative, region_weights
 from .reading import Answer, Question
 from .reads import Masked, Rows
 from .target import Target
@@ -65,16 +65,21 @@ class PictureReading(MapReading):
         given = region_weights(question, maps.shape[1:], self.graph.image_size)
         mask = np.ones(maps.shape[1:], np.float32) if given is None else given
         weights = np.broadcast_to(mask / mask.sum() / len(maps), maps.shape).astype(np.float32)
+        weights = weights.reshape(np.shape(rows[self.tensor]))
         name = "mean brightness" if given is None else "mean brightness of the region"
-        place = _on_input(mask, self.graph.image_size)
+        place = None if given is None else _on_input(mask, self.graph.image_size)
         return [Target(Masked(self.tensor, None, weights), name, place=place, quantity="mean of the picture's values")]
 
 
 def picture(facts: Facts, forced: bool = False) -> PictureReading | None:
-    """(N, 3, h, w) or (N, 1, h, w) larger than the input, or named as a picture or depth."""
+    """(N, 3, h, w) or (N, 1, h, w) larger than the input, named as a picture or depth, or no mask by its values."""
     for name in facts.names:
         shape = facts.shape(name)
+        if is_plane(facts, name, shape):
+            shape = (shape[0], 1, *shape[1:])
         if not facts.is_float(name) or len(shape) != 4 or shape[1] not in (1, 3) or min(shape[2:]) < 2:
+            continue
+        if not forced and facts.named(name, "heat", "hm"):
             continue
         larger = shape[2] > facts.size[0] and shape[3] > facts.size[1]
         named = facts.named(name, "image", "img", "rgb", "picture")
@@ -82,9 +87,12 @@ def picture(facts: Facts, forced: bool = False) -> PictureReading | None:
         low, high = facts.range(name)
         signed = facts.is_tanh(name)
         coloured = shape[1] == 3 and facts.head(name) != "softmax" and (low >= 0 or signed)
-        if not (forced or larger or named or depth or coloured):
+        plain = shape[1] == 1 and never_negative(facts, name) and max(facts.size) <= 8 * max(shape[2:])
+        if not (forced or larger or named or depth or coloured or plain):
             continue
-        title = "depth" if depth else f"{shape[2] / facts.size[0]:g} times the input's size" if larger else "a picture"
+        depth = depth or (plain and not named and not larger)
+        told = "depth" if facts.named(name, "depth", "disp") else "values that are never negative, from dark to bright"
+        title = told if depth else f"{shape[2] / facts.size[0]:g} times the input's size" if larger else "a picture"
         reason = f"a picture of {shape[2]} x {shape[3]} ({title})"
         return PictureReading(
             facts.graph, "image", "image", reason, (name,), (name,), tensor=name, binary=shape[1] == 1,

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..graph.graph import Graph
-from . import chosen, classes, craft, faces, masks, pictures, queries, sequences, vectors, yolo
+from . import chosen, classes, craft, faces, listed, masks, pictures, queries, sequences, vectors, yolo
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Rows
@@ -40,8 +40,8 @@ class Decoder:
 # Boxes before lines of text and vectors: their shapes are the more particular ones.
 DECODERS: tuple[Decoder, ...] = (
     Decoder("mtcnn", "detection", "four offsets and two probabilities, maps or one crop", faces.mtcnn),
-    Decoder("chosen", "detection", "boxes, scores and labels in three lists", chosen.chosen_boxes),
-    Decoder("end-to-end", "detection", "(N, D, 6) corners, score, class", yolo.end_to_end),
+    Decoder("chosen", "detection", "boxes, scores and labels in lists of their own", chosen.chosen_boxes),
+    Decoder("end-to-end", "detection", "a row of corners, score and class a box", listed.end_to_end),
     Decoder("rtdetr", "detection", "(N, Q, 4 + K) in [0, 1]", queries.rtdetr_table),
     Decoder("detr", "detection", "(N, Q, 4) in [0, 1] and (N, Q, K)", queries.detr),
     Decoder("ssd", "detection", "(N, A, 4) and (N, A, K), to be thinned out", queries.ssd),

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
+from ..graph.index import attributes
+from ..graph.operators import operator
 from .facts import Facts
 from .reading import Answer, Question, Reading
 from .reads import Rows, Symbol
@@ -171,7 +173,7 @@ def ctc(facts: Facts, forced: bool = False) -> SequenceReading | None:
     if found is None:
         return None
     name, count, axis, batch = found
-    symbols, blank = _symbols(facts, name, count)
+    symbols, blank = _symbols(facts, name, count, axis + (axis >= batch), batch)
     return _reading(facts, "ctc", name, count, axis, batch, symbols, blank)
 
 
@@ -191,7 +193,9 @@ def _reading(
 ) -> SequenceReading:  # fmt: skip
     tensor = facts.before_head(name)
     log = tensor == name and (facts.is_headed(tensor, name) or (facts.head(name) is None and facts.saturates(name)))
-    order = "(T, N, K)" if batch == 1 else "(N, T, K)"
+    order = (
+        "(T, N, K)" if batch == 1 else "(N, K, T)" if axis == 0 and not facts.graph.permuted.get(name) else "(N, T, K)"
+    )
     names = "named" if symbols is not None else "no names: labels=FILE"
     where = "" if blank is None else f", blank {'first' if blank == 0 else 'last'}"
     reason = f"a line of text by its shape {order}: {count} symbols ({names}){where}"
@@ -210,27 +214,58 @@ def _sequence(facts: Facts, forced: bool) -> tuple[str, int, int, int] | None:
     batch = 0 if shape[0] == 1 else 1 if shape[1] == 1 else None
     if batch is None:
         return None
-    source = facts.source_shape(name)
-    order = facts.graph.permuted.get(name, (0, 1, 2))
-    axis = order.index(2)  # symbols come last in the file
-    count, length = shape[axis], source[1] if batch == 0 else source[0]
     texts = {len(facts.labels)} if facts.labels is not None else set()
     texts |= {len(facts.metadata["character"].splitlines())} if "character" in facts.metadata else set()
+    axis = _symbol_axis(facts, name, batch, texts)
+    count, length = shape[axis], shape[3 - axis - batch]
     named = any(count - known in (0, 1, 2) for known in texts)
-    sure = facts.head(name) in ("softmax", "log softmax") or named or batch == 1
+    sure = facts.head(name) in ("softmax", "log softmax") or named or batch == 1 or facts.add_up(name) == axis
     if not forced and facts.head(name) == "sigmoid":  # of symbols one is read at a time
         return None
-    if not forced and not (length > 1 and count > 2 and (sure or (count >= 11 and length <= 1024))):
+    blank = count >= 11 and length <= 1024 and max(_blanks(facts, name, axis, batch)) > 0.5
+    if not forced and not (length > 1 and count > 2 and (sure or blank)):
         return None
     return name, count, axis - (axis > batch), batch
 
 
-def _symbols(facts: Facts, name: str, count: int) -> tuple[tuple[str, ...] | None, int]:
+def _symbol_axis(facts: Facts, name: str, batch: int, texts: set[int]) -> int:
+    """The axis of the symbols: the softmax's, or the one as long as the names tell; else the last of the file."""
+    last = facts.graph.permuted.get(name, (0, 1, 2)).index(2)
+    other = 3 - last - batch
+    node = facts.graph.index.producer.get(name)
+    while node is not None and node.op_type in ("Identity", "Cast"):
+        node = facts.graph.index.producer.get(node.input[0])
+    if node is not None and operator(node).head in ("softmax", "log softmax"):
+        return other if int(attributes(node).get("axis", -1)) % 3 == other else last
+    if facts.add_up(name) in (last, other):
+        return int(facts.add_up(name) or 0)
+    shape = facts.shape(name)
+    fits = [axis for axis in (last, other) if any(shape[axis] - known in (0, 1, 2) for known in texts)]
+    return fits[0] if fits else last
+
+
+def _path(facts: Facts, name: str, axis: int, batch: int) -> np.ndarray | None:
+    """The strongest symbol of each step of the probe; None where there is no probe, or nothing in it differs."""
+    found = facts.probe.get(name)
+    if found is None or not np.ptp(found):
+        return None
+    table = np.moveaxis(found, (batch, axis), (0, 2))[0]
+    return np.asarray(table.argmax(axis=1))
+
+
+def _blanks(facts: Facts, name: str, axis: int, batch: int) -> tuple[float, float]:
+    """The shares of the probe's steps at which the first and the last symbol is the strongest."""
+    path = _path(facts, name, axis, batch)
+    last = facts.shape(name)[axis] - 1
+    return (0.0, 0.0) if path is None else (float((path == 0).mean()), float((path == last).mean()))
+
+
+def _symbols(facts: Facts, name: str, count: int, axis: int, batch: int) -> tuple[tuple[str, ...] | None, int]:
     """Names of the columns and the blank's column, from labels or the file's own list of characters."""
     known = facts.labels
     if known is None and "character" in facts.metadata:
         known = tuple(facts.metadata["character"].splitlines())
-    blank = _blank(facts, name, count)
+    blank = _blank(facts, name, axis, batch)
     if known is None or count - len(known) not in (0, 1, 2):
         return None, blank
     if len(known) == count:  # the list holds the blank itself
@@ -239,11 +274,7 @@ def _symbols(facts: Facts, name: str, count: int) -> tuple[tuple[str, ...] | Non
     return (("", *known, *more) if blank == 0 else (*known, *more, "")), blank
 
 
-def _blank(facts: Facts, name: str, count: int) -> int:
-    """The last where it wins most steps of the probe, which holds little to read; else the first."""
-    found = facts.probe.get(name)
-    if found is None:
-        return 0
-    table = found.reshape(-1, count) if found.shape[-1] == count else found.reshape(count, -1).T
-    path = table.argmax(axis=1)
-    return count - 1 if (path == count - 1).mean() > 0.5 else 0
+def _blank(facts: Facts, name: str, axis: int, batch: int) -> int:
+    """The last where it wins most steps of the probe, which holds little to read, or twice as many as the first."""
+    first, last = _blanks(facts, name, axis, batch)
+    return facts.shape(name)[axis] - 1 if last > 0.5 or (last > 0.2 and last > 2 * first) else 0

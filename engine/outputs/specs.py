@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from ...errors import UsageError
@@ -13,6 +14,12 @@ from ..whole import is_whole
 _TOP = re.compile(r"top:(\d+)")
 _ALL = re.compile(r"all(?::(0?\.\d+|[01](?:\.0*)?))?")
 _NUMBER = re.compile(r"[+-]?\d+")
+_FORMS = {  # by how the text begins
+    "top": "like top:3",
+    "all": "all, or like all:0.5, a probability from 0 to 1",
+    "unit": "unit:LAYER:UNIT, or unit:LAYER:UNIT@ROW,COLUMN for one place",
+    "output": "output:NAME:INDEX",
+}
 
 
 def top_count(spec: Any) -> int | None:
@@ -27,6 +34,13 @@ def top_count(spec: Any) -> int | None:
     if int(match[1]) < 1:
         raise UsageError(f"top:{match[1]} asks for no class; use top:1 or more")
     return int(match[1])
+
+
+def check_form(spec: str, labels: Sequence[str]) -> None:
+    """Raises UsageError for a text that begins as a target of a kind and is none; a class may be called so."""
+    kind, colon, _ = spec.strip().partition(":")
+    if colon and kind in _FORMS and spec not in labels and top_count(spec) is None and least_probability(spec) is None:
+        raise UsageError(f"target='{spec}' is not understood; write {_FORMS[kind]}")
 
 
 def least_probability(spec: Any) -> float | None:

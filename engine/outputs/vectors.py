@@ -125,12 +125,14 @@ class ValueReading(Reading):
         tensor: of the numbers.
         kind: "value" or "point"; for names.
         scale: (horizontal, vertical) factors that make pixels of a landmark's numbers.
+        centred: whether the numbers count from the middle of the picture.
         apart: whether the numbers are all x and then all y, and not x and y in turn.
     """
 
     tensor: str = field(kw_only=True)
     kind: str = field(kw_only=True, default="value")
     scale: tuple[float, float] = field(kw_only=True, default=(1.0, 1.0))
+    centred: bool = field(kw_only=True, default=False)
     apart: bool = field(kw_only=True, default=False)
 
     accepts = frozenset({"to", "against", "box"})
@@ -139,7 +141,8 @@ class ValueReading(Reading):
     def answer(self, rows: Rows, *, top: int = 3) -> Answer:
         vector = np.asarray(rows[self.tensor], np.float64).reshape(-1)
         if self.kind == "point":
-            pairs = (vector.reshape(2, -1).T if self.apart else vector.reshape(-1, 2)) * np.asarray(self.scale)
+            pairs = (vector.reshape(2, -1).T if self.apart else vector.reshape(-1, 2)) + self.centred
+            pairs = pairs * np.asarray(self.scale)
             return Points(tuple((float(x), float(y)) for x, y in pairs))
         names = [self._name(i, len(vector)) for i in range(len(vector))]
         return Values(tuple(zip(names, vector.tolist(), strict=True)))
@@ -250,14 +253,15 @@ def landmarks(facts: Facts, forced: bool = False) -> ValueReading | None:
         return None
     low, high = facts.range(name)
     share = not (low < -0.5 or high > 1.5)
+    centred = not share and max(-low, high) <= 1.5  # no landmarks in pixels lie so near to one another
     height, width = facts.size
     order = _order_of_points(facts, name)
-    unit = "as shares of the sides" if share else "in pixels"
+    unit = "as shares of the sides" if share else "from -1 to 1" if centred else "in pixels"
     reason = f"{int(np.prod(shape[1:])) // 2} landmarks, {order} {unit}"
-    scale = (float(width), float(height)) if share else (1.0, 1.0)
+    scale = (float(width), float(height)) if share else (width / 2, height / 2) if centred else (1.0, 1.0)
     return ValueReading(
         facts.graph, "landmarks", "landmarks", reason, (name,), (name,), tensor=name, kind="point", scale=scale,
-        apart=order.startswith("all x"),
+        centred=centred, apart=order.startswith("all x"),
     )  # fmt: skip
 
 

@@ -2,10 +2,11 @@
 
 | kind | table | coordinates | score |
 |---|---|---|---|
-| YOLOv8, 9, 11, 12 | (N, 4 + K, A) | centre and size, pixels | K sigmoids; with masks, 32 coefficients more |
+| YOLOv8, 9, 11, 12 | (N, 4 + K, A) or turned | centre and size, pixels | K sigmoids; with masks, 32 coefficients more |
 | YOLOv5, YOLOv7 | (N, A, 5 + K) | centre and size, pixels | objectness times K sigmoids, three anchors a cell |
 | YOLOX | (N, A, 5 + K) | offsets in cells, log sizes | the same, one anchor a cell |
-| end to end (YOLOv10, YOLO26, exports with suppression) | (N, D, 6) | corners, pixels | score, class |
+
+Corners and shares of the sides, as other exporters write them, are told from the probe (`geometry`).
 
 Sources: the exporters' own code (ultralytics ``head.py``, yolov5 ``models/yolo.py``, YOLOX ``yolo_head.py``).
 """
@@ -21,11 +22,14 @@ from ..graph.labels import logistic
 from .boxes import BoxTable, Candidates, DetectionReading, ScoreTable, corners, score_reads
 from .entries import movers
 from .facts import Facts
+from .geometry import Form, follows_grid, form_of
 from .reads import Entry, Logsumexp, Rows
-from .selection import are_shares, before_selection
 
 _STRIDES = (4, 8, 16, 32, 64, 128)
 _SIGMOID_SLACK = 1e-4
+_PIXELS = Form()
+_SPREAD = 0.1  # of the sides: the standard deviation of where a picture's boxes lie
+_USUAL = (80, 20)  # classes of COCO and of Pascal VOC
 
 
 def yolov8(facts: Facts, forced: bool = False) -> DetectionReading | None:
@@ -34,7 +38,11 @@ def yolov8(facts: Facts, forced: bool = False) -> DetectionReading | None:
     if table is None:
         return None
     name, features, count, axis = table
-    if not forced and facts.source_shape(name).index(count, 1) == 1:  # (N, A, 4 + K) is the older families' order
+    rows_first = facts.source_shape(name).index(count, 1) == 1  # the older families' order, with objectness
+    if not forced and rows_first and not _without_objectness(facts, features):
+        return None
+    form = _form(facts, name, axis, forced)
+    if form is None:
         return None
     prototypes = _prototypes(facts)
     kept = facts.shape(prototypes)[1] if prototypes else 0
@@ -44,19 +52,24 @@ def yolov8(facts: Facts, forced: bool = False) -> DetectionReading | None:
         return None
     unread = 0 if kept else _columns_behind(facts, name, axis, classes)
     classes -= unread
-    masks = _masks(facts, prototypes, 4 + classes) if prototypes else None
+    masks = _masks(facts, prototypes, 4 + classes, form) if prototypes else None
     title = "YOLOv8 with masks" if prototypes else "YOLOv8"
     return _reading(facts, "yolov8-seg" if prototypes else "yolov8", title, name, axis, 4, classes, None, masks,
-                    (prototypes,) if prototypes else (), unread=unread)  # fmt: skip
+                    (prototypes,) if prototypes else (), unread=unread, form=form)  # fmt: skip
 
 
 def yolov5(facts: Facts, forced: bool = False) -> DetectionReading | None:
-    """(N, A, 5 + K) with objectness in column 4 and coordinates in pixels."""
+    """(N, A, 5 + K) with objectness in column 4; where that is 1 everywhere (YOLOv6) it says nothing."""
     table = _table(facts, forced, anchors=3, extra=5) or _table(facts, forced, anchors=1, extra=5)
     if table is None or (not forced and _raw_offsets(facts, table)):
         return None
     name, features, _, axis = table
-    return _reading(facts, "yolov5", "YOLOv5", name, axis, 5, features - 5, 4)
+    form = _form(facts, name, axis, forced)
+    if form is None:
+        return None
+    sure = _columns(facts, name, axis)
+    idle = sure is not None and features > 5 and bool((sure[:, 4] >= 1 - _SIGMOID_SLACK).all())
+    return _reading(facts, "yolov5", "YOLOv5", name, axis, 5, features - 5, None if idle else 4, form=form)
 
 
 def yolox(facts: Facts, forced: bool = False) -> DetectionReading | None:
@@ -71,35 +84,10 @@ def yolox(facts: Facts, forced: bool = False) -> DetectionReading | None:
     return _reading(facts, "yolox", "YOLOX", name, axis, 5, features - 5, 4, grid=grid)
 
 
-def end_to_end(facts: Facts, forced: bool = False) -> DetectionReading | None:
-    """(N, D, 6): left, top, right, bottom, score, class, chosen inside the file, the surest first."""
-    name = facts.names[0]
-    shape = facts.shape(name)
-    if len(shape) != 3 or 6 not in shape[1:] or not facts.is_float(name) or (not forced and not facts.selects):
-        return None
-    axis = 2 if shape[2] == 6 else 1
-    origin = before_selection(facts, (name,))
-    found = facts.probe.get(name)
-    share = are_shares(None if found is None else found[..., :4] if axis == 2 else found[:, :4])
-    scale = (float(facts.size[1]), float(facts.size[0])) if share else (1.0, 1.0)
-
-    def decode(rows: Rows) -> Candidates:
-        table = rows[name] if axis == 2 else rows[name].T
-        return Candidates(corners(table[:, :4], "ltrb", scale), table[:, 4:5], table[:, 5].round().astype(int))
-
-    unit = "[0, 1]" if share else "pixels"
-    reason = f"boxes chosen inside the file, {_shown(facts, name)}: corners in {unit}, score, class"
-    return DetectionReading(
-        facts.graph, "detection", "end-to-end", reason, (name, *origin.tensors), origin.head or (name,),
-        differentiable=origin.score is not None, decode=decode, score=origin.of(decode), thin=False,
-        scores=ScoreTable(name, axis == 2, 4, 1, log_odds=True) if origin.tensors else None,
-    )  # fmt: skip
-
-
 def _reading(
     facts: Facts, decoder: str, title: str, name: str, axis: int, first: int, classes: int, objectness: int | None,
     masks: Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]] | None = None, more: tuple[str, ...] = (),
-    grid: tuple[np.ndarray, np.ndarray] | None = None, unread: int = 0,
+    grid: tuple[np.ndarray, np.ndarray] | None = None, unread: int = 0, form: Form = _PIXELS,
 ) -> DetectionReading:  # fmt: skip
     probability = _are_probabilities(facts, name, axis, 4, classes + (objectness is not None))
     reads = score_reads(facts.graph, name, probability)
@@ -121,15 +109,18 @@ def _reading(
             sure = table[:, objectness : objectness + 1]
             scores = scores * (sure if probability else logistic(sure))
         boxes = _ungridded(table[:, :4], grid) if grid else table[:, :4]
-        return Candidates(corners(boxes, "cxcywh"), scores, None, masks(rows, table) if masks else None)
+        return Candidates(corners(boxes, form.order, form.scale), scores, None, masks(rows, table) if masks else None)
 
     # a grid's sizes are exponentials: the stored numbers are no linear function of the box's sides
-    sides = None if grid else BoxTable(name, lambda i: tuple(spot(i, c) for c in range(4)), "cxcywh")
+    sides = None if grid else BoxTable(name, lambda i: tuple(spot(i, c) for c in range(4)), form.order, form.scale)
     many = f"{max(classes, 1)} class{'es' if classes > 1 else ''}"
-    how = "cells of a grid" if grid else "pixels"
+    how = "boxes in cells of a grid" if grid else form.words
+    if objectness is not None and classes:
+        unsure = not grid and _could_be_a_class(facts, name, axis)
+        how += ", objectness in column 4" + (" (assumed; decoder=yolov8 where it is a class)" if unsure else "")
     how += f"; its last {unread} columns are no scores and are not read" if unread else ""
     return DetectionReading(
-        facts.graph, "detection", decoder, f"{title} by its shape {_shown(facts, name)}: {many}, boxes in {how}",
+        facts.graph, "detection", decoder, f"{title} by its shape {_shown(facts, name)}: {many}, {how}",
         (name, *more, *(n for n in movers(facts.graph, name) if probability and n in _logits(facts, name))), (name,),
         decode=decode, score=score, table=sides, grid=grid, classes=max(classes, 1),
         scores=ScoreTable(
@@ -146,8 +137,8 @@ def _table(facts: Facts, forced: bool, anchors: int, extra: int) -> tuple[str, i
         shape = facts.shape(name)
         if len(shape) != 3 or shape[0] != 1 or not facts.is_float(name):
             continue
-        if not forced and facts.head(name) in ("softmax", "log softmax"):  # a line of text, whatever its length
-            continue
+        if not forced and (facts.head(name) in ("softmax", "log softmax") or facts.add_up(name) is not None):
+            continue  # a line of text, whatever its length
         for axis in (1, 2):
             columns, count = shape[axis], shape[3 - axis]
             if columns < extra or (columns == 4 and extra == 4):
@@ -191,18 +182,65 @@ def _ungridded(numbers: np.ndarray, grid: tuple[np.ndarray, np.ndarray]) -> np.n
 def _raw_offsets(facts: Facts, table: tuple[str, int, int, int]) -> bool:
     """Whether the coordinates are offsets in cells and logarithms: far smaller than pixels, on YOLOX's own levels."""
     name, _, count, axis = table
-    found = facts.probe.get(name)
-    if found is None or count != sum(-(-facts.size[0] // s) * -(-facts.size[1] // s) for s in (8, 16, 32)):
+    numbers = _columns(facts, name, axis)
+    if numbers is None or count != sum(-(-facts.size[0] // s) * -(-facts.size[1] // s) for s in (8, 16, 32)):
         return False
-    numbers = found[0, :4] if axis == 1 else found[0, :, :4]
-    return bool(np.abs(numbers).max() < max(facts.size) / 8)
+    small = bool(np.abs(numbers[:, :4]).max() < max(facts.size) / 8)
+    return small and not comes_from_grid(facts, numbers[:, :4])
+
+
+def comes_from_grid(facts: Facts, boxes: np.ndarray) -> bool:
+    """Whether the probe's boxes (A, 4), decoded, lie at the cells of one or three anchors each."""
+    for anchors in (1, 3):
+        grid = _grid(facts.size, len(boxes) // anchors) if len(boxes) % anchors == 0 else None
+        if grid is None:
+            continue
+        centres = (grid[0] + 0.5) * grid[1]
+        levels = [centres[grid[1][:, 0] == step] for step in np.unique(grid[1])]
+        levels.sort(key=len, reverse=True)
+        if follows_grid(boxes, np.concatenate([np.tile(level, (anchors, 1)) for level in levels])):
+            return True
+    return False
+
+
+def _without_objectness(facts: Facts, columns: int) -> bool:
+    """Whether all columns behind the box are classes, by their names or as many as the usual sets have."""
+    return len(facts.labels) == columns - 4 if facts.labels is not None else columns - 4 in _USUAL
+
+
+def _could_be_a_class(facts: Facts, name: str, axis: int) -> bool:
+    """Whether nothing tells a table of one anchor a cell with objectness (YOLOX, YOLOv6) from YOLOv8's, turned."""
+    count, columns = facts.shape(name)[3 - axis], facts.shape(name)[axis]
+    named = facts.labels is not None and len(facts.labels) == columns - 5
+    return not named and columns - 5 not in _USUAL and _grid(facts.size, count) is not None
+
+
+def _columns(facts: Facts, name: str, axis: int) -> np.ndarray | None:
+    """The table of the probe, (A, columns)."""
+    found = facts.probe.get(name)
+    return None if found is None else found[0] if axis == 2 else found[0].T
+
+
+def _form(facts: Facts, name: str, axis: int, forced: bool) -> Form | None:
+    """How the first four columns make a box; None where they do not.
+
+    Where the others are probabilities and these are not, or by force, anything is taken for centres and sizes in
+    pixels: a network that was not trained puts its boxes anywhere, and shares lie all over the picture.
+    """
+    table = _columns(facts, name, axis)
+    found = form_of(None if table is None else table[:, :4], facts.size)
+    if found is not None and (table is None or found.scale == (1.0, 1.0) or table[:, :4].std(axis=0).max() > _SPREAD):
+        return found
+    columns = facts.shape(name)[axis]
+    likely = not _are_probabilities(facts, name, axis, 0, 4) and _are_probabilities(facts, name, axis, 4, columns)
+    return Form() if forced or likely else None
 
 
 def _are_probabilities(facts: Facts, name: str, axis: int, first: int, columns: int) -> bool:
-    found = facts.probe.get(name)
+    found = _columns(facts, name, axis)
     if found is None:
         return True
-    part = found[0, first : first + columns] if axis == 1 else found[0, :, first : first + columns]
+    part = found[:, first : first + columns]
     return bool(part.size and part.min() >= -_SIGMOID_SLACK and part.max() <= 1 + _SIGMOID_SLACK)
 
 
@@ -232,15 +270,17 @@ def _columns_behind(facts: Facts, name: str, axis: int, classes: int) -> int:
     Scores come first and are probabilities on the probe; from the first column that is none on, nothing is a score.
     Where the first is none already, the scores are logits, and nothing tells them from other numbers.
     """
-    found = facts.probe.get(name)
+    found = _columns(facts, name, axis)
     if found is None:
         return 0
-    columns = (found[0] if axis == 1 else found[0].T)[4 : 4 + classes]
+    columns = found[:, 4 : 4 + classes].T
     likely = (columns.min(axis=1) >= -_SIGMOID_SLACK) & (columns.max(axis=1) <= 1 + _SIGMOID_SLACK)
     return 0 if likely.all() or not likely[0] else classes - int(likely.argmin())
 
 
-def _masks(facts: Facts, prototypes: str, first: int) -> Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]]:
+def _masks(
+    facts: Facts, prototypes: str, first: int, form: Form
+) -> Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]]:
     """For a picture's outputs, the function from a candidate to its mask over the input, cut to its box."""
     from ..attribution.maps import resized
 
@@ -253,7 +293,7 @@ def _masks(facts: Facts, prototypes: str, first: int) -> Callable[[Rows, np.ndar
             coefficients = table[candidate, first : first + len(planes)]
             logits = np.tensordot(coefficients, planes, axes=1)
             whole = resized(logits[None], size)[0] > 0
-            left, top, right, bottom = corners(table[candidate : candidate + 1, :4], "cxcywh")[0]
+            left, top, right, bottom = corners(table[candidate : candidate + 1, :4], form.order, form.scale)[0]
             inside = np.zeros(size, dtype=bool)
             inside[max(int(top), 0) : max(int(np.ceil(bottom)), 0), max(int(left), 0) : max(int(np.ceil(right)), 0)] = 1
             return whole & inside

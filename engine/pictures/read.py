@@ -46,6 +46,7 @@ _MAX_WEBP = 60_000_000  # pixels; its decoder holds 16 bytes of each
 _LONGEST = 1_000_000  # pixels of a side
 _LARGEST_WHOLE = 2**25  # pixels; larger ones are read at half their size, 0.3 GB then
 _LARGE = 2**23  # pixels of pictures that are decoded one at a time
+_LARGE_FILE = 2**25  # bytes
 _BAND = 2**20  # pixels converted at once
 _FREE_BLOCKS = 2**14  # blocks of a JPEG that may be as empty as they like: 1024 x 1024 pixels
 _LONGEST_SHOWN = 200  # characters of a path that no file can have
@@ -295,6 +296,24 @@ def resize(pixels: np.ndarray, size: tuple[int, int], interpolation: str = "bili
     return stacked[..., 0] if pixels.ndim == 2 else stacked
 
 
+def _resize_bytes(pixels: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """The same for models that take whole numbers: in 8 bits, as torchvision and timm resize, to the last bit.
+
+    Their resampling rounds after each of its two passes, and cuts what bicubic overshoots. A picture of finer values
+    than 8 bits is resized as it is.
+    """
+    values = pixels * 255
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > 1e-3:
+        return resize(pixels, size, interpolation)
+    wanted = (int(size[1]), int(size[0]))
+    planes = [
+        np.asarray(Image.fromarray(band).resize(wanted, _RESAMPLING[interpolation]))
+        for band in np.moveaxis(whole.clip(0, 255).astype(np.uint8), -1, 0)
+    ]
+    return np.stack(planes, axis=-1).astype(np.float32) / 255
+
+
 def _planes(bands: np.ndarray) -> Iterator[np.ndarray]:
     for channel in range(bands.shape[2]):
         yield np.ascontiguousarray(bands[..., channel], dtype=np.float32)
@@ -362,7 +381,7 @@ def _placed(pixels: np.ndarray, frame: Frame, how: Preprocessing) -> np.ndarray:
         return np.pad(heard, ((0, 0), (0, columns - heard.shape[1]), (0, 0)), constant_values=_SILENCE)
     if frame.resized[0] * frame.resized[1] > _LARGEST_ENLARGED:  # a strip: resized, thousands of times what is kept
         pixels, frame = _piece(pixels, frame)
-    scaled = resize(pixels, frame.resized, how.interpolation)
+    scaled = (_resize_bytes if how.whole else resize)(pixels, frame.resized, how.interpolation)
     if not frame.pads:
         return scaled[frame.top : frame.top + rows, frame.left : frame.left + columns]
     found = np.empty((rows, columns, pixels.shape[2]), np.float32)
@@ -496,6 +515,8 @@ def _is_large(path: Path) -> bool:
     try:
         if not path.is_file():
             return False
+        if path.stat().st_size > _LARGE_FILE:  # sound and arrays too
+            return True
         with _opened(path) as (image, _):
             return image.width * image.height > _LARGE
     except Exception:  # Pillow raises many unrelated types, and `read_image` says what is wrong

@@ -21,6 +21,7 @@ from .artifacts import to_uint8
 # Okabe & Ito's palette for colour blindness, without black: the order in which numbers are coloured
 COLORS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 _MASK_WEIGHT = 0.45
+_LEGIBLE = 320  # pixels of the longer side; on less, names cover what they name
 
 
 def drawn_answer(graph: Graph, answer: Answer, pixels: np.ndarray) -> np.ndarray | None:
@@ -72,8 +73,11 @@ def on_pixels(graph: Graph, box: SidesBox, size: tuple[int, int]) -> SidesBox:
 def with_boxes(
     graph: Graph, pixels: np.ndarray, boxes: Sequence[SidesBox], names: Sequence[str], first: int = 1
 ) -> np.ndarray:
-    """The picture with framed boxes (of the model's input) and a name on each; colours by number from ``first``."""
-    image = Image.fromarray(to_uint8(pixels)).convert("RGB")
+    """The picture with framed boxes (of the model's input) and a name on each; colours by number from ``first``.
+
+    A small picture is made a whole number of times larger, so that a name does not cover it.
+    """
+    image = _legible(pixels)
     pen = ImageDraw.Draw(image)
     line = max(round(max(image.size) / 320), 1)
     font: Any = ImageFont.load_default(max(min(image.size) / 28, 10))
@@ -87,6 +91,13 @@ def with_boxes(
         pen.rectangle((left, top, right, bottom), outline=color, width=line)
         _label(pen, font, name, (left, top), image.size, color)
     return np.asarray(image, dtype=np.float32) / 255
+
+
+def _legible(pixels: np.ndarray) -> Image.Image:
+    """The picture, pixels repeated until its longer side is long enough for names."""
+    image = Image.fromarray(to_uint8(pixels)).convert("RGB")
+    times = -(-_LEGIBLE // max(image.size))
+    return image if times < 2 else image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def _label(
@@ -115,8 +126,8 @@ def with_mask(graph: Graph, pixels: np.ndarray, mask: np.ndarray, color: tuple[i
 
 
 def with_points(graph: Graph, pixels: np.ndarray, points: Sequence[tuple[float, float]]) -> np.ndarray:
-    """The picture with a dot on each point of the model's input."""
-    image = Image.fromarray(to_uint8(pixels)).convert("RGB")
+    """The picture with a dot on each point of the model's input; a small one larger, see `with_boxes`."""
+    image = _legible(pixels)
     pen = ImageDraw.Draw(image)
     radius = max(max(image.size) / 160, 2)
     for x, y in points:

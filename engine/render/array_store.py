@@ -10,14 +10,14 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 
 from ...errors import UsageError
-from .artifacts import NO_DATE, atomic, temporary_name
+from .artifacts import NO_DATE, atomic, refusals_told, temporary_name
 
 FORMATS = ("npz", "zarr")
 
@@ -49,32 +49,38 @@ def open_store(path: Path, kind: str) -> Iterator[Store]:
 class _Npz:
     """Raw values go to one scratch file per layer; the headers need the final number of images."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.path, self.folder = path, folder
         self.files: dict[str, IO[bytes]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
 
     def append(self, values: Mapping[str, np.ndarray]) -> None:
-        for name, batch in values.items():
-            if name not in self.files:
-                self.files[name] = (self.folder / str(len(self.files))).open("w+b")
-                self.shapes[name] = (0, *batch.shape[1:])
-            self.files[name].write(np.ascontiguousarray(batch, np.float32).tobytes())
-            self.shapes[name] = (self.shapes[name][0] + len(batch), *self.shapes[name][1:])
+        with refusals_told(self.path, self.folder):
+            for name, batch in values.items():
+                if name not in self.files:
+                    self.files[name] = (self.folder / str(len(self.files))).open("w+b")
+                    self.shapes[name] = (0, *batch.shape[1:])
+                self.files[name].write(np.ascontiguousarray(batch, np.float32).tobytes())
+                self.shapes[name] = (self.shapes[name][0] + len(batch), *self.shapes[name][1:])
+
+    def close(self) -> None:
+        """Lets go of the scratch files; what is still to be written of them is not missed."""
+        for file in self.files.values():
+            with suppress(OSError):
+                file.close()
 
 
 @contextmanager
 def _npz(path: Path) -> Iterator[Store]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.with_name(temporary_name())
-    folder.mkdir()
-    store = _Npz(folder)
+    with refusals_told(path, folder):
+        folder.mkdir(parents=True)
+    store = _Npz(path, folder)
     try:
         yield store
         _archive(path, store)
     finally:
-        for file in store.files.values():
-            file.close()
+        store.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -91,19 +97,20 @@ def _archive(path: Path, store: _Npz) -> None:
 
 
 class _Zarr:
-    def __init__(self, group: Any) -> None:
-        self.group = group
+    def __init__(self, path: Path, folder: Path, group: Any) -> None:
+        self.path, self.folder, self.group = path, folder, group
         self.arrays: dict[str, Any] = {}
 
     def append(self, values: Mapping[str, np.ndarray]) -> None:
-        for name, batch in values.items():
-            if name not in self.arrays:
-                rest = batch.shape[1:]
-                member = _member(name, {array.basename for array in self.arrays.values()})
-                self.arrays[name] = self.group.create_array(
-                    member, shape=(0, *rest), chunks=(1, *rest), dtype="float32", attributes={"layer": name}
-                )
-            self.arrays[name].append(batch.astype(np.float32, copy=False), axis=0)
+        with refusals_told(self.path, self.folder):
+            for name, batch in values.items():
+                if name not in self.arrays:
+                    rest = batch.shape[1:]
+                    member = _member(name, {array.basename for array in self.arrays.values()})
+                    self.arrays[name] = self.group.create_array(
+                        member, shape=(0, *rest), chunks=(1, *rest), dtype="float32", attributes={"layer": name}
+                    )
+                self.arrays[name].append(batch.astype(np.float32, copy=False), axis=0)
 
 
 @contextmanager
@@ -114,11 +121,14 @@ def _zarr(path: Path) -> Iterator[Store]:
         raise UsageError("save=zarr needs zarr; install it: pip install 'convscope[index]'") from None
     temporary = path.with_name(temporary_name())
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        yield _Zarr(zarr.open_group(str(temporary), mode="w"))
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        with refusals_told(path, temporary):
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            group = zarr.open_group(str(temporary), mode="w")
+        yield _Zarr(path, temporary, group)
+        with refusals_told(path, temporary):
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -65,6 +65,15 @@ def atomic(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path
         raise
 
 
+@contextmanager
+def refusals_told(path: Path, temporary: Path) -> Iterator[None]:
+    """While it is open, what the system refuses to write of ``path`` is raised as by `atomic`."""
+    try:
+        yield
+    except OSError as exc:
+        raise _translated(exc, path, temporary) from exc
+
+
 def _sync(path: Path) -> None:
     """Waits until a file, or a folder's names, are on the disk; some systems open no folders."""
     with suppress(PermissionError, IsADirectoryError):

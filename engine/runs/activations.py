@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..activations.stream import ActivationBatch, activations, of_input
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import names
@@ -63,6 +64,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a scale, colormap or units that there are none of."""
+        check_device(self.device)
         check_units(self.units)
         keep_whole(self, batch=1, per_row=1)
         if self.save not in (None, "npz", "zarr"):

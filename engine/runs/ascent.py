@@ -9,8 +9,10 @@ from typing import Any
 from ...errors import UsageError
 from ..ascent.recipe.presets import Preset, preset
 from ..ascent.recipe.tuning import tuned
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..pictures.sides import height_width
+from ..whole import keep_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,12 @@ class AscentOptions:
     tuning: Mapping[str, float] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises UsageError for a preset, setting or size that no model can have."""
+        """Raises UsageError for a preset, setting, number or device that no model can have."""
         tuned(preset(self.preset), self.tuning)
         if self.size is not None:
             height_width(self.size)
+        keep_whole(self, steps=1, seed=0, strip=0)
+        check_device(self.device)
 
     def keywords(self, *more: str) -> dict[str, Any]:
         """These, and options of a run's own by name, as `ascent.filters`, `ascent.dream` and their like take them."""

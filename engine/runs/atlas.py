@@ -16,7 +16,10 @@ from ..atlas import files, report
 from ..atlas.build import COARSE_STAGES, STAGES, Manner, atlas, wished
 from ..atlas.estimate import estimate, estimate_in_words
 from ..atlas.workers import fitting_count
+from ..executors.devices import check_device
 from ..graph.graph import Graph
+from ..pictures.sides import height_width
+from ..whole import keep_whole
 from .events import Note, OnEvent, ignore
 from .opening import Model, opened
 from .result import Result
@@ -56,6 +59,10 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a wish that no model can have."""
+        check_device(self.device)
+        keep_whole(self, steps=1, seed=0, k=1)
+        if self.size is not None:
+            height_width(self.size)
         wished(**self.wishes)
         check_field(self.field)
         self.manner.check()

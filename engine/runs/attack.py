@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..attack import METHODS, Attack, gradient_attack, pixel_attack
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..graph.labels import find_class, predictions
 from ..outputs.registry import read_outputs
@@ -57,6 +58,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for an unknown method."""
+        check_device(self.device)
         if self.method == "fgsm" and self.steps not in (None, 1):
             raise UsageError(f"steps={self.steps}: fgsm makes one step; use method=pgd for more")
         if self.method not in METHODS:

@@ -13,6 +13,7 @@ from ..compare.pictures import Paths, from_files, reference
 from ..compare.result import IDENTICAL, Comparison
 from ..compare.side_by_side import rows
 from ..compare.verdict import MAX_REL, compare
+from ..executors.devices import check_device
 from ..pages.comparison import page
 from ..pictures.sides import height_width
 from ..record import Record, model, write
@@ -50,6 +51,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a preset that there is none of, or a size that is none."""
+        check_device(self.device)
         find_preset(self.preset)
         height_width(self.size)
         keep_whole(self, pictures=1, steps=1, seed=0)

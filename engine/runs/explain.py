@@ -15,6 +15,7 @@ from ..attribution.explain import check_layer
 from ..attribution.faithfulness.ranking import HEADINGS, LEGEND, Ranked, average, rank
 from ..attribution.registry import default_method
 from ..attribution.targets import direct
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..outputs.reading import Answer, Reading
 from ..outputs.registry import find_decoder
@@ -83,6 +84,7 @@ class Options:
         Raises:
             UsageError: an unknown decoder, method, colormap, style or setting.
         """
+        check_device(self.device)
         if self.decoder is not None:
             find_decoder(self.decoder)
         keep_whole(self, top=0, batch=1)
@@ -90,7 +92,7 @@ class Options:
         if methods and self.layer is not None:
             check_layer(methods)
         if self.boxes and not self.metrics:
-            raise UsageError("boxes= say where the object is, for metrics=True; without it they mean nothing")
+            raise UsageError("boxes= with four sides is where the object is, for metrics=True; leave it out")
         colormaps.table(self.style.colormap)
         if self.style.kind not in STYLES:
             raise UsageError(f"style='{self.style.kind}' is unknown; choose {' or '.join(STYLES)}")

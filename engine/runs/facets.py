@@ -29,6 +29,8 @@ from .units import Options, summary
 _OTHERS = (
     "start",
     "noise",
+    "noise_mean",
+    "noise_std",
     "neuron",
     "strip",
     "negative",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..attribution.batch import Batch, Executors
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..outputs.reading import Answer, Question
 from ..outputs.registry import find_decoder
@@ -52,6 +53,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a decoder that there is none of."""
+        check_device(self.device)
         if self.decoder is not None:
             find_decoder(self.decoder)
         keep_whole(self, top=0, batch=1)

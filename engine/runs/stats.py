@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import DamagedState, UsageError
 from ..activations.folder_pass import measurement_identity
 from ..activations.statistics import FEWEST_ALIKE, UnitStatistics, restore_states, save_states
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pages.siblings import connect
@@ -51,6 +52,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a batch that is none."""
+        check_device(self.device)
         keep_whole(self, batch=1)
 
 

@@ -15,6 +15,7 @@ from ..activations.fields import check_field
 from ..activations.folder_pass import measurement_identity
 from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
+from ..executors.devices import check_device
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.units import check_units, parse_units
@@ -61,6 +62,7 @@ class Options:
 
     def check(self) -> None:
         """Raises UsageError for a field that there is none of, or units that no layer can have."""
+        check_device(self.device)
         check_units(self.units)
         check_field(self.field)
         keep_whole(self, k=1, batch=1)

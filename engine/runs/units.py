@@ -10,9 +10,11 @@ from typing import Any
 
 from ...errors import UsageError
 from ..ascent.album import MANIFEST
+from ..ascent.fitting import asked_batch, check_precision
 from ..ascent.many import AscentProgress
 from ..ascent.recipe.canvases import Noise
 from ..ascent.results import DEAD, WEAK, AscentResult
+from ..ascent.settings import check_noise
 from ..graph.graph import Graph
 from ..pages.wall import stitched, write_animations, write_page, write_wall
 from ..pictures.given import check_paths, photographs
@@ -32,7 +34,9 @@ class Options(AscentOptions):
 
     Attributes:
         start: a picture to start from: what `given.sources` takes.
-        noise, neuron, negative, alpha, batch, precision: as for `ascent.filters`.
+        noise: pixel noise to start from, or its kind, "uniform" or "normal".
+        noise_mean, noise_std: of such a kind, in 0..255; default 127 and 10.
+        neuron, negative, alpha, batch, precision: as for `ascent.filters`.
         photos: photographs to judge by instead of the shipped ones, and for `vital` to draw after: what `given.sources`
             takes, at most ``given.MOST`` of them.
         animate: write an animation of each unit's ascent beside its picture, ``unit-0000.webp``, of at least
@@ -43,7 +47,9 @@ class Options(AscentOptions):
     """
 
     start: Any = None
-    noise: Noise | None = None
+    noise: Noise | str | None = None
+    noise_mean: float | None = None
+    noise_std: float | None = None
     neuron: bool | None = None
     negative: bool = False
     alpha: bool = False
@@ -59,12 +65,28 @@ class Options(AscentOptions):
     def check(self) -> None:
         """Raises UsageError for a preset or setting that no model can have."""
         super().check()
+        check_precision(self.precision)
+        asked_batch(self.batch)
+        if (noise := self.pixel_noise) is not None:
+            check_noise(noise)
+            if self.start is not None:
+                raise UsageError("noise= and start= exclude each other; give one of them")
         check_paths(self.start)
         check_paths(self.photos)
         if self.margin < 0 or (self.columns is not None and self.columns < 1):
             raise UsageError(
                 f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
             )
+
+    @property
+    def pixel_noise(self) -> Noise | None:
+        """The noise that is stated; None for the preset's."""
+        if isinstance(self.noise, str):
+            mean = 127 if self.noise_mean is None else self.noise_mean
+            return Noise(self.noise, mean, 10 if self.noise_std is None else self.noise_std)
+        if self.noise_mean is not None or self.noise_std is not None:
+            raise UsageError("noise_mean= and noise_std= describe noise=; add noise=uniform or noise=normal")
+        return self.noise
 
     def of_ascent(self, graph: Graph, *more: str) -> dict[str, Any]:
         """The keywords of `ascent.filters` and `ascent.maximize` alike, for this model; and further ones by name.
@@ -77,6 +99,8 @@ class Options(AscentOptions):
         found = self.keywords("negative", "alpha", "batch", "precision", "force", *more)
         if found.get("start") is not None:
             found["start"] = read_photo(self.start, graph).pixels
+        if "noise" in found:
+            found["noise"] = self.pixel_noise
         return {**found, "strip": strip, "photos": photos}
 
 

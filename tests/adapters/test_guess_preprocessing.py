@@ -310,3 +310,48 @@ def test_the_characters_beside_a_reader_name_what_it_reads(tmp_path: Path) -> No
     assert companion_characters(tmp_path / "inference.onnx") is None
     (tmp_path / "inference.yml").write_text("PostProcess: {character_dict: [a, 1]}")
     assert companion_characters(tmp_path / "inference.onnx") == "a\n1"
+
+
+def _converted(trunk: tuple[str, ...], classes: int, suffix: str = "") -> ModelProto:
+    """What tf2onnx writes of a network of keras.applications, its convolutions one by one, with a dense head."""
+    rng, nodes, last, width = np.random.default_rng(0), [], "x", 3
+    nodes.append(helper.make_node("Transpose", [last], ["first"], "model/transpose", perm=[0, 3, 1, 2]))
+    weights, last = {"head": rng.normal(size=(4, classes)).astype(np.float32)}, "first"
+    for layer in trunk:
+        scope = f"model/{layer}{suffix}"
+        weights[f"{scope}/kernel"] = rng.normal(size=(4, width, 1, 1)).astype(np.float32)
+        nodes.append(helper.make_node("Conv", [last, f"{scope}/kernel"], [f"{scope}/BiasAdd:0"], f"{scope}/BiasAdd"))
+        last, width = f"{scope}/BiasAdd:0", 4
+    nodes += [
+        helper.make_node("GlobalAveragePool", [last], ["g"], "model/avg"), helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("MatMul", ["f", "head"], ["y"], "model/predictions/MatMul"),
+    ]  # fmt: skip
+    made = tiny.model(nodes, weights, ("N", 32, 32, 3))
+    made.producer_name = "tf2onnx"
+    made.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, ["N", classes]))
+    return made
+
+
+VGG = ("block1_conv1", "block3_conv3", "block5_conv3", "block5_pool")
+MOBILE = ("Conv1", "expanded_conv_depthwise", "block_16_project")
+
+
+@pytest.mark.parametrize(("trunk", "preset"), [(VGG, "caffe"), (MOBILE, "tf")])
+@pytest.mark.parametrize("suffix", ["", "_1"])
+def test_a_converted_network_of_keras_applications_has_its_family_s_preprocessing(
+    trunk: tuple[str, ...], preset: str, suffix: str
+) -> None:
+    graph = convscope.load(_converted(trunk, 1000, suffix), check=False)
+    assert (graph.preprocessing.preset, graph.preprocessing.found) == (preset, "family")
+    assert graph.preprocessing.layout == "NHWC"
+    assert any("of keras.applications" in note for note in graph.source.notes)
+
+
+def test_with_another_head_the_family_is_named_and_not_taken() -> None:
+    graph = convscope.load(_converted(VGG, 4), check=False)
+    assert graph.preprocessing.found == "assumed"
+    (note,) = [note for note in graph.source.notes if "keras.applications" in note]
+    assert "VGG" in note and "preprocessing='caffe'" in note
+    other = _converted(VGG, 1000)
+    other.producer_name = "pytorch"
+    assert convscope.load(other, check=False).preprocessing.found == "assumed"

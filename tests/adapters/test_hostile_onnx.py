@@ -16,6 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import convscope
+from convscope.adapters.load import load_here
+from convscope.engine.graph.graph import Graph
 from convscope.errors import ConvscopeError, RefusedInput, UnsafeFile, UsageError
 from tests import tiny
 
@@ -350,6 +352,15 @@ def test_what_the_runtime_refuses_is_refused_by_the_check_and_said_without_it() 
         made = tiny.model([*nodes, helper.make_node(kind, inputs, ["y"])], {})
         (note,) = [note for note in convscope.load(made, check=False).source.notes if "refuses" in note]
         assert message in note and note.endswith("only what the torch twin computes works")
+
+
+def test_without_the_check_nothing_is_prepared_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def session(*_: object, **__: object) -> None:
+        raise AssertionError("a session was prepared")
+
+    monkeypatch.setattr(Graph, "session", session)
+    graph = load_here(tiny.small_cnn(), check=False)
+    assert graph.layers and not any("refuses" in note for note in graph.source.notes)
 
 
 def test_a_few_nested_functions_load(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,33 @@ def test_python_is_told_what_was_assumed_of_a_model_that_a_verb_opens(model: str
     told.clear()
     convscope.weights(convscope.load(model, check=False), on_event=told.append)
     assert not [event for event in told if isinstance(event, Note)]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: convscope.filters(m, "conv1", preset="lucit"),
+        lambda m: convscope.filters(m, "conv1", start="nowhere.png"),
+        lambda m: convscope.maximize(m, "top:0"),
+        lambda m: convscope.activations(m, "nowhere.png"),
+        lambda m: convscope.activations(m, [], save="hdf5"),
+        lambda m: convscope.predict(m, "", top=1),
+        lambda m: convscope.stats(m, ".", device="tpu"),
+        lambda m: convscope.weights(m, units="x"),
+        lambda m: convscope.verify(m, batch=0),
+        lambda m: convscope.compare(m, m, size=0),
+        lambda m: convscope.weights(m, folder=__file__),
+    ],
+)
+def test_python_too_refuses_what_no_model_can_have_before_it_opens_one(
+    call: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the model was opened")
+
+    monkeypatch.setattr("convscope.models.load.load", never)
+    with pytest.raises(UsageError):
+        call("lenet")
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,8 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(model, photos, tmp_pat
         (("--layer", "nowhere"), "layer 'nowhere' is not in small"),
         (("--set", "steps=3"), "no method here has that option"),
         (("--set", "steps"), "write NAME=VALUE"),
-        (("--box", "1,2,3"), "write top,left,bottom,right"),
-        (("--box", "5,5,5,9"), "is empty"),
+        (("--box", "1,2,3"), "write a number, or top,left,bottom,right"),
+        (("--box", "5,5,5,9"), "in pixels, not empty"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(model, photos, tmp_path, capsys, options, message):

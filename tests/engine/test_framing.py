@@ -87,6 +87,46 @@ def test_every_crop_mode_is_timms_own(mode: str, size: tuple[int, int]) -> None:
             assert np.abs(found - expected).max() <= ROUNDED["bicubic"], (mode, crop, shape)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("size", "crop"), [(224, 0.875), (160, 0.95)])
+def test_a_model_of_bytes_gets_torchvisions_bytes_without_any_difference(size: int, crop: float, method: str) -> None:
+    how = Preprocessing(low=0, high=255, resize="crop", crop=crop, interpolation=method, whole=True)
+    for shape in SHAPES:
+        picture = photograph(*shape)
+        expected = center(Image.fromarray(picture), size, crop, METHODS[method])
+        found = ours(picture, how, (size, size)) / 255
+        model_input = how.normalize(found.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0)
+        np.testing.assert_array_equal(model_input, expected, err_msg=str(shape))
+
+
+def test_finer_values_than_bytes_are_resized_as_they_are_for_a_model_of_bytes() -> None:
+    fine = (photograph(60, 80) / 255).astype(np.float32) * 0.999 + 0.0004
+    graph = replace(convscope.load(small_cnn(), check=False), preprocessing=Preprocessing(whole=True))
+    plain = replace(graph, preprocessing=Preprocessing())
+    np.testing.assert_array_equal(fit(fine, graph, (32, 32)), fit(fine, plain, (32, 32)))
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+def test_a_model_of_bytes_gets_timms_bytes_without_any_difference(mode: str) -> None:
+    from tests import torchvision_schemas
+
+    torchvision_schemas.declare()
+    pytest.importorskip("timm")
+    from timm.data.transforms_factory import transforms_imagenet_eval
+
+    for size in ((224, 224), (96, 160)):
+        options: dict[str, Any] = {"interpolation": "bicubic", "mean": (0.5, 0.4, 0.3), "normalize": False}
+        transform = transforms_imagenet_eval(img_size=size, crop_pct=0.9, crop_mode=mode, **options)
+        kind = {"center": "crop"}.get(mode, mode)
+        how = Preprocessing(
+            resize=kind, crop=0.9, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(1.0,), whole=True
+        )
+        for shape in SHAPES:
+            picture = photograph(*shape)
+            expected = np.asarray(transform(Image.fromarray(picture))).transpose(1, 2, 0)
+            np.testing.assert_array_equal(np.rint(ours(picture, how, size)), expected, err_msg=str((mode, shape)))
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_letterbox_is_ultralytics_own_frame(shape: tuple[int, int]) -> None:
     height, width = shape

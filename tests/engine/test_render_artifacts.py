@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convscope.engine.render import artifacts
+from convscope.engine.render.array_store import open_store
 from convscope.engine.render.grid import grid
 from convscope.errors import ConvscopeError, PartlyDone
 
@@ -183,3 +184,17 @@ def test_written_files_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_disk_that_fills_up_under_an_array_store_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written last shows it only when the scratch file is closed."""
+    monkeypatch.setattr(Path, "open", lambda path, mode: os.fdopen(os.open("/dev/full", os.O_RDWR), mode))
+    said = r"cannot write .*a\.npz: the disk is full"
+    with pytest.raises(PartlyDone, match=said), open_store(tmp_path / "a.npz", "npz") as store:
+        store.append({"conv": np.zeros((1, 2), np.float32)})
+    with pytest.raises(PartlyDone, match="the disk is full"), open_store(tmp_path / "b.npz", "npz") as store:
+        store.append({"conv": np.zeros((1, 2**20), np.float32)})
+    assert list(tmp_path.iterdir()) == []

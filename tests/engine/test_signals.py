@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import tracemalloc
 import wave
 from pathlib import Path
 
@@ -112,6 +113,7 @@ BROKEN = {
     "of odd bits": _edited(34, b"\x0c\0"),
     "of frames that do not fit": _edited(32, b"\x07\0"),
     "cut in its form": _edited(0, b"")[:30],
+    "of 20,000 chunks": b"RIFF\0\0\0\0WAVE" + b"JUNK\0\0\0\0" * 20_000 + _edited(12, b""),
     "of NaN": b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0"
     + struct.pack("<HHIIHH", 3, 1, RATE, 4 * RATE, 4, 32)
     + b"data\x04\0\0\0\0\0\xc0\x7f",
@@ -265,3 +267,38 @@ def test_a_sound_of_one_row_is_never_scaled(hearing: tuple[Path, Graph]) -> None
     _, graph = hearing
     ramp = np.linspace(0, 1, 128, dtype=np.float32)[None, :, None]
     assert np.array_equal(model_input(Picture(ramp, "ramp"), graph).reshape(-1), 2 * ramp[0, :64, 0] - 1)
+
+
+@pytest.mark.parametrize(("count", "is_read"), [(2**22, True), (2**26 + 1, False)])
+def test_a_long_recording_takes_room_for_its_samples_once(tmp_path: Path, count: int, is_read: bool) -> None:
+    """256 MiB of 8 bits are 2 GiB in double, several times over."""
+    form = struct.pack("<IHHIIHH", 16, 1, 1, RATE, RATE, 1, 8)
+    path = tmp_path / "long.wav"
+    with path.open("wb") as file:
+        file.write(b"RIFF\0\0\0\0WAVEfmt " + form + b"data" + struct.pack("<I", count))
+        file.truncate(file.tell() + count)
+    if not is_read:
+        _is_refused_in_one_line(path)
+        return
+    tracemalloc.start()
+    try:
+        assert read_image(path).pixels.shape == (1, count, 1)
+        assert tracemalloc.get_traced_memory()[1] < 8 * count + 40 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_array_of_more_values_than_a_picture_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "large.npy"
+    head = b"\x93NUMPY\1\0" + struct.pack("<H", 118)
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({2**26 + 1},), }}".ljust(117) + "\n"
+    with path.open("wb") as file:
+        file.write(head + text.encode())
+        file.truncate(128 + 2**26 + 1)
+    _is_refused_in_one_line(path)
+
+
+def test_the_first_samples_of_a_recording_are_the_ones_that_count(tmp_path: Path) -> None:
+    whole = _edited(0, b"")
+    (tmp_path / "twice.wav").write_bytes(whole + b"data\x04\0\0\0" + b"\xff\x7f" * 2)
+    assert read_image(tmp_path / "twice.wav").pixels.shape == (1, 20, 1)

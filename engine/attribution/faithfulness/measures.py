@@ -85,13 +85,15 @@ def road(
 def pointing_game(heatmap: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], *, tolerance: int = 15) -> bool:
     """Whether the heatmap's maximum lies in one of the boxes (top, left, bottom, right), exclusive ends.
 
+    A map that is zero everywhere has no maximum and points nowhere.
+
     Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop", arXiv:1608.00507, with its tolerance
     of 15 pixels around the box.
     """
     if not boxes:
         raise UsageError("the pointing game needs at least one box: top,left,bottom,right in pixels")
     row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
-    return any(
+    return bool(heatmap.any()) and any(
         top - tolerance <= row < bottom + tolerance and left - tolerance <= column < right + tolerance
         for top, left, bottom, right in boxes
     )

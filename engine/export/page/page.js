@@ -100,7 +100,9 @@ async function explain(asked) {
     const pressed = asked === NOTHING ? found[0] : found.find(same);
     list(found, pressed);
     $("caption").hidden = false;
-    $("about").textContent = pressed ? `The evidence for: ${pressed.text}` : "The evidence for the model's own answer.";
+    const about = pressed ? `The evidence for: ${pressed.text}` : "The evidence for the model's own answer.";
+    const isZero = result.map.data.every(value => !(value > 0));
+    $("about").textContent = about + (isZero ? "\nThere is none: the map is zero everywhere." : "");
     const nothing = info.lists === "boxes" && !found.length ? "No box is likely here. " : "";
     say(`${nothing}Computed in ${Math.round(result.milliseconds)} ms on this machine.`);
     globalThis.explanation = { asked: chosen, map: result.map, input: current.values };  // for who drives the page by a program
@@ -127,7 +129,7 @@ function list(found, pressed) {
 function draw(fitted, map) {
   const canvas = $("picture"), context = canvas.getContext("2d"), [, rows, columns] = map.dims;
   canvas.width = WIDTH; canvas.height = HEIGHT;
-  const heat = new Float32Array(map.data), largest = Math.max(...heat) || 1;
+  const heat = new Float32Array(map.data), largest = heat.reduce((a, b) => Math.max(a, b), 0) || 1;
   const grown = growMap(heat, rows, columns), image = context.createImageData(WIDTH, HEIGHT);
   const strength = Number($("strength").value) / 100;
   for (let i = 0; i < WIDTH * HEIGHT; i++) {

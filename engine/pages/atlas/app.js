@@ -344,7 +344,7 @@ async function showLayer(i) {
   let order = ordered(i, columns);
   const holder = el("div", { class: "grid", role: "list" });
   const count = el("span", { class: "soft", role: "status" });
-  const find = el("input", { type: "search", size: 14, value: view.find, placeholder: i === model.model.logits && model.labels.length ? "class, 0-63" : "unit, 0-63", id: "find", "aria-keyshortcuts": "/" });
+  const find = el("input", { type: "search", size: 14, value: view.find, placeholder: `${i === model.model.logits && model.labels.length ? "class" : "unit"}, ${la.units > 1 ? `0-${Math.min(la.units - 1, 63)}` : "0"}`, id: "find", "aria-keyshortcuts": "/" });
   const sort = el("select", {}, Object.entries(SORTS).map(([key, [name]]) => el("option", { value: key, selected: key === view.sort ? "" : null }, name)));
   const counts = settled(la.counts), found = ["ok", "weak", "sofar", "dead", "missing"].filter((s) => counts[s]);
   const states = ["all", ...(found.length > 1 ? found : []), ...(la.counts.coarse && la.counts.coarse < la.units ? ["coarse"] : [])];
@@ -519,6 +519,7 @@ async function showUnit(i, unit) {
   const recrop = () => { crops.replaceChildren(...one.top.map(isSignal() ? named : crop)); field.setAttribute("aria-pressed", String(wholeField)); };
   const untold = la.told === false ? "Not found yet: the command that made the atlas goes on." : null;
   const whole = untold !== null || one.top.every(([, , near, far]) => String(near) === String(far)); // it has no map, and no gradient was asked for
+  const spot = la.sees && la.sees.some((side, axis) => side < model.model.image_size[axis]); // a few pixels hold both boxes alike
   unitView = { recrop, previous: at > 0 ? order[at - 1] : undefined, next: order[at + 1] };
   const several = model.photographs.count, isClass = labelled(i, unit) !== "";
   const readers = one.readers.map(([l, u, share, sign]) => kin(l, u, `${percent(share)} of what it reads, ${sign > 0 ? "excited" : "held back"}`));
@@ -526,7 +527,7 @@ async function showUnit(i, unit) {
   const inputs = one.inputs.map(([l, u, share, sum, packed, shape]) => kin(l, u, `${percent(share)}, ${how(sum, shape)}`, kernel(packed, shape, sum)));
   show(
     el("div", { class: "title" }, el("h1", {}, isClass ? unitName(i, unit) : `${la.name}, unit ${unit}`), badge(status), coarse ? el("span", { class: "warn" }, "coarse picture") : null, el("span", { class: "spacer" }),
-      step(-1, "previous unit", "← previous"), step(1, "next unit", "next →")),
+      la.units > 1 ? [step(-1, "previous unit", "← previous"), step(1, "next unit", "next →")] : null),
     el("div", { class: "unit" },
       el("figure", {}, picture, el("figcaption", {}, status === "missing" ? "The time given ran out, or the run was stopped; the same command goes on."
         : `What excites it, by ${la.recipes.fine.name}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}${isSignal() ? "; a signal, as stripes" : ""}.`)),
@@ -538,7 +539,7 @@ async function showUnit(i, unit) {
         ["class specificity", several < model.fewest ? `told from ${model.fewest} photographs on` : columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
         one.nan ? ["photographs with NaN", number(one.nan)] : null, one.id ? ["id", el("code", {}, one.id.slice(0, 16))] : null])),
       variants(i, unit, one),
-      el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. ${untold ? "Where in them it is excited is not found yet." : whole ? "It has no map: it sees the whole of each." : `Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}.`} `), whole ? null : field),
+      el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. ${isSignal() ? "Each with the unit's largest value in it." : untold ? "Where in them it is excited is not found yet." : whole ? (spot ? `Bright: all that it sees there, ${la.sees.join(" x ")} pixels.` : "It has no map: it sees the whole of each.") : `Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}.`} `), whole || isSignal() ? null : field),
         one.top.length ? crops : el("p", { class: "soft" }, "None.")),
       family(isClass ? "Units that speak for and against it" : "Reads from", `The length of the kernel times the mean activation, as a share of all that it reads${la.sources && inputs.length ? `; ${la.sources}` : ""}; red weights excite, blue ones hold back.`, inputs, untold ?? (la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas.")),
       family("Read by", "", readers, untold ?? (columns.mean[unit] === 0 ? "Nobody to speak of: it is silent on the photographs." : "No layer of this atlas reads it through weights.")),

@@ -11,7 +11,7 @@ from onnx import helper
 
 import convscope
 from convscope.engine.runs import filters
-from convscope.errors import UsageError
+from convscope.errors import UnsupportedOperator, UsageError
 from tests import tiny
 
 
@@ -59,3 +59,27 @@ def test_a_narrow_network_behind_a_flatten_is_ascended_at_its_own_size() -> None
     graph = convscope.load(tiny.model(nodes, weights, ("N", 1, 16, 96)), check=False)
     (result,) = filters.run(graph, "fc", [0], filters.Options(steps=8)).layers
     assert result.size == (16, 96)
+
+
+def test_a_spectrum_of_fixed_height_is_shown_at_its_own_size_not_at_one_that_fits_by_chance() -> None:
+    """Any picture of a multiple of 100 values can be reshaped into lines of 100, and is another spectrum then."""
+    rng = np.random.default_rng(0)
+    weights = {"axis": np.array([1]), "w": rng.normal(0, 0.3, (6, 1, 5, 1)).astype(np.float32)}
+    nodes = [helper.make_node("Unsqueeze", ["x", "axis"], ["u"]), helper.make_node("Conv", ["u", "w"], ["y"], "conv")]
+    graph = convscope.load(tiny.model(nodes, weights, ("N", 100, "T")), check=False, size=(100, 60))
+    (result,) = filters.run(graph, "conv", [0], filters.Options(steps=3)).layers
+    assert result.size == (100, 60)
+
+
+def test_where_no_layer_has_a_gradient_the_refusal_says_what_works() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"table": rng.normal(size=(256, 6)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["tokens"], "tokens", to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["table", "tokens"], ["g"], "embedding"),
+        helper.make_node("ReduceMean", ["g"], ["m"], "mean", axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Relu", ["m"], ["y"], "relu"),
+    ]
+    graph = convscope.load(tiny.model(nodes, weights, ("N", 1, 8, 8)), check=False)
+    with pytest.raises(UnsupportedOperator, match=r"no layer with weights has a gradient.*activations, top, stats"):
+        filters.run(graph, "relu", [0], filters.Options(steps=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,16 @@ def test_a_function_that_is_no_target_is_refused_in_one_line(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         explain(graph, picture, "saliency", function)
+
+
+@pytest.mark.parametrize("target", ["unit:conv1", "unit:", "output:x", "top:", "top:x", "all:2", "all:-1"])
+def test_a_target_that_begins_as_one_of_a_kind_and_is_none_says_how_to_write_it(
+    graph: Graph, picture: np.ndarray, target: str
+) -> None:
+    with pytest.raises(UsageError, match=f"target='{target}' is not understood; write .*{target[:2]}"):
+        explain(graph, picture, "saliency", target)
+    named = replace(graph, labels=(target, "b", "c", "d"))  # unless a class is called so
+    assert explain(named, picture, "saliency", target).target.name == target
 
 
 @pytest.mark.parametrize(

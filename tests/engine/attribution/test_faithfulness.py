@@ -94,6 +94,7 @@ def test_the_pointing_game_hits_inside_the_box_and_within_its_tolerance():
     assert f.pointing_game(heat, [(18, 18, 25, 25)], tolerance=0)
     assert not f.pointing_game(heat, [(0, 0, 20, 40)], tolerance=0)
     assert f.pointing_game(heat, [(0, 0, 10, 40)])
+    assert not f.pointing_game(np.zeros((40, 40)), [(0, 0, 40, 40)])  # no maximum, whatever argmax says
     with pytest.raises(UsageError, match="at least one box"):
         f.pointing_game(heat, [])
 

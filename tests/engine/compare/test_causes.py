@@ -243,3 +243,46 @@ def test_a_gelu_is_the_same_however_it_is_written(how: str) -> None:
 def test_a_tanh_that_is_no_gelu_stays_a_tanh() -> None:
     network = load(_chain([("Tanh", ["c"], "t", {}), ("Mul", ["t", "c"], "g", {})], "g"))
     assert [p.a.kind for p in compare(network, network).pairs] == ["convolution", "Tanh", "Mul", "convolution"]
+
+
+def _shuffling(groups: int) -> onnx.ModelProto:
+    """A convolution, a channel shuffle of so many groups (1: the nodes, without effect), a grouped convolution."""
+    rng = np.random.default_rng(0)
+    table = {
+        "w": rng.normal(size=(12, 3, 3, 3)).astype(np.float32), "v": rng.normal(size=(12, 4, 3, 3)).astype(np.float32),
+        "apart": np.array([0, groups, 12 // groups, 16, 16]), "together": np.array([0, 12, 16, 16]),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "/c/Conv", **PAD),
+        helper.make_node("Relu", ["c"], ["r"], "/r/Relu"),
+        helper.make_node("Reshape", ["r", "apart"], ["p"], "/p/Reshape"),
+        helper.make_node("Transpose", ["p"], ["t"], "/t/Transpose", perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Reshape", ["t", "together"], ["s"], "/s/Reshape"),
+        helper.make_node("Conv", ["s", "v"], ["y"], "/y/Conv", group=3, **PAD),
+    ]
+    return model(nodes, table)
+
+
+def test_a_channel_shuffle_of_another_number_of_groups_is_named() -> None:
+    plain = _shuffling(1)
+    del plain.graph.node[2:5]
+    plain.graph.node[2].input[0] = "r"
+    for one, two, words in (
+        (_shuffling(3), _shuffling(4), "shuffled in 3 groups in A and shuffled in 4 groups in B"),
+        (_shuffling(3), plain, "shuffled in 3 groups in A and in their own order in B"),
+        (plain, _shuffling(2), "in their own order in A and shuffled in 2 groups in B"),
+    ):
+        first = _first(one, two)
+        assert first.layer_a == "y"
+        (cause,) = first.causes
+        assert (cause.kind, cause.confirmed) == ("channel shuffle", True)
+        assert words in cause.text
+
+
+def test_a_shuffle_written_in_other_nodes_is_the_same() -> None:
+    gathered = _shuffling(3)
+    order = np.arange(12).reshape(3, 4).T.reshape(-1)
+    del gathered.graph.node[3:5]
+    gathered.graph.node[2].CopyFrom(helper.make_node("Gather", ["r", "order"], ["s"], "/s/Gather", axis=1))
+    gathered.graph.initializer.append(onnx.numpy_helper.from_array(order, "order"))
+    assert compare(load(_shuffling(3)), load(gathered)).verdict == "identical"

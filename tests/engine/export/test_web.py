@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 import convscope
 from convscope.engine.export.web import RUNTIME, _boxes, _text, write_folder, write_single_file
@@ -23,7 +25,7 @@ from convscope.engine.outputs.boxes import DetectionReading
 from convscope.engine.outputs.sequences import Line, SequenceReading
 from convscope.engine.pictures.read import model_input
 
-from ...tiny import small_cnn
+from ...tiny import model, small_cnn
 from ..outputs.planted import planted
 
 PAGE = Path(convscope.__file__).parent / "engine" / "export" / "page"
@@ -102,6 +104,25 @@ def test_hostile_labels_stay_text(graph: Graph, exported: Path, tmp_path: Path) 
     assert (
         colours.shape == (256, 3) and 0 <= colours.min() < 9 and 250 < colours.max() < 256
     )  # bytes, as a canvas has them
+
+
+@pytest.mark.parametrize("name", ["y", None])
+def test_of_several_outputs_the_page_lists_the_one_that_is_explained_and_says_so(
+    tmp_path: Path, name: str | None
+) -> None:
+    plain = small_cnn()
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in plain.graph.initializer} | {
+        "two": np.ones((5, 2), np.float32)
+    }
+    pair = helper.make_node("MatMul", [plain.graph.node[-1].input[0], "two"], ["place <b>"], "/pair/MatMul")
+    named = model([*plain.graph.node, pair], weights, outputs=("place <b>", "y") if name else ("y", "place <b>"))
+    graph = convscope.load(named, check=False)
+    exported = convscope.export(graph, tmp_path / "out.onnx", output=name, class_input=True)
+    text = write_single_file(graph, exported.path, tmp_path / "page.html", FAKE).read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="info">(.*?)</script>', text, re.S)
+    info = json.loads(found[1]) if found else {}
+    assert (info["output"], info["head"], info["lists"]) == ("y", "probabilities", "classes")
+    assert "not place &lt;b&gt;" in text
 
 
 def test_a_folder_asks_for_its_own_files_alone(graph: Graph, exported: Path, tmp_path: Path) -> None:

@@ -84,11 +84,11 @@ def test_the_page_of_predictions_says_what_is_seen_how_it_was_read_and_that_the_
 def test_the_characters_of_a_line_are_drawn_where_they_were_read(lenet: Graph) -> None:
     """Of ten time steps over the picture's width the sixth and seventh: a frame over two tenths from the middle on."""
     line = Line((Character(1, "A", 5, (5, 6), 0.9),), length=10)
-    paper = np.ones((40, 200, 3), np.float32)
+    paper = np.ones((80, 400, 3), np.float32)
     seen = drawn_answer(lenet, line, paper)
     assert seen is not None
-    columns = np.flatnonzero((seen[35] != paper[35]).any(axis=1))
-    assert columns.tolist() == [100, 140]
+    columns = np.flatnonzero((seen[70] != paper[70]).any(axis=1))
+    assert columns.tolist() == [200, 280]
     assert drawn_answer(lenet, replace(line, length=0), paper) is None  # its steps have no place
 
 

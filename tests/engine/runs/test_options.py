@@ -54,7 +54,7 @@ WRONG: list[tuple[Callable[[Graph], Any], str]] = [
     (lambda g: convscope.attack(g, PICTURE, method="pgd", pixels=2), "pixels= means nothing for method=pgd"),
     (lambda g: convscope.explain(g, PICTURE, "saliency", layer="0"), "layer= means nothing for saliency"),
     (lambda g: explain_run.Options(method="rise,lime", layer="0").check(), "layer= means nothing for rise, lime"),
-    (lambda g: explain_run.Options(boxes=((0, 0, 2, 2),)).check(), "boxes= say where the object is, for metrics"),
+    (lambda g: explain_run.Options(boxes=((0, 0, 2, 2),)).check(), "boxes= with four sides is where the object is"),
     (lambda g: convscope.activations(g, PICTURE, "0", save="npz"), "save= writes into a folder"),
     (lambda g: convscope.weights(g, save=True), "save= writes into a folder"),
     (lambda g: convscope.compare(g, g, images=PICTURE), "takes picture files and folders"),
