@@ -67,7 +67,7 @@ def build_graph(
         canonical,
         _names_of(exported, draft),
         side,
-        counts_statistics=kind == "keras" or exported.model.producer_name in _KERAS_EXPORTERS,
+        counts_statistics=kind in ("keras", "h5") or exported.model.producer_name in _KERAS_EXPORTERS,
     )
     refuse_hidden(draft, layers)
     canonical.graph.value_info.extend(_value_infos(draft, canonical))

@@ -37,7 +37,8 @@ CASES = {
     ),
     "tf_keras": (
         "activation_hard_sigmoid.h5", "depthwise_same_3_2.h5", "transposed_same_3_2.h5", "separable_same_3_2.h5",
-        "lstm.h5", "lstm.keras", "heads.h5", "heads.keras", "locally1d.h5", "locally2d.h5", "locally2d.keras",
+        "lstm.h5", "lstm.keras", "batch_norm_-1.keras",
+        "heads.h5", "heads.keras", "locally1d.h5", "locally2d.h5", "locally2d.keras",
         "augment_RandomFlip.keras", "augment_RandomHeight.h5", "augment_RandomCrop.h5", "discretization.h5",
         "spatialdropout2d.h5", "thresholded_relu.h5",
     ),

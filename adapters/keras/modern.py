@@ -59,6 +59,8 @@ def modern(config: Any) -> Any:
             inner = {key: inner[key] for key in (*_KEPT, "height", "width") if key in inner}
             inner["crop_to_aspect_ratio"] = True
             config["class_name"] = "Resizing"
+        if name in ("BatchNormalization", "SyncBatchNormalization") and isinstance(inner.get("axis"), list):
+            inner = {**inner, "axis": inner["axis"][0] if len(inner["axis"]) == 1 else inner["axis"]}
         if name == "ThresholdedReLU":
             inner = {**{key: inner[key] for key in _KEPT if key in inner}, "threshold": inner.get("theta", 1.0)}
             config["class_name"] = "ReLU"

@@ -38,7 +38,8 @@ class Call:
         Raises:
             UnknownPlaces: it is not known.
         """
-        found = shape_of(self.draft, self.node.output[place], self.first.shape[0] if batch is None else batch)
+        rows = (self.first.shape or (1,))[0] if batch is None else batch  # a number has no batch
+        found = shape_of(self.draft, self.node.output[place], rows)
         if found is None:
             raise UnknownPlaces
         return found

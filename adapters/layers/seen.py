@@ -109,18 +109,37 @@ class Seen:
 
 
 def _straight(ends: Sequence[np.ndarray], line: ReceptiveField) -> ReceptiveField:
-    """Size, stride and offset that describe intervals of another form best: the largest, the mean, the first."""
+    """Size, stride and offset that describe intervals of another form best.
+
+    They are the largest, the mean of the steps from place to place away from the picture's edges, and the first.
+    """
     sizes, strides, offsets = [], [], []
     for direction, (low, high) in enumerate(ends):
         inside = low < NOTHING
         sizes.append(int((-high - low)[inside].max()))
         along = np.moveaxis(low, direction, 0)
-        count = along.shape[0]
-        first, last = along[0].min(), along[-1].min()
-        known = count > 1 and first < NOTHING and last < NOTHING
-        strides.append(float(last - first) / (count - 1) if known else line.stride[direction])
+        first = along[0].min()
+        step = _step(low.min(axis=1 - direction), -high.min(axis=1 - direction))
+        strides.append(line.stride[direction] if step is None else step)
         offsets.append(float(first if first < NOTHING else low.min()))
     return ReceptiveField((sizes[0], sizes[1]), (strides[0], strides[1]), (offsets[0], offsets[1]))
+
+
+def _step(low: np.ndarray, high: np.ndarray) -> float | None:
+    """Pixels from place to place along one direction, where what is seen does not end at an edge of the picture.
+
+    The steps may repeat (half a pixel is one step in two places); then it is their mean over whole rounds.
+    """
+    if len(low) < 2 or (low >= NOTHING).any():
+        return None
+    inside = (low > low.min()) & (high < high.max())
+    places = np.flatnonzero(inside)
+    ends = low[places] if len(places) > 2 and np.ptp(places) == len(places) - 1 else low
+    for round_ in range(1, len(ends) // 2 + 1):
+        steps = ends[round_:] - ends[:-round_]
+        if (steps == steps[0]).all():
+            return float(steps[0]) / round_
+    return float(ends[-1] - ends[0]) / (len(ends) - 1)
 
 
 def _with_table(

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 
 import onnx
 from onnx import TensorProto
 
-from ...engine.graph.index import first_output
 from ...engine.graph.layers import Layer, Shape
-from ..normalize.draft import Draft, attribute
+from ..normalize.draft import Draft
 from .channels import ChannelAxes
+from .counts import FLOATS, counts
 from .fields import FieldTracker
 from .names import human_names
 from .tokens import TokenTracker
-
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED)
-_STATISTICS = {"BatchNormalization": (3, 4)}  # mean and variance: Keras counts them as parameters, torch as buffers
-_UNTRAINED = {"Resize": (1, 2, 3), "Upsample": (1,)}  # regions, scales and sizes are settings
 
 
 def layer_table(
@@ -61,7 +56,7 @@ def layer_table(
         dependent.update(n for n in node.output if n)
         for name in node.output:
             rank = len(draft.shapes.get(name, (None,) * 4))
-            if name and name != own and draft.types.get(name, TensorProto.FLOAT) in _FLOATS and rank >= 2:
+            if name and name != own and draft.types.get(name, TensorProto.FLOAT) in FLOATS and rank >= 2:
                 taps.append((node, name))
     if fields.unknown:
         operators = ", ".join(fields.unknown)
@@ -73,13 +68,9 @@ def layer_table(
     names = human_names(nodes, tensors, known)
     former = human_names(nodes, tensors, known, as_before=True)
     draft.former_names.update((former[t], t) for t in tensors if former[t] != names[t])
-    untrained = _UNTRAINED if counts_statistics else {**_UNTRAINED, **_STATISTICS}
-    counted: set[str] = set()
-    parameters = {
-        id(node): _parameters(node, draft, untrained, counted) for node, name in taps if name == first_output(node)
-    }
+    counted = counts(draft, nodes, image, set(tensors), statistics=counts_statistics)
     return tuple(
-        _layer(index, node, name, names[name], draft, fields, axes, tokens, parameters.get(id(node), 0))
+        _layer(index, node, name, names[name], draft, fields, axes, tokens, counted.get(name, (0, 0)))
         for index, (node, name) in enumerate(taps)
     )
 
@@ -93,7 +84,7 @@ def _layer(
     fields: FieldTracker,
     axes: ChannelAxes,
     tokens: TokenTracker,
-    parameters: int,
+    counted: tuple[int, int],
 ) -> Layer:
     shape: Shape = draft.shapes.get(tensor, ())
     if shape:
@@ -112,43 +103,7 @@ def _layer(
         shape=shape,
         channel_axis=axis if channels is not None else None,
         receptive_field=fields.field(tensor, axis, grid if is_laid else None),
-        parameters=parameters if tensor == first_output(node) else 0,
-        macs=_macs(node, draft, shape) if tensor == first_output(node) else 0,
+        parameters=counted[0],
+        macs=counted[1],
         tokens=grid,
     )
-
-
-def _parameters(node: onnx.NodeProto, draft: Draft, untrained: Mapping[str, Sequence[int]], counted: set[str]) -> int:
-    """Values of the node's floating weights with more than one value; a shared weight counts once.
-
-    ``untrained`` has the places of inputs that are no weights, by operator.
-    """
-    total = 0
-    for place, name in enumerate(node.input):
-        tensor = draft.tensors.get(name)
-        if tensor is None or name in counted or place in untrained.get(node.op_type, ()):
-            continue
-        quantized = node.op_type.startswith(("QLinear", "DequantizeLinear")) and len(tensor.dims) > 0
-        if (tensor.data_type in _FLOATS or quantized) and prod(tensor.dims) > 1:
-            counted.add(name)
-            total += prod(tensor.dims)
-    return total
-
-
-def _macs(node: onnx.NodeProto, draft: Draft, shape: Shape) -> int:
-    if not shape or any(s is None for s in shape[1:]):
-        return 0
-    places = prod(s for s in shape[1:] if s is not None)
-    weights = draft.shapes.get(node.input[1], ()) if len(node.input) > 1 else ()
-    if node.op_type in ("Conv", "QLinearConv", "ConvInteger"):
-        kernel = draft.shapes.get(node.input[3 if node.op_type == "QLinearConv" else 1], ())
-        return places * prod(k or 1 for k in kernel[1:]) if kernel else 0
-    if node.op_type == "ConvTranspose":
-        source = draft.shapes.get(node.input[0], ())
-        inputs = prod(s or 1 for s in source[1:])
-        return inputs * prod(w or 1 for w in weights[1:])
-    if node.op_type in ("Gemm", "MatMul"):
-        source = draft.shapes.get(node.input[0], ())
-        inner = source[0 if attribute(node, "transA", 0) else -1] if source else None
-        return places * (inner or 0)
-    return 0

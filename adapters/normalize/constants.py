@@ -22,6 +22,7 @@ from .draft import Draft, attribute
 MAX_FOLDED_BYTES = 2**28  # weights that are stored as such are not folded results
 _EVALUATED_FROM = {"Softmax": 13, "LogSoftmax": 13, "Hardmax": 13, "BatchNormalization": 14}  # as ONNX has it, by opset
 _MADE_TYPES = {"to", "dtype", "output_datatype"}  # of Cast, EyeLike, RandomNormal, HannWindow and their like
+_MOST_PRODUCTS = 2**28  # multiply-adds of one product: a spectral norm takes one per weight
 _REFOLDED = 4  # times that all weights together may be folded anew: cast, transposed, reshaped, dequantized
 
 
@@ -59,6 +60,7 @@ def fold_constants(draft: Draft) -> None:
             if name:
                 draft.set_constant(name, value)
                 draft.fold_budget -= value.nbytes
+        draft.fold_budget -= _products(node, values or [])
     draft.nodes = kept
 
 
@@ -80,6 +82,8 @@ def _foldable(draft: Draft, node: onnx.NodeProto) -> list[np.ndarray | None] | N
     if draft.opset < _EVALUATED_FROM.get(node.op_type, 0) or any(name not in draft.tensors for name in reads(node)):
         return None
     values = [draft.constant(name) if name else None for name in node.input]
+    if _products(node, values) > min(_MOST_PRODUCTS, draft.fold_budget or 0):
+        return None
     size = _result_size(node, values)
     if size * _item_bytes(node, values) > min(MAX_FOLDED_BYTES, draft.fold_budget or 0):
         if operator(node).folds == "growing":
@@ -101,6 +105,22 @@ def _item_bytes(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:
         value = attribute(node, "value")
         return 4 if value is None else max(1, item_bits(value.data_type) // 8)
     return max((v.itemsize for v in values if v is not None), default=8)
+
+
+def _products(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:
+    """Multiply-adds of a product of matrices, which are counted against the budget too; 0 for other operators."""
+    if node.op_type != "MatMul" or len(values) != 2 or values[0] is None or values[1] is None:
+        return 0
+    return _product_size(values[0].shape, values[1].shape) * (values[0].shape or (1,))[-1]
+
+
+def _product_size(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    """Values of a product of matrices; of shapes that do not fit, none are made."""
+    try:
+        rows = prod(np.broadcast_shapes(left[:-2], right[:-2]))
+    except ValueError:
+        return 0
+    return rows * (left[-2] if len(left) > 1 else 1) * (right[-1] if len(right) > 1 else 1)
 
 
 def _bytes_of(tensor: TensorProto) -> int:
@@ -126,6 +146,8 @@ def _result_size(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:
         axis = attribute(node, "axis", 0)
         return values[1].size * (first.size // max(first.shape[axis], 1) if first.ndim else 1)
     shapes = [v.shape for v in values if v is not None]
+    if node.op_type == "MatMul" and len(shapes) == 2:
+        return _product_size(shapes[0], shapes[1])
     try:
         return max(prod(np.broadcast_shapes(*shapes)), sum(prod(s) for s in shapes))
     except ValueError:
@@ -155,6 +177,19 @@ def _evaluate(draft: Draft, node: onnx.NodeProto, values: list[np.ndarray | None
         return None
     found = iter(results)
     return [np.asarray(next(found)) if n else np.empty(0) for n in node.output]
+
+
+def name_cast_types(draft: Draft) -> None:
+    """A CastLike whose type inference knows is a Cast to it, which the other passes drop or compute.
+
+    torch.onnx casts constants so (a group normalization's scale is one), which would make them depend on the picture.
+    """
+    for node in draft.nodes:
+        kind = draft.types.get(node.input[1], 0) if node.op_type == "CastLike" and not node.domain else 0
+        if kind:
+            node.op_type = "Cast"
+            node.attribute.append(helper.make_attribute("to", kind))
+            del node.input[1:]
 
 
 def to_float32(draft: Draft) -> None:

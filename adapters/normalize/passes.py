@@ -15,7 +15,7 @@ from ..onnx.sizes import check_sizes
 from .batch import flatten_reshapes, free_batch, free_input, settle_shape_vectors
 from .channels_first import to_channels_first
 from .cleanup import remove_idle_nodes
-from .constants import constants_to_weights, fold_constants, to_float32
+from .constants import constants_to_weights, fold_constants, name_cast_types, to_float32
 from .control import settle_control_flow
 from .draft import Draft, attribute
 from .flatten import fold_flatten_order
@@ -147,6 +147,7 @@ BUSY = Fact("no node does nothing", _is_still(remove_idle_nodes))
 ALIVE = Fact("an output needs every node", _is_still(Draft.drop_dead))
 SHAPED = Fact("shapes are what inference says of the graph as it is", _has_fresh_shapes)
 PIECES = Fact("no sequence is left that is known to be pieces of one tensor", _is_still(split_sequences))
+TYPED = Fact("no CastLike has a type that is known", _is_still(name_cast_types))
 CHANNELS_FIRST = Fact(
     "the picture is read as (N, C, H, W)", lambda draft, request: not _is_read_in_another_layout(draft, request)
 )
@@ -243,6 +244,13 @@ PASSES = (
         (SHAPED,),
         (PIECES, SHAPED),
         "the layout is carried through tensors, and a sequence is none",
+        (BUSY, FOLDED, ALIVE),
+    ),
+    Pass(
+        lambda draft, _: name_cast_types(draft),
+        (SHAPED,),
+        (TYPED,),
+        "types are known, and a Cast of a constant is computed, one to the same type dropped",
         (BUSY, FOLDED, ALIVE),
     ),
     Pass(

@@ -20,7 +20,7 @@ true_divide trunc where xlogy matrix_exp linalg_matrix_exp
 _REDUCTIONS = """
 all amax amin aminmax any argmax argmin argsort bincount bucketize count_nonzero cummax cummin cumprod cumsum histc
 kthvalue linalg_cross linalg_matrix_norm linalg_norm linalg_vector_norm logcumsumexp logsumexp max mean median min
-msort nansum norm prod searchsorted sort special_logsumexp std std_mean sum topk var var_mean unique_consecutive
+msort nanmean nansum norm prod searchsorted sort special_logsumexp std std_mean sum topk var var_mean unique_consecutive
 _unique2 unique_dim nonzero nonzero_static is_nonzero
 """
 _PRODUCTS = """
@@ -49,13 +49,13 @@ grid_sampler grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback pixel
 channel_shuffle native_channel_shuffle im2col col2im fake_quantize_per_channel_affine
 fake_quantize_per_tensor_affine fft_fft fft_fft2 fft_fftn fft_ifft fft_ifft2 fft_ifftn fft_rfft fft_rfft2 fft_rfftn
 fft_irfft fft_irfft2 fft_irfftn fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq _fft_c2c _fft_c2r _fft_r2c stft
-istft rrelu_with_noise_functional _weight_norm _weight_norm_interface
-blackman_window hamming_window hann_window
+istft rrelu_with_noise_functional _weight_norm _weight_norm_interface linalg_householder_product _linalg_solve_ex
+blackman_window hamming_window hann_window kaiser_window
 """
 _SHAPES = """
 alias as_strided as_strided_copy atleast_1d atleast_2d atleast_3d block_diag broadcast_in_dim broadcast_tensors
 broadcast_to cat chunk column_stack concat concatenate constant_pad_nd contiguous diag diag_embed diagonal
-diagonal_copy diagonal_scatter dstack expand expand_as expand_copy flatten flip fliplr flipud gather hsplit hstack
+diagonal_copy diagonal_scatter diff dstack expand expand_as expand_copy flatten flip fliplr flipud gather hsplit hstack
 index index_add index_copy index_fill index_put index_select mH mT masked_fill masked_scatter masked_select meshgrid
 moveaxis movedim narrow narrow_copy numpy_T pad _pad_enum permute permute_copy ravel reflection_pad1d
 reflection_pad2d reflection_pad3d repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d

@@ -248,8 +248,8 @@ _also("Reshape Expand Split", numbers=(1,))
 _also("Slice", numbers=(1, 2, 3, 4))
 _also("ConstantOfShape Expand Range Tile", folds="growing")
 _also("Abs Add And ArgMax ArgMin BatchNormalization Cast CastLike Ceil Clip Concat Cos DequantizeLinear Div Equal Erf "
-      "Exp Flatten Floor Gather Greater GreaterOrEqual Identity Less LessOrEqual Log Max Min Mod Mul Neg Not Or Pow "
-      "QuantizeLinear Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu "
+      "Exp Flatten Floor Gather Greater GreaterOrEqual Identity Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or "
+      "Pow QuantizeLinear Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu "
       "Reshape Round Shape Sigmoid Sign Sin Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose "
       "Unsqueeze Where", folds="bounded")  # fmt: skip
 

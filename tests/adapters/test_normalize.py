@@ -206,6 +206,27 @@ def test_batch_norm_taken_apart_becomes_one_node_unless_its_pieces_are_named() -
         np.testing.assert_allclose(run(canonical, x, ["y"])["y"], expected, atol=1e-5)
 
 
+def test_products_of_constants_are_computed_once_up_to_a_bound_and_casts_to_a_known_type_are_dropped() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.normal(size=(3, 8)).astype(np.float32), "b": rng.normal(size=(8, 27)).astype(np.float32)}
+    weights["shape"], weights["long"] = np.array([3, 3, 3, 3]), np.ones((2**15, 1), np.float32)
+    weights["line"] = np.ones((1, 2**15), np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["a", "b"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], ["made"]),
+        helper.make_node("CastLike", ["made", "x"], ["kernel"]),
+        helper.make_node("Conv", ["x", "kernel"], ["c"]),
+        helper.make_node("MatMul", ["long", "line"], ["huge"]),  # four GiB
+        helper.make_node("ReduceMax", ["huge"], ["one"], keepdims=0),
+        helper.make_node("Mul", ["c", "one"], ["y"]),
+    ]
+    draft, canonical = normalize(tiny.model(nodes, weights))
+    assert sorted(n.op_type for n in canonical.graph.node) == ["Conv", "MatMul", "Mul", "ReduceMax"]
+    kernel = next(n.input[1] for n in canonical.graph.node if n.op_type == "Conv")
+    wanted = (weights["a"] @ weights["b"]).reshape(3, 3, 3, 3)
+    np.testing.assert_allclose(draft.constant(kernel), wanted, rtol=1e-6)
+
+
 def test_a_cycle_is_refused() -> None:
     nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
     with pytest.raises(RefusedInput, match="cycle"):

@@ -122,6 +122,93 @@ def test_an_unknown_layer_names_the_closest() -> None:
         graph.layer(99)
 
 
+class Parametrized(torch.nn.Module):
+    """Weights that are computed from others, and group normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        parametrizations = torch.nn.utils.parametrizations
+        self.stem = parametrizations.weight_norm(torch.nn.Conv2d(3, 8, 3))
+        self.norm = torch.nn.GroupNorm(4, 8)
+        self.last = parametrizations.spectral_norm(torch.nn.Conv2d(8, 6, 3))
+        with torch.no_grad():
+            self.norm.weight.normal_()
+            self.norm.bias.normal_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.norm(self.stem(x))))
+
+
+def test_a_weight_that_is_computed_from_others_is_a_kernel_and_group_normalization_keeps_the_units() -> None:
+    torch.manual_seed(0)
+    network = Parametrized().eval()
+    graph = convscope.load(network, size=16)
+    for name in ("stem", "last"):
+        kernel = getattr(network, name).weight.detach().numpy()
+        np.testing.assert_allclose(convscope.weights(graph, name).kernels[name], kernel, rtol=1e-5, atol=1e-7)
+    assert [graph.layer(name).channels for name in ("stem", "norm", "last")] == [8, 8, 6]
+    assert graph.layer("norm").receptive_field.size == (3, 3)  # type: ignore[union-attr]
+    assert graph.layer("last").receptive_field.size == (5, 5)  # type: ignore[union-attr]
+    kernels = network.stem.weight.numel() + network.last.weight.numel()
+    assert sum(la.parameters for la in graph.layers) == kernels + 8 + 2 * 8 + 6
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        np.testing.assert_allclose(graph.until("last").only(x), network(x), rtol=1e-4, atol=1e-5)
+
+
+QUANTIZED = {
+    "dequantized": (
+        [
+            helper.make_node("DequantizeLinear", ["w", "scales", "zeros"], ["dw"], axis=0),
+            helper.make_node("DequantizeLinear", ["b", "scales", "wide"], ["db"], axis=0),
+            helper.make_node("Conv", ["x", "dw", "db"], ["y"]),
+        ],
+        6 * 27 + 6,
+    ),
+    "whole numbers": (
+        [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+            helper.make_node("ConvInteger", ["q", "w", "z"], ["whole"]),
+            helper.make_node("Cast", ["whole"], ["cast"], to=1),
+            helper.make_node("Mul", ["s", "one"], ["scale"]),
+            helper.make_node("Mul", ["cast", "scale"], ["y"]),
+        ],
+        6 * 27,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", QUANTIZED)
+def test_a_quantized_networks_weights_and_work_are_counted_and_its_scales_are_not(form: str) -> None:
+    nodes, parameters = QUANTIZED[form]
+    rng = np.random.default_rng(0)
+    weights: dict[str, np.ndarray] = {
+        "w": rng.integers(-99, 99, (6, 3, 3, 3)).astype(np.int8), "b": np.arange(6, dtype=np.int32),
+        "scales": np.linspace(0.1, 0.2, 6).astype(np.float32), "zeros": np.zeros(6, np.int8),
+        "wide": np.zeros(6, np.int32), "one": np.array(0.5, np.float32),
+    }  # fmt: skip
+    read = {name for node in nodes for name in node.input}
+    model = tiny.model(nodes, {k: v for k, v in weights.items() if k in read}, ("N", 3, 8, 8), ("y",))
+    graph = convscope.load(model, check=False)
+    assert sum(la.parameters for la in graph.layers) == parameters
+    assert sum(la.macs for la in graph.layers) == 6 * 6 * 6 * 27
+    assert graph.layer("y").receptive_field.size == (3, 3)  # type: ignore[union-attr]
+    assert not any("cannot be followed" in note for note in graph.source.notes)
+
+
+def test_the_stride_behind_a_group_normalization_or_a_resize_is_that_of_the_steps_inside_the_picture() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 5, 2, 2), torch.nn.GroupNorm(2, 4),
+        torch.nn.Conv2d(4, 4, 3, 2, 1), torch.nn.GroupNorm(2, 4),
+        torch.nn.Upsample(scale_factor=8),
+    ).eval()  # fmt: skip
+    fields = {la.name: la.receptive_field for la in convscope.load(network, size=48).layers}
+    assert [fields[name].stride for name in "1234"] == [(2, 2), (4, 4), (4, 4), (0.5, 0.5)]  # type: ignore[union-attr]
+    signal = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 9, 4, 4), torch.nn.ReLU(), torch.nn.Conv1d(4, 4, 9, 4, 4)).eval()
+    graph = convscope.load(signal, example_input=torch.rand(1, 1, 512))
+    assert [la.receptive_field.stride for la in graph.layers] == [(1, 4), (1, 4), (1, 16)]  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("opset", [18, 21])
 def test_layers_behind_a_group_norm_have_their_sizes(opset: int) -> None:
     """ONNX's own inference (1.23) says nothing of GroupNormalization 21, and so of all that follows."""

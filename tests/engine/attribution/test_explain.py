@@ -300,7 +300,7 @@ def test_methods_are_found_by_name_and_typos_get_the_closest():
         ({"method": "occlusion", "window": 99}, "window 99 and stride 49 do not fit"),
         ({"method": "rise", "masks": 0}, "masks 0"),
         ({"method": "gradcam,cam"}, "one method at a time"),
-        ({"batch": 0}, "batch 0 is too small"),
+        ({"batch": 0}, "batch 0 is less than 1"),
     ],
 )
 def test_wrong_use_is_refused_in_one_line(arguments, message):
@@ -353,7 +353,7 @@ def test_rise_does_not_depend_on_the_batch() -> None:
 )
 def test_an_options_wrong_value_is_refused_by_its_name(method: str, option: str, value: object) -> None:
     _, graph = residual()
-    with pytest.raises(UsageError, match=f"option {option}="):
+    with pytest.raises(UsageError, match=f"option {option}[ =]"):
         explain_input(graph, images(1, 32), method, **{option: value})
 
 
@@ -392,7 +392,7 @@ def test_pictures_and_numbers_are_taken_in_every_usual_form() -> None:
         ({"layer": ""}, "no layer of"),
         ({"layer": []}, "names none"),
         ({"target": True}, "neither a class"),
-        ({"target": 2.0}, "neither a class"),
+        ({"target": 2.5}, "neither a class"),
     ],
 )
 def test_what_explains_nothing_is_refused_in_a_line(asked: dict[str, Any], words: str) -> None:
