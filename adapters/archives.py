@@ -9,9 +9,11 @@ from __future__ import annotations
 import stat
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..errors import RefusedInput, UnsafeFile
+from .sniff import DirectoryReader
 
 MAX_MEMBERS = 100_000
 MAX_RATIO = 100  # deflate reaches 1000:1 on zeros; weights stay below 2:1, JSON below 30:1
@@ -26,6 +28,11 @@ class Archive:
     path: Path
     members: dict[str, int]
 
+    @cached_property
+    def _opened(self) -> zipfile.ZipFile:
+        """Opened once: every time the whole directory is read."""
+        return zipfile.ZipFile(self.path)
+
     def read(self, name: str, limit: int = MAX_TEXT) -> bytes:
         """One member's bytes, at most ``limit`` of them.
 
@@ -37,7 +44,7 @@ class Archive:
         if self.members[name] > limit:
             raise UnsafeFile(f"{self.path}: member '{name}' unpacks to {self.members[name]:,} bytes; limit {limit:,}")
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(name) as member:
+            with self._opened.open(name) as member:
                 data = member.read(limit + 1)
         except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, NotImplementedError) as error:
             raise RefusedInput(f"{self.path}: member '{name[:80]}' is damaged: {str(error)[:120]}") from None
@@ -58,7 +65,7 @@ def inspect_zip(path: Path, *, stored: bool = False) -> Archive:
         RefusedInput: not a zip archive, or a damaged one.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with DirectoryReader(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise RefusedInput(f"{path} is a broken zip archive: {str(error)[:120]}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -13,8 +14,26 @@ from pathlib import Path
 from ..errors import RefusedInput, UsageError
 
 MAX_BYTES = 8 * 2**30  # a CNN of this size does not exist; a sparse file of this size does
+MAX_DIRECTORY = 2**24  # bytes of the list of a zip archive's members; 100,000 of Torch's take half of it
 _HEAD = 4096
 _PAGE = re.compile(rb"\s*<[!?A-Za-z]")  # the length of a safetensors header may begin with blanks and a "<" too
+
+
+class DirectoryReader(io.FileIO):
+    """A file of which `zipfile` reads no directory of more than `MAX_DIRECTORY` bytes.
+
+    An entry takes 46 bytes there, and hundreds in memory.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file.
+
+        Raises:
+            BadZipFile: the directory is asked for, and is too large.
+        """
+        if size is not None and size > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"its directory has {size:,} bytes; at most {MAX_DIRECTORY:,} are read")
+        return super().read(size) or b""
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,7 @@ class Look:
         if not self.head.startswith(b"PK\x03\x04"):
             return frozenset()
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with DirectoryReader(self.path) as file, zipfile.ZipFile(file) as archive:
                 return frozenset(archive.namelist())
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise RefusedInput(f"{self.path} is a broken zip archive: {str(error)[:120]}") from None

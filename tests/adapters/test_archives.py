@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from convscope.adapters.archives import inspect_zip
+from convscope.adapters.formats import format_of
 from convscope.errors import RefusedInput, UnsafeFile
 
 
@@ -104,3 +106,26 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, share: float) -> None:
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(RefusedInput, match="broken zip"):
         inspect_zip(path)
+
+
+def test_a_directory_of_hundreds_of_thousands_of_entries_is_not_read(tmp_path: Path) -> None:
+    """An entry takes 46 bytes of the file, and hundreds in memory."""
+    path = tmp_path / "a.zip"
+    entry = b"PK\1\2" + struct.pack("<6H3L5H2L", 20, 20, 0, 0, 0, 33, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    first = b"PK\3\4" + struct.pack("<5H3L2H", 20, 0, 0, 0, 33, 0, 0, 0, 1, 0) + b"a"
+    for count in (2, 2**24 // len(entry) + 1):
+        end = struct.pack("<4H2LH", 0, 0, 1, 1, count * len(entry), len(first), 0)
+        path.write_bytes(first + count * entry + b"PK\5\6" + end)
+        with pytest.raises(RefusedInput, match="directory has 16,777,261 bytes" if count > 2 else "twice"):
+            inspect_zip(path)
+    with pytest.raises(RefusedInput, match="broken zip archive: its directory"):
+        format_of(path)
+
+
+def test_the_directory_is_read_once_however_many_members_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = inspect_zip(archive(tmp_path / "a.zip", {f"{i}": b"x" for i in range(20)}))
+    opened: list[Path] = []
+    plain = zipfile.ZipFile
+    monkeypatch.setattr(zipfile, "ZipFile", lambda path: opened.append(path) or plain(path))
+    assert all(found.read(name) == b"x" for name in found.members)
+    assert len(opened) == 1
