@@ -73,7 +73,7 @@ class Options:
         colormaps.table(self.colormap)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Activated(Result):
     """The result of `run`: layer name -> array, where the arrays are in memory.
 

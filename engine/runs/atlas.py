@@ -79,7 +79,7 @@ class Options:
         return Manner(self.device, workers, self.shard, self.budget, self.executor, self.address)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Told(Result):
     """What there is to say of an atlas.
 

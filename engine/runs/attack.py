@@ -77,7 +77,7 @@ class Options:
         return _STEPS[self.method] if self.steps is None else self.steps
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attacked(Result):
     """The result of `run`.
 

@@ -57,7 +57,7 @@ class Options:
         keep_whole(self, pictures=1, steps=1, seed=0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Compared(Result):
     """The result of `run`.
 

@@ -119,7 +119,7 @@ class Options:
         return "all" in [name.strip().lower() for name in (self.method or "").split(",")]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explained(Result):
     """The result of `run`.
 

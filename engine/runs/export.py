@@ -61,7 +61,7 @@ class Options:
         return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Written(Result):
     """The result of `run`.
 

@@ -40,7 +40,7 @@ _OTHERS = (
 )  # options that facets do not have
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Faceted(Result):
     """The result of `run`.
 

@@ -34,7 +34,7 @@ from .units import Options, Wall, summary
 __all__ = ["Filtered", "Options", "run"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Filtered(Result):
     """The result of `run`.
 

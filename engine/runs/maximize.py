@@ -23,7 +23,7 @@ from .units import Options, Wall
 __all__ = ["Maximized", "Options", "run"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Maximized(Result):
     """The result of `run`.
 

@@ -40,7 +40,7 @@ class Photo:
     sha256: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Drawn(Result):
     """A run's one picture.
 

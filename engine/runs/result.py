@@ -9,6 +9,8 @@ from typing import Any
 
 from ..render.artifacts import plain
 
+_COUNTED = ("layers", "units", "images")  # fields of a result that say how much there is
+
 
 @dataclass(frozen=True)
 class Table:
@@ -27,7 +29,7 @@ class Table:
     legend: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """A finished run.
 
@@ -40,6 +42,23 @@ class Result:
     content: Mapping[str, Any]
     page: Path | None = None
     seen: int = field(default=0, kw_only=True)
+
+    def __repr__(self) -> str:
+        model = self.content.get("model")
+        of = f" of {model['name']!r}" if isinstance(model, Mapping) and "name" in model else ""
+        counts = [
+            f"{len(self.content[key])} {key if len(self.content[key]) != 1 else key[:-1]}"
+            for key in _COUNTED
+            if isinstance(self.content.get(key), (list, tuple))
+        ]
+        counts += [f"{len(self.failed)} failed"] if self.failed else []
+        return f"<{type(self).__name__}{of}{': ' if counts else ''}{', '.join(counts)}; see .content>"
+
+    def _repr_html_(self) -> str | None:
+        from ..render.notebook import table
+
+        shown = self.table
+        return None if shown is None else table(repr(self).strip("<>"), shown.columns, shown.rows)
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``result.json`` and of ``--json``, of plain values: NaN and infinities are None."""

@@ -56,7 +56,7 @@ class Options:
         keep_whole(self, batch=1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measured(Result):
     """The result of `run`."""
 

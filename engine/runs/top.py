@@ -68,7 +68,7 @@ class Options:
         keep_whole(self, k=1, batch=1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TopResult(Result):
     """The result of `run`.
 

@@ -21,7 +21,7 @@ from .opening import Model, opened
 from .result import Result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
     """What was compared and how far apart it was; relative to each tensor's largest absolute value.
 
@@ -57,6 +57,10 @@ class Verification:
     reason: str | None = None
     opaque: tuple[str, ...] = ()
     source_reason: str | None = None
+
+    def __repr__(self) -> str:
+        verdict, worst = "ok" if self.ok else "DIFFERENT", self.worst["rel"]
+        return f"<Verification: {verdict}, {self.tensors_compared} of {self.tensors_total} tensors, worst {worst:.2g}>"
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for ``--json``."""
@@ -124,7 +128,7 @@ class Prove(Protocol):
         """The verification of a graph."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Verified(Result):
     """The result of `run`.
 

@@ -62,7 +62,7 @@ class Options:
         keep_whole(self, per_row=1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Weights(Result):
     """The result of `run`.
 
@@ -78,6 +78,18 @@ class Weights(Result):
     def paths(self) -> Sequence[Path]:
         """The arrays and the page."""
         return (*([self.saved] if self.saved else ()), *super().paths)
+
+    def __getitem__(self, layer: str) -> np.ndarray:
+        """The filters of one layer, as `kernels` has them.
+
+        Raises:
+            UsageError: it was not asked for, or the arrays went into the folder.
+        """
+        if self.kernels is None:
+            raise UsageError("the filters are not in memory; leave folder out")
+        if layer in self.kernels:
+            return self.kernels[layer]
+        raise UsageError(f"layer '{layer}' was not asked for; there are {', '.join(self.kernels)}")
 
 
 def run(

@@ -68,3 +68,28 @@ def test_a_comparison_is_its_verdict_and_a_table(graph: convscope.Graph, tmp_pat
     assert "identical" in repr(found)
     assert "conv2" in found._repr_html_()
     assert json.loads(found.save(tmp_path / "c.json").read_text())["verdict"] == "identical"
+
+
+def test_every_result_is_one_short_line(graph: convscope.Graph) -> None:
+    picture = np.random.default_rng(0).random((40, 40, 3), dtype=np.float32)
+    found = {
+        "predict": convscope.predict(graph, picture),
+        "activations": convscope.activations(graph, picture),
+        "weights": convscope.weights(graph),
+        "stats": convscope.stats(graph, picture),
+        "top": convscope.top(graph, picture, layer="conv1"),
+        "attack": convscope.attack(graph, picture, method="fgsm"),
+        "verify": convscope.verify(graph),
+    }
+    lengths = {name: len(repr(result)) for name, result in found.items()}
+    assert max(lengths.values()) < 120, lengths
+    assert "1 image" in repr(found["predict"])
+    assert "<td>conv1</td>" in (found["stats"]._repr_html_() or "")
+    assert found["predict"]._repr_html_() is None  # a notebook then shows the line
+
+
+def test_filters_are_found_by_their_layer(graph: convscope.Graph) -> None:
+    weights = convscope.weights(graph)
+    assert weights["conv1"].ndim == 4
+    with pytest.raises(UsageError, match="'conv9' was not asked for; there are conv1"):
+        weights["conv9"]
