@@ -69,7 +69,7 @@ def from_weights(graph: Graph) -> Evidence | None:
     # a family's preprocessing too is at times part of the file (keras.applications' preprocess_input in the model)
     known = graph.preprocessing
     if (stated := own_scale(graph)) is not None and (known.found == "assumed" or known.preset != stated[0].preset):
-        return _evidence(graph, *stated)
+        return _evidence(graph, *stated, told_by="operators")
     if check_values(graph) > MAX_CHECKED:
         return None
     try:
@@ -187,7 +187,9 @@ def _has_focus(graph: Graph) -> bool:
     )
 
 
-def _evidence(graph: Graph, found: Preprocessing, reason: str, resize: str | None = None) -> Evidence:
+def _evidence(
+    graph: Graph, found: Preprocessing, reason: str, resize: str | None = None, told_by: str = "weights"
+) -> Evidence:
     own = graph.preprocessing
     kept = replace(
         found,
@@ -196,9 +198,9 @@ def _evidence(graph: Graph, found: Preprocessing, reason: str, resize: str | Non
         crop=own.crop,
         layout=own.layout,
         preset=found.preset,
-        found="weights",
+        found=told_by,
     )
-    return Evidence(kept, f"preprocessing told from the weights: {kept.preset}, {kept.order}: {reason}")
+    return Evidence(kept, f"preprocessing told from the {told_by}: {kept.preset}, {kept.order}: {reason}")
 
 
 class _Trial:

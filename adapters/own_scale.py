@@ -148,4 +148,5 @@ def _order(zero: np.ndarray) -> str:
 
 
 def _listed(values: np.ndarray) -> str:
+    values = np.round(values, 9) + 0.0  # no -0
     return f"{values[0]:.4g}" if np.ptp(values) == 0 else ", ".join(f"{v:.4g}" for v in values)

@@ -118,12 +118,13 @@ class Comparison:
         for name, order in self.permutations.items():
             shown = ",".join(map(str, order[:8])) + (",..." if len(order) > 8 else "")
             found.append(f"permuted          {name}: channels of A are {shown} of B")
-        width = max(len(pair.a.name) for pair in self.pairs)
-        found.append(f"{'A':<{width}}  {'B':<{width}}  found by      relative  matched    CKA")
+        a = max((len(pair.a.name) for pair in self.pairs), default=1)
+        b = max((len(pair.b.name) for pair in self.pairs), default=1)
+        found.append(f"{'A':<{a}}  {'B':<{b}}  found by      relative  matched    CKA")
         for i, pair in enumerate(self.pairs):
             measured = self.agreement.get(i)
             numbers = f"{measured.matching.share:7.0%}  {measured.cka:5.3f}" if measured else ""
-            names = f"{pair.a.name:<{width}}  {pair.b.name:<{width}}  {pair.found_by:<12}"
+            names = f"{pair.a.name:<{a}}  {pair.b.name:<{b}}  {pair.found_by:<12}"
             found.append(f"{names}  {self.rel[i]:8.1e}  {numbers}".rstrip())
         for missing, where in ((self.only_a, "A"), (self.only_b, "B")):
             if missing:

@@ -36,8 +36,9 @@ class Preprocessing:
         interpolation: "bilinear", "bicubic", "nearest" or "lanczos".
         layout: the source file's own input layout, "NCHW" or "NHWC"; the normalized graph is always NCHW.
         preset: the preset's name, or "custom".
-        found: how it is known: "embedded", "companion", "family", "preset", "flag", "type" (of the input), "weights"
-            (their statistics fit no other of the usual ones) or "assumed".
+        found: how it is known: "embedded", "companion", "family", "preset", "flag", "type" (of the input),
+            "operators" (the network's first ones tell the range), "weights" (their statistics fit no other of the usual
+            ones) or "assumed".
         whole: the file takes whole numbers, so that pictures are resized in 8 bits, and model input is rounded (in
             torch with the gradient passed on).
     """

@@ -15,7 +15,9 @@ from ..outputs.classes import Classes
 from ..outputs.reads import Rows
 from ..pictures.read import Picture, fit
 
-UNSTATED = ("assumed", "weights")  # how it is known where neither the file, nor its family, nor the user says it
+# How it is known where neither the file, nor its family, nor the user says it. A network's own first operators tell the
+# range beyond doubt, and the order of its channels only where they treat these differently.
+UNSTATED = ("assumed", "weights", "operators")
 _GRAY = ("unit", "tf", "raw")  # the presets that have one mean for all channels
 _OTHERS = (  # OpenCV's pixels as they are, and the scale of MTCNN (Zhang et al. 2016) and its kin
     replace(PREPROCESSINGS["raw"], order="BGR"),
@@ -28,6 +30,11 @@ _LONGEST = 60  # characters of one answer
 def usual(graph: Graph) -> list[Preprocessing]:
     """The graph's own preprocessing and the presets that differ from it in values, in its size and layout."""
     own = graph.preprocessing
+    if own.found == "operators":
+        return [
+            own,
+            *(replace(own, order=order) for order in ("RGB", "BGR") if graph.channels == 3 and order != own.order),
+        ]
     found = [own]
     for other in (*(PREPROCESSINGS[name] for name in (PREPROCESSINGS if graph.channels == 3 else _GRAY)), *_OTHERS):
         made = replace(own, low=other.low, high=other.high, mean=other.mean, std=other.std, preset=other.preset)
@@ -51,9 +58,12 @@ def answers(executors: Executors, picture: Picture) -> list[dict[str, Any]]:
         return []
     reading = executors.reading
     fitted = fit(picture.pixels, graph)[None]
+    tried = usual(graph)
+    if len(tried) == 1:
+        return []
     rows: list[dict[str, Any]] = []
     first: Rows = {}
-    for preprocessing in usual(graph):
+    for preprocessing in tried:
         x = np.ascontiguousarray(preprocessing.normalize(fitted), dtype=np.float32)
         values = Batch(executors, x).rows(reading)[0]
         first = first or values
@@ -79,14 +89,11 @@ def in_words(rows: Sequence[dict[str, Any]], file: str) -> str:
         others = (f"{row['preprocessing']} {text} ({_far(row['moved'])})" for row, text in told)
         listed = "; ".join((f"{rows[0]['preprocessing']} {shown[0]}", *others))
         same = all(row["moved"] <= _HARDLY for row in rows)
+    ranges = {row["preprocessing"].split()[0] for row in rows}
+    what, word = ("order of channels", "order") if len(ranges) == 1 else ("preprocessing", "preprocessing")
     if same:
-        return (
-            f"the file states no preprocessing, but the answer is the same under each of the usual: {listed} ({file})"
-        )
-    return (
-        f"the file states no preprocessing, and the answer depends on it: {listed} ({file}); "
-        "say which it is: preprocessing="
-    )
+        return f"the file states no {what}, but the answer is the same under each of the usual: {listed} ({file})"
+    return f"the file states no {what}, and the answer depends on it: {listed} ({file}); say which it is: {word}="
 
 
 def _name(p: Preprocessing) -> str:

@@ -147,8 +147,17 @@ def test_what_a_network_does_to_its_own_input_tells_the_range(
 ) -> None:
     graph = load_here(scaled(steps), check=False)
     found = graph.preprocessing
-    assert (found.preset, found.order, found.found) == (preset_name, order, "weights")
+    assert (found.preset, found.order, found.found) == (preset_name, order, "operators")
     assert any("its first operators take" in note for note in graph.source.notes)
+
+
+def test_only_the_order_of_channels_is_left_open_where_a_network_scales_its_own_input() -> None:
+    graph = load_here(scaled([("Mul", 1 / 255)]), check=False)
+    assert any("its first operators take 0 from the pixels" in note for note in graph.source.notes)
+    said: list[Any] = []
+    rows = predict.run(graph, photographs()[:1], on_event=said.append).content["usual_preprocessings"]
+    assert [row["preprocessing"] for row in rows] == ["raw RGB", "raw BGR"]
+    assert any(getattr(event, "text", "").startswith("the file states no order of channels") for event in said)
 
 
 def test_a_scale_behind_a_crop_and_a_resizing_tells_the_range_too() -> None:
