@@ -55,6 +55,11 @@ def causes(pair: Pair, skipped_a: Sequence[Operation] = (), skipped_b: Sequence[
     found += _attribute_causes(a, b)
     if a.weight is not None and b.weight is not None:
         found += _weight_causes(a, b)
+    found += [
+        Cause("quantization", f"what '{own.name}' reads is rounded to {own.reads} in {where}")
+        for own, other, where in ((a, b, "A"), (b, a, "B"))
+        if own.reads and not other.reads
+    ]
     return found
 
 
@@ -125,7 +130,7 @@ def _weight_causes(a: Operation, b: Operation) -> list[Cause]:
         return [missing]
     if _close(a.weight, b.weight):
         return [] if _close(a.bias, b.bias, np.abs(a.weight).max()) else [_bias_cause(a, b)]
-    for hypothesis in (_folded_epsilon, _rounded, _reordered):
+    for hypothesis in (_folded_epsilon, _quantized, _rounded, _reordered):
         cause = next(hypothesis(a, b), None)
         if cause is not None:
             return [cause]
@@ -192,6 +197,23 @@ def _folded_epsilon(a: Operation, b: Operation) -> Iterator[Cause]:
                 f"epsilon of the batch-norm is {one.norm.epsilon:.3g}, but {where} was folded with about {epsilon:.3g}"
             )
             yield Cause("epsilon", text)
+
+
+def _quantized(a: Operation, b: Operation) -> Iterator[Cause]:
+    """One side's weights are stored in whole numbers: are they the other's, rounded?"""
+    for own, other, where in ((a, b, "A"), (b, a, "B")):
+        whole, floats = own.quantized, other.weight if own.norm is None else other.raw
+        if whole is None or floats is None or other.quantized is not None or (own.norm and not other.norm):
+            continue
+        far = int((np.abs(whole.values - floats) > 0.51 * whole.step).sum())
+        if far == 0:
+            yield Cause("quantization", f"the weights of {where} are the other's rounded to {whole.kind}")
+        elif far < whole.values.size / 2:
+            yield Cause(
+                "quantization",
+                f"the weights of {where} are the other's rounded to {whole.kind}, but for {far} of {whole.values.size} "
+                "that are further away than rounding takes them",
+            )
 
 
 def _rounded(a: Operation, b: Operation) -> Iterator[Cause]:

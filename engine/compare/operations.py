@@ -19,6 +19,7 @@ from ..graph.index import attributes
 from ..graph.layers import Layer
 from ..graph.operators import names, operator
 from .gelu import WrittenGelu, written_gelu
+from .rounding import PRODUCTS, ROUNDING, Quantized, dequantized, rectifies, rounded_to, scaled_product
 
 CONVOLUTION, DENSE = "convolution", "dense"
 POOLS = (*names(lambda row: row.family in ("pool", "global pool")), "ReduceMean")
@@ -60,6 +61,8 @@ class Operation:
         norm: the batch-norm behind it, or None.
         stored: the initializer's name of the weight.
         stored_bias: the initializer's name of the bias, or "".
+        quantized: `raw` as whole numbers with their step, where they are stored so.
+        reads: what kind of whole numbers its input is rounded to ("uint8"), or "".
     """
 
     kind: str
@@ -75,6 +78,8 @@ class Operation:
     norm: Norm | None = None
     stored: str = ""
     stored_bias: str = ""
+    quantized: Quantized | None = None
+    reads: str = ""
 
     @property
     def is_anchor(self) -> bool:
@@ -99,8 +104,8 @@ class CommonForm:
         taken = {name for gelu in gelus.values() for name in gelu.inner}
         for node in self.graph.index.nodes:
             tensor = node.output[0] if node.output else ""
-            if tensor in taken or tensor not in self._layers:
-                continue
+            if tensor in taken or (tensor not in self._layers and node.op_type not in PRODUCTS):
+                continue  # a product of whole numbers is no layer, what it is scaled to is one
             operation = self._gelu(gelus.get(tensor)) or self._anchor(node, taken) or self._other(node)
             if operation is not None:
                 found.append(operation)
@@ -128,30 +133,33 @@ class CommonForm:
     def constant(self, name: str) -> np.ndarray | None:
         """A weight's values as float64 (integers as they are), or None where it is computed."""
         if name not in self.weights:
-            return None
+            found = dequantized(self.graph.index, name)
+            return None if found is None else found.values
         values = numpy_helper.to_array(self.weights[name])
         return values.astype(np.float64) if values.dtype.kind == "f" else values
 
     def _anchor(self, node: onnx.NodeProto, taken: set[str]) -> Operation | None:
-        if len(node.input) < 2 or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        product = scaled_product(self.graph.index, node)
+        if product is None and (len(node.input) < 2 or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul")):
             return None
-        raw = self.constant(node.input[1])
-        if raw is None or (node.op_type in ("Gemm", "MatMul") and raw.ndim != 2):
+        whole = product[0] if product else dequantized(self.graph.index, node.input[1])
+        raw = whole.values if whole else self.constant(node.input[1])
+        if raw is None or (node.op_type in ("Gemm", "MatMul", "MatMulInteger") and raw.ndim != 2):
             return None
         options = attributes(node)
-        if node.op_type == "MatMul" or (node.op_type == "Gemm" and not options.get("transB", 0)):
-            raw = raw.T
-        if node.op_type == "ConvTranspose":
-            group = int(str(options.get("group", 1)))
-            grouped = raw.reshape(group, len(raw) // group, *raw.shape[1:]).swapaxes(1, 2)
-            raw = grouped.reshape(group * raw.shape[1], *grouped.shape[2:])
-        stored_bias = node.input[2] if len(node.input) > 2 else ""
+        raw = _filters_first(node, options, raw)
+        whole = whole and Quantized(raw, _filters_first(node, options, whole.step), whole.kind)
+        stored_bias = node.input[2] if len(node.input) > 2 and not product else ""
         bias = self.constant(stored_bias) if stored_bias else None
         bias = np.zeros(len(raw)) if bias is None else np.broadcast_to(bias.reshape(-1), (len(raw),)).copy()
         source, pads = self._padding(node, taken)
         tensor, weight, raw_bias, norm = node.output[0], raw, bias, None
-        while (behind := self._only_reader(tensor)) is not None:
-            added = self._per_channel(behind, tensor, len(raw), raw.ndim) if behind.op_type == "Add" else None
+        reads = rounded_to(self.graph.index, source)
+        if product:
+            source, reads, tensor = product[1], "uint8", product[2][-1].output[0]
+            taken.update(n.output[0] for n in product[2])
+        while (behind := self._only_reader(unrounded := self._requantized(tensor))) is not None:
+            added = self._per_channel(behind, unrounded, len(raw), raw.ndim) if behind.op_type == "Add" else None
             if added is not None and norm is None:
                 bias = raw_bias = bias + added[0]
                 stored_bias = stored_bias or added[1]
@@ -168,8 +176,8 @@ class CommonForm:
         kind = CONVOLUTION if "Conv" in node.op_type else DENSE
         geometry = self._geometry(node, options, raw, pads) if kind == CONVOLUTION else {}
         return Operation(
-            kind, self.layer_name(tensor), tensor, (source,), node, geometry,
-            raw, raw_bias, weight, bias, norm, node.input[1], stored_bias,
+            kind, self.layer_name(tensor), tensor, (self._unrounded(source),), node, geometry,
+            raw, raw_bias, weight, bias, norm, node.input[1], stored_bias, whole, reads,
         )  # fmt: skip
 
     def _gelus(self) -> dict[str, WrittenGelu]:
@@ -184,9 +192,12 @@ class CommonForm:
         return Operation("Gelu", self.layer_name(tensor), tensor, (gelu.source,), gelu.end, dict(options))
 
     def _other(self, node: onnx.NodeProto) -> Operation | None:
-        if operator(node).neutral or self._absorbed(node):
+        if rectifies(self.graph.index, node):
+            source = self._unrounded(self.producer[node.input[0]].input[0])
+            return Operation("Relu", self.layer_name(node.output[0]), node.output[0], (source,), node)
+        if operator(node).neutral or self._absorbed(node) or node.op_type in (*ROUNDING, *PRODUCTS):
             return None
-        inputs = tuple(n for n in node.input if n and n not in self.weights)
+        inputs = tuple(self._unrounded(n) for n in node.input if n and self.constant(n) is None)
         options = {k: v for k, v in attributes(node).items() if k != "training_mode"}
         name, tensor = self.layer_name(node.output[0]), node.output[0]
         if (
@@ -226,6 +237,22 @@ class CommonForm:
             if value is not None and value.size:
                 found[name] = np.round(value, 6).reshape(-1).tolist()
         return found
+
+    def _unrounded(self, tensor: str) -> str:
+        """The floats that a tensor is the rounded values of; a quantizer that stands for a ReLU is passed by none."""
+        while (node := self.producer.get(tensor)) is not None and node.op_type in ROUNDING:
+            if rectifies(self.graph.index, node):
+                break
+            tensor = node.input[0]
+        return tensor
+
+    def _requantized(self, tensor: str) -> str:
+        """What follows where a tensor's only reader rounds it, and a batch-norm may stand behind; else itself."""
+        quantizer = self._only_reader(tensor)
+        if quantizer is None or quantizer.op_type != "QuantizeLinear":
+            return tensor
+        floats = self._only_reader(quantizer.output[0])
+        return tensor if floats is None or rectifies(self.graph.index, floats) else floats.output[0]
 
     def _only_reader(self, tensor: str) -> onnx.NodeProto | None:
         readers = self.readers.get(tensor, ())
@@ -286,6 +313,17 @@ class CommonForm:
             "pads": pads,
             "group": options.get("group", 1),
         }
+
+
+def _filters_first(node: onnx.NodeProto, options: dict[str, object], weight: np.ndarray) -> np.ndarray:
+    """A weight as (O, I/g, kH, kW) or (O, I)."""
+    if node.op_type in ("MatMul", "MatMulInteger") or (node.op_type == "Gemm" and not options.get("transB", 0)):
+        return weight.T
+    if node.op_type != "ConvTranspose":
+        return weight
+    group = int(str(options.get("group", 1)))
+    grouped = weight.reshape(group, len(weight) // group, *weight.shape[1:]).swapaxes(1, 2)
+    return grouped.reshape(group * weight.shape[1], *grouped.shape[2:])
 
 
 def _pool(options: dict[str, object]) -> dict[str, object]:

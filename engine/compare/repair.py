@@ -99,6 +99,8 @@ def _weights_set(model: onnx.ModelProto, bench: Bench, a: Operation, b: Operatio
     for one, two in ((a.stored, b.stored), (a.stored_bias, b.stored_bias), *norms):
         if not one:
             continue
+        if one not in bench.a.weights or two not in tables:  # behind a quantizer
+            return False
         values, old = numpy_helper.to_array(bench.a.weights[one]), numpy_helper.to_array(tables[two])
         if values.size != old.size:
             return False
