@@ -179,14 +179,34 @@ def _evaluate(draft: Draft, node: onnx.NodeProto, values: list[np.ndarray | None
     return [np.asarray(next(found)) if n else np.empty(0) for n in node.output]
 
 
+_PLAIN_TYPES = frozenset(
+    {
+        TensorProto.FLOAT,
+        TensorProto.DOUBLE,
+        TensorProto.FLOAT16,
+        TensorProto.BFLOAT16,
+        TensorProto.BOOL,
+        TensorProto.INT8,
+        TensorProto.INT16,
+        TensorProto.INT32,
+        TensorProto.INT64,
+        TensorProto.UINT8,
+        TensorProto.UINT16,
+        TensorProto.UINT32,
+        TensorProto.UINT64,
+    }  # fmt: skip
+)
+
+
 def name_cast_types(draft: Draft) -> None:
     """A CastLike whose type inference knows is a Cast to it, which the other passes drop or compute.
 
     torch.onnx casts constants so (a group normalization's scale is one), which would make them depend on the picture.
+    What nobody computes here, floats of eight bits for one, stays what the file calls it, and is refused as that.
     """
     for node in draft.nodes:
         kind = draft.types.get(node.input[1], 0) if node.op_type == "CastLike" and not node.domain else 0
-        if kind:
+        if kind in _PLAIN_TYPES:
             node.op_type = "Cast"
             node.attribute.append(helper.make_attribute("to", kind))
             del node.input[1:]

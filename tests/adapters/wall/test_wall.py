@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_an_interrupt_in_the_moment_of_the_fork_waits_until_it_is_over(monkeypat
     plain, reached = os.fork, []
 
     def fork() -> int:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # the tests' own process has other threads
         child = plain()
         if child:
             reached.append(child)

@@ -422,7 +422,9 @@ def test_outputs_are_the_source_s_behind_pictures_too(tmp_path: Path) -> None:
     ]
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in small_cnn().graph.initializer}
     plain = model(nodes, weights, ("N", 16, 16, 3), input_name="picture values")
-    done = convscope.export(convscope.load(plain), tmp_path / "out.onnx", preprocessing="inside")
+    done = convscope.export(
+        convscope.load(plain), tmp_path / "out.onnx", preprocessing="inside", decoder="segmentation"
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), dtype=np.uint8)
     session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
     assert session.run(["y"], {"picture": pixels})[0].shape == (2, 8, 8, 12)
