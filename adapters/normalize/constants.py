@@ -194,7 +194,7 @@ _PLAIN_TYPES = frozenset(
         TensorProto.UINT16,
         TensorProto.UINT32,
         TensorProto.UINT64,
-    }  # fmt: skip
+    }
 )
 
 
