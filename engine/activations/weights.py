@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import operator
+from ..graph.quantized import Quantized, dequantized, quantized
 from ..render.grid import grid
 
 _FOLDED = re.compile(r"onnx::Conv_\d+")  # torch's exporter so names the weights that it made of weights and batch-norm
@@ -184,7 +184,7 @@ class _Reader:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.producers, self.tensors = graph.index.producer, graph.index.weights
+        self.index, self.producers, self.tensors = graph.index, graph.index.producer, graph.index.weights
 
     def read(self, layer: Layer) -> _Stored | None:
         """A layer's constants, or None where it is no convolution or they are computed."""
@@ -197,10 +197,10 @@ class _Reader:
         at = 3 if node.op_type == "QLinearConv" else 1
         if len(self._shape(node.input[at])) not in (3, 4, 5):
             return None
-        values = self._quantized(node.input[3:6]) if at == 3 else self._constant(node.input[1])
+        values = _values(quantized(self.index, node.input[3:6])) if at == 3 else self._constant(node.input[1])
         if values is None:
             return None
-        weight = _outputs_first(values, node) if node.op_type == "ConvTranspose" else values
+        weight = outputs_first(values, node) if node.op_type == "ConvTranspose" else values
         return _Stored(weight.astype(np.float32), self._bias(node, len(weight)), self._notes(node, at))
 
     def _shape(self, name: str) -> tuple[int, ...]:
@@ -211,24 +211,7 @@ class _Reader:
     def _constant(self, name: str) -> np.ndarray | None:
         if name in self.tensors:
             return numpy_helper.to_array(self.tensors[name])
-        node = self.producers.get(name)
-        if node is None or node.op_type != "DequantizeLinear":
-            return None
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-        return self._quantized(node.input, axis)
-
-    def _quantized(self, names: Sequence[str], axis: int = 0) -> np.ndarray | None:
-        """(values - zero point) * scale of constants; None where one is computed, or the scale is per block."""
-        if any(name and name not in self.tensors for name in names):
-            return None
-        arrays = [numpy_helper.to_array(self.tensors[name]).astype(np.float64) for name in names if name]
-        values, scale, *zero = arrays
-        if scale.size > 1 and (scale.ndim != 1 or axis >= values.ndim or scale.size != values.shape[axis]):
-            return None
-        shape = [1] * values.ndim
-        if scale.size > 1:
-            shape[axis] = -1
-        return (values - (zero[0].reshape(shape) if zero else 0)) * scale.reshape(shape)
+        return _values(dequantized(self.index, name))
 
     def _bias(self, node: onnx.NodeProto, count: int) -> np.ndarray:
         at = 8 if node.op_type == "QLinearConv" else 2
@@ -254,7 +237,11 @@ class _Reader:
         return tuple(found)
 
 
-def _outputs_first(weight: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
+def _values(found: Quantized | None) -> np.ndarray | None:
+    return None if found is None else found.values
+
+
+def outputs_first(weight: np.ndarray, node: onnx.NodeProto) -> np.ndarray:
     """A transposed convolution's (in, out / groups, ...) as (out, in / groups, ...)."""
     groups = next((a.i for a in node.attribute if a.name == "group"), 1)
     parts = weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)

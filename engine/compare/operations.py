@@ -14,12 +14,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from ..activations.weights import outputs_first
 from ..graph.graph import Graph
 from ..graph.index import attributes
 from ..graph.layers import Layer
 from ..graph.operators import names, operator
+from ..graph.quantized import Quantized, dequantized, is_dequantized
 from .gelu import WrittenGelu, written_gelu
-from .rounding import PRODUCTS, ROUNDING, Quantized, dequantized, rectifies, rounded_to, scaled_product
+from .rounding import PRODUCTS, ROUNDING, rectifies, rounded_to, scaled_product
 
 CONVOLUTION, DENSE = "convolution", "dense"
 POOLS = (*names(lambda row: row.family in ("pool", "global pool")), "ReduceMean")
@@ -138,6 +140,9 @@ class CommonForm:
         values = numpy_helper.to_array(self.weights[name])
         return values.astype(np.float64) if values.dtype.kind == "f" else values
 
+    def _is_stored(self, name: str) -> bool:
+        return name in self.weights or is_dequantized(self.graph.index, name)
+
     def _anchor(self, node: onnx.NodeProto, taken: set[str]) -> Operation | None:
         product = scaled_product(self.graph.index, node)
         if product is None and (len(node.input) < 2 or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul")):
@@ -197,7 +202,7 @@ class CommonForm:
             return Operation("Relu", self.layer_name(node.output[0]), node.output[0], (source,), node)
         if operator(node).neutral or self._absorbed(node) or node.op_type in (*ROUNDING, *PRODUCTS):
             return None
-        inputs = tuple(self._unrounded(n) for n in node.input if n and self.constant(n) is None)
+        inputs = tuple(self._unrounded(n) for n in node.input if n and not self._is_stored(n))
         options = {k: v for k, v in attributes(node).items() if k != "training_mode"}
         name, tensor = self.layer_name(node.output[0]), node.output[0]
         if (
@@ -319,11 +324,7 @@ def _filters_first(node: onnx.NodeProto, options: dict[str, object], weight: np.
     """A weight as (O, I/g, kH, kW) or (O, I)."""
     if node.op_type in ("MatMul", "MatMulInteger") or (node.op_type == "Gemm" and not options.get("transB", 0)):
         return weight.T
-    if node.op_type != "ConvTranspose":
-        return weight
-    group = int(str(options.get("group", 1)))
-    grouped = weight.reshape(group, len(weight) // group, *weight.shape[1:]).swapaxes(1, 2)
-    return grouped.reshape(group * weight.shape[1], *grouped.shape[2:])
+    return outputs_first(weight, node) if node.op_type == "ConvTranspose" else weight
 
 
 def _pool(options: dict[str, object]) -> dict[str, object]:

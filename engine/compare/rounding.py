@@ -7,42 +7,15 @@ ONNX Runtime's dynamic quantization writes them. Onnx's operator documents say h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
 
-from ..graph.index import Index, attributes
+from ..graph.index import Index
+from ..graph.quantized import Quantized, scaled
 
 ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 PRODUCTS = ("ConvInteger", "MatMulInteger")
 _UNBOUNDED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "BatchNormalization")  # they give values below zero
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """Weights in whole numbers.
-
-    Attributes:
-        values: what they stand for, float64.
-        step: the distance of two neighbouring numbers, of the same shape.
-        kind: "int8", "uint8", ...
-    """
-
-    values: np.ndarray
-    step: np.ndarray
-    kind: str
-
-
-def dequantized(index: Index, name: str) -> Quantized | None:
-    """What a DequantizeLinear of stored numbers gives; None for any other tensor, and for blocks."""
-    node = index.producer.get(name)
-    if node is None or node.op_type != "DequantizeLinear" or attributes(node).get("block_size"):
-        return None
-    stored, scale, *zero = (index.constant(n) if n else None for n in node.input)
-    if stored is None or scale is None:
-        return None
-    return _scaled(stored, scale, zero[0] if zero else None, int(str(attributes(node).get("axis", 1))))
 
 
 def scaled_product(index: Index, node: onnx.NodeProto) -> tuple[Quantized, str, list[onnx.NodeProto]] | None:
@@ -68,7 +41,7 @@ def scaled_product(index: Index, node: onnx.NodeProto) -> tuple[Quantized, str, 
     if scale is None:
         return None
     axis = 0 if node.op_type == "ConvInteger" else stored.ndim - 1
-    return _scaled(stored, scale, zero, axis), quantizer.input[0], [cast, product]
+    return scaled(stored, scale, zero, axis), quantizer.input[0], [cast, product]
 
 
 def rectifies(index: Index, node: onnx.NodeProto) -> bool:
@@ -88,18 +61,6 @@ def rounded_to(index: Index, tensor: str) -> str:
         return ""
     zero = index.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     return "uint8" if zero is None else zero.dtype.name
-
-
-def _scaled(stored: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, axis: int) -> Quantized:
-    def along(values: np.ndarray) -> np.ndarray:
-        shape = [1] * stored.ndim
-        if values.size > 1:
-            shape[axis] = -1
-        return values.astype(np.float64).reshape(shape)
-
-    step = np.broadcast_to(along(scale), stored.shape)
-    values = (stored.astype(np.float64) - (0.0 if zero is None else along(zero))) * step
-    return Quantized(values, step, stored.dtype.name)
 
 
 def _only(index: Index, tensor: str, operator: str) -> onnx.NodeProto | None:
