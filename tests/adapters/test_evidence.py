@@ -19,6 +19,7 @@ from convscope.engine.graph.preprocessing import PREPROCESSINGS, Preprocessing, 
 from convscope.engine.pictures.photographs import photographs
 from convscope.engine.pictures.read import read_image, resize
 from convscope.engine.runs import predict
+from convscope.engine.runs.preprocessings import in_words
 from tests import tiny
 
 SIDE = 64
@@ -327,6 +328,16 @@ def test_predict_says_for_values_how_far_they_move_with_an_unstated_preprocessin
         assert row["text"].startswith("value ") and "index" not in row
         assert row["moved"] == pytest.approx(abs(value[name] - value["unit"]) / abs(value["unit"]), rel=1e-4, abs=1e-6)
     assert any("the answer depends on it: unit value" in getattr(event, "text", "") for event in said)
+
+
+def test_predict_says_that_the_class_is_the_same_but_not_how_sure_it_is() -> None:
+    row = {"index": 1, "name": "cat"}
+    sure = [{"preprocessing": "unit", "probability": 0.99, **row}, {"preprocessing": "tf", "probability": 0.95, **row}]
+    assert "but the answer is the same under each of the usual" in in_words(sure, "x.png")
+    unsure = [sure[0], {**sure[1], "probability": 0.502}]
+    said = in_words(unsure, "x.png")
+    assert "the first class is the same under each of the usual, but not how sure it is: unit cat 99.0%" in said
+    assert said.endswith("say which it is: preprocessing=")
 
 
 def test_predict_tries_no_other_preprocessing_where_one_is_stated() -> None:
