@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
