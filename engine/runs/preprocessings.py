@@ -93,8 +93,8 @@ def in_words(rows: Sequence[dict[str, Any]], file: str) -> str:
     ranges = {row["preprocessing"].split()[0] for row in rows}
     what, word = ("order of channels", "order") if len(ranges) == 1 else ("preprocessing", "preprocessing")
     if same and "index" in rows[0] and np.ptp([row["probability"] for row in rows]) > _AS_SURE:
-        start = f"the file states no {what}; the first class is the same under each of the usual, but not how sure it is"
-        return f"{start}: {listed} ({file}); say which it is: {word}="
+        start = f"the file states no {what}; the first class is the same under each of the usual, but not how sure it"
+        return f"{start} is: {listed} ({file}); say which it is: {word}="
     if same:
         return f"the file states no {what}, but the answer is the same under each of the usual: {listed} ({file})"
     return f"the file states no {what}, and the answer depends on it: {listed} ({file}); say which it is: {word}="

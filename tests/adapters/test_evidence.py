@@ -78,6 +78,20 @@ def test_a_folded_batch_norm_tells_the_range_and_whether_pixels_are_centred(name
     assert (graph.preprocessing.preset, graph.preprocessing.found == "weights") == (told, name in ("caffe", "raw"))
 
 
+@pytest.mark.parametrize("name", ["tf", "torch"])
+def test_of_a_gray_network_the_nearest_preset_that_gray_pictures_have_is_told(name: str) -> None:
+    """One mean and one deviation; `torch` has three of each, which the import refused for a single channel."""
+    model = trained(PREPROCESSINGS[name], folded=False)
+    for tensor in model.graph.initializer:
+        if tensor.name == "w":
+            gray = numpy_helper.to_array(tensor).sum(axis=1, keepdims=True)
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(gray), "w"))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
+    found = load_here(model, check=False).preprocessing
+    assert (len(found.mean), len(found.std), found.order) == (1, 1, "GRAY")
+    assert found.preset == ("tf" if name == "tf" else found.preset) and found.preset != "torch"
+
+
 def test_a_batch_norm_behind_values_divided_by_their_own_spread_tells_nothing() -> None:
     """Behind a vision transformer's normalizations every range looks alike; the nearest fit is chance."""
     model = trained(PREPROCESSINGS["torch"], folded=False)
