@@ -135,8 +135,9 @@ def batch_first(graph: Graph, values: Mapping[str, np.ndarray], count: int) -> d
         axis = graph.batch_axes.get(name, 0)
         if value.ndim <= axis or value.shape[axis] != count:
             layer = reduced_layer(graph, name)
+            label = name if layer is None else layer.name
             raise UsageError(
-                f"layer '{name if layer is None else layer.name}' gives values of shape {value.shape} for {count} pictures, not one result for each; "
+                f"layer '{label}' gives values of shape {value.shape} for {count} pictures, not one result for each; "
                 "take another layer"
             )
         found[name] = np.moveaxis(value, axis, 0) if axis else value

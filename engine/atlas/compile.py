@@ -295,7 +295,7 @@ def _row(
 
 
 def _said(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as the page names it; ``middle`` where it is a unit's value in the middle of its map that is measured."""
+    """A recipe as the page names it; ``middle`` where a unit's value in the middle of its map is measured."""
     known = PRESETS.get(recipe.name)
     middle = known is not None and known.objective.neuron
     return {"name": recipe.name, "size": list(recipe.size), "steps": recipe.steps, "middle": middle}

@@ -85,8 +85,9 @@ def _variant_file(unit: int, stage: str) -> str:
 
 def _unit(unit: int, units: int, name: str) -> dict[str, Any]:
     return {
-        "top": [[0, 0.5, [40, 50, 90, 100], [0, 0, 224, 224]]], "hist": [40, [1, 2, 3]], "std": 0.0 if unit % 10 == 1 else 0.1, "active": 0.5,
-        "nan": 0, "near": [[(unit + 1) % units, 0.9]], "inputs": [[-2, 0, 0.5, 1.0, "f4GB", [1, 3]]],
+        "top": [[0, 0.5, [40, 50, 90, 100], [0, 0, 224, 224]]], "hist": [40, [1, 2, 3]], "active": 0.5,
+        "std": 0.0 if unit % 10 == 1 else 0.1, "nan": 0, "near": [[(unit + 1) % units, 0.9]],
+        "inputs": [[-2, 0, 0.5, 1.0, "f4GB", [1, 3]]],
         "readers": [[0, 3, 0.25, 1]], "id": "ab" * 32, "size": [128, 128], "steps": 256, "reason": name,
         "rescue": "", "start": 0.0, "curve": [0.0, 1.0],
         "variants": [
@@ -107,8 +108,9 @@ def _manifest(
     recipe = {"name": "strongest", "size": [128, 128], "steps": 256}
     layer = {
         "i": 0, "name": name, "tensor": name, "op": "Relu", "units": units, "shape": [units, 14, 14], "sees": [9, 9],
-        "tile": TILE, "sheets": sheets, "row": 0, "best": [3, 4], "counts": counts, "silent": 1, "always": 2, "alike": 3,
-        "sources": "", "told": told, "recipes": {"coarse": recipe, "fine": recipe, **dict.fromkeys(VARIANTS, recipe)},
+        "tile": TILE, "sheets": sheets, "row": 0, "best": [3, 4], "counts": counts,
+        "silent": 1, "always": 2, "alike": 3, "sources": "", "told": told,
+        "recipes": {"coarse": recipe, "fine": recipe, **dict.fromkeys(VARIANTS, recipe)},
     }  # fmt: skip
     preprocessing = {"low": 0, "high": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "order": "RGB", "resize": "squash",
                      "preset": name, "found": "assumed", "crop": 1.0}  # fmt: skip
