@@ -336,7 +336,8 @@ def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) 
         name = type(unwrapped(source)).__name__
         return "torch", replace(export_torch(source, example_input, size), name=name)
     raise UsageError(
-        f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module, a torch.export program or a keras.Model"
+        f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module, a torch.export "
+        "program or a keras.Model"
     )
 
 
