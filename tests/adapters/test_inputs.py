@@ -106,6 +106,11 @@ def test_an_answer_that_is_no_number_names_the_inputs_that_were_taken_as_zeros()
         assert any("not a number" in getattr(e, "text", "") and "inputs['age']=VALUE" in e.text for e in said) is told
 
 
+@pytest.mark.parametrize("value", [[1.0, 2.0], np.array([1.0, 2.0]), [[1.0, 2.0]]])
+def test_numbers_as_a_command_line_writes_them_fill_an_input_row_by_row(value: object) -> None:
+    assert convscope.load(two_inputs(), inputs={"age": value}).given["age"].tolist() == [[1.0, 2.0]]
+
+
 def test_an_input_may_come_from_a_file_and_must_fit(tmp_path: Path) -> None:
     np.save(tmp_path / "age.npy", np.array([[1.0, 2.0]]))
     graph = convscope.load(two_inputs(), inputs={"age": tmp_path / "age.npy"})
