@@ -102,7 +102,7 @@ def _by_norm(graph: Graph, norm: onnx.NodeProto) -> Evidence | None:
         return {name: _divergence(value[:, live], *stored) for name, value in values.items()}
 
     first = divergences(("unit", "caffe"))
-    names = _SMALL if np.median(first["unit"]) < np.median(first["caffe"]) else _LARGE
+    names: tuple[str, ...] = _SMALL if np.median(first["unit"]) < np.median(first["caffe"]) else _LARGE
     if graph.channels == 1:  # gray pictures have no mean and deviation that everybody takes
         names = tuple(name for name in names if name != "torch")
     found = {**first, **divergences(tuple(n for n in names if n not in first))}
