@@ -241,7 +241,7 @@ class _Run:
             elif stage == "relations" and whole:
                 self.relate()
                 counts = self.compile(stages)
-            else:
+            elif stage in (COARSE, FINE, VARIANTS):
                 self.draw(stage)
         if whole:
             if {FINE, VARIANTS} & {*stages} or not counts:

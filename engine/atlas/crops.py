@@ -100,7 +100,9 @@ def read_boxes(files: Files, plan: Plan, numbers: Numbers) -> dict[tuple[int, in
 
 def _are_boxes(keys: np.ndarray, boxes: np.ndarray, size: Sequence[int]) -> bool:
     """Whether they are (n, 3) and (n, 4) whole numbers, and every box has pixels of an input of that size."""
-    if keys.dtype.kind != "i" or boxes.dtype.kind != "i" or keys.shape != (len(boxes), 3) or boxes.shape[1:] != (4,):
+    if keys.dtype.kind != "i" or boxes.dtype.kind != "i" or keys.shape[1:] != (3,) or boxes.shape[1:] != (4,):
+        return False
+    if len(keys) != len(boxes):
         return False
     first, after = boxes[:, :2], boxes[:, 2:]
     return bool(((first >= 0) & (first < after) & (after <= np.array(size))).all())

@@ -137,9 +137,9 @@ class Folder:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a name in somebody's list stays in the folder, on every system."""
+    """Whether a name in somebody's list stays in the folder, on every system; ours have no others than ASCII letters."""
     parts = name.split("/")
-    return bool(name) and not {"", ".", ".."} & {*parts} and not {":", "\\", "\0"} & {*name}
+    return name.isascii() and name.isprintable() and not {"", ".", ".."} & {*parts} and not {":", "\\"} & {*name}
 
 
 def opened(place: str | os.PathLike[str] | Files) -> Files:

@@ -143,6 +143,7 @@ FIELDS: list[Callable[[dict[str, np.ndarray]], None]] = [
     lambda a: a.update(boxes=a["boxes"] * 0 + 2**30),
     lambda a: a.update(boxes=a["boxes"] - 10**6),
     lambda a: a.update(keys=np.array(3)),
+    lambda a: a.update(keys=np.array(3), boxes=np.array(3)),
     lambda a: a.clear(),
 ]
 
@@ -248,7 +249,7 @@ def test_nothing_is_written_through_a_folder_that_is_a_link(
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "a/../b", "/etc/passwd", "d//x", "C:\\x", "a\\b", "a:b", "a\0b", "d/."]
+    "name", ["", ".", "..", "../x", "a/../b", "/etc/passwd", "d//x", "C:\\x", "a\\b", "a:b", "a\0b", "d/.", "d/\ud800"]
 )
 def test_a_name_that_leads_out_is_none(name: str, tmp_path: Path) -> None:
     assert not is_inside(name)
