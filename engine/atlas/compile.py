@@ -30,7 +30,7 @@ from ..render.artifacts import to_json, to_pillow
 from . import units
 from .crops import kept_names, photograph_name, read_boxes
 from .files import Files, is_inside
-from .numbers import LayerNumbers, Numbers, best_shown, chunk_name, selectivity
+from .numbers import LayerNumbers, Numbers, best_shown, chunk_name, damaged, selectivity
 from .plan import COARSE, FINE, Plan, PlannedLayer, unit_id
 from .progress import rest
 from .relations import name_of
@@ -109,7 +109,10 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
     for index, name in enumerate(shown.names):
         source = photograph_name(plan, shown.sums[name])
         if files.has(source):
-            writer.write(f"p/{index:05d}.webp", files.read(source))
+            copy = files.read(source)
+            if copy[:4] != b"RIFF" or copy[8:12] != b"WEBP":
+                raise damaged(f"{files.place}/{source}")
+            writer.write(f"p/{index:05d}.webp", copy)
     writer.photographs(shown.names)
     measured = [chunk_name(plan, chunk) for chunk in plan.chunks()]
     for name in (*measured, *(name_of(plan, p.layer) for p in plan.layers), *kept_names(plan, numbers)):

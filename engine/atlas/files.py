@@ -137,7 +137,7 @@ class Folder:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a name in somebody's list stays in the folder, on every system; ours have no others than ASCII letters."""
+    """Whether a name in somebody's list stays in the folder, on every system; those that we write are ASCII."""
     parts = name.split("/")
     return name.isascii() and name.isprintable() and not {"", ".", ".."} & {*parts} and not {":", "\\"} & {*name}
 

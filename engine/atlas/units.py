@@ -65,7 +65,8 @@ def get(files: Files, recipe: Recipe, unit: int) -> tuple[np.ndarray, dict[str, 
     try:
         pixels, text = opened_png(data)
         record = from_json(text.get(_RECORD, ""))
-        if not fits(record, _FORM) or record["id"] != identity or record["sha256"] != _sum(record, pixels):
+        is_whole = fits(record, _FORM) and record["sha256"] == _sum(record, pixels)
+        if not is_whole or (record["id"], record["unit"]) != (identity, unit):
             raise ValueError(identity)
     except ValueError:
         raise DamagedUnits(files.place, [name_of(identity)]) from None
