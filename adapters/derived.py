@@ -82,9 +82,10 @@ def derived_size(model: onnx.ModelProto) -> Derived | None:
     if picture is None or axes is None:
         return None
     skeleton = _skeleton(model)
-    for tensor, wanted, what in _takers(model):
-        side = side_for(partial(_positions, skeleton, picture.name, axes, tensor), wanted)
-        if side is not None:
+    shape = partial(_shape, skeleton, picture.name, axes)
+    for tensor, wanted, taker, what in _takers(model):
+        side = side_for(lambda side, name=tensor: _positions(shape(name, side)), wanted)  # type: ignore[misc]
+        if side is not None and _is_flatten(shape(tensor, side), shape(taker, side) if taker else None):
             return Derived((side, side), f"{what} takes {wanted:,} values, which is what a picture of that size leaves")
     return None
 
@@ -98,8 +99,20 @@ def _open_sides(picture: onnx.ValueInfoProto) -> tuple[int, int] | None:
     return axes if shape[axes[0]] is None and shape[axes[1]] is None else None
 
 
-def _takers(model: onnx.ModelProto) -> Iterator[tuple[str, int, str]]:
-    """(the map that is flattened, how many of its values are taken for one picture, by what), in order."""
+def _is_flatten(source: list[int] | None, taken: list[int] | None) -> bool:
+    """Whether a map is flattened to a row of values for each picture.
+
+    Tokens (N, L, C) that a dense layer takes one by one are moved about by the same operators.
+    """
+    return source is not None and len(source) == 4 and (taken is None or len(taken) == 2)
+
+
+def _takers(model: onnx.ModelProto) -> Iterator[tuple[str, int, str, str]]:
+    """What takes a map's values, in order of execution.
+
+    Yields:
+        (the map, how many of its values are taken for one picture, a dense layer's input or "", the taker in words).
+    """
     producers = {o: node for node in model.graph.node for o in node.output}
     constants = _constants(model)
     for node in model.graph.node:
@@ -108,12 +121,13 @@ def _takers(model: onnx.ModelProto) -> Iterator[tuple[str, int, str]]:
             transposed = any(a.name == "transB" and a.i for a in node.attribute)
             before, is_flat = _flattened(node.input[0], producers)
             if is_flat and len(shape) == 2:
-                yield before, shape[1 if transposed else 0], f"the dense layer '{(node.name or node.output[0])[:60]}'"
+                title = f"the dense layer '{(node.name or node.output[0])[:60]}'"
+                yield before, shape[1 if transposed else 0], node.input[0], title
         if node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] in constants:
             target = constants[node.input[1]][1]
             if target is not None and target.ndim == 1 and len(target) > 1 and (target[1:] > 0).all():
                 before, _ = _flattened(node.input[0], producers)
-                yield before, int(target[1:].prod()), f"the Reshape '{(node.name or node.output[0])[:60]}'"
+                yield before, int(target[1:].prod()), "", f"the Reshape '{(node.name or node.output[0])[:60]}'"
 
 
 def _flattened(name: str, producers: dict[str, onnx.NodeProto]) -> tuple[str, bool]:
@@ -169,8 +183,13 @@ def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     return skeleton
 
 
-def _positions(skeleton: onnx.ModelProto, picture: str, axes: tuple[int, int], tensor: str, side: int) -> int | None:
-    """How many values a tensor has for one picture of this side, None where that cannot be told."""
+def _positions(shape: list[int] | None) -> int | None:
+    """How many values a tensor of this shape has for one picture."""
+    return prod(shape[1:]) if shape is not None else None
+
+
+def _shape(skeleton: onnx.ModelProto, picture: str, axes: tuple[int, int], tensor: str, side: int) -> list[int] | None:
+    """A tensor's shape for pictures of this side, None where it cannot be told; nobody needs to know the batch."""
     for info in skeleton.graph.input:
         if info.name == picture:
             dims = info.type.tensor_type.shape.dim
@@ -184,5 +203,5 @@ def _positions(skeleton: onnx.ModelProto, picture: str, axes: tuple[int, int], t
     for info in inferred.graph.value_info:
         if info.name == tensor:
             sides = [d.dim_value for d in info.type.tensor_type.shape.dim]
-            return prod(sides[1:]) if len(sides) > 1 and all(s > 0 for s in sides[1:]) else None
+            return sides if len(sides) > 1 and all(s > 0 for s in sides[1:]) else None
     return None

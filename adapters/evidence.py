@@ -40,6 +40,12 @@ _DROWNS, _BALANCED = 30.0, 5.0  # bias to spread, in the range 0..1 and in 0..25
 _FOLLOWS, _CENTRE = -0.4, (60.0, 190.0)  # correlation of bias and sum of weights; the pixel that it balances
 _BEYOND = (1.05, 3.5)  # a pixel that only inputs divided by their deviation reach: white is 2.25 to 2.64 in `torch`
 
+# behind one of these nothing of the range is left: values divided by their own statistics, or shares of one
+_LEVELS = frozenset({
+    "InstanceNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "LpNormalization",
+    "MeanVarianceNormalization", "LRN", "ReduceMean", "ReduceL2", "ReduceMax", "ReduceMin", "Softmax",
+})  # fmt: skip
+
 _SMALL, _LARGE = ("unit", "tf", "torch"), ("caffe", "raw")
 
 
@@ -255,10 +261,15 @@ def _untouched(mean: np.ndarray, variance: np.ndarray) -> bool:
 
 
 def _first_norm(graph: Graph) -> onnx.NodeProto | None:
-    """The first batch-norm of feature maps; behind a dense layer what arrives is too much the training data's own."""
-    reached = graph.index.descendants(graph.inputs[0].name)
-    maps = {graph.inputs[0].name, *(layer.tensor for layer in graph.layers if layer.is_spatial)}
-    for node in graph.index.nodes:
+    """The first batch-norm of feature maps, unless the network has levelled its values before.
+
+    Behind a dense layer what arrives is too much the training data's own.
+    """
+    index, picture = graph.index, graph.inputs[0].name
+    reached = index.descendants(picture)
+    maps = {picture, *(layer.tensor for layer in graph.layers if layer.is_spatial)}
+    for node in index.nodes:
         if node.op_type == "BatchNormalization" and node.input[0] in reached and node.input[0] in maps:
-            return node
+            way = index.between([i.name for i in graph.inputs], [node.input[0]])
+            return None if any(step.op_type in _LEVELS for step in way) else node
     return None

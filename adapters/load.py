@@ -74,8 +74,9 @@ def load(
     objects, in this one.
 
     Args:
-        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` or a
-            ``keras.Model``.
+        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``keras.Model``, a
+            ``torch.nn.Module`` (as it is, wrapped, compiled, in half or double precision, on any device) or a
+            ``torch.export.ExportedProgram``.
         arch: ``package.module:callable`` that builds the network, for files that hold weights alone.
         trust: allow formats whose loading runs code from the file (pickled modules, TorchScript, Lambda).
         example_input: for torch modules, a float tensor or NumPy array (N, C, H, W), or a tuple of them; default a
@@ -329,11 +330,14 @@ def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) 
 
         return "keras", replace(export_keras(source), name=str(source.name))
     if "torch" in root:
+        from .torch.live import unwrapped
         from .torch.load import export_torch
 
-        return "torch", replace(export_torch(source, example_input, size), name=type(source).__name__)
+        name = type(unwrapped(source)).__name__
+        return "torch", replace(export_torch(source, example_input, size), name=name)
     raise UsageError(
-        f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module or a keras.Model"
+        f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module, a torch.export "
+        "program or a keras.Model"
     )
 
 

@@ -40,7 +40,8 @@ CASES = {
         "lstm.h5", "lstm.keras", "batch_norm_-1.keras",
         "heads.h5", "heads.keras", "locally1d.h5", "locally2d.h5", "locally2d.keras",
         "augment_RandomFlip.keras", "augment_RandomHeight.h5", "augment_RandomCrop.h5", "discretization.h5",
-        "spatialdropout2d.h5", "thresholded_relu.h5",
+        "spatialdropout2d.h5", "thresholded_relu.h5", "embedding.keras", "stated_shapes.h5", "stated_shapes.keras",
+        "nested.h5", "nested.keras",
     ),
 }  # fmt: skip
 # layers of augmentation, which networks that are fed raw pictures begin with; they do nothing but while training
@@ -176,12 +177,29 @@ def cases(keras: Any) -> dict[str, Case]:
         found["grouped_attention"] = ROW, lambda x: layers.GroupQueryAttention(3, 4, 2)(x, x)
     found["attention"] = ROW, lambda x: layers.Attention()([x, x])
     found["additive_attention"] = ROW, lambda x: layers.AdditiveAttention()([x, x])
+    if is_old:  # an input shape of a first layer, which Keras 2 writes down behind the InputLayer too
+        first = {"input_shape": IMAGE}
+        found["stated_shapes"] = IMAGE, lambda x: keras.Sequential([
+            keras.Sequential([layers.Conv2D(4, 3, **first), layers.ReLU()]),
+            layers.TimeDistributed(layers.Conv1D(3, 3, input_shape=(11, 4))), layers.Flatten(input_shape=(9, 9, 3)),
+        ])(x)  # fmt: skip
+    found["nested"] = IMAGE, partial(_nested, keras)
     found["heads"] = ROW, lambda x: layers.MultiHeadAttention(2, 3)(x, x)
     return found
 
 
 def _merged(layers: Any, kind: str, x: Any) -> Any:
     return getattr(layers, kind)()([x, layers.Conv2D(4, 1)(x)])
+
+
+def _nested(keras: Any, x: Any) -> Any:
+    """Models in models: one that is called twice, a row of layers, and a model at the beginning of such a row."""
+    layers, image = keras.layers, keras.Input(IMAGE)
+    inner = keras.Model(image, layers.Conv2D(4, 3, padding="same")(image))
+    twice = inner(keras.Sequential([layers.ReLU(), layers.Conv2D(4, 1)])(inner(x)))
+    again = keras.Input(IMAGE)
+    first = keras.Model(again, layers.Conv2D(2, 3)(again))
+    return keras.Sequential([first, layers.GlobalAveragePooling2D(), layers.Dense(3)])(twice)
 
 
 def _dotted(layers: Any, axis: int, x: Any) -> Any:

@@ -7,6 +7,7 @@ see a tensor that was given to a call by the name of its argument.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 _UNUSED = dict.fromkeys(("kernel_initializer", "kernel_regularizer", "kernel_constraint"), ...)  # of the parts' own
@@ -38,11 +39,28 @@ _MODELS = {"Functional": "keras.src.models.functional", "Model": "keras", "Seque
 
 def modern(config: Any) -> Any:
     """A model's description, or any part of it, with what Keras 3 does not take put into its words."""
+    return _without_shapes(_modern(config))
+
+
+def _without_shapes(config: Any) -> Any:
+    """Input shapes away from layers that come behind an InputLayer, where Keras 2 writes them too."""
     if isinstance(config, list):
-        return [modern(value) for value in config]
+        return [_without_shapes(value) for value in config]
     if not isinstance(config, dict):
         return config
-    config = {key: modern(value) for key, value in config.items()}
+    config = {key: _without_shapes(value) for key, value in config.items()}
+    inner = config.get("config")
+    if isinstance(inner, dict) and config.get("class_name") != "InputLayer":
+        config["config"] = {key: value for key, value in inner.items() if key != "batch_input_shape"}
+    return config
+
+
+def _modern(config: Any) -> Any:
+    if isinstance(config, list):
+        return [_modern(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    config = {key: _modern(value) for key, value in _recounted(config).items()}
     name, module = str(config.get("class_name")), config.get("module")
     if isinstance(module, str):
         config["module"] = _place(name, module)
@@ -90,6 +108,59 @@ def _place(name: str, module: str) -> str:
     return ".".join(["keras", *parts[1:]])
 
 
+def _recounted(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's description with the calls of the models in it counted from 0, and without lists of one tensor.
+
+    Keras 2 takes the making of a model for its first call; Keras 3 does so only where it names a model's outputs, and
+    only if these are those of a functional model. And it gives a list of one where it is told one.
+    """
+    inner = config.get("config")
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    layers = [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+    nodes = [layer.get("inbound_nodes") for layer in layers]
+    if not isinstance(inner, dict) or not layers or not all(_is_list_of_lists(node) for node in nodes):
+        return config
+    last: dict[str, int] = {}
+    for name, call, *_ in _tensors([nodes, inner.get("output_layers")]):
+        last[name] = max(call, last.get(name, 0))
+    models = {str(layer.get("name")): layer for layer in layers if str(layer.get("class_name")) in _MODELS}
+    late = {name for name, layer in models.items() if last.get(name) == len(layer["inbound_nodes"])}
+    kept = {name for name, layer in models.items() if layer["class_name"] != "Sequential"}
+    layers = [{**layer, "inbound_nodes": _earlier(layer["inbound_nodes"], late)} for layer in layers]
+    ends = {
+        "input_layers": inner.get("input_layers"),
+        "output_layers": _earlier(inner.get("output_layers"), late - kept),
+    }
+    ends = {key: end[0] if isinstance(end, list) and len(end) == 1 else end for key, end in ends.items()}
+    return {**config, "config": {**inner, "layers": layers, **ends}}
+
+
+def _is_list_of_lists(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, list) for part in value)
+
+
+def _tensors(value: Any) -> Iterator[list[Any]]:
+    """Every [layer, call, output, ...] in a description of calls."""
+    if _names_tensor(value):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _tensors(part)
+
+
+def _earlier(value: Any, layers: Collection[str]) -> Any:
+    """A description of calls with those of some layers counted from one less."""
+    if isinstance(value, dict):
+        return {key: _earlier(part, layers) for key, part in value.items()}
+    if not isinstance(value, list):
+        return value
+    rest = [_earlier(part, layers) for part in value]
+    return [rest[0], rest[1] - 1, *rest[2:]] if _names_tensor(value) and value[0] in layers else rest
+
+
+def _names_tensor(value: Any) -> bool:
+    return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str) and type(value[1]) is int
+
+
 def _call(node: Any) -> Any:
     """One call of a layer, in Keras 3's form where a tensor is given by the name of its argument."""
     entries = node if isinstance(node, list) and node and all(isinstance(entry, list) for entry in node) else []
@@ -103,7 +174,7 @@ def _call(node: Any) -> Any:
 
 def _is_tensor(value: Any) -> bool:
     """Whether it is [layer, call, output]."""
-    return isinstance(value, list) and len(value) == 3 and isinstance(value[0], str) and type(value[1]) is int
+    return _names_tensor(value) and len(value) == 3
 
 
 def _tensor(entry: list[Any]) -> dict[str, Any]:

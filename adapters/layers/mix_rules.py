@@ -29,15 +29,19 @@ def reduced(call: Call, axes: Sequence[int] | None = None) -> Seen:
     keep = bool(call.options.get("keepdims", 1))
     shape = tuple(1 if a in axes else s for a, s in enumerate(source.shape) if keep or a not in axes)
     gone, plane = sorted(axes), source.plane
+    pooled = plane is not None and any(source.shape[a] > 1 for a in plane if a in gone)
     if plane is not None:
         before = sum(a < plane[0] for a in gone)
         plane = None if any(plane[0] <= a <= plane[1] for a in gone) else shifted(plane, 0 if keep else -before)
-    return _contracted(call, source, source.map(lambda ends: over(ends, gone, keep), shape, plane=plane))
+    return _contracted(call, source, source.map(lambda ends: over(ends, gone, keep), shape, plane=plane), pooled)
 
 
-def _contracted(call: Call, before: Seen, after: Seen) -> Seen:
-    """A value that was local before and sees the whole picture now is a number taken from the whole picture."""
-    spreads = not before.covers(call.size) and after.covers(call.size)
+def _contracted(call: Call, before: Seen, after: Seen, pooled: bool = False) -> Seen:
+    """A value that was local before and sees the whole picture now is a number taken from the whole picture.
+
+    So is one of all places of a map (``pooled``), also where each of them saw the whole picture already.
+    """
+    spreads = (pooled or not before.covers(call.size)) and after.covers(call.size)
     return replace(after, whole=after.whole or spreads)
 
 

@@ -74,7 +74,7 @@ def family(model: onnx.ModelProto) -> Family | None:
         size = _CLASSIFIER if len(shape) == 2 and (shape[1] or 0) <= _MOST_LINE_CLASSES else _READER
         name = "classifiers" if size == _CLASSIFIER else "readers"
         return Family(f"PaddleOCR's {name} of text lines", _found("tf", _CV_ORDER, size))
-    if len(shape) == 4 and shape[1] == 1:
+    if len(shape) == 4 and _channels(model, shape) == 1:
         return Family("PaddleOCR's detectors of text", _found("torch", _CV_ORDER, _DETECTOR))
     if len(shape) == 2:
         found = replace(_found("torch", "RGB", (224, 224)), resize="crop", crop=0.875)
@@ -124,6 +124,21 @@ def _is_paddle(model: onnx.ModelProto) -> bool:
     return any("DynamicDimension" in name for name in dims) or any(
         name.startswith("p2o.") for node in model.graph.node[:50] for name in (node.name, *node.output)
     )
+
+
+def _channels(model: onnx.ModelProto, shape: tuple[int | None, ...]) -> int | None:
+    """Of the output's map; where its shape leaves them open, as the last convolution before it makes them."""
+    if shape[1] is not None:
+        return shape[1]
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    constants = [node for node in model.graph.node if node.op_type == "Constant"]  # as Paddle's older exporter has them
+    sizes |= {node.output[0]: tuple(a.t.dims) for node in constants for a in node.attribute}
+    for node in reversed(model.graph.node):
+        if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in sizes:
+            size, transposed = sizes[node.input[1]], node.op_type == "ConvTranspose"
+            groups = next((int(a.i) for a in node.attribute if a.name == "group"), 1)
+            return size[1] * groups if transposed else size[0]
+    return None
 
 
 def _reads_lines(model: onnx.ModelProto) -> bool:

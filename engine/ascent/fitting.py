@@ -65,7 +65,7 @@ def _fits(network: Network, recipe: Preset, size: tuple[int, int]) -> bool:
     picture = torch.zeros(2, network.channels, *small, device=network.device)
     try:
         with torch.no_grad():
-            return bool(next(iter(network(recipe.transform(picture, rows, min(size))).values())).numel())
+            return bool(next(iter(network(recipe.transform(picture, rows, size)).values())).numel())
     except UsageError:
         return False
 

@@ -222,9 +222,9 @@ class AscentBatch:
         self, rows: Sequence[int], batch: Tensor, space: Parameterization, step: int, redirect: bool
     ) -> tuple[Tensor, Tensor]:
         batch = batch.detach().requires_grad_()
-        full = min(self.outcomes[0].pixels.shape[1:])
+        height, width = self.outcomes[0].pixels.shape[1:]
         image = space.image(batch)
-        views = self.preset.transform(image, self.rows[list(rows), step], full)
+        views = self.preset.transform(image, self.rows[list(rows), step], (height, width))
         values = self._values([self.ascents[i].unit for i in rows], self.network(views, redirect))
         wanted = values - sum(penalty(image) for penalty in self.preset.penalties)
         if not wanted.requires_grad:

@@ -23,6 +23,7 @@ import numpy as np
 
 from ...errors import ConvscopeError
 from ..activations.statistics import EDGES
+from ..ascent.recipe.presets import PRESETS
 from ..ascent.results import OK, WEAK
 from ..kept import Count, OneOf, fits, from_json
 from ..pictures.crops import input_box_of, plane
@@ -31,7 +32,7 @@ from . import units
 from .crops import kept_names, photograph_name, read_boxes
 from .files import Files, is_inside
 from .numbers import LayerNumbers, Numbers, best_shown, chunk_name, damaged, selectivity
-from .plan import COARSE, FINE, Plan, PlannedLayer, unit_id
+from .plan import COARSE, FINE, Plan, PlannedLayer, Recipe, unit_id
 from .progress import rest
 from .relations import name_of
 from .relations import read as read_relations
@@ -89,7 +90,7 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         special = selectivity(figures.peaks, classes if len(numbers.names) >= FEWEST else None)
         relations = read_relations(files, plan, planned.layer)
         columns = _columns(planned, made, figures, special)
-        tile = writer.sheets(planned.layer.index, made)
+        tile, sheets = writer.sheets(planned.layer.index, made)
         writer.layer(planned.layer.index, columns)
         details = _details(plan, planned, made, figures, relations or {}, boxes, shown)
         for unit, listed_variants in varied.items():
@@ -100,7 +101,7 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         best.append([made.pixels[unit] for unit in strongest])
         one = _counts(planned, made)
         counts = {key: counts[key] + one[key] for key in counts}
-        row = _row(planned, place, tile, one, strongest, figures, relations or {})
+        row = _row(planned, place, (tile, sheets), one, strongest, figures, relations or {})
         index = planned.layer.index
         is_told = relations is not None and all((index, u) in located for u, own in enumerate(details) if own["top"])
         rows.append({**row, "told": is_told})
@@ -285,13 +286,13 @@ def _details(
 def _row(
     planned: PlannedLayer,
     place: int,
-    tile: int,
+    drawn: tuple[int, int],
     counts: Mapping[str, int],
     strongest: Sequence[int],
     figures: LayerNumbers,
     relations: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A layer as the model's view lists it."""
+    """A layer as the model's view lists it; ``drawn`` as from `Writer.sheets`."""
     la, facts = planned.layer, figures.facts
     seen, enough = la.receptive_field, figures.peaks.shape[0] >= FEWEST
     near = relations.get("near", [])
@@ -299,12 +300,19 @@ def _row(
         "i": la.index, "name": la.name, "tensor": la.tensor, "op": la.op, "units": planned.units,
         "shape": [s or 0 for s in la.shape[1:]],
         "sees": list(seen.size) if seen is not None and seen.size is not None else None, "volume": la.is_volume,
-        "tile": tile, "row": place, "best": list(strongest), "counts": dict(counts),
+        "tile": drawn[0], "sheets": drawn[1], "row": place, "best": list(strongest), "counts": dict(counts),
         "silent": len(facts["dead"]), "always": len(facts["always_on"]),
         "alike": sum(1 for row in near if row and row[0][1] >= ALIKE) if enough else None,
         "sources": relations.get("sources", ""),
-        "recipes": {s: {"name": r.name, "size": list(r.size), "steps": r.steps} for s, r in planned.recipes.items()},
+        "recipes": {stage: _said(recipe) for stage, recipe in planned.recipes.items()},
     }  # fmt: skip
+
+
+def _said(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as the page names it; ``middle`` where a unit's value in the middle of its map is measured."""
+    known = PRESETS.get(recipe.name)
+    middle = known is not None and known.objective.neuron
+    return {"name": recipe.name, "size": list(recipe.size), "steps": recipe.steps, "middle": middle}
 
 
 def _counts(planned: PlannedLayer, made: _Made) -> dict[str, int]:
@@ -355,12 +363,12 @@ class Writer:
             return self.files.read(name) == data
         return False
 
-    def sheets(self, index: int, made: _Made) -> int:
-        """Writes a layer's sheets and single pictures; returns the side of a tile."""
+    def sheets(self, index: int, made: _Made) -> tuple[int, int]:
+        """Writes a layer's sheets and single pictures; returns the side of a tile, and how many sheets there are."""
         sides = [max(p.shape[:2]) for p in made.pixels.values()]
         tile = min(TILE, max(sides, default=TILE))
-        last = max(made.pixels, default=-1)
-        for number in range(last // GROUP + 1):
+        count = max(made.pixels, default=-1) // GROUP + 1
+        for number in range(count):
             part = {u: made.pixels[u] for u in range(number * GROUP, (number + 1) * GROUP) if u in made.pixels}
             rows = (max((u % GROUP for u in part), default=0)) // ACROSS + 1
             sheet = _hatched(rows * tile, ACROSS * tile)
@@ -370,7 +378,7 @@ class Writer:
             self.write(f"s/L{index:04d}-{number:03d}.webp", _webp(sheet, _QUALITY))
         for unit, pixels in made.pixels.items():
             self.write(f"u/L{index:04d}/{unit:05d}.webp", _webp(pixels, _LARGE_QUALITY))
-        return tile
+        return tile, count
 
     def best(self, layers: Sequence[Sequence[np.ndarray]]) -> None:
         """Writes one sheet with a row of each layer's best units."""

@@ -33,13 +33,19 @@ class Cause:
         return asdict(self)
 
 
-def causes(pair: Pair, skipped_a: Sequence[Operation] = (), skipped_b: Sequence[Operation] = ()) -> list[Cause]:
+def causes(
+    pair: Pair,
+    skipped_a: Sequence[Operation] = (),
+    skipped_b: Sequence[Operation] = (),
+    flattened: int | None = None,
+) -> list[Cause]:
     """What is known to differ between two paired operations, the most telling first; empty where nothing does.
 
     Args:
         pair: the operations.
         skipped_a: operations of A without a partner, right in front of the pair.
         skipped_b: the same of B.
+        flattened: how many channels the feature map has that a dense layer reads as a vector, where it reads one.
     """
     a, b = pair.a, pair.b
     found: list[Cause] = []
@@ -54,7 +60,7 @@ def causes(pair: Pair, skipped_a: Sequence[Operation] = (), skipped_b: Sequence[
         return [*found, Cause(kind, f"{kind}: {a.kind} in A, {b.kind} in B")]
     found += _attribute_causes(a, b)
     if a.weight is not None and b.weight is not None:
-        found += _weight_causes(a, b)
+        found += _weight_causes(a, b, flattened)
     found += [
         Cause("quantization", f"what '{own.name}' reads is rounded to {own.reads} in {where}")
         for own, other, where in ((a, b, "A"), (b, a, "B"))
@@ -116,7 +122,7 @@ def _shown(value: object, key: str) -> str:
     return text
 
 
-def _weight_causes(a: Operation, b: Operation) -> list[Cause]:
+def _weight_causes(a: Operation, b: Operation, flattened: int | None) -> list[Cause]:
     assert a.weight is not None and b.weight is not None and a.bias is not None and b.bias is not None
     if a.weight.shape != b.weight.shape:
         return [Cause("weight shape", f"weights of shape {a.weight.shape} in A, {b.weight.shape} in B")]
@@ -130,6 +136,8 @@ def _weight_causes(a: Operation, b: Operation) -> list[Cause]:
         return [missing]
     if _close(a.weight, b.weight):
         return [] if _close(a.bias, b.bias, np.abs(a.weight).max()) else [_bias_cause(a, b)]
+    if a.kind == DENSE and flattened and (cause := _flatten_order(a.weight, b.weight, flattened)):
+        return [cause]
     for hypothesis in (_folded_epsilon, _quantized, _rounded, _reordered):
         cause = next(hypothesis(a, b), None)
         if cause is not None:
@@ -244,7 +252,7 @@ def _bfloat16(values: np.ndarray) -> np.ndarray:
 
 
 def _reordered(a: Operation, b: Operation) -> Iterator[Cause]:
-    """The same numbers in another order: input channels, output channels, flatten order, flipped kernel."""
+    """The same numbers in another order: input channels, output channels, rows and columns, flipped kernel."""
     x, y = a.weight, b.weight
     assert x is not None and y is not None
     if x.ndim == 4:
@@ -256,8 +264,9 @@ def _reordered(a: Operation, b: Operation) -> Iterator[Cause]:
             yield Cause("transposed kernel", "the kernels' rows and columns are exchanged")
     if a.kind == DENSE and (_close(x.T.reshape(x.shape), y) or _close(x, y.T.reshape(x.shape))):
         yield Cause("transposed dense", f"the dense weights {x.shape} are transposed: rows are read as columns")
-    if a.kind == DENSE and (cause := _flatten_order(x, y)):
-        yield cause
+    stored = a.raw  # a batch-norm's factors belong to the outputs of either
+    if stored is not None and stored.ndim == 4 and _close(stored.swapaxes(0, 1), b.raw):
+        yield Cause("transposed kernel", "the kernels' input and output channels are exchanged")
     for axis, what in ((0, "output"), (1, "input")):
         order = same_order(np.moveaxis(x, axis, 0), np.moveaxis(y, axis, 0))
         if order is not None:
@@ -266,17 +275,16 @@ def _reordered(a: Operation, b: Operation) -> Iterator[Cause]:
             yield Cause("swapped channels", f"{len(moved)} {what} channels are swapped ({listed})")
 
 
-def _flatten_order(x: np.ndarray, y: np.ndarray) -> Cause | None:
-    """Are the columns those of (C, H, W) flattened as (H, W, C), for any C and H = W or any divisors?"""
-    order = same_order(x.T, y.T)
-    if order is None:
+def _flatten_order(x: np.ndarray, y: np.ndarray, channels: int) -> Cause | None:
+    """Are the columns of one those of the other, written for a map that is flattened as (H, W, C)?"""
+    if x.shape[1] % channels:
         return None
-    width = len(order)
-    for channels in (d for d in range(2, width) if width % d == 0):
-        nhwc = np.arange(width).reshape(channels, -1).T.reshape(-1)
-        for there, text in ((nhwc, "A is flattened as NCHW, B as NHWC"), (np.argsort(nhwc), "A as NHWC, B as NCHW")):
-            if np.array_equal(np.argsort(order), there):
-                return Cause("flatten order", f"flatten order: {text} ({channels} channels of {width // channels})")
+    order, size = same_order(x.T, y.T), x.shape[1] // channels
+    nhwc = np.arange(x.shape[1]).reshape(channels, size).T.reshape(-1)
+    for one, other, there in (("B", "A", np.argsort(nhwc)), ("A", "B", nhwc)):
+        if order is not None and size > 1 < channels and np.array_equal(order, there):
+            text = f"the columns of {one} are those of {other} in the order of NHWC ({channels} channels of {size})"
+            return Cause("flatten order", f"flatten order: {text}")
     return None
 
 

@@ -20,8 +20,8 @@ from ..graph.index import attributes
 from ..graph.layers import Layer
 from ..graph.operators import names, operator
 from ..graph.quantized import Quantized, dequantized, is_dequantized
-from .gelu import WrittenGelu, written_gelu
 from .rounding import PRODUCTS, ROUNDING, rectifies, rounded_to, scaled_product
+from .written import Written, written_activation
 
 CONVOLUTION, DENSE = "convolution", "dense"
 POOLS = (*names(lambda row: row.family in ("pool", "global pool")), "ReduceMean")
@@ -102,13 +102,13 @@ class CommonForm:
     def operations(self) -> tuple[Operation, ...]:
         """Convolutions and dense layers with what belongs to them, and every other operator that is not neutral."""
         found: list[Operation] = []
-        gelus = self._gelus()
-        taken = {name for gelu in gelus.values() for name in gelu.inner}
+        written = self._written_activations()
+        taken = {name for one in written.values() for name in one.inner}
         for node in self.graph.index.nodes:
             tensor = node.output[0] if node.output else ""
             if tensor in taken or (tensor not in self._layers and node.op_type not in PRODUCTS):
                 continue  # a product of whole numbers is no layer, what it is scaled to is one
-            operation = self._gelu(gelus.get(tensor)) or self._anchor(node, taken) or self._other(node)
+            operation = self._written(written.get(tensor)) or self._anchor(node, taken) or self._other(node)
             if operation is not None:
                 found.append(operation)
         return tuple(found)
@@ -164,6 +164,8 @@ class CommonForm:
             source, reads, tensor = product[1], "uint8", product[2][-1].output[0]
             taken.update(n.output[0] for n in product[2])
         while (behind := self._only_reader(unrounded := self._requantized(tensor))) is not None:
+            if behind.output[0] in taken:  # it begins an activation that is written out
+                break
             added = self._per_channel(behind, unrounded, len(raw), raw.ndim) if behind.op_type == "Add" else None
             if added is not None and norm is None:
                 bias = raw_bias = bias + added[0]
@@ -185,16 +187,16 @@ class CommonForm:
             raw, raw_bias, weight, bias, norm, node.input[1], stored_bias, whole, reads,
         )  # fmt: skip
 
-    def _gelus(self) -> dict[str, WrittenGelu]:
+    def _written_activations(self) -> dict[str, Written]:
         """By the tensor that each makes."""
-        found = (written_gelu(n, self.producer, self.readers, self.constant) for n in self.graph.index.nodes)
-        return {gelu.end.output[0]: gelu for gelu in found if gelu and not gelu.inner & self._outputs}
+        found = (written_activation(n, self.producer, self.readers, self.constant) for n in self.graph.index.nodes)
+        return {one.end.output[0]: one for one in found if one and not one.inner & self._outputs}
 
-    def _gelu(self, gelu: WrittenGelu | None) -> Operation | None:
-        if gelu is None:
+    def _written(self, one: Written | None) -> Operation | None:
+        if one is None:
             return None
-        tensor, options = gelu.end.output[0], {"approximate": gelu.approximate}
-        return Operation("Gelu", self.layer_name(tensor), tensor, (gelu.source,), gelu.end, dict(options))
+        tensor = one.end.output[0]
+        return Operation(one.kind, self.layer_name(tensor), tensor, (one.source,), one.end, dict(one.attributes))
 
     def _other(self, node: onnx.NodeProto) -> Operation | None:
         if rectifies(self.graph.index, node):
@@ -212,8 +214,10 @@ class CommonForm:
             return Operation("GlobalAveragePool", name, tensor, inputs, node)  # what Keras exports write for it
         if node.op_type == "Softmax":
             options = {}
-        if node.op_type == "Gelu":
-            options = {"approximate": options.get("approximate", "none")}
+        if node.op_type == "QuickGelu":  # of com.microsoft
+            return Operation("Swish", name, tensor, inputs, node, {"alpha": options.get("alpha", 1.702)})
+        if node.op_type in ACTIVATIONS and node.op_type != "Clip":  # whose bounds became inputs
+            options = _written_in_full(node, options)
         if node.op_type in ("MaxPool", "AveragePool", "LpPool"):
             options = _pool(options)
         if node.op_type == "Resize":
@@ -325,6 +329,17 @@ def _filters_first(node: onnx.NodeProto, options: dict[str, object], weight: np.
     if node.op_type in ("MatMul", "MatMulInteger") or (node.op_type == "Gemm" and not options.get("transB", 0)):
         return weight.T
     return outputs_first(weight, node) if node.op_type == "ConvTranspose" else weight
+
+
+def _written_in_full(node: onnx.NodeProto, options: dict[str, object]) -> dict[str, object]:
+    """An activation's attributes with the defaults of those that are not given."""
+    defaults = {
+        name: onnx.helper.get_attribute_value(entry.default_value)
+        for name, entry in onnx.defs.get_schema(node.op_type, domain="").attributes.items()
+        if entry.default_value.type
+    }
+    found = {name: v.decode() if isinstance(v, bytes) else v for name, v in defaults.items()} | options
+    return {name: round(v, 6) if isinstance(v, float) else v for name, v in found.items()}
 
 
 def _pool(options: dict[str, object]) -> dict[str, object]:

@@ -17,6 +17,7 @@ from .align import Pair
 from .cause import Cause
 from .difference import Bench, common_grid
 from .operations import CommonForm, Operation
+from .written import KINDS
 
 _NOT_TRIED = ("missing layer", "swapped layers", "weight shape", "operator")
 
@@ -68,7 +69,7 @@ def _patched(bench: Bench, pair: Pair, found: Sequence[Cause]) -> onnx.ModelProt
     nodes = {node.output[0]: node for node in model.graph.node if node.output}
     node = nodes[b.node.output[0]]
     if not b.is_anchor:
-        if "Gelu" in (a.kind, b.kind) and not a.node.op_type == b.node.op_type == "Gelu":
+        if any(side.kind in KINDS and side.node.op_type != side.kind for side in (a, b)):
             return None  # one operator cannot stand for several
         if [n for n in a.node.input if n in bench.a.weights] or [n for n in b.node.input if n in bench.b.weights]:
             return None

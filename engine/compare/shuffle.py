@@ -14,7 +14,7 @@ from ..graph.operators import operator
 from .align import Pair
 from .cause import Cause
 from .difference import Bench
-from .operations import CommonForm
+from .operations import CommonForm, Operation
 
 _ORDERS = {"Transpose", "Gather", "Slice"}  # what can change the order of channels, among what only moves values
 
@@ -34,6 +34,15 @@ def shuffled(bench: Bench, pair: Pair) -> list[Cause]:
             said = f"{_in_words(in_a)} in A and {_in_words(in_b)} in B"
             return [Cause("channel shuffle", f"the channels in front of '{pair.a.name}' are {said}")]
     return []
+
+
+def flattened_channels(network: CommonForm, operation: Operation) -> int | None:
+    """How many channels the feature map has that an operation reads as a vector; None where it reads no such vector."""
+    source, _ = _source(network, operation.inputs[0]) if operation.inputs else ("", False)
+    before, read = network.layer(source), network.layer(operation.inputs[0]) if operation.inputs else None
+    if before is None or len(before.shape) < 3 or (read is not None and len(read.shape) == len(before.shape)):
+        return None
+    return before.shape[1]
 
 
 def _source(network: CommonForm, tensor: str) -> tuple[str, bool]:

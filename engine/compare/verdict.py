@@ -31,7 +31,7 @@ from .result import (
     Comparison,
     FirstDifference,
 )
-from .shuffle import shuffled
+from .shuffle import flattened_channels, shuffled
 from .silent import weight_difference
 from .stem import Stem, stems
 
@@ -167,7 +167,8 @@ class _Judge:
             skipped = {k: self._skipped(k) for k in (i, i + 1) if k < len(self.pairs)}
             swapped = swapped_layers(self.pairs, i, (self.bench.a, self.bench.b), skipped)
             pair = self.pairs[i]
-            self._static[i] = swapped or causes(pair, *skipped[i]) or shuffled(self.bench, pair)
+            flattened = flattened_channels(self.bench.a, pair.a)
+            self._static[i] = swapped or causes(pair, *skipped[i], flattened) or shuffled(self.bench, pair)
         return self._static[i]
 
     def unseen(self, named: FirstDifference | None) -> str:

@@ -35,6 +35,7 @@ def backward(
     start: str,
     seeds: Mapping[str, Value],
     straight: frozenset[str] = frozenset(),
+    second_outputs: Mapping[str, str] | None = None,
 ) -> Backward:
     """The gradient at ``start`` of what the seeds are the gradients of.
 
@@ -45,6 +46,7 @@ def backward(
         start: the tensor whose gradient is asked for.
         seeds: gradients to begin with, by tensor.
         straight: tensors whose nodes pass the gradient on to their first input as it is.
+        second_outputs: names that earlier walks through the same nodes gave, see `Backward`.
 
     Raises:
         UnsupportedOperator: a node on the way has no gradient.
@@ -54,7 +56,7 @@ def backward(
     gradients: dict[str, list[Value]] = defaultdict(list)
     for name, seed in seeds.items():
         gradients[name].append(seed)
-    second_outputs: dict[str, str] = {}
+    named = dict(second_outputs or {})
     for node in reversed(nodes):
         upstream = [_summed(gradients, name) if name and name in carrying else None for name in node.output]
         wanted = frozenset(i for i, name in enumerate(node.input) if name in carrying)
@@ -64,7 +66,7 @@ def backward(
             gradients[node.input[0]].append(upstream[0])  # type: ignore[arg-type]
             continue
         rule = GRADIENTS.get(node.op_type)
-        visit = Visit(node, writer, trace, upstream, wanted, second_outputs)
+        visit = Visit(node, writer, trace, upstream, wanted, named)
         if rule is None or (node.domain and node.op_type not in _CONTRIBUTED):
             raise visit.unsupported("it has none in convscope")
         for position, gradient in rule(visit).items():
@@ -74,7 +76,7 @@ def backward(
     if found is None:
         names = ", ".join(f"'{name}'" for name in seeds)
         raise UsageError(f"tensor '{start}' has no influence on {names}; choose a layer before it")
-    return Backward(found, second_outputs)
+    return Backward(found, named)
 
 
 def lacking(nodes: Sequence[onnx.NodeProto], trace: Trace, start: str, target: str) -> list[str]:

@@ -161,9 +161,9 @@ def _heatmap(
             if gradient is not None and request.method in ADDED_UP:
                 gradient = gradient.expand(w.value(start).shape())
         if gradient is None:
-            walked = backward(model.graph.node, w, trace, start, seeds, request.score.straight)
+            walked = backward(model.graph.node, w, trace, start, seeds, request.score.straight, second)
             gradient = walked.gradient
-            second.update(walked.second_outputs)
+            second = walked.second_outputs
         maps.append(_head(w, trace, start, gradient, layer, request))
     return (maps[0] if len(maps) == 1 else _averaged(w, maps, graph, request.layers)), second
 

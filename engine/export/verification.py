@@ -239,10 +239,16 @@ def _as_held(graph: Graph, images: np.ndarray) -> np.ndarray:
 
 
 def _relative(found: np.ndarray, expected: np.ndarray, kind: np.dtype[Any] | None) -> float:
-    """The largest difference by the largest value; of a narrow data type beyond its own last bit."""
+    """The largest difference by the largest value; of a narrow data type beyond its own last bit.
+
+    Infinite where shapes or the places of what is no number differ: NaN would be lost among numbers.
+    """
     if found.shape != expected.shape:
         return float("inf")
-    a, b = found.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(expected)
+    if not np.array_equal(found[~finite], expected[~finite], equal_nan=True) or not np.isfinite(found[finite]).all():
+        return float("inf")
+    a, b = found[finite].astype(np.float64), expected[finite].astype(np.float64)
     if not b.size:
         return 0.0
     differences = np.abs(a - b)

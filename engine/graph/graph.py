@@ -191,7 +191,7 @@ class Graph:
         return table(repr(self).strip("<>"), headers, rows)
 
     def layer(self, key: Any) -> Layer:
-        """One layer, by human name, tensor name, node name, index, or a glob of names that only one has.
+        """One layer, by human name, tensor name, node name, index, or a glob or list of names that means only one.
 
         For a live network also by its own submodule (``net.layer4[1]``) or Keras layer.
 
@@ -202,6 +202,9 @@ class Graph:
         Raises:
             UsageError: no such layer, or several; the closest names are in the message.
         """
+        if isinstance(key, list | tuple):
+            named = {layer.index: layer for layer in (k if isinstance(k, Layer) else self.layer(k) for k in key)}
+            return self._single(", ".join(layer.name for layer in named.values()), list(named.values()))
         if not isinstance(key, str) and not is_whole(key):
             key = self._module_name(key)
         if is_whole(key) or (_is_number(key) and not self._is_named(key)):
@@ -214,16 +217,24 @@ class Graph:
         if key in self._by_name:
             return self._by_name[key]
         hits = [layer for layer in self.layers if fnmatch.fnmatchcase(layer.name, key)]
-        if len(hits) == 1:
-            return hits[0]
-        if hits:
-            some = ", ".join(f"'{layer.name}'" for layer in hits[:4]) + (", ..." if len(hits) > 4 else "")
-            raise UsageError(f"'{key}' means {len(hits)} layers of {self.name} ({some}); name one of them")
+        if hits or "," in key:
+            return self._single(key, hits or self.match(key))
         close = difflib.get_close_matches(key, [layer.name for layer in self.layers], n=3, cutoff=0.4)
         hint = "closest: " + ", ".join(f"'{c}'" for c in close) + "; " if close else ""
         raise UsageError(
             f"layer '{key}' is not in {self.name} ({len(self.layers)} layers); {hint}"
             f"list them: convscope info {self.source.path or 'MODEL'}"
+        )
+
+    def _single(self, key: str, hits: Sequence[Layer]) -> Layer:
+        """Raises UsageError where what is asked for means several layers, or none."""
+        if len(hits) == 1:
+            return hits[0]
+        some = ", ".join(f"'{layer.name}'" for layer in hits[:4]) + (", ..." if len(hits) > 4 else "")
+        raise UsageError(
+            f"'{key}' means {len(hits)} layers of {self.name} ({some}); name one of them"
+            if hits
+            else f"a list without a layer names none of {self.name}; name one"
         )
 
     def _module_name(self, module: Any) -> str:

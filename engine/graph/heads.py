@@ -16,6 +16,8 @@ from .index import Index, attributes
 from .layers import Shape
 from .operators import operator
 
+_OF_SEVERAL = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"})
+
 
 @dataclass(frozen=True)
 class Head:
@@ -55,7 +57,7 @@ def find_head(index: Index, output: str, shapes: Mapping[str, Shape]) -> Head:
             return Head(output, logits, "log softmax" if logarithm and kind == "softmax" else kind, moved)
         if node.op_type == "Log" and not logarithm:
             logarithm = True
-        elif not _hands_on(index, node):
+        elif not (_hands_on(index, node) or _of_one(index, node, shapes.get(node.input[0]))):
             break
         elif _changes_shape(node):
             moved = True
@@ -82,6 +84,17 @@ def _hands_on(index: Index, node: onnx.NodeProto) -> bool:
         return True
     bounds = node.op_type in ("Clip", "Min", "Max")
     return bounds and all(not name or index.constant(name) is not None for name in node.input[1:])
+
+
+def _of_one(index: Index, node: onnx.NodeProto, shape: Shape | None) -> bool:
+    """Whether a mean, sum or extreme is taken of one value each: of a single frame's probability, say."""
+    if node.op_type not in _OF_SEVERAL or shape is None:
+        return False
+    try:
+        axes = index.argument(node, 1, "axes")
+    except KeyError:
+        return False
+    return axes is not None and np.size(axes) > 0 and all(shape[int(a)] == 1 for a in np.ravel(axes))
 
 
 def _changes_shape(node: onnx.NodeProto) -> bool:

@@ -334,7 +334,10 @@ def text_map(facts: Facts, forced: bool = False) -> TextMapReading | None:
     if found is None or facts.head(found[2]) != "sigmoid":
         return None
     tensor, shape, name = found
-    paddle = any(node.name.startswith("p2o.") for node in facts.graph.index.nodes[:4]) or "sigmoid_0.tmp" in name
+    first = facts.graph.index.nodes[:4]
+    paddle = "sigmoid_0.tmp" in name or any(
+        part.startswith("p2o.") for node in first for part in (node.name, *node.output)
+    )
     text = facts.named(name, "text", "shrink", "maps") or paddle
     if not forced and not text:
         return None

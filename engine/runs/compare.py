@@ -106,7 +106,7 @@ def run(
     shown: Pictures = reference
     if options.images is not None:
         shown = from_files(options.images, lambda error: on_event(Note(f"left out: {error}")))
-    first, second = (opened(one, folder, on_event) for one in (a, b))
+    first, second = (opened(one, folder, on_event, which=name) for one, name in ((a, "A"), (b, "B")))
 
     def told(stage: str) -> None:
         on_event(Note(f"comparing: {stage}"))

@@ -12,6 +12,7 @@ from ...errors import UsageError
 from ..attribution.batch import Executors
 from ..export import Exported, check_request, export, score_of
 from ..export.web import write_folder, write_single_file
+from ..record import Record
 from ..render.artifacts import check_folder
 from .events import Note, OnEvent, ignore
 from .opening import Model, opened
@@ -87,6 +88,7 @@ def run(
     path: str | os.PathLike[str] | None = None,
     single_file: str | os.PathLike[str] | None = None,
     runtime: Runtime | None = None,
+    command: str | None = None,
     on_event: OnEvent = ignore,
 ) -> Written:
     """Writes the file, and the pages that are asked for.
@@ -98,6 +100,7 @@ def run(
         path: the new file; default ``MODEL-METHOD.onnx``, or ``MODEL-explained.onnx``.
         single_file: the page as one file, or None.
         runtime: gives the bytes of `web.RUNTIME`, and tells its stages; pages need it.
+        command: what the record says made them.
         on_event: told of every stage, and how the file was proven.
 
     Raises:
@@ -142,4 +145,5 @@ def run(
         files = runtime(told)
         pages += [write_folder(graph, done.path, folder, files)] if folder is not None else []
         pages += [write_single_file(graph, done.path, single_file, files)] if single_file is not None else []
-    return Written({**done.to_json(), "pages": [str(page) for page in pages]}, None, done, pages)
+    content = {**done.to_json(), "pages": [str(page) for page in pages]}
+    return Written(Record.of(graph, command).to_json(content), None, done, pages)

@@ -15,7 +15,7 @@ Opener = Callable[[], Graph]
 Model = Graph | Opener
 
 
-def opened(model: Model, folder: Path | None, on_event: OnEvent, images: Any = None) -> Graph:
+def opened(model: Model, folder: Path | None, on_event: OnEvent, images: Any = None, which: str = "") -> Graph:
     """The graph of a run. A run checks its options first: to open a model may take minutes.
 
     Args:
@@ -23,6 +23,7 @@ def opened(model: Model, folder: Path | None, on_event: OnEvent, images: Any = N
         folder: where the run writes, or None.
         on_event: told what was assumed about a model that is opened here.
         images: the pictures of the run, as for `given.sources`.
+        which: how the model is called where the run has several: "A".
 
     Raises:
         UsageError: the folder is a file, or there is no such picture. RefusedInput: the one picture cannot be read, or
@@ -34,12 +35,13 @@ def opened(model: Model, folder: Path | None, on_event: OnEvent, images: Any = N
         check_folder(folder)
     check_paths(images)
     graph = model()
+    of = f"{which}: " if which else ""
     for note in graph.source.notes:
-        on_event(Note(f"note: {note}"))
+        on_event(Note(f"note: {of}{note}"))
     if graph.preprocessing.found == "assumed":
         on_event(
             Note(
-                f"assumed: {graph.preprocessing.in_words()}; if that is wrong, so is every picture: "
+                f"assumed: {of}{graph.preprocessing.in_words()}; if that is wrong, so is every picture: "
                 "give preprocessing=, or mean= std= range= order="
             )
         )

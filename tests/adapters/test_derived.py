@@ -76,6 +76,23 @@ def test_a_file_that_states_its_size_or_has_no_flatten_derives_none() -> None:
     assert derived_size(pooled) is None
 
 
+def test_a_dense_layer_that_takes_tokens_one_by_one_fixes_no_size() -> None:
+    """A map of 6 channels as tokens (N, H W, 6): 6 weights are what one position leaves, of any picture."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(0, 0.3, (6, 3, 3, 3)).astype(np.float32),
+        "to": np.array([0, 6, -1]),
+        "fc": rng.normal(0, 0.3, (6, 5)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1], strides=[4, 4]),
+        helper.make_node("Reshape", ["c", "to"], ["r"]),
+        helper.make_node("Transpose", ["r"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["t", "fc"], ["y"], "qkv"),
+    ]
+    assert derived_size(tiny.model(nodes, weights, ("N", 3, "H", "W"))) is None
+
+
 def test_a_torch_network_gets_the_size_that_its_dense_layer_takes() -> None:
     """Of all usual sizes none runs: facenet-pytorch's RNet takes 24 x 24."""
     network = nn.Sequential(

@@ -77,6 +77,17 @@ def test_a_folded_batch_norm_tells_the_range_and_whether_pixels_are_centred(name
     assert (graph.preprocessing.preset, graph.preprocessing.found == "weights") == (told, name in ("caffe", "raw"))
 
 
+def test_a_batch_norm_behind_values_divided_by_their_own_spread_tells_nothing() -> None:
+    """Behind a vision transformer's normalizations every range looks alike; the nearest fit is chance."""
+    model = trained(PREPROCESSINGS["torch"], folded=False)
+    nodes = list(model.graph.node)
+    nodes[1].input[0] = "levelled"
+    level = helper.make_node("InstanceNormalization", ["c", "gamma", "beta"], ["levelled"], "level")
+    del model.graph.node[:]
+    model.graph.node.extend([nodes[0], level, *nodes[1:]])
+    assert load_here(model, check=False).preprocessing.found == "assumed"
+
+
 def test_what_is_stated_is_never_overruled_by_the_weights() -> None:
     model = trained(preprocessing_of("caffe"), folded=False)
     assert load_here(model, check=False, preprocessing="unit").preprocessing.preset == "unit"
@@ -326,7 +337,8 @@ def test_predict_tries_no_other_preprocessing_where_one_is_stated() -> None:
 def paddle(outputs: list[Any], strides: list[int]) -> onnx.ModelProto:
     """A file as Paddle2ONNX writes it: open sizes called DynamicDimension."""
     rng = np.random.default_rng(0)
-    weights = {"w": rng.normal(0, 0.3, (outputs[1], 3, 3, 3)).astype(np.float32)}
+    channels = 1 if outputs[1] == "?" else outputs[1]
+    weights = {"w": rng.normal(0, 0.3, (channels, 3, 3, 3)).astype(np.float32)}
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"], "Conv.0", pads=[1, 1, 1, 1], strides=strides)]
     if len(outputs) == 4:
         nodes.append(helper.make_node("Sigmoid", ["c"], ["y"], "Sigmoid.0"))
@@ -345,6 +357,7 @@ def paddle(outputs: list[Any], strides: list[int]) -> onnx.ModelProto:
     [
         ([None, 2], [2, 1], (48, 192), "tf", "BGR"),  # PaddleOCR's cls_image_shape, and (x / 255 - 0.5) / 0.5
         ([None, 1, None, None], [1, 1], (640, 640), "torch", "BGR"),
+        (["?", "?", "?", "?"], [1, 1], (640, 640), "torch", "BGR"),  # PP-OCRv6: the map's one channel is a weight's
         ([None, 4], [2, 2], (224, 224), "torch", "RGB"),  # PaddleClas
     ],
 )
@@ -355,6 +368,16 @@ def test_paddle_files_have_the_preprocessing_of_their_kind(
     found = graph.preprocessing
     assert (graph.image_size, found.preset, found.order, found.found) == (size, name, order, "family")
     assert any("Paddle" in note and "preprocessing= overrules" in note for note in graph.source.notes)
+
+
+def test_a_map_of_paddle_s_newest_exporter_is_one_of_text() -> None:
+    """PP-OCRv6: nodes are called Conv.0, and only the tensors say where they come from."""
+    model = paddle(["?", "?", "?", "?"], [1, 1])
+    model.graph.node[0].output[0] = model.graph.node[1].input[0] = "p2o.pd_op.conv2d.0.0"
+    del model.graph.input[0].type.tensor_type.shape.dim[2:]
+    for side in (64, 64):
+        model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = side
+    assert predict.run(load_here(model, check=False), photographs()[:1]).content["outputs"]["decoder"] == "db"
 
 
 def test_a_file_of_paddle_s_first_exporter_is_known_by_its_producer() -> None:

@@ -15,6 +15,7 @@ from onnx import helper
 
 import convscope
 from convscope.adapters.layers.fields import RULES, FieldTracker
+from convscope.adapters.layers.seen import Seen, over
 from convscope.adapters.normalize.draft import Draft
 from convscope.adapters.wall.wire import decode_graph, encode_graph
 from convscope.engine.executors.session import Session
@@ -338,6 +339,35 @@ def yolo_neck() -> Chain:
     middle = _conv(chain, _joined(chain, up, stem), 2)
     _conv(chain, _joined(chain, _conv(chain, middle, 2, strides=[2, 2]), low), 2)
     return chain
+
+
+def test_a_gate_on_a_map_whose_places_all_see_the_whole_picture_is_left_out_too() -> None:
+    """Squeeze and excitation in a network's last stage; behind it the map goes up again, and its stride with it."""
+    chain = _net((32, 32))
+    fine = _conv(chain, "x", 2, strides=[2, 2])
+    wide = chain.constant(np.ones((2, 2, 9, 9)), np.float32)
+    (coarse,) = chain.add("Conv", fine, wide, strides=[4, 4], pads=[4, 4, 4, 4])
+    chain.channels[coarse] = 2
+    for _ in range(3):
+        coarse = _conv(chain, coarse, 2)
+    (gate,) = chain.add("GlobalAveragePool", coarse)
+    (gated,) = chain.add("Mul", coarse, gate)
+    chain.channels[gated] = 2
+    (up,) = chain.add("Resize", gated, "", chain.constant([1, 1, 4, 4], np.float32), mode="nearest")
+    chain.channels[up] = 2
+    _joined(chain, up, fine)
+    graph = chain.graph()
+    field = {layer.tensor: layer.receptive_field for layer in graph.layers}
+    assert field[gate] is not None and field[gate].size is None
+    assert field[gated] == field[coarse]
+    for name in (up, graph.layers[-1].tensor):
+        assert field[name] is not None and field[name].stride == (2.0, 2.0)
+
+
+def test_of_places_that_all_see_the_same_the_stride_is_the_picture_over_the_map() -> None:
+    seen = Seen.picture((1, 1, 32, 24)).map(lambda ends: over(ends, [2, 3]), (1, 1, 8, 8), plane=None)
+    field = seen.field((2, 3), (32, 24))
+    assert (field.size, field.stride, field.offset) == ((32, 24), (4.0, 3.0), (0.0, 0.0))
 
 
 @pytest.mark.parametrize("build", [u_net, feature_pyramid, yolo_neck], ids=lambda b: b.__name__)

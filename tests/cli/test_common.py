@@ -129,6 +129,11 @@ def test_assumed_preprocessing_is_said_once_and_not_when_quiet(model: str, capsy
     assert "assumed" not in capsys.readouterr().err
 
 
+def test_of_two_models_it_is_said_which_is_meant(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["compare", model, model, "--no-check", "--preprocessing-b", "unit"]) == 0
+    assert [line[:17] for line in capsys.readouterr().err.splitlines() if "assumed" in line] == ["assumed: A: range"]
+
+
 def test_python_is_told_what_was_assumed_of_a_model_that_a_verb_opens(model: str) -> None:
     told: list[Event] = []
     convscope.weights(model, on_event=told.append)

@@ -25,6 +25,7 @@ SECTIONS = {
     "weights": ("weights",),
     "top": ("top",),
     "stats": ("stats",),
+    "export": ("export",),
     "compare": ("compare",),
     "verify": ("verify",),
     "info": ("info",),

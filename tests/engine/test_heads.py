@@ -112,6 +112,13 @@ def test_a_sigmoid_is_found_however_it_is_written(name: str) -> None:
     assert (graph.logits, graph.head().kind) == ("l", "sigmoid")
 
 
+def test_a_sigmoid_is_found_behind_the_mean_of_one_frame() -> None:
+    """As silero's detectors of speech end."""
+    nodes = [node("Sigmoid", "l", "p"), node("ReduceMean", "p", "y", axes=[2, 3], keepdims=0)]
+    graph = network(nodes, four=True)
+    assert (graph.logits, graph.head().kind) == ("l", "sigmoid")
+
+
 NOT_FOUND: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
     "over the batch": ([node("Softmax", "l", "y", axis=0)], {}),
     "a quotient by another sum": (
@@ -123,6 +130,7 @@ NOT_FOUND: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
         [node("Softmax", "l", "p", axis=1), node("Sigmoid", "l", "q"), node("Add", "p q", "y")],
         {},
     ),
+    "a mean of the classes": ([node("Sigmoid", "l", "p"), node("ReduceMean", "p", "y", axes=[1])], {}),
     "turned": ([node("Softmax", "l", "p", axis=1), node("Unsqueeze", "p zero", "u"), node("Transpose", "u", "y")],
                {"zero": np.array([0], np.int64)}),
 }  # fmt: skip

@@ -38,12 +38,19 @@ COMMANDS = {
     "activations": f"activations lenet {CAT} {COFFEE} --layer conv1,dense2 --units 0-2 --save npz",
     "top": f"top lenet {PHOTOS} --layer conv1,dense2 --units 0-2 -k 2",
     "stats": f"stats lenet {PHOTOS} --layer conv1",
+    "export": "export lenet --method layercam --layer relu1,relu2",
     "compare": "compare lenet models/lenet/lenet.onnx --match --pictures 1 --steps 2 --size 28",
 }
 WITHOUT_FOLDER = ("info", "predict")
-_WITHOUT_DEVICE = ("info", "verify", "weights")
+_OUT = {"export": "explained.onnx"}  # what -o names in the folder, if it is a file
+_WITHOUT_DEVICE = ("info", "verify", "weights", "export")
 _VOLATILE = {"command", "versions", "convscope", "torch", "sha256", "graph_sha256"}
-_OF_THE_DAY = {"checked", "date", "is_earlier"}  # when the import was proven
+_OF_THE_DAY = {
+    "checked",
+    "date",
+    "is_earlier",
+    "time_ratio",
+}  # when the import was proven, and how busy the machine was
 _LONGEST = 24  # entries of a list; of a longer one the first stand for all
 
 
@@ -54,7 +61,9 @@ def kept(name: str, folder: Path) -> dict[str, Any]:
     command line go, since they are checked for themselves, and of the day of a check remains that there was one.
     """
     words = [*COMMANDS[name].split(), "--json", "--quiet"]
-    words += [] if words[0] in WITHOUT_FOLDER else ["-o", str(folder)]
+    if words[0] in _OUT:
+        folder.mkdir()
+    words += [] if words[0] in WITHOUT_FOLDER else ["-o", str(folder / _OUT.get(words[0], ""))]
     words += [] if words[0] in _WITHOUT_DEVICE else ["--device", "cpu"]
     out = io.StringIO()
     with contextlib.chdir(ROOT), contextlib.redirect_stdout(out):

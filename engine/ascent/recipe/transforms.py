@@ -28,13 +28,13 @@ class Transform(Protocol):
         """The random numbers of one picture for ``steps`` steps, (steps, numbers)."""
         ...
 
-    def __call__(self, image: Tensor, rows: np.ndarray, full: int) -> Tensor:
+    def __call__(self, image: Tensor, rows: np.ndarray, full: tuple[int, int]) -> Tensor:
         """Views (N * views, C, h, w), those of one picture in succession.
 
         Args:
             image: pictures (N, C, H, W).
             rows: (N, numbers), this step's row of each picture.
-            full: the shorter side that the picture will have when it is finished: pixel counts refer to it.
+            full: (height, width) that the picture will have when it is finished: pixel counts refer to it.
         """
         ...
 
@@ -50,7 +50,7 @@ class Plain:
     def draw(self, rng: np.random.Generator, steps: int) -> np.ndarray:
         return np.zeros((steps, 0))
 
-    def __call__(self, image: Tensor, rows: np.ndarray, full: int) -> Tensor:
+    def __call__(self, image: Tensor, rows: np.ndarray, full: tuple[int, int]) -> Tensor:
         return image
 
 
@@ -92,9 +92,9 @@ class Robust:
         ]
         return np.concatenate(columns, axis=1)
 
-    def __call__(self, image: Tensor, rows: np.ndarray, full: int) -> Tensor:
+    def __call__(self, image: Tensor, rows: np.ndarray, full: tuple[int, int]) -> Tensor:
         height, width = image.shape[-2:]
-        share = min(height, width) / full
+        share = min(height, width) / min(full)
         margin = 0 if self.keep else round((2 * self.pad - sum(self.jitters)) * share)
         size = height + margin, width + margin
         angle = np.deg2rad(rows[:, 5])
@@ -136,13 +136,16 @@ class Zoom:
         turn = rng.uniform(-self.angle, self.angle, (steps, 1))
         return np.concatenate([share, place, turn], axis=1)
 
-    def __call__(self, image: Tensor, rows: np.ndarray, full: int) -> Tensor:
+    def __call__(self, image: Tensor, rows: np.ndarray, full: tuple[int, int]) -> Tensor:
         height, width = image.shape[-2:]
-        enlarged = full / min(height, width) if self.whole else 1.0
-        size = round(height * enlarged), round(width * enlarged)
+        size = full if self.whole else (height, width)
+        down, across = size[0] / height, size[1] / width  # not alike where a small picture's sides were rounded
         turn = np.deg2rad(rows[:, 3])
-        cosine, sine = rows[:, 0] * np.cos(turn) / enlarged, rows[:, 0] * np.sin(turn) / enlarged
-        matrix = np.stack([cosine, -sine, rows[:, 1] * width, sine, cosine, rows[:, 2] * height], axis=1)
+        cosine, sine = rows[:, 0] * np.cos(turn), rows[:, 0] * np.sin(turn)
+        matrix = np.stack(
+            [cosine / across, -sine / down, rows[:, 1] * width, sine / across, cosine / down, rows[:, 2] * height],
+            axis=1,
+        )
         return resample(image, matrix, size, border=True)
 
 
@@ -159,7 +162,7 @@ class Roll:
     def draw(self, rng: np.random.Generator, steps: int) -> np.ndarray:
         return rng.integers(-self.jitter, self.jitter + 1, (steps, 2)).astype(float)
 
-    def __call__(self, image: Tensor, rows: np.ndarray, full: int) -> Tensor:
+    def __call__(self, image: Tensor, rows: np.ndarray, full: tuple[int, int]) -> Tensor:
         shifts = [(int(dy), int(dx)) for dx, dy in rows]
         return torch.stack([torch.roll(one, shift, (1, 2)) for one, shift in zip(image, shifts, strict=True)])
 
@@ -195,7 +198,7 @@ class Crops:
             [rng.normal(0, self.spread, shape), rng.normal(0, self.spread, shape), sides, seeds], axis=1
         )
 
-    def __call__(self, image: Tensor, rows: np.ndarray, full: int) -> Tensor:
+    def __call__(self, image: Tensor, rows: np.ndarray, full: tuple[int, int]) -> Tensor:
         short, count = min(image.shape[-2:]), self.number
         side = max(1, round(self.side * short))
         across = rows[:, :count].reshape(-1) * image.shape[-1]

@@ -156,6 +156,21 @@ def test_a_glob_that_one_layer_has_names_it() -> None:
         filters(graph, "conv*", 0, size=16, steps=1)
 
 
+@pytest.mark.parametrize("several", ["conv1,conv2", ["conv1", "conv2"], "conv2, conv1"])
+def test_a_list_of_layers_where_one_is_asked_for_is_refused_with_what_it_means(several: str | list[str]) -> None:
+    graph = small()
+    with pytest.raises(UsageError, match=r"means 2 layers of .* \('conv1', 'conv2'\); name one of them"):
+        convscope.filters(graph, several, units=[0], diversity=2, size=16, steps=1)
+    with pytest.raises(UsageError, match="means 2 layers"):
+        dream(graph, PHOTO, several, size=16)
+    with pytest.raises(UsageError, match="layer 'nothere' is not in"):
+        graph.layer("conv1,nothere")
+    assert graph.layer("conv2,").name == graph.layer(["conv2", "conv2"]).name == "conv2"
+    for none in (",", []):
+        with pytest.raises(UsageError, match="name"):
+            graph.layer(none)
+
+
 def test_a_picture_of_one_pixel_is_a_picture() -> None:
     assert filters(channels(1), "relu", 0, size=1, steps=2, preset="maco")[0].image.shape == (1, 1, 1)
 

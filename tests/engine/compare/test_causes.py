@@ -240,6 +240,88 @@ def test_a_gelu_is_the_same_however_it_is_written(how: str) -> None:
     assert (result.verdict, result.notes, result.only_a, result.only_b) == ("identical", (), (), ())
 
 
+_FORMS: dict[str, tuple[list[Node], list[Node]]] = {
+    "HardSwish": (
+        [("HardSwish", ["c"], "g", {})],
+        [
+            ("Add", ["c", "three"], "a", {}), ("Clip", ["a", "zero", "six"], "b", {}), ("Mul", ["c", "b"], "d", {}),
+            ("Div", ["d", "six"], "g", {}),
+        ],
+    ),
+    "HardSwish of a HardSigmoid": (
+        [("HardSigmoid", ["c"], "h", {"alpha": 1 / 6}), ("Mul", ["h", "c"], "g", {})],
+        [
+            ("Add", ["c", "three"], "a", {}), ("Clip", ["a", "zero", "six"], "b", {}),
+            ("Mul", ["b", "sixth"], "d", {}), ("Mul", ["c", "d"], "g", {}),
+        ],
+    ),
+    "HardSigmoid": (
+        [("HardSigmoid", ["c"], "g", {"alpha": 1 / 6})],
+        [("Add", ["c", "three"], "a", {}), ("Clip", ["a", "zero", "six"], "b", {}), ("Div", ["b", "six"], "g", {})],
+    ),
+    "Swish": (
+        [("Sigmoid", ["c"], "s", {}), ("Mul", ["c", "s"], "g", {})],
+        [
+            ("Neg", ["c"], "n", {}), ("Exp", ["n"], "e", {}), ("Add", ["e", "one"], "f", {}),
+            ("Div", ["c", "f"], "g", {}),
+        ],
+    ),
+    "Mish": (
+        [("Mish", ["c"], "g", {})],
+        [("Softplus", ["c"], "s", {}), ("Tanh", ["s"], "t", {}), ("Mul", ["c", "t"], "g", {})],
+    ),
+    "LeakyRelu": (
+        [("LeakyRelu", ["c"], "g", {"alpha": 0.2})],
+        [("Mul", ["c", "fifth"], "m", {}), ("Max", ["m", "c"], "g", {})],
+    ),
+    "Sigmoid": (
+        [("Sigmoid", ["c"], "g", {})],
+        [
+            ("Neg", ["c"], "n", {}), ("Exp", ["n"], "e", {}), ("Add", ["e", "one"], "f", {}),
+            ("Reciprocal", ["f"], "g", {}),
+        ],
+    ),
+    "Softplus": (
+        [("Softplus", ["c"], "g", {})],
+        [("Exp", ["c"], "e", {}), ("Add", ["e", "one"], "f", {}), ("Log", ["f"], "g", {})],
+    ),
+    "Softsign": (
+        [("Softsign", ["c"], "g", {})],
+        [("Abs", ["c"], "e", {}), ("Add", ["e", "one"], "f", {}), ("Div", ["c", "f"], "g", {})],
+    ),
+}  # fmt: skip
+
+
+def _with_numbers(nodes: list[Node]) -> onnx.ModelProto:
+    numbers = {"zero": 0.0, "one": 1.0, "three": 3.0, "six": 6.0, "fifth": 0.2, "sixth": 1 / 6}
+    rng = np.random.default_rng(3)
+    table = {name: np.asarray(value) for name, value in numbers.items()}
+    table |= {"w": rng.normal(size=(6, 3, 3, 3)), "v": rng.normal(size=(4, 6, 3, 3))}
+    before = [("Conv", ["x", "w"], "k", PAD), ("Tanh", ["k"], "c", {})]  # no bias that a summand could go into
+    return _net([*before, *nodes, ("Conv", ["g", "v"], "y", PAD)], table, opset=20)
+
+
+@pytest.mark.parametrize("name", list(_FORMS))
+def test_an_activation_is_the_same_however_it_is_written(name: str) -> None:
+    one, two = (_with_numbers(nodes) for nodes in _FORMS[name])
+    result = compare(load(one), load(two))
+    assert [p.a.kind for p in result.pairs] == ["convolution", "Tanh", name.split()[0], "convolution"]
+    assert (result.verdict, result.notes, result.only_a, result.only_b) == ("identical", (), (), ())
+
+
+def test_another_activation_is_named_by_what_it_is_not_by_its_parts() -> None:
+    relu, swish = _with_numbers([("Relu", ["c"], "g", {})]), _with_numbers(_FORMS["Swish"][0])
+    first = compare(load(relu), load(swish)).first_difference
+    assert first is not None
+    assert (first.layer_a, first.layer_b) == ("g", "g")
+    assert [c.text for c in first.causes] == ["activation: Relu in A, Swish in B"]
+
+
+def test_a_slope_that_is_the_default_is_no_difference() -> None:
+    one, two = (_with_numbers([("LeakyRelu", ["c"], "g", how)]) for how in ({}, {"alpha": 0.01}))
+    assert compare(load(one), load(two)).notes == ()
+
+
 def test_a_tanh_that_is_no_gelu_stays_a_tanh() -> None:
     network = load(_chain([("Tanh", ["c"], "t", {}), ("Mul", ["t", "c"], "g", {})], "g"))
     assert [p.a.kind for p in compare(network, network).pairs] == ["convolution", "Tanh", "Mul", "convolution"]
@@ -286,3 +368,21 @@ def test_a_shuffle_written_in_other_nodes_is_the_same() -> None:
     gathered.graph.node[2].CopyFrom(helper.make_node("Gather", ["r", "order"], ["s"], "/s/Gather", axis=1))
     gathered.graph.initializer.append(onnx.numpy_helper.from_array(order, "order"))
     assert compare(load(_shuffling(3)), load(gathered)).verdict == "identical"
+
+
+def test_exchanged_inputs_and_outputs_are_told_behind_a_batch_norm_too() -> None:
+    rng = np.random.default_rng(3)
+    norm = {"s": rng.uniform(0.5, 2, 6), "b": rng.normal(size=6), "m": rng.normal(size=6), "r": rng.uniform(1, 2, 6)}
+    table = norm | {"w": rng.normal(size=(6, 3, 3, 3)), "v": rng.normal(size=(6, 6, 3, 3))}
+
+    def network(second: np.ndarray) -> onnx.ModelProto:
+        nodes: list[Node] = [
+            ("Conv", ["x", "w"], "c", PAD),
+            ("Conv", ["c", "v"], "d", PAD),
+            ("BatchNormalization", ["d", "s", "b", "m", "r"], "y", {}),
+        ]
+        return _net(nodes, table | {"v": second})
+
+    first = compare(load(network(table["v"])), load(network(table["v"].swapaxes(0, 1)))).first_difference
+    assert first is not None
+    assert [c.text for c in first.causes] == ["the kernels' input and output channels are exchanged"]

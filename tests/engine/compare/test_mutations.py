@@ -36,6 +36,10 @@ def _flatten(values: Weights) -> None:
     values["fc.weight"] = values["fc.weight"].reshape(5, 16, 25).swapaxes(1, 2).reshape(5, 400).copy()
 
 
+def _flatten_back(values: Weights) -> None:
+    values["fc.weight"] = values["fc.weight"].reshape(5, 25, 16).swapaxes(1, 2).reshape(5, 400).copy()
+
+
 def _swap(values: Weights) -> None:
     values["conv2.weight"][[1, 4]] = values["conv2.weight"][[4, 1]]
 
@@ -66,7 +70,15 @@ CHANGES: list[tuple[str, str, str, Callable[[Weights], None], dict[str, Any], di
     ("weights", "conv2", "1 of 12 units (3)", _noise, {}, {}),
     ("bias", "conv3", "the bias is missing in B", _no_bias, {}, {}),
     ("float16", "conv3", "rounded to float16", _half, {}, {}),
-    ("flatten order", "fc", "A is flattened as NCHW, B as NHWC (16 channels of 25)", _flatten, {}, {}),
+    ("flatten order", "fc", "columns of B are those of A in the order of NHWC (16 channels of 25)", _flatten, {}, {}),
+    (
+        "flatten order",
+        "fc",
+        "columns of A are those of B in the order of NHWC (16 channels of 25)",
+        _flatten_back,
+        {},
+        {},
+    ),
     ("swapped channels", "conv2", "2 output channels are swapped (1->4, 4->1)", _swap, {}, {}),
     ("flipped kernel", "conv2", "180 degrees", _flip, {}, {}),
     ("transposed kernel", "conv2", "rows and columns", _transpose, {}, {}),

@@ -73,6 +73,12 @@ def test_a_large_map_is_as_exact_as_a_small_one(graph: Graph, tmp_path: Path) ->
         np.testing.assert_allclose(run(done.path, x, [1])["heatmap"], expected, rtol=0, atol=2e-6 * expected.max())
 
 
+def test_layers_of_which_one_lies_behind_the_other_share_the_places_of_a_maximum(tmp_path: Path) -> None:
+    graph = convscope.load("lenet")
+    done = convscope.export(graph, tmp_path / "out.onnx", layer="relu1,relu2")  # pool2 lies on the way to both
+    assert done.layer == "relu1, relu2" and done.verification.difference < 1e-5
+
+
 @pytest.mark.parametrize("method", ["saliency", "inputxgradient"])
 def test_the_whole_backward_pass_is_in_the_file(graph: Graph, tmp_path: Path, method: str) -> None:
     done = convscope.export(graph, tmp_path / "out.onnx", method)

@@ -207,6 +207,17 @@ def test_a_file_of_masks_that_overlap_explains_each_where_it_is(tmp_path: Path) 
         np.testing.assert_allclose(found, expected, atol=1e-4 * max(expected.max(), 1e-6))
 
 
+@pytest.mark.parametrize(("made", "asks"), [("detector", {"box", "class"}), ("reader", {"character"})])
+def test_a_file_that_takes_pictures_may_have_to_be_asked(
+    made: str, asks: set[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    graph = request.getfixturevalue(made)
+    done = convscope.export(graph, tmp_path / "out.onnx", class_input=True, preprocessing="inside")
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    assert {i.name for i in session.get_inputs()} == {"picture", *asks}
+    assert done.preprocessing_difference is not None and done.preprocessing_difference < 0.1
+
+
 def test_a_reader_s_file_explains_each_character_and_the_line(reader: Graph, tmp_path: Path) -> None:
     done = convscope.export(reader, tmp_path / "out.onnx")
     assert (done.method, done.inputs) == ("hirescam", ("character",))
