@@ -67,7 +67,7 @@ FOREIGN = (
     Foreign("a Paddle model", "convert it: paddle2onnx --model_dir FOLDER --save_file model.onnx",
             (".pdmodel", ".pdiparams")),
     Foreign("a file of MXNet's weights", "convert it with its -symbol.json: mxnet.onnx.export_model", (".params",)),
-    Foreign("a NumPy array", "it is no model; an array goes where a picture or an --input does", (".npy",),
+    Foreign("a NumPy array", "it is no model; arrays are taken in the place of pictures", (".npy",),
             lambda head: head.startswith(b"\x93NUMPY")),
     Foreign("an archive of NumPy arrays", "weights alone need a network: save them as a state dict, and give arch=",
             (".npz",)),

@@ -96,15 +96,12 @@ def deep_sort() -> Any:
 
 def digits() -> Any:
     """digit-recognizer-py's network of handwritten digits."""
+    from tests.torchvision_schemas import declare
+
+    declare()
     return _module("digit_recognizer_py", "digit_recognizer.model").CNN()
 
 
 def khmer() -> Any:
     """khmer-ocr-ocm's CRNN."""
     return _module("khmer_ocr_ocm", "khmer_ocr_ocm.model").CRNN()
-
-
-def bats() -> Any:
-    """batdetect2's detector of calls in a spectrogram, of 17 species."""
-    models = _module("batdetect2", "batdetect2.detector.models")
-    return models.Net2DFast(num_filts=128, num_classes=17, emb_dim=0, ip_height=128, resize_factor=0.5)
