@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -25,6 +24,7 @@ from ...engine.graph.preprocessing import Preprocessing
 from ...errors import ConvscopeError, RefusedInput, UnsafeFile, UsageError
 from ..exported import Exported
 from ..preprocessing import companion
+from ..scratch import scratch
 from ..torch.compiler_cache import no_compiler_cache
 from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, flat_outputs, trace_marked
 from ..torch.marks import Marker
@@ -178,8 +178,8 @@ def _home_left_alone() -> Iterator[None]:
         yield
         return
     stated = os.environ.get("KERAS_HOME")
-    with tempfile.TemporaryDirectory(prefix="convscope-keras-") as folder, _hidden(["matplotlib"]):
-        os.environ["KERAS_HOME"] = stated or folder
+    with scratch() as folder, _hidden(["matplotlib"]):
+        os.environ["KERAS_HOME"] = stated or str(folder)
         try:
             yield
         finally:

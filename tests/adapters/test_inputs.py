@@ -89,6 +89,11 @@ def test_an_input_that_is_not_given_has_a_default_that_the_notes_say() -> None:
     assert any("'age' (Nx2) is taken as zeros" in note and "inputs['age']=" in note for note in graph.source.notes)
 
 
+@pytest.mark.parametrize("value", [[1.0, 2.0], np.array([1.0, 2.0]), [[1.0, 2.0]]])
+def test_numbers_as_a_command_line_writes_them_fill_an_input_row_by_row(value: object) -> None:
+    assert convscope.load(two_inputs(), inputs={"age": value}).given["age"].tolist() == [[1.0, 2.0]]
+
+
 def test_an_input_may_come_from_a_file_and_must_fit(tmp_path: Path) -> None:
     np.save(tmp_path / "age.npy", np.array([[1.0, 2.0]]))
     graph = convscope.load(two_inputs(), inputs={"age": tmp_path / "age.npy"})
