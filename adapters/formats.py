@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import RefusedInput
 from .exported import Exported
+from .foreign import by_name
 from .sniff import Look, look
 
 
@@ -136,4 +137,4 @@ def format_of(path: Path) -> Format:
     for row in FORMATS:
         if row.recognizes(seen):
             return row
-    raise RefusedInput(f"{path} is a zip archive, but neither a Keras nor a Torch model")
+    raise RefusedInput(by_name(path) or f"{path} is a zip archive, but neither a Keras nor a Torch model")

@@ -74,12 +74,13 @@ def load(
     objects, in this one.
 
     Args:
-        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``torch.nn.Module`` or a
-            ``keras.Model``.
+        source: a path (ONNX, Keras, Torch; told by content), an ``onnx.ModelProto``, a ``keras.Model``, a
+            ``torch.nn.Module`` (as it is, wrapped, compiled, in half or double precision, on any device) or a
+            ``torch.export.ExportedProgram``.
         arch: ``package.module:callable`` that builds the network, for files that hold weights alone.
         trust: allow formats whose loading runs code from the file (pickled modules, TorchScript, Lambda).
-        example_input: for torch modules, a float tensor or NumPy array (N, C, H, W), or a tuple of them; default a
-            random one of ``size``, or else of the first usual size that the network takes.
+        example_input: for live models, a float tensor or NumPy array (N, C, H, W), of Keras (N, H, W, C), or a tuple
+            of them; default a random one of ``size``, or else of the first usual size that the network takes.
         preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
         mean: subtracted after the range, one number or one per channel; stated over the preprocessing.
         std: divided by, one number or one per channel; stated over it.
@@ -360,13 +361,16 @@ def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) 
     if "keras" in root:
         from .keras.load import export_keras
 
-        return "keras", replace(export_keras(source), name=str(source.name))
+        return "keras", replace(export_keras(source, example_input, size=size), name=str(source.name))
     if "torch" in root:
+        from .torch.live import unwrapped
         from .torch.load import export_torch
 
-        return "torch", replace(export_torch(source, example_input, size), name=type(source).__name__)
+        name = type(unwrapped(source)).__name__
+        return "torch", replace(export_torch(source, example_input, size), name=name)
     raise UsageError(
-        f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module or a keras.Model"
+        f"cannot load a {type(source).__name__}; give a path, an onnx.ModelProto, a torch.nn.Module, a torch.export "
+        "program or a keras.Model"
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import onnx
 from onnx import TensorProto
 
 from ...engine.graph.layers import Layer, Shape
 from ..normalize.draft import Draft
+from ..normalize.shapes import settled_at
 from .channels import ChannelAxes
 from .counts import FLOATS, counts
 from .fields import FieldTracker
@@ -36,15 +38,16 @@ def layer_table(
     nodes = list(model.graph.node)
     image = draft.inputs[0].name
     own = draft.own_input[0] if draft.own_input else image  # the source's own input is no layer
-    fields = FieldTracker(draft, image, size)
+    single = _of_one_picture(draft, size)
+    fields = FieldTracker(single, image, size)
 
     def shape(tensor: str) -> Sequence[int] | None:
         """For one picture: as the fields know it, or with 1 for the only open size."""
-        known = fields.shape(tensor) or draft.shapes.get(tensor)
+        known = fields.shape(tensor) or single.shapes.get(tensor)
         return None if not known or known.count(None) > 1 else [1 if size is None else size for size in known]
 
-    axes = ChannelAxes(draft, image, shape)
-    tokens = TokenTracker(draft, axes)
+    axes = ChannelAxes(single, image, shape)
+    tokens = TokenTracker(single, axes)
     dependent = {image}
     taps: list[tuple[onnx.NodeProto, str]] = []
     for node in nodes:
@@ -73,6 +76,23 @@ def layer_table(
         _layer(index, node, name, names[name], draft, fields, axes, tokens, counted.get(name, (0, 0)))
         for index, (node, name) in enumerate(taps)
     )
+
+
+def _of_one_picture(draft: Draft, size: tuple[int, int]) -> Draft:
+    """The draft with the shapes that a single picture has, where pictures are not counted on the first axis alone."""
+    if all(None not in shape[1:] for shape in draft.shapes.values()):
+        return draft
+    sides = draft.shapes.get(draft.inputs[0].name, ())[2:4]
+    own_size = (sides[0] or size[0], sides[1] or size[1]) if len(sides) == 2 else size
+    one = settled_at(draft, own_size, 1)
+    if one is None:
+        return draft
+    known = {
+        name: (None if shape[0] is None and own[0] == 1 else own[0], *own[1:])
+        for name, shape in draft.shapes.items()
+        if (own := one.shapes.get(name)) and len(own) == len(shape)
+    }
+    return replace(draft, shapes={**draft.shapes, **known})
 
 
 def _layer(

@@ -199,7 +199,7 @@ def _compared(draft: Draft, name: str) -> int | float | None:
 
 
 def _fitted(name: str, value: np.ndarray, shape: Axes, links: Mapping[int, int]) -> np.ndarray:
-    """The value in the input's own shape, one picture's worth; a single number fills it.
+    """The value in the input's own shape, one picture's worth; a single number fills it, a plain list goes row by row.
 
     Raises:
         UsageError: another shape, or absurdly many values.
@@ -209,6 +209,9 @@ def _fitted(name: str, value: np.ndarray, shape: Axes, links: Mapping[int, int])
         raise RefusedInput(f"input '{name[:80]}' has more than {MAX_GIVEN:,} values")
     if value.size == 1:
         return np.broadcast_to(value.reshape(()), expected).copy()
+    lacks_batch = 0 in links and value.shape == expected[1:]
+    if (value.ndim == 1 or lacks_batch) and value.size == prod(expected):
+        return value.reshape(expected)
     fits = value.ndim == len(shape) and all(
         d is None or v == d or a in links for a, (d, v) in enumerate(zip(shape, value.shape, strict=True))
     )

@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,21 +28,34 @@ from ..normalize import settle_constants, without_double
 from ..rounding import NOISE, rounding_bound
 from .adaptive import written_adaptive_pools
 from .compiler_cache import no_compiler_cache
+from .live import as_called, full_precision
 from .marks import MARK_DOMAIN, module_marks, remove_marks
 
 OPSET = 17  # the newest whose operators every exporter and runtime of the last years knows
 DYNAMO_OPSET = 18  # the oldest that torch.export's exporter writes
+_DECIDES = "Converting a tensor to a Python (boolean|float|integer|number|list)"  # as the tracer's warnings begin
 TOLERANCE = 1e-3  # relative to the output's largest value; float32 sums in another order stay below 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """What an exporter wrote: model, tensor -> module name, further module name -> tensor, exporter's name."""
+    """What an exporter wrote.
+
+    Attributes:
+        model: the file.
+        names: tensor -> module name.
+        aliases: further module name -> tensor.
+        exporter: its name.
+        decides: "file.py:12" where Python decided by a tensor's value while it was traced, or "".
+        notes: what has to be said about it.
+    """
 
     model: onnx.ModelProto
     names: dict[str, str]
     aliases: dict[str, str]
     exporter: str
+    decides: str = ""
+    notes: tuple[str, ...] = ()
 
 
 Attempt = tuple[str, Callable[[], Export]]
@@ -63,12 +77,16 @@ def export_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Export
     traced, checked = at_batch(inputs, 2), at_batch(inputs, 1)
     attempts: list[Attempt] = [
         ("tracing exporter", lambda: trace_marked(module, traced, module_marks(module))),
-        ("tracing exporter without module marks", lambda: Export(trace(module, traced), {}, {}, "tracing exporter")),
+        ("tracing exporter without module marks", lambda: trace(module, traced)),
         ("torch.export exporter", lambda: export_dynamo(module, traced)),
     ]
     if isinstance(module, torch.jit.ScriptModule):  # takes no hooks, and torch.export refuses it
         attempts = attempts[1:2]
-    return first_that_agrees(module, checked, attempts)
+    export, failures = first_that_agrees(module, checked, attempts)
+    if export.decides and not _agrees_elsewhere(module, export.model, checked):
+        said = f"{export.decides} decides by the values of its input; exported is the way that the example takes"
+        export = replace(export, notes=(*export.notes, said))
+    return export, failures
 
 
 def first_that_agrees(
@@ -80,7 +98,7 @@ def first_that_agrees(
         RefusedInput: none does; each one's reason is in the message.
     """
     failures: list[str] = []
-    with _inference_mode(module), _quiet():
+    with _inference_mode(module), _quiet(), full_precision() as narrowed:
         output = _run(module, inputs)
         expected, keys = flat_outputs(output), _keys(output)
         for title, attempt in attempts:
@@ -88,7 +106,7 @@ def first_that_agrees(
                 export = _named_by_keys(attempt(), keys)
                 export = replace(export, model=settle_constants(export.model))
                 _require_equal(module, export.model, inputs, expected)
-                return export, failures
+                return replace(export, notes=(*export.notes, *narrowed)), failures
             except Exception as error:  # exporters raise whatever the traced code raises
                 failures.append(f"{title}: {first_line(error, 160)}")
     raise RefusedInput("no exporter can write the network as ONNX: " + "; ".join(failures))
@@ -123,16 +141,18 @@ def trace_marked(
 ) -> Export:
     """By the tracing exporter, while ``marks`` has every layer's output pass a mark."""
     with marks:
-        model = trace(module, inputs, {MARK_DOMAIN: 1})
-    names, aliases = remove_marks(model)
-    return Export(model, names, aliases, "tracing exporter")
+        traced = trace(module, inputs, {MARK_DOMAIN: 1} if any(module.children()) else None)
+    names, aliases = remove_marks(traced.model)
+    return replace(traced, names=names, aliases=aliases)
 
 
-def trace(module: nn.Module, inputs: tuple[Tensor, ...], opsets: dict[str, int] | None = None) -> onnx.ModelProto:
+def trace(module: nn.Module, inputs: tuple[Tensor, ...], opsets: dict[str, int] | None = None) -> Export:
     """By the tracing exporter; inputs are called ``input``, ``input_1``, ... and have a dynamic batch."""
     buffer = io.BytesIO()
     names = ["input", *(f"input_{i}" for i in range(1, len(inputs)))]
-    with written_adaptive_pools():
+    with written_adaptive_pools(), as_called(module, len(inputs)), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", _DECIDES, torch.jit.TracerWarning)
         torch.onnx.export(
             module,
             inputs,
@@ -147,7 +167,8 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...], opsets: dict[str, int] 
     model = onnx.load_model_from_string(buffer.getvalue())
     _free_batch(model)
     _name_outputs(model.graph)
-    return model
+    decides = f"{Path(said[0].filename).name}:{said[0].lineno}" if said else ""
+    return Export(model, {}, {}, "tracing exporter", decides)
 
 
 def export_dynamo(
@@ -173,7 +194,14 @@ def export_dynamo(
 
 
 def _name_outputs(graph: onnx.GraphProto) -> None:
-    """``output``, ``output_1``, ... in place of the tracer's numbers."""
+    """``output``, ``output_1``, ... in place of the tracer's numbers; one that is given twice is copied."""
+    seen: set[str] = set()
+    for i, output in enumerate(graph.output):
+        if output.name in seen:
+            copy = f"output_{i}_of_{output.name}"
+            graph.node.append(onnx.helper.make_node("Identity", [output.name], [copy], copy))
+            output.name = copy
+        seen.add(output.name)
     taken = {n for node in graph.node for n in (*node.input, *node.output)}
     names = [f"output_{i}" if i else "output" for i in range(len(graph.output))]
     _rename(graph, {o.name: n for o, n in zip(graph.output, names, strict=True) if o.name.isdigit() and n not in taken})
@@ -248,6 +276,19 @@ def _require_equal(
                 raise RefusedInput(f"output '{name}' differs from the module's by {error:.1e} (relative)")
 
 
+def _agrees_elsewhere(module: nn.Module, model: onnx.ModelProto, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether the export computes what the module does for other values too: their negatives, none, and wider ones."""
+    changes: tuple[Callable[[Tensor], Tensor], ...] = (torch.neg, torch.zeros_like, lambda x: 4 * x - 2)
+    with _inference_mode(module), _quiet(), full_precision():
+        for change in changes:
+            other = tuple(change(x) if x.is_floating_point() else x for x in inputs)
+            try:
+                _require_equal(module, model, other, flat_outputs(_run(module, other)))
+            except Exception:  # the module's own, or the runtime's
+                return False
+    return True
+
+
 def _bounds(module: nn.Module, inputs: tuple[Tensor, ...], expected: Sequence[np.ndarray]) -> list[float]:
     """What rounding alone may do to each output: a network that amplifies its input's last bit does so to all."""
     generator = torch.Generator().manual_seed(0)
@@ -268,7 +309,8 @@ def _run(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
 def flat_outputs(output: Any) -> list[np.ndarray]:
     """The tensors in a module's output (tensor, tuple, list, dict), in order."""
     if isinstance(output, Tensor):
-        return [output.detach().cpu().numpy()]
+        value = output.detach().cpu()
+        return [(value.float() if value.dtype == torch.bfloat16 else value).numpy()]  # NumPy has no bfloat16
     if isinstance(output, dict):
         output = list(output.values())
     if isinstance(output, (tuple, list)):

@@ -13,28 +13,30 @@ from torch import Tensor, nn
 
 from ...engine.executors.session import first_line
 from ...engine.graph.preprocessing import Preprocessing, preprocessing_of
-from ...errors import RefusedInput, UnsafeFile, UsageError
+from ...errors import ConvscopeError, RefusedInput, UnsafeFile, UsageError
 from ..derived import side_for
 from ..exported import Exported
 from ..formats import format_of
 from ..preprocessing import companion, from_config
 from .arch import build, is_timm
 from .examples import other_example
-from .export import Export, export_module, fallback_note, flat_outputs
+from .export import Export, export_module, export_program, fallback_note, flat_outputs
 from .files import find_state, fit, head_classes, read_state, read_trusted
+from .live import is_packed, placed, plain
+from .pt2 import example_of, export_archive
 
 # sides to try where neither the caller nor the network names one: ImageNet's first, then those of the classic
 # data sets (CIFAR, MNIST, STL), then what older heads need
 _SIDES = (224, 32, 28, 299, 227, 64, 96, 128, 256, 384, 112, 331, 512)
 _USUAL_CHANNELS = (3, 1)
-_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, TypeError)  # of a forward pass at a wrong size
 
 
-def export_torch(module: nn.Module, example_input: Any, size: tuple[int, int] | None = None) -> Exported:
+def export_torch(module: Any, example_input: Any, size: tuple[int, int] | None = None) -> Exported:
     """A live module as ONNX, checked against the module itself.
 
     Args:
-        module: left as it was (mode, hooks, weights).
+        module: a `torch.nn.Module`, left as it was (mode, hooks, weights), also wrapped, compiled or in half precision
+            (see `live.plain`); or a `torch.export.ExportedProgram`, which has its example inputs' shapes.
         example_input: a float tensor or NumPy array (N, C, H, W), or a tuple of them for several inputs; None tries
             out random ones.
         size: (height, width) of the example that is made where none is given.
@@ -42,18 +44,31 @@ def export_torch(module: nn.Module, example_input: Any, size: tuple[int, int] | 
     Raises:
         RefusedInput: no exporter can write it, or the module fails on the example.
     """
+    if isinstance(module, torch.export.ExportedProgram):
+        return _exported(export_program(module, module.module(), example_of(module, "the program")), [], None)
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"cannot load a {type(module).__name__}; give a torch.nn.Module or a torch.export program")
+    module, said = plain(module)
     made = example_for(module, size) if example_input is None else example_input
     inputs = tuple(_as_tensor(x) for x in (made if isinstance(made, tuple) else (made,)))
     if not all(isinstance(x, Tensor) for x in inputs):
         raise UsageError(f"example_input is a {type(example_input).__name__}, not a torch tensor or a tuple of them")
+    inputs = placed(inputs, module)
     try:
         export, failures = export_module(module, inputs)
-    except (RuntimeError, TypeError, ValueError) as error:  # the module's own forward pass
+    except ConvscopeError as error:
+        if (layer := is_packed(module)) is not None:
+            raise RefusedInput(
+                f"layer '{layer}' was quantized by torch, for torch's own kernels; load the network before that, or a "
+                "quantized ONNX file of it (QuantizeLinear)"
+            ) from error
+        raise
+    except Exception as error:  # the module's own forward pass raises whatever it likes
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        raise RefusedInput(
-            f"{type(module).__name__} fails on an input of shape {shapes}: {first_line(error, 200)}"
-        ) from error
+        reason = f"{type(error).__name__}: {first_line(error, 200)}"
+        raise RefusedInput(f"{type(module).__name__} fails on an input of shape {shapes}: {reason}") from error
     exported = _exported(export, failures, getattr(module, "pretrained_cfg", None))
+    exported = replace(exported, notes=(*said, *exported.notes))
     if example_input is None and size is None:
         note = f"exported with an input of shape {tuple(inputs[0].shape)}, the first that the network took"
         return replace(exported, notes=(note, *exported.notes))
@@ -92,8 +107,6 @@ def load_torch_file(
     path = Path(path)
     kind = format_of(path).name
     if kind == "pt2":
-        from .pt2 import export_archive
-
         return _exported(export_archive(path), [], None)
     if kind == "torchscript":
         return _from_torchscript(path, trust, example_input, size)
@@ -124,7 +137,7 @@ def run_torch_file(
     try:
         with torch.no_grad():
             return flat_outputs(module.eval()(x if first is None or not x.is_floating_point() else x.to(first.dtype)))
-    except _ERRORS as error:
+    except Exception as error:  # the module's own forward pass raises whatever it likes
         raise RefusedInput(f"{path}: its network fails on {tuple(x.shape)}: {first_line(error, 200)}") from error
 
 
@@ -227,7 +240,7 @@ def _example_of(module: nn.Module, channels: int, size: tuple[int, int] | None) 
             with torch.no_grad():
                 module(example)
             return example, ""
-        except _ERRORS as error:
+        except Exception as error:  # whatever a forward pass raises at a wrong size
             reason = reason or first_line(error, 200)
     side = _side_of_dense(module, channels) if size is None else None
     return (None, reason) if side is None else (torch.rand((1, channels, side, side), generator=generator), "")
@@ -255,7 +268,7 @@ def _side_of_dense(module: nn.Module, channels: int) -> int | None:
                 module(torch.zeros((1, channels, side, side)))
         except _Taken as taken:
             return taken
-        except _ERRORS:
+        except Exception:
             return None
         return None
 
@@ -281,7 +294,7 @@ def _runs(module: nn.Module, channels: int, side: int) -> bool:
     try:
         with torch.no_grad():
             module(torch.zeros((1, channels, side, side)))
-    except (*_ERRORS, _Taken):
+    except Exception:
         return False
     return True
 
@@ -306,7 +319,7 @@ def _first_called(module: nn.Module, declared: int) -> int:
             module(torch.zeros((1, declared, _SIDES[0], _SIDES[0])))
     except _Reached as reached:
         return reached.channels
-    except _ERRORS:
+    except Exception:
         pass
     finally:
         for hook in hooks:
@@ -354,5 +367,5 @@ def _exported(export: Export, failures: list[str], config: Any) -> Exported:
         aliases=export.aliases,
         preprocessing=replace(known, found="family") if known else None,
         producer=f"torch {torch.__version__} ({export.exporter})",
-        notes=fallback_note(failures),
+        notes=(*fallback_note(failures), *export.notes),
     )

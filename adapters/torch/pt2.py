@@ -70,7 +70,7 @@ def export_archive(path: Path) -> Export:
     program = _program(path)
     module = program.module(check_guards=False)
     assert isinstance(module, nn.Module)
-    return export_program(program, module, _example(program, path))
+    return export_program(program, module, example_of(program, str(path)))
 
 
 def run_archive(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -298,17 +298,17 @@ def _json(archive: Archive, name: str) -> dict[str, Any]:
     return value
 
 
-def _example(program: Any, path: Path) -> tuple[Tensor, ...]:
-    """Random inputs of the shapes that the program was exported with."""
+def example_of(program: Any, where: str) -> tuple[Tensor, ...]:
+    """Random inputs of the shapes that a program was exported with; ``where`` it is, for messages."""
     generator = torch.Generator().manual_seed(0)
     values = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
     examples = []
     for name in program.graph_signature.user_inputs:
         value = values.get(name)
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise RefusedInput(f"{path}: input '{name}' is not an image but a {type(value).__name__}")
+            raise RefusedInput(f"{where}: input '{name}' is not an image but a {type(value).__name__}")
         shape = [d if isinstance(d, int) else int(d.node.hint or 2) for d in value.shape]
         if prod(shape) > 2**28:
-            raise UnsafeFile(f"{path}: input '{name}' has the absurd shape {tuple(shape)}")
+            raise UnsafeFile(f"{where}: input '{name}' has the absurd shape {tuple(shape)}")
         examples.append(torch.rand(shape, generator=generator).to(value.dtype))
     return tuple(examples)

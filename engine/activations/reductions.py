@@ -21,6 +21,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 
 STATISTICS = ("mean", "variance", "min", "max", "argmax", "zeros")
+_PREFIX = "convscope"
 
 
 def reduced_session(
@@ -33,7 +34,15 @@ def reduced_session(
 
 def output_name(layer: Layer, statistic: str) -> str:
     """The name of a reduction's output."""
-    return f"convscope/{layer.index}/{statistic}"
+    return f"{_PREFIX}/{layer.index}/{statistic}"
+
+
+def reduced_layer(graph: Graph, name: str) -> Layer | None:
+    """The layer of an output's name: that of a reduction, or the layer's own tensor."""
+    prefix, _, index = name.rpartition("/")[0].rpartition("/")
+    if prefix == _PREFIX and index.isdigit():
+        return next((layer for layer in graph.layers if layer.index == int(index)), None)
+    return next((layer for layer in graph.layers if layer.tensor == name), None)
 
 
 def with_reductions(graph: Graph, layers: Sequence[Layer], statistics: Sequence[str] = STATISTICS) -> onnx.ModelProto:
@@ -61,7 +70,7 @@ class _Planes:
 
     def __init__(self, graph: onnx.GraphProto, layer: Layer, opset: int, batch: int = 0) -> None:
         self.graph, self.opset = graph, opset
-        self.prefix = f"convscope/{layer.index}"
+        self.prefix = f"{_PREFIX}/{layer.index}"
         source, rank, axis = layer.tensor, len(layer.shape), layer.channel_axis or 1
         order = [batch, axis, *(a for a in range(rank) if a not in (batch, axis))]
         if order != list(range(rank)):

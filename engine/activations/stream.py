@@ -20,6 +20,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.given import Source, sources
 from ..pictures.read import Picture, model_input, stream
+from .reductions import reduced_layer
 
 Failure = Callable[[Path, RefusedInput], None]
 
@@ -133,9 +134,10 @@ def batch_first(graph: Graph, values: Mapping[str, np.ndarray], count: int) -> d
     for name, value in values.items():
         axis = graph.batch_axes.get(name, 0)
         if value.ndim <= axis or value.shape[axis] != count:
-            layer = next((layer.name for layer in graph.layers if layer.tensor == name), name)
+            layer = reduced_layer(graph, name)
+            label = name if layer is None else layer.name
             raise UsageError(
-                f"layer '{layer}' gives values of shape {value.shape} for {count} pictures, not one result for each; "
+                f"layer '{label}' gives values of shape {value.shape} for {count} pictures, not one result for each; "
                 "take another layer"
             )
         found[name] = np.moveaxis(value, axis, 0) if axis else value

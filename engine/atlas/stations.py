@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 
 from ...errors import UsageError
+from ..activations.each import with_one_each
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..graph.operators import operator
@@ -153,11 +154,12 @@ class Stations:
         """The stations' layers; where names and globs are given, those they name.
 
         A glob means the stations that it names, or where there is none, layers with units; a name means its layer.
+        Layers that hold no result for each picture, as attention may whose tokens come first, are stations of no atlas.
 
         Raises:
-            UsageError: a name that the model lacks, or no layer with units.
+            UsageError: a name that the model lacks, or no layer with units for each picture.
         """
-        stations = tuple(station.layer for station in self.all)
+        stations = with_one_each(self.graph, [station.layer for station in self.all])
         if patterns is None and stations:
             return stations
         if patterns is None:
@@ -169,10 +171,14 @@ class Stations:
             hits = self.graph.match([pattern])
             wanted = [la for la in hits if la.index in ours] if len(hits) > 1 else []
             found.update({la.index: la for la in wanted or hits if la.channels})
-        if not found:
+        kept = with_one_each(self.graph, [found[index] for index in sorted(found)])
+        if not kept:
             said = ", ".join(listed)
-            raise UsageError(f"no layer of {self.graph.name} with units is among '{said}'; list them: convscope info")
-        return tuple(found[index] for index in sorted(found))
+            lacking = " that holds one result for each picture" if found else ""
+            raise UsageError(
+                f"no layer of {self.graph.name} with units{lacking} is among '{said}'; list them: convscope info"
+            )
+        return kept
 
     def makers(self, station: Station) -> list[Maker]:
         """What makes a station's units: its start, or all that a residual sum adds up."""

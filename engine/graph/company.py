@@ -43,7 +43,17 @@ def batch_axes(index: Index, image: str, shapes: Mapping[str, Shape]) -> dict[st
         growing = [axis for axis, size in enumerate(shape) if axis and size is None]
         if len(growing) == 1 and followed.get(name) in (None, growing[0]) and name in followed:
             found[name] = growing[0]
+        elif not growing and (axis := followed.get(name)) and axis < len(shape) and shape[axis] == 1:
+            found[name] = axis  # of a file for a batch of one
     return found
+
+
+def out_of_sight(index: Index, image: str, ranks: Mapping[str, int]) -> frozenset[str]:
+    """The tensors of which it is not known which axis counts pictures, if any does.
+
+    Args: as for `mixing`.
+    """
+    return frozenset(name for name, axis in _Walk(index, image, ranks).axes().items() if axis is None)
 
 
 def reason(node: onnx.NodeProto) -> str:

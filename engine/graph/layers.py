@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from math import prod
 from typing import Any
 
 from ...errors import UsageError
@@ -126,6 +127,14 @@ class Layer:
     def is_spatial(self) -> bool:
         """Whether it is a feature map: channels and two spatial axes."""
         return self.channels is not None and len(self.shape) == 4
+
+    @property
+    def places(self) -> int | None:
+        """How many places a unit's map has at the graph's image size, None where a side is open."""
+        if self.tokens is not None:
+            return self.tokens.rows * self.tokens.columns
+        sides = [side for axis, side in enumerate(self.shape) if axis not in (0, self.channel_axis)]
+        return None if None in sides else prod(side or 0 for side in sides)
 
     def channels_first(self, values: Any) -> Any:
         """This layer's raw tensor (numpy or torch) with its channel axis moved to 1."""

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import convscope
 from convscope.adapters.sizes import candidates, stated_size
 from convscope.adapters.verify import verify
+from convscope.engine.runs import predict
 from convscope.errors import RefusedInput, UsageError
 
 Dims = list[int | str | None]
@@ -87,6 +88,27 @@ def test_an_input_that_is_not_given_has_a_default_that_the_notes_say() -> None:
     x = normal(1, 3, 16, 16)
     np.testing.assert_allclose(output(graph, x), run(two_inputs(), x=x, age=np.zeros((1, 2), np.float32)), rtol=1e-4)
     assert any("'age' (Nx2) is taken as zeros" in note and "inputs['age']=" in note for note in graph.source.notes)
+
+
+def test_an_answer_that_is_no_number_names_the_inputs_that_were_taken_as_zeros() -> None:
+    """As a range of frequencies from 0 to 0 Hz, whose logarithm a pitch tracker takes."""
+    made = two_inputs()
+    made.graph.node[-1].output[0] = "l"
+    made.graph.node.extend([
+        helper.make_node("ReduceMax", ["age"], ["high"], axes=[1], keepdims=1),
+        helper.make_node("Div", ["high", "high"], ["one"]),
+        helper.make_node("Mul", ["l", "one"], ["y"]),
+    ])  # fmt: skip
+    picture = np.full((16, 16, 3), 0.5, np.float32)
+    for given, told in (({}, True), ({"age": [[1.0, 2.0]]}, False)):
+        said: list[Any] = []
+        predict.run(convscope.load(made, inputs=given), [picture], on_event=said.append)
+        assert any("not a number" in getattr(e, "text", "") and "inputs['age']=VALUE" in e.text for e in said) is told
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], np.array([1.0, 2.0]), [[1.0, 2.0]]])
+def test_numbers_as_a_command_line_writes_them_fill_an_input_row_by_row(value: object) -> None:
+    assert convscope.load(two_inputs(), inputs={"age": value}).given["age"].tolist() == [[1.0, 2.0]]
 
 
 def test_an_input_may_come_from_a_file_and_must_fit(tmp_path: Path) -> None:

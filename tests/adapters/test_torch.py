@@ -347,6 +347,31 @@ class ReportedNorms(nn.Module):
         return found
 
 
+class Reader(nn.Module):
+    """Columns of a map, read one after another: the LSTM gives states beside its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.rnn, self.fc = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.LSTM(4, 5, bidirectional=True),
+            nn.Linear(10, 7),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns, _ = self.rnn(self.conv(x).mean(2).permute(2, 0, 1))
+        found: Tensor = self.fc(columns)
+        return found
+
+
+def test_a_recurrent_layer_bears_its_own_name_and_not_that_of_what_follows() -> None:
+    graph = convscope.load(Reader().eval(), example_input=torch.rand(1, 1, 8, 16), check=False)
+    assert {"conv", "rnn", "fc"} <= {layer.name for layer in graph.layers}
+    (lstm,) = (layer for layer in graph.layers if layer.op == "LSTM")
+    assert lstm.name.startswith("rnn/")
+    assert graph.layer("rnn").tensor in graph.index.descendants([lstm.tensor])
+
+
 def averaged(state: dict[str, Tensor]) -> dict[str, Any]:
     """As torch.optim.swa_utils.AveragedModel saves it."""
     return {"n_averaged": torch.tensor(3), **{f"module.{name}": value for name, value in state.items()}}

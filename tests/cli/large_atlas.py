@@ -24,6 +24,7 @@ def write_atlas(
     labels: list[str] | None = None,
     coarse: bool = False,
     told: bool = True,
+    drawn: bool = True,
 ) -> None:
     """Writes the page of one layer of so many units; unit views are there for the first and the last sheet.
 
@@ -34,10 +35,12 @@ def write_atlas(
         labels: of classes.
         coarse: every other picture is a coarse one.
         told: relations and crops were found.
+        drawn: the layer has sheets; else none of its other units is made.
     """
     writer = Writer(Folder(folder))
     sheet = _sheet()
-    for number in range(-(-units // GROUP)):
+    sheets = -(-units // GROUP) if drawn else 0
+    for number in range(sheets):
         writer.write(f"s/L0000-{number:03d}.webp", sheet)
     values = [round(0.001 * ((u * 7919) % 1000), 3) for u in range(units)]
     marks = "".join("wd-ooooooo"[u % 10] for u in range(units))
@@ -54,7 +57,7 @@ def write_atlas(
             writer.write(_variant_file(unit, stage), sheet)
     writer.write("p/00000.webp", sheet)
     writer.write("s/best-000.webp", sheet)
-    writer.manifest_script(_manifest(units, name, labels or [], marks, stages, told))
+    writer.manifest_script(_manifest(units, name, labels or [], marks, stages, told, sheets))
     writer.finish()
     write_status(folder, {"running": False})
 
@@ -82,8 +85,9 @@ def _variant_file(unit: int, stage: str) -> str:
 
 def _unit(unit: int, units: int, name: str) -> dict[str, Any]:
     return {
-        "top": [[0, 0.5, [40, 50, 90, 100], [0, 0, 224, 224]]], "hist": [40, [1, 2, 3]], "std": 0.1, "active": 0.5,
-        "nan": 0, "near": [[(unit + 1) % units, 0.9]], "inputs": [[-2, 0, 0.5, 1.0, "f4GB", [1, 3]]],
+        "top": [[0, 0.5, [40, 50, 90, 100], [0, 0, 224, 224]]], "hist": [40, [1, 2, 3]], "active": 0.5,
+        "std": 0.0 if unit % 10 == 1 else 0.1, "nan": 0, "near": [[(unit + 1) % units, 0.9]],
+        "inputs": [[-2, 0, 0.5, 1.0, "f4GB", [1, 3]]],
         "readers": [[0, 3, 0.25, 1]], "id": "ab" * 32, "size": [128, 128], "steps": 256, "reason": name,
         "rescue": "", "start": 0.0, "curve": [0.0, 1.0],
         "variants": [
@@ -95,15 +99,18 @@ def _unit(unit: int, units: int, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _manifest(units: int, name: str, labels: list[str], marks: str, stages: str, told: bool) -> dict[str, Any]:
+def _manifest(
+    units: int, name: str, labels: list[str], marks: str, stages: str, told: bool, sheets: int
+) -> dict[str, Any]:
     both = sum(pair == ("w", "c") for pair in zip(marks, stages, strict=True))
     counts = {"units": units, "ok": marks.count("o"), "weak": marks.count("w"), "dead": marks.count("d"),
               "coarse": stages.count("c"), "weak_coarse": both, "missing": marks.count("-")}  # fmt: skip
     recipe = {"name": "strongest", "size": [128, 128], "steps": 256}
     layer = {
         "i": 0, "name": name, "tensor": name, "op": "Relu", "units": units, "shape": [units, 14, 14], "sees": [9, 9],
-        "tile": TILE, "row": 0, "best": [3, 4], "counts": counts, "silent": 1, "always": 2, "alike": 3,
-        "sources": "", "told": told, "recipes": {"coarse": recipe, "fine": recipe, **dict.fromkeys(VARIANTS, recipe)},
+        "tile": TILE, "sheets": sheets, "row": 0, "best": [3, 4], "counts": counts,
+        "silent": 1, "always": 2, "alike": 3, "sources": "", "told": told,
+        "recipes": {"coarse": recipe, "fine": recipe, **dict.fromkeys(VARIANTS, recipe)},
     }  # fmt: skip
     preprocessing = {"low": 0, "high": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "order": "RGB", "resize": "squash",
                      "preset": name, "found": "assumed", "crop": 1.0}  # fmt: skip

@@ -150,6 +150,35 @@ def test_what_is_not_found_yet_is_not_shown_as_nothing(browser: Chromium, tmp_pa
     assert browser.complaints == []
 
 
+def test_a_unit_that_no_photograph_changes_has_no_best_ones(browser: Chromium, small: str) -> None:
+    browser.open(f"{small}#/L0000/1")
+    text = browser.run("return document.querySelector('main').innerText")
+    assert "None stands out: it is 0.919 everywhere in each of them." in text
+    assert "Nothing was found that excites it, by strongest" in text
+    assert browser.run("return document.querySelectorAll('.crop').length") == 0
+    browser.open(f"{small}#/L0000/3")
+    assert "What excites it, by strongest" in browser.run("return document.querySelector('main').innerText")
+    assert browser.run("return document.querySelectorAll('.crop').length") == 1
+
+
+def test_units_that_are_not_made_are_asked_no_picture_of(browser: Chromium, tmp_path: Path) -> None:
+    write_atlas(tmp_path, 20, drawn=False)
+    browser.open((tmp_path / "index.html").as_uri() + "#/L0000/0")
+    assert browser.run("return document.querySelectorAll('.kin .sprite.none').length") == 1
+    assert browser.complaints == []
+
+
+def test_a_class_s_name_is_whole_and_its_number_shown_where_one_sorts_by_it(browser: Chromium, small: str) -> None:
+    words = "return [...document.querySelectorAll('.tile b')].map((b) => [b.innerText, b.dataset.value])"
+    browser.open(f"{small}#/L0000?find=3-4,0")
+    assert browser.run(words) == [["bald eagle", "weak"], ["3", "0.757"], ["4", "0.676"]]
+    write_atlas(Path(small.removeprefix("file://")).parent, 6, labels=[f"class {u}" for u in range(6)])
+    browser.open(f"{small}#/L0000?find=3")
+    assert browser.run(words) == [["class 3", ""]]
+    browser.open(f"{small}#/L0000?find=3&sort=act")
+    assert browser.run(words) == [["class 3", "0.757"]]
+
+
 @pytest.mark.parametrize("name", ["/features/features.0/Conv", "a/b/1", "layer 'one'/\u00e9?x=1#y", "L0003"])
 def test_a_layer_is_reached_by_a_name_with_slashes(browser: Chromium, tmp_path: Path, name: str) -> None:
     write_atlas(tmp_path, 20, name)

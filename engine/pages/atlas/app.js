@@ -57,7 +57,9 @@ const link = (i, unit) => `#/${layerFile(i)}${unit === undefined ? "" : `/${unit
 
 // A unit's part of its layer's sheet, as the background of a square element of that side.
 function sprite(node, i, unit, side) {
-  const at = unit % model.group, tile = rowOf(i)?.tile ?? side;
+  const at = unit % model.group, la = rowOf(i), tile = la?.tile ?? side;
+  node.classList.toggle("none", Math.floor(unit / model.group) >= (la?.sheets ?? Infinity)); // no unit of that sheet is made
+  if (node.classList.contains("none")) { Object.assign(node.style, { backgroundImage: "", backgroundSize: "", backgroundPosition: "" }); return; }
   node.style.backgroundImage = `url("${fresh(`s/${layerFile(i)}-${pad(Math.floor(unit / model.group), 3)}.webp`)}")`;
   node.style.backgroundSize = `${model.across * side}px auto`;
   node.style.backgroundPosition = `${-(at % model.across) * side}px ${-Math.floor(at / model.across) * side}px`;
@@ -98,10 +100,14 @@ const hasClasses = () => { const la = rowOf(model.model.logits); return la !== u
 const isSignal = () => model.model.image_size[0] === 1; // drawn as stripes
 // The command that refines coarse pictures: the atlas's own would stop at them again where it says --coarse.
 const refining = () => (/ --coarse$/.test(model.made.command ?? "") ? "The same command without --coarse" : "The same command");
+const FOUND = { // how the preprocessing is known
+  embedded: "as the file says", companion: "as a file beside it says", family: "known of its family", preset: "as asked for", flag: "as asked for",
+  type: "told by the type of its input", operators: "told by its first operators", weights: "told by its weights", assumed: "assumed",
+};
 function preprocessing() {
   const p = model.model.preprocessing, few = (values) => values.map((v) => Number(v.toPrecision(4))).join(", ");
   return `range ${p.low}..${p.high}` + (p.mean.some((m) => m) ? `, minus ${few(p.mean)}` : "") + (p.std.some((s) => s !== 1) ? `, divided by ${few(p.std)}` : "")
-    + `, ${read()}, ${model.model.image_size.join(" x ")} ${p.resize} (preset ${p.preset}, ${p.found})`;
+    + `, ${read()}, ${model.model.image_size.join(" x ")} ${p.resize} (${p.preset === "custom" ? "" : `preset ${p.preset}, `}${FOUND[p.found] ?? p.found})`;
 }
 function certificate() {
   const c = model.certificate;
@@ -141,7 +147,7 @@ function showModel() {
     return el("tr", {}, el("td", { class: "number soft" }, la.i), el("th", { scope: "row" }, el("a", { href: link(la.i) }, la.name)), el("td", { class: "strip" }, strip), el("td", { class: "soft" }, `${la.op}, ${la.shape.join(" x ")}`),
       el("td", { class: "number" }, number(la.units)), el("td", { class: "number" }, number(c.ok)), el("td", { class: "number warn" }, c.weak || ""), n.sofar ? el("td", { class: "number soft" }, c.sofar || "") : null,
       el("td", { class: "number bad" }, c.dead || ""), n.missing ? el("td", { class: "number soft" }, c.missing || "") : null,
-      el("td", { class: "number" }, la.silent || ""), el("td", { class: "number" }, la.always || ""), el("td", { class: "number" }, la.alike ?? "–"));
+      el("td", { class: "number" }, la.silent || ""), el("td", { class: "number" }, la.always || ""), el("td", { class: "number" }, la.alike === null ? "–" : la.alike || ""));
   }));
   show(
     el("h1", {}, m.name),
@@ -159,7 +165,7 @@ function showModel() {
       certificate(),
       el("section", { class: "card" }, el("h2", {}, "Pictures"), pairs([
         ["preset", model.made.preset], ["seed", model.made.seed], ["made on", `${model.made.device}, ${Object.entries(model.made.versions).map((v) => v.join(" ")).join(", ")}`],
-        ["ok", "excites the unit at least as much as the best of sixteen crops of photographs does"], ["weak", "excites it less than that"], n.sofar ? ["weak so far", "a coarse picture excites it less; the fine one decides"] : null, ["dead", "nothing excites it, photographs included"]]))),
+        ["ok", "excites the unit at least as much as the best of sixteen crops of photographs does"], ["weak", "excites it less than that"], n.sofar ? ["weak so far", "a coarse picture excites it less; the fine one decides"] : null, ["dead", "nothing excites it or nothing changes it, photographs included"]]))),
     el("div", { class: "section" }, el("h2", { id: "graph-title" }, "Graph"), el("span", { class: "soft" }, "Drag to move it. Dashed boxes are folded blocks, a click opens them; boxes with a picture lead to their layer.")),
     drawing(),
     el("div", { class: "section" }, el("h2", {}, "Layers"), hasClasses() ? el("a", { href: "#/classes" }, "Classes") : null,
@@ -390,7 +396,7 @@ async function showLayer(i) {
     face.style.width = face.style.height = `${layout.side}px`;
     if (status === "missing") Object.assign(face.style, { backgroundImage: "", backgroundSize: "", backgroundPosition: "" }); else sprite(face, i, u, layout.side);
     under.textContent = visible(view.table ? line(u) : name || String(u));
-    under.dataset.value = visible(value(u));
+    under.dataset.value = name && status === "ok" && view.sort === "unit" ? "" : visible(value(u)); // a class's name needs the room
     node.style.width = `${layout.cell}px`; node.style.height = `${layout.height}px`;
     node.style.transform = `translate(${(at % layout.columns) * (layout.cell + PAD)}px, ${Math.floor(at / layout.columns) * layout.down}px)`;
   }
@@ -483,6 +489,7 @@ function kin(i, unit, words, weights = null) {
   const body = [la ? face : null, el("span", { class: "words" }, el("b", {}, labelled(i, unit) || `unit ${unit}`), el("span", {}, la?.name ?? model.graph.nodes[i]?.[0] ?? ""), el("span", { class: "soft" }, words)), weights];
   return el("li", {}, la ? el("a", { href: link(i, unit) }, body) : el("span", { class: "one", title: "not in this atlas" }, body));
 }
+const part = (share) => (share < 1e-4 ? "under 0.01 %" : percent(share));
 const family = (title, note, rows, otherwise) => el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, title), el("span", { class: "soft" }, note)),
   rows.length ? el("ul", { class: "kin" }, rows) : el("p", { class: "soft" }, otherwise));
 function commandOf(i, unit) {
@@ -517,31 +524,32 @@ async function showUnit(i, unit) {
   const field = el("button", { type: "button", "aria-keyshortcuts": "t", onclick: () => { wholeField = !wholeField; recrop(); } }, "All it sees");
   const named = ([photo, value]) => el("li", {}, `${number(value)} ${loaded.photographs[photo] ?? "photograph"}`); // as one line of pixels nobody sees it
   const recrop = () => { crops.replaceChildren(...one.top.map(isSignal() ? named : crop)); field.setAttribute("aria-pressed", String(wholeField)); };
+  const still = one.std === 0; // on the photographs
   const untold = la.told === false ? "Not found yet: the command that made the atlas goes on." : null;
   const whole = untold !== null || one.top.every(([, , near, far]) => String(near) === String(far)); // it has no map, and no gradient was asked for
   const spot = la.sees && la.sees.some((side, axis) => side < model.model.image_size[axis]); // a few pixels hold both boxes alike
   unitView = { recrop, previous: at > 0 ? order[at - 1] : undefined, next: order[at + 1] };
   const several = model.photographs.count, isClass = labelled(i, unit) !== "";
-  const readers = one.readers.map(([l, u, share, sign]) => kin(l, u, `${percent(share)} of what it reads, ${sign > 0 ? "excited" : "held back"}`));
+  const readers = one.readers.map(([l, u, share, sign]) => kin(l, u, `${part(share)} of what it reads, ${sign > 0 ? "excited" : "held back"}`));
   const how = (sum, [rows]) => (rows ? (sum > 0 ? "excites" : "holds back") : sum > 0 ? "added as it is" : "subtracted"); // a residual sum's way past its branch has no kernel
-  const inputs = one.inputs.map(([l, u, share, sum, packed, shape]) => kin(l, u, `${percent(share)}, ${how(sum, shape)}`, kernel(packed, shape, sum)));
+  const inputs = one.inputs.map(([l, u, share, sum, packed, shape]) => kin(l, u, `${part(share)}, ${how(sum, shape)}`, kernel(packed, shape, sum)));
   show(
     el("div", { class: "title" }, el("h1", {}, isClass ? unitName(i, unit) : `${la.name}, unit ${unit}`), badge(status), coarse ? el("span", { class: "warn" }, "coarse picture") : null, el("span", { class: "spacer" }),
       la.units > 1 ? [step(-1, "previous unit", "← previous"), step(1, "next unit", "next →")] : null),
     el("div", { class: "unit" },
       el("figure", {}, picture, el("figcaption", {}, status === "missing" ? "The time given ran out, or the run was stopped; the same command goes on."
-        : `What excites it, by ${la.recipes.fine.name}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}${isSignal() ? "; a signal, as stripes" : ""}.`)),
+        : `${status === "dead" ? "Nothing was found that excites it" : "What excites it"}, by ${la.recipes.fine.name}: ${counted(one.steps, "step")} at ${one.size.join(" x ")} pixels${coarse ? ", a coarse picture" : ""}${isSignal() ? "; a signal, as stripes" : ""}.`)),
       el("div", {}, el("h2", {}, "Numbers"), pairs([
         one.reason ? ["verdict, beside sixteen crops of photographs", one.reason] : null, one.rescue ? ["helped by", one.rescue] : null,
-        ["activation of the picture, as the verdict measures it", number(columns.act[unit])],
+        status === "missing" ? null : [`activation of the picture${la.shape.length < 2 ? "" : la.recipes.fine.middle ? ", in the middle of its map" : ", the mean over its map"}`, number(columns.act[unit])],
         ["largest value at any place of a whole photograph", `${number(columns.photo[unit])} (of ${number(several)})`], ["mean, deviation", `${number(columns.mean[unit])}, ${number(one.std)}`],
         ["places that are zero", percent(columns.sparsity[unit])], ["photographs that excite it", percent(one.active)],
         ["class specificity", several < model.fewest ? `told from ${model.fewest} photographs on` : columns.special[unit] === null ? "unknown" : `${number(columns.special[unit])} (0 alike, 1 one predicted class only)`],
         one.nan ? ["photographs with NaN", number(one.nan)] : null, one.id ? ["id", el("code", {}, one.id.slice(0, 16))] : null])),
       variants(i, unit, one),
-      el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. ${isSignal() ? "Each with the unit's largest value in it." : untold ? "Where in them it is excited is not found yet." : whole ? (spot ? `Bright: all that it sees there, ${la.sees.join(" x ")} pixels.` : "It has no map: it sees the whole of each.") : `Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}.`} `), whole || isSignal() ? null : field),
-        one.top.length ? crops : el("p", { class: "soft" }, "None.")),
-      family(isClass ? "Units that speak for and against it" : "Reads from", `The length of the kernel times the mean activation, as a share of all that it reads${la.sources && inputs.length ? `; ${la.sources}` : ""}; red weights excite, blue ones hold back.`, inputs, untold ?? (la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas.")),
+      el("section", { class: "wide" }, el("div", { class: "section" }, el("h2", {}, "Best photographs"), el("span", { class: "soft" }, `Of ${counted(several, "photograph")}${model.photographs.shipped ? ", the shipped ones" : ""}. ${still ? "" : isSignal() ? "Each with the unit's largest value in it." : untold ? "Where in them it is excited is not found yet." : whole ? (spot ? `Bright: all that it sees there, ${la.sees.join(" x ")} pixels.` : "It has no map: it sees the whole of each.") : `Bright: ${model.made.field === "gradient" ? "where the gradient of its value is" : "where its map is above half of its maximum"}.`} `), whole || still || isSignal() ? null : field),
+        !one.top.length ? el("p", { class: "soft" }, "None.") : still ? el("p", { class: "soft" }, `None stands out: it is ${number(columns.photo[unit])} everywhere in each of them.`) : crops),
+      family(isClass ? "Units that speak for and against it" : "Reads from", `The length of the kernel times the mean activation, as a share of all that it reads${la.sources && inputs.length ? `; ${la.sources}` : ""}; red weights excite, blue ones hold back.`, inputs, untold ?? (la.sources ? `${la.sources[0].toUpperCase()}${la.sources.slice(1)}.` : "Nothing in this atlas, or through weights of zero alone.")),
       family("Read by", "", readers, untold ?? (columns.mean[unit] === 0 ? "Nobody to speak of: it is silent on the photographs." : "No layer of this atlas reads it through weights.")),
       family("Most alike", `In this layer, by cosine over ${counted(several, "photograph")}.`, several < model.fewest ? [] : one.near.map(([u, cosine]) => kin(i, u, `cosine ${number(cosine)}`)),
         untold ?? (several < model.fewest ? `Told from ${model.fewest} photographs on: over so few, most units of a layer are alike.` : la.units === 1 ? "It is alone in its layer." : "No other unit is excited by the same photographs.")),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import helper
 
 import convscope
 from convscope.engine.atlas.drawing import block_names, drawn_graph
 from convscope.engine.atlas.stations import IMAGE, Stations
 from convscope.engine.graph.graph import Graph
+from convscope.errors import UsageError
 
 from ...tiny import model
 from .places import network
@@ -122,3 +125,48 @@ def test_the_drawing_has_every_layer_and_its_edges() -> None:
 )
 def test_blocks_are_runs_of_neighbours_whose_names_begin_alike(names: list[str], blocks: list[str]) -> None:
     assert block_names(names) == blocks
+
+
+class _Attentive(torch.nn.Module):
+    """Tokens of 4 x 4 patches behind a class token, through torch's own encoder, which moves them in front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.head = torch.nn.Conv2d(3, 16, 4, 4), torch.nn.Linear(16, 3)
+        self.first = torch.nn.Parameter(torch.randn(1, 1, 16))
+        self.block = torch.nn.TransformerEncoderLayer(16, 2, 24, dropout=0, batch_first=True, norm_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        return self.head(self.block(tokens)[:, 0])
+
+
+@pytest.mark.parametrize("batch", ["open", "one"])
+@pytest.mark.filterwarnings("ignore")  # of torch's older exporter
+def test_layers_of_an_encoder_of_torch_are_stations_but_those_that_count_tokens(
+    batch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)  # a fused operator that no export has
+    torch.manual_seed(0)
+    file, axes = tmp_path / "net.onnx", {"x": {0: "n"}} if batch == "open" else None
+    picture, names = torch.zeros(1, 3, 16, 16), ["x"]
+    network = _Attentive().eval()
+    torch.onnx.export(network, (picture,), file, dynamo=False, input_names=names, dynamic_axes=axes)
+    graph = convscope.load(file)
+    shown = Stations(graph).chosen(None)
+    assert [layer.channels for layer in shown] == [16, 48, 16, 24, 16, 3]
+    pictures = np.random.default_rng(0).random((3, 3, 16, 16), dtype=np.float32)
+    apart: dict[str, list[np.ndarray]] = {layer.tensor: [] for layer in shown}
+    for picture in pictures:
+        for name, value in graph.session(list(apart)).run(picture[None]).items():
+            apart[name].append(value)
+    together = graph.session(list(apart)).run(pictures)
+    for layer in shown:
+        axis = graph.batch_axes.get(layer.tensor, 0)
+        np.testing.assert_allclose(together[layer.tensor], np.concatenate(apart[layer.tensor], axis), atol=1e-5)
+    grids = [layer.tokens.count if layer.tokens else None for layer in shown]
+    assert grids == [None, None, 17, 17, 17, None]  # attention's own projection has its tokens in front
+    rows = next(la for la in graph.layers if la.op == "Gemm" and la.channels == 16)
+    with pytest.raises(UsageError, match="no layer of net with units that holds one result for each picture"):
+        Stations(graph).chosen(rows.name)
