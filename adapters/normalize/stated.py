@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
@@ -72,7 +73,7 @@ def _padded_by_size(draft: Draft, node: onnx.NodeProto, window: Window) -> bool:
 
     nodes: list[onnx.NodeProto] = []
 
-    def add(op: str, what: str, *inputs: str, **options: int) -> str:
+    def add(op: str, what: str, *inputs: str, **options: Any) -> str:
         name = draft.fresh(f"{made}_{what}")
         nodes.append(helper.make_node(op, list(inputs), [name], name=name, **options))
         return name
