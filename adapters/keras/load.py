@@ -68,32 +68,31 @@ def load_keras_file(
             f"{path} holds weights alone; name the code that builds the network: arch=keras.applications:VGG16, "
             "or package.module:callable"
         )
-    keras = import_keras(alone=in_worker())
-    if found.config is None and arch is not None:
-        model = weights_into(path, found, arch)
-        notes = [f"weights alone; the network is {arch}"]
-    else:
-        model = load_model(keras, path, found, trust)
-        notes = []
+    keras, used = import_keras(alone=in_worker()), arch if found.config is None else None
+    model = load_model(keras, path, found, trust) if used is None else weights_into(path, found, used)
+    notes = [] if used is None else [f"weights alone; the network is {used}"]
     with as_tensorflow(found.version):
         exported = export_keras(model, size=size)
     known = companion(path) or exported.preprocessing
-    return replace(exported, preprocessing=known, notes=(*notes, *exported.notes))
+    return replace(exported, preprocessing=known, notes=(*notes, *exported.notes), arch=used)
 
 
-def run_keras_file(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """What Keras itself makes of one picture, in the file's own layout.
+def run_keras_file(
+    path: Path, feeds: Mapping[str, np.ndarray], *, arch: str | None = None, trust: bool = False
+) -> list[np.ndarray]:
+    """What Keras itself makes of one picture, in the file's own layout; ``arch`` and ``trust`` as of `load_keras_file`.
 
     Raises:
-        RefusedInput: the file holds weights alone, or the network takes more than the picture.
+        RefusedInput: the network takes more than the picture.
     """
-    found = inspect(path)
-    if found.config is None:
-        raise RefusedInput(f"{path} holds weights alone")
+    found = inspect(path, trust=trust)
     if len(feeds) != 1:
         raise RefusedInput(f"{path} takes inputs beside the picture")
     keras = import_keras(alone=in_worker())
-    model = load_model(keras, path, found, False)
+    if found.config is None and arch is not None:
+        model = weights_into(path, found, arch)
+    else:
+        model = load_model(keras, path, found, trust)
     with as_tensorflow(found.version), single_precision(keras, model):
         return flat_outputs(model(*feeds.values()))  # a model may return a dict
 

@@ -176,7 +176,9 @@ SHAPES: list[tuple[Dims, tuple[int, ...], list[onnx.NodeProto], dict[str, np.nda
         {"w": normal(3, 2, 3, 3, 3)},
         (2, 24, 6),
     ),
-]
+    (["N", 2, 3, 4, 5, 6], (2, 2, 3, 4, 5, 6), [helper.make_node("MatMul", ["x", "m"], ["y"])], {"m": normal(6, 3)},
+     (1, 24, 30)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("dims", "shape", "nodes", "weights", "picture"), SHAPES)
@@ -210,6 +212,15 @@ def test_a_size_at_which_nothing_runs_is_our_guess_and_the_message_says_so() -> 
     with pytest.raises(RefusedInput, match=r"runs at none of those tried .*224x224.*give load\(size="):
         convscope.load(made)
     assert convscope.load(made, size=(7, 9)).image_size == (7, 9)
+
+
+def test_what_no_size_mends_is_not_blamed_on_the_size() -> None:
+    made = model(
+        [helper.make_node("MatMul", ["x", "m"], ["y"])], {"x": ["N", "t", 3, "h", "w", 4]}, {"m": normal(4, 2)}
+    )
+    with pytest.raises(RefusedInput, match=r"neither a picture, .* nor a volume of a stated size") as caught:
+        convscope.load(made)
+    assert "none of those tried" not in str(caught.value)
 
 
 def test_a_size_is_a_side_or_both_and_anything_else_is_refused_before_the_import(tmp_path: Path) -> None:
