@@ -51,6 +51,27 @@ def locked(folder: str | os.PathLike[str], shared: bool = False) -> Iterator[Non
                 one.rmdir()
 
 
+def check_no_link(folder: Path) -> None:
+    """Refuses a folder that lies behind a link inside a folder that this process has locked.
+
+    A folder that somebody sends may hold one, and what is written through it would lie elsewhere.
+
+    Raises:
+        UsageError: naming the link.
+    """
+    link = found = None
+    for one in (folder, *folder.parents) if _HELD else ():
+        try:
+            if _key(one) in _HELD:
+                found = link
+        except OSError:  # not made yet
+            continue
+        if one.is_symlink():
+            link = one
+    if found is not None:
+        raise UsageError(f"{found} is a link, and what it leads to is not written; remove it")
+
+
 def _key(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino

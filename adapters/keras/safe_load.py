@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from math import prod
@@ -15,6 +14,7 @@ from typing import Any
 
 from ...engine.executors.session import first_line
 from ...errors import RefusedInput, UnsafeFile, UsageError
+from ..scratch import scratch
 from ..torch.arch import build
 from .files import KerasFile
 from .local import local_layers
@@ -118,8 +118,8 @@ def _as_keras_wants(path: Path, suffix: str, found: KerasFile) -> Iterator[str]:
         with _with_suffix(path, suffix) as file:
             yield file
         return
-    with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
-        copy = Path(folder) / f"model{suffix}"
+    with scratch() as folder:
+        copy = folder / f"model{suffix}"
         if found.style == "h5":
             import h5py
 
@@ -141,7 +141,7 @@ def _with_suffix(path: Path, suffix: str) -> Iterator[str]:
     if path.name.endswith(suffix):
         yield str(path)
         return
-    with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
-        link = Path(folder) / f"model{suffix}"
+    with scratch() as folder:
+        link = folder / f"model{suffix}"
         link.symlink_to(path.absolute())
         yield str(link)

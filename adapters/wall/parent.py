@@ -7,13 +7,10 @@ import hashlib
 import json
 import os
 import pickle
-import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +23,7 @@ import onnx
 
 from ...engine.graph.graph import Graph
 from ...errors import ConvscopeError, RefusedInput, UnsafeFile
+from ..scratch import scratch
 from ..sniff import glance
 from .limits import GIB, GLANCE_SECONDS, Limits, limits_for, opening_seconds
 from .server import LENGTH
@@ -73,18 +71,19 @@ def load_behind(
         return graph
 
 
-def run_behind(path: Path, feeds: dict[str, np.ndarray], room: int) -> list[np.ndarray]:
+def run_behind(path: Path, feeds: dict[str, np.ndarray], room: int, arch: str | None = None) -> list[np.ndarray]:
     """What a file's own framework makes of these inputs, in a process of its own.
 
     Args:
         path: of a file that was imported before.
         feeds: its own inputs by name.
         room: bytes that its tensors may take, beside what importing it may.
+        arch: as it was imported with.
 
     Raises:
         UnsafeFile: it takes more than the limits, or kills the process. RefusedInput: it cannot be run.
     """
-    text, data = _asked(path, {}, feeds, room=room)
+    text, data = _asked(path, {"arch": arch}, feeds, room=room)
     with _decoded(path):
         return decode_arrays(text, data)
 
@@ -103,13 +102,9 @@ def _asked(
     is_keras = head.startswith(b"\x89HDF") or any(name in head[:100] for name in (b"metadata.json", b"config.json"))
     limits = limits_for(path.stat().st_size, is_onnx, max_memory, max_seconds)
     limits = replace(limits, memory=limits.memory + room)
-    scratch = Path(tempfile.gettempdir()) / f"convscope-{secrets.token_hex(8)}"
-    request = Request(str(path), options, limits, str(scratch), os.getcwd(), list(sys.path), feeds)
-    scratch.mkdir(mode=0o700)
-    try:
+    with scratch() as folder:
+        request = Request(str(path), options, limits, str(folder), os.getcwd(), list(sys.path), feeds)
         return _Errand(request, is_keras).answer()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

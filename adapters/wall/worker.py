@@ -37,7 +37,7 @@ class Request:
         path: of the file.
         options: of `adapters.load.load`, without the limits.
         limits: what it may cost.
-        scratch: a folder that the worker may make for temporary files; the parent removes it.
+        scratch: a folder for temporary files; the parent removes it, and where that was killed the supervisor.
         cwd, search: working folder and ``sys.path`` of whoever asks.
         feeds: where not the import is asked for but what the file itself makes of these inputs, by name.
     """
@@ -109,7 +109,7 @@ def _answer(request: Request) -> tuple[bytes, bytes]:
 
     path = Path(request.path)
     if request.feeds is not None:
-        return encode_arrays(run_here(path, request.feeds))
+        return encode_arrays(run_here(path, request.feeds, **request.options))
     return encode_graph(load_here(path, **request.options))
 
 

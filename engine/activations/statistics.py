@@ -8,7 +8,6 @@ of two units, for the correlations, are sums of floats: equal to rounding in ano
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +18,7 @@ import numpy as np
 
 from ...errors import DamagedState, UsageError
 from ..graph.layers import Layer
+from ..kept import arrays
 from ..render.artifacts import read_regular, save_npz
 from .reductions import output_name
 
@@ -210,15 +210,15 @@ def save_states(path: Path, identity: str, done: Sequence[str], states: Sequence
         done: names of the images.
         states: one per layer.
     """
-    arrays = {"identity": np.array(identity), "done": np.array(sorted(done), dtype=np.str_)}
+    kept = {"identity": np.array(identity), "done": np.array(sorted(done), dtype=np.str_)}
     for i, state in enumerate(states):
-        arrays[f"{i}/images"] = np.array(state.images)
+        kept[f"{i}/images"] = np.array(state.images)
         # Python integers may be too long for any other type; their digits as bytes are a quarter of them as text
-        arrays[f"{i}/exact"] = state.sums.astype(np.str_).astype(np.bytes_)
-        arrays |= {f"{i}/{name}": getattr(state, name) for name in _ARRAYS}
+        kept[f"{i}/exact"] = state.sums.astype(np.str_).astype(np.bytes_)
+        kept |= {f"{i}/{name}": getattr(state, name) for name in _ARRAYS}
         if state.images == len(state.recent):
-            del arrays[f"{i}/cross"]  # nothing is in it yet
-    save_npz(path, {**arrays, _SUM: np.array(_sum(arrays))}, durable=True)
+            del kept[f"{i}/cross"]  # nothing is in it yet
+    save_npz(path, {**kept, _SUM: np.array(_sum(kept))}, durable=True)
 
 
 def restore_states(path: Path, identity: str, layers: Sequence[Layer]) -> tuple[set[str], list[UnitStatistics]]:
@@ -228,26 +228,39 @@ def restore_states(path: Path, identity: str, layers: Sequence[Layer]) -> tuple[
         DamagedState: the file holds none, or not what was written. UsageError: it holds those of something else.
     """
     try:
-        with np.load(io.BytesIO(read_regular(path)), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        if str(arrays.pop(_SUM)) != _sum(arrays):
+        kept = arrays(read_regular(path))
+        if str(kept.pop(_SUM)) != _sum(kept):
             raise ValueError("another sum")
-        found = str(arrays["identity"])
-    except Exception:  # NumPy and zipfile raise many unrelated types for damaged files
+        found, done = str(kept["identity"]), set(kept["done"].tolist())
+    except (ValueError, KeyError, OSError):
         raise DamagedState(f"'{path}' holds no state of convscope stats; remove it") from None
     if found != identity:
         raise UsageError(
             f"'{path}' was made with another model, preprocessing, size or layers; choose another folder, or force=True"
         )
-    states = []
-    for i, layer in enumerate(layers):
-        state = UnitStatistics.empty(layer)
-        state.images, state.sums = int(arrays[f"{i}/images"]), np.frompyfunc(int, 1, 1)(arrays[f"{i}/exact"])
-        for name in _ARRAYS:
-            if f"{i}/{name}" in arrays:
-                setattr(state, name, arrays[f"{i}/{name}"])
-        states.append(state)
-    return set(arrays["done"].tolist()), states
+    try:
+        return done, [_restored(kept, i, layer) for i, layer in enumerate(layers)]
+    except (ValueError, KeyError, TypeError):  # it has its sum, and is none that `save_states` writes
+        raise DamagedState(f"'{path}' holds no state of convscope stats; remove it") from None
+
+
+def _restored(kept: Mapping[str, np.ndarray], i: int, layer: Layer) -> UnitStatistics:
+    """The figures of the layer of that number; raises ValueError where they are of other shapes than its own."""
+    state = UnitStatistics.empty(layer)
+    state.images, sums = int(kept[f"{i}/images"]), np.frompyfunc(int, 1, 1)(kept[f"{i}/exact"])
+    if state.images < 0 or np.shape(sums) != state.sums.shape:
+        raise ValueError(f"{state.images} images")
+    state.sums = sums
+    for name in _ARRAYS:
+        value, empty = kept.get(f"{i}/{name}"), getattr(state, name)
+        if value is None and name == "cross":
+            continue
+        if value is None or value.dtype != empty.dtype or value.ndim != empty.ndim:
+            raise ValueError(name)
+        if value.shape[name == "recent" :] != empty.shape[name == "recent" :]:
+            raise ValueError(name)
+        setattr(state, name, value)
+    return state
 
 
 def _sum(arrays: Mapping[str, np.ndarray]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ import numpy as np
 
 from ...errors import DamagedState, UsageError
 from ..graph.layers import Layer
+from ..kept import Count, Either, Rows, fits, from_json
 from ..render.artifacts import read_regular, write_bytes
 from .reductions import output_name
 
@@ -148,8 +150,8 @@ class TopImages:
     def restore(cls, path: Path) -> TopImages:
         """Reads a state; raises DamagedState where the file holds none, or not what was written."""
         try:
-            state = json.loads(read_regular(path))
-            if state.pop("sha256") != _sum(state):
+            state = from_json(read_regular(path))
+            if not _is_state(state) or state.pop("sha256") != _sum(state):
                 raise ValueError("another sum")
             values = [[-np.inf if v is None else v for v in row] for row in state["values"]]
             return cls(
@@ -162,8 +164,12 @@ class TopImages:
                 np.array(state["places"], np.int64).reshape(-1, state["k"]),
                 {name: bytes.fromhex(bits) for name, bits in state["unknown"].items()},
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+        except (ValueError, OSError):
             raise DamagedState(f"'{path}' holds no state of convscope top; remove it") from None
+
+    def suits(self, layer: Layer) -> bool:
+        """Whether these are as many units as the layer has, with places in its map."""
+        return self.values.shape == (layer.channels or 0, self.k) and are_places(self.places, layer)
 
     def to_json(self) -> dict[str, Any]:
         """Every unit's images, best first."""
@@ -184,6 +190,30 @@ class TopImages:
                 for unit, row in enumerate(zip(self.values, self.images, self.places, strict=True))
             ],
         }
+
+
+def are_places(places: np.ndarray, layer: Layer) -> bool:
+    """Whether flat positions are in the map of a layer's units."""
+    most = layer.places
+    return bool((places >= 0).all()) and (most is None or bool((places < most).all()))
+
+
+def _is_state(state: Any) -> bool:
+    """Whether it has the form that `TopImages.save` writes, every table with a row for each unit."""
+    if not fits(state, {"layer": str, "k": Count(10**6, 1), "identity": str, "sha256": str, "values": [list]}):
+        return False
+    k, units = state["k"], len(state["values"])
+    tables = {"values": Either(None, float), "images": str, "places": Count(2**53)}
+    if not fits(state, {name: Rows(Rows(form, k), units) for name, form in tables.items()}):
+        return False
+    if not fits(state, {"done": [str], "unknown": {str: str}}):
+        return False
+    done, size = {*state["done"]}, (units + 7) // 8
+    return (
+        {name for row in state["images"] for name in row} <= done | {""}
+        and state["unknown"].keys() <= done
+        and all(re.fullmatch(f"(?:[0-9a-f]{{2}}){{{size}}}", bits) for bits in state["unknown"].values())
+    )
 
 
 def _text(state: dict[str, Any]) -> str:

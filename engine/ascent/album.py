@@ -9,7 +9,6 @@ refused, not mixed up or overwritten.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -20,13 +19,15 @@ import numpy as np
 
 from ...errors import ConvscopeError, DamagedState, UsageError
 from ..graph.graph import Graph
+from ..kept import Count, check_png, fits, from_json, opened_png
 from ..render.artifacts import append_line, read_regular, save_png, to_json, write_bytes
-from .results import DEAD, OK, WEAK, UnitResult, tile
+from .results import FORM, UnitResult, tile
 from .settings import Settings
 
 MANIFEST = "units.jsonl"
 _FOLDERS = ("starts", "transparent", "strips")
 OWN = ("strip", "alpha", "sha256")  # of a line: what the album alone needs
+_MOST_VALUES = 10**6  # of a line; of a unit there are about as many as its ascent has steps
 _SUMMARIES = ("grid.png", "result.json", "index.html")
 
 
@@ -50,6 +51,7 @@ class Album:
         self._manifest = folder / MANIFEST
         self._replaces = force and self._manifest.exists()
         self._fresh = force or not self._manifest.exists()
+        self._sound: bytes | None = None  # what of the list is to be kept, where that is not all
         if not self._fresh:
             self._read()
 
@@ -65,6 +67,9 @@ class Album:
             head = to_json({"identity": self.identity}, indent=None) + "\n"
             write_bytes(self._manifest, head.encode(), durable=True)
             self._fresh = False
+        elif self._sound is not None:
+            write_bytes(self._manifest, self._sound, durable=True)
+        self._sound = None
         name = self.file(result.unit)
         text = {**self.labels, "unit": str(result.unit), "status": f"{result.status}: {result.reason}"}
         save_png(self.folder / name, tile(result), text)
@@ -124,7 +129,7 @@ class Album:
                 self.records[record["unit"]] = record
         whole = [to_json(head, indent=None), *(to_json(r, indent=None) for r in self.records.values())]
         if len(whole) != len(lines) or not lines[-1].endswith("\n"):
-            write_bytes(self._manifest, ("\n".join(whole) + "\n").encode(), durable=True)
+            self._sound = ("\n".join(whole) + "\n").encode()
 
     def _lines(self) -> list[str]:
         try:
@@ -139,7 +144,7 @@ class Album:
             return False
         try:
             return record.get("sha256") == self._sum(record)
-        except OSError:  # a picture is missing, or a pipe
+        except (OSError, ValueError):  # a picture is missing, a pipe, or none that we wrote
             return False
 
     def _sum(self, record: Mapping[str, Any]) -> str:
@@ -147,7 +152,9 @@ class Album:
         words = {key: value for key, value in record.items() if key != "sha256"}
         found = hashlib.sha256(to_json(words, indent=None).encode())
         for path in self._paths(record):
-            found.update(hashlib.sha256(read_regular(path)).digest())
+            data = read_regular(path)
+            check_png(data)
+            found.update(hashlib.sha256(data).digest())
         return found.hexdigest()
 
     def _paths(self, record: Mapping[str, Any]) -> Iterator[Path]:
@@ -199,23 +206,15 @@ def picture_identity(graph: Graph, tensor: str, chosen: Settings, extra: Mapping
 
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = from_json(line, _MOST_VALUES)
+    except ValueError:
         return None
     return value if isinstance(value, dict) and line.endswith("\n") else None
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
     """Whether the fields that pages and order are made from are of their kind."""
-    history, ends = record.get("history"), (record.get("activation_start"), record.get("activation_end"))
-    return (
-        _is_count(record.get("unit"))
-        and _is_count(record.get("strip"))
-        and record.get("status") in (OK, WEAK, DEAD)
-        and isinstance(record.get("reason"), str)
-        and isinstance(history, list)
-        and all(isinstance(v, int | float) for v in (*history, *ends))
-    )
+    return fits(record, {**FORM, "strip": Count(10**6)}) and fits(record.get("name", ""), str)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
@@ -240,8 +239,7 @@ def _remove(folder: Path, wanted: Callable[[str], bool]) -> None:
 
 
 def _read_png(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture)
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+    try:
+        return opened_png(read_regular(path))[0]
+    except ValueError:  # its sum was right: it was written over since
+        raise DamagedState(f"{path} is damaged; the same command makes it again") from None

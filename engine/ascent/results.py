@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from ..kept import Count, Either, OneOf
 from ..record import Record
 
 _LONGEST = 4096  # pixels in a notebook; a picture of many channels side by side is wider than WebP can be
 _LOOKED_AT = 128  # pixels: the side up to which a small picture is enlarged
 OK, WEAK, DEAD = "ok", "weak", "dead"
+FORM = {  # of what `UnitResult.to_json` gives, when it is read again
+    "unit": Count(), "status": OneOf(OK, WEAK, DEAD), "reason": str, "rescue": str, "activation_start": float,
+    "activation_end": float, "activation_photographs": Either(None, float), "steps": Count(), "history": [float],
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)

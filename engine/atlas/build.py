@@ -16,9 +16,9 @@ from ..ascent.recipe.presets import AUTO, Preset
 from ..ascent.recipe.presets import preset as find_preset
 from ..graph.graph import Graph
 from ..render.artifacts import to_json
-from ..runs.events import OnEvent, Progress, Skipped, ignore
+from ..runs.events import Note, OnEvent, Progress, Skipped, ignore
 from . import crops, numbers, relations, units
-from .compile import CERTIFICATE, compile_atlas
+from .compile import CERTIFICATE, certificate_of, compile_atlas
 from .files import Files, opened
 from .leases import Leases, rest, together
 from .plan import COARSE, FILE, FINE, Plan, Variant, Wishes, make_plan, photograph_files, unit_id
@@ -240,14 +240,12 @@ class _Run:
                 self.measure()
             elif stage == "relations" and whole:
                 self.relate()
-                counts = self.compile()
-            elif stage in (COARSE, FINE):
-                self.draw(stage, [stage])
-            elif stage == VARIANTS and self.plan.variants:
-                self.draw(stage, list(self.plan.variants))
+                counts = self.compile(stages)
+            elif stage in (COARSE, FINE, VARIANTS):
+                self.draw(stage)
         if whole:
             if {FINE, VARIANTS} & {*stages} or not counts:
-                counts = self.compile()
+                counts = self.compile(stages)
             self.leases.tidy()
             tidy(self.files)
             self.files.tidy()
@@ -255,13 +253,8 @@ class _Run:
 
     def certify(self, certify: Callable[[], Mapping[str, Any]]) -> None:
         """Keeps the certificate of this very model."""
-        import json
-
-        try:
-            if json.loads(self.files.read(CERTIFICATE)).get("graph") == self.graph.sha256:
-                return
-        except (FileNotFoundError, ValueError, AttributeError):
-            pass
+        if certificate_of(self.files, self.graph.sha256) is not None:
+            return
         self._counter("certificate", 1, 0)
         found = {"graph": self.graph.sha256, **certify()}
         self.files.write(CERTIFICATE, to_json(found).encode())
@@ -289,11 +282,14 @@ class _Run:
             first = next(iter(figures.failed.values()))
             raise RefusedInput(f"none of the {len(figures.failed)} photographs could be read; the first: {first}")
 
-    def draw(self, stage: str, recipes: Sequence[str]) -> None:
+    def draw(self, stage: str) -> None:
         """The pictures of a stage's recipes that are not there yet, as far as the time goes.
 
         What other runs are at is waited for, and made here if they end without it.
         """
+        recipes = list(self.plan.variants) if stage == VARIANTS else [stage]
+        if not recipes:
+            return
         if self._end is None and self.manner.budget is not None:
             self._end = time.monotonic() + self.manner.budget
         order = self._order()
@@ -360,11 +356,20 @@ class _Run:
             self.files, self.graph, self.plan, figures, self.pictures, self.manner.device, self.leases, count
         )
 
-    def compile(self) -> dict[str, Any]:
-        """The page."""
+    def compile(self, stages: Sequence[str]) -> dict[str, Any]:
+        """The page; pictures that a power failure cut, or a hand changed, are made again by the stages of this run."""
         self._check_measured()
-        count = self._counter("page", sum(planned.units for planned in self.plan.layers), 0)
-        return compile_atlas(self.files, self.plan, count)
+        while True:
+            count = self._counter("page", sum(planned.units for planned in self.plan.layers), 0)
+            try:
+                return compile_atlas(self.files, self.plan, count)
+            except units.DamagedUnits as found:
+                self.on_event(Note(f"{len(found.names)} damaged pictures are made again"))
+                for name in found.names:
+                    self.files.remove(name)
+            for stage in (COARSE, FINE, VARIANTS):
+                if stage in stages:
+                    self.draw(stage)
 
     def _check_measured(self) -> None:
         missing = [c for c in self.plan.chunks() if not self.files.has(numbers.chunk_name(self.plan, c))]

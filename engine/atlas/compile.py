@@ -14,21 +14,24 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...errors import ConvscopeError
 from ..activations.statistics import EDGES
 from ..ascent.recipe.presets import PRESETS
 from ..ascent.results import OK, WEAK
+from ..kept import Count, OneOf, fits, from_json
 from ..pictures.crops import input_box_of, plane
 from ..render.artifacts import to_json, to_pillow
 from . import units
 from .crops import kept_names, photograph_name, read_boxes
-from .files import Files
-from .numbers import LayerNumbers, Numbers, best_shown, chunk_name, selectivity
+from .files import Files, is_inside
+from .numbers import LayerNumbers, Numbers, best_shown, chunk_name, damaged, selectivity
 from .plan import COARSE, FINE, Plan, PlannedLayer, Recipe, unit_id
 from .progress import rest
 from .relations import name_of
@@ -66,18 +69,23 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         files: the atlas.
         plan: what it is of.
         advance: called with the number of units done.
+
+    Raises:
+        DamagedUnits: pictures that are not as they were written. UsageError: something else in the store is damaged.
     """
     writer = Writer(files)
     numbers = Numbers(files, plan)
     boxes = read_boxes(files, plan, numbers)
     located = {(layer, unit) for layer, unit, _ in boxes}
-    there = units.kept(files)
+    reader = units.Reader(files, units.kept(files))
     shown = _Photographs(plan, numbers.names)
     classes = numbers.classes()
     variants: Counter[str] = Counter()
     rows, best, counts = [], [], dict.fromkeys(_COUNTED, 0)
     for place, planned in enumerate(plan.layers):
-        made = _Made.read(files, planned, there, writer)
+        made = _Made.read(reader, planned, writer)
+        varied = _variants(reader, plan, planned, writer)
+        reader.check()
         figures = numbers.layer(planned.layer)
         special = selectivity(figures.peaks, classes if len(numbers.names) >= FEWEST else None)
         relations = read_relations(files, plan, planned.layer)
@@ -85,9 +93,9 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
         tile, sheets = writer.sheets(planned.layer.index, made)
         writer.layer(planned.layer.index, columns)
         details = _details(plan, planned, made, figures, relations or {}, boxes, shown)
-        for unit, varied in _variants(files, plan, planned, there, writer).items():
-            details[unit]["variants"] = varied
-            variants.update(row["stage"] for row in varied)
+        for unit, listed_variants in varied.items():
+            details[unit]["variants"] = listed_variants
+            variants.update(row["stage"] for row in listed_variants)
         writer.details(planned.layer.index, details)
         strongest = _strongest(made)
         best.append([made.pixels[unit] for unit in strongest])
@@ -102,7 +110,10 @@ def compile_atlas(files: Files, plan: Plan, advance: Callable[[int], None] = lam
     for index, name in enumerate(shown.names):
         source = photograph_name(plan, shown.sums[name])
         if files.has(source):
-            writer.write(f"p/{index:05d}.webp", files.read(source))
+            copy = files.read(source)
+            if copy[:4] != b"RIFF" or copy[8:12] != b"WEBP":
+                raise damaged(f"{files.place}/{source}")
+            writer.write(f"p/{index:05d}.webp", copy)
     writer.photographs(shown.names)
     measured = [chunk_name(plan, chunk) for chunk in plan.chunks()]
     for name in (*measured, *(name_of(plan, p.layer) for p in plan.layers), *kept_names(plan, numbers)):
@@ -121,12 +132,7 @@ def _manifest(
     variants: Mapping[str, int],
     numbers: Numbers,
 ) -> dict[str, Any]:
-    try:
-        certificate = json.loads(files.read(CERTIFICATE))
-    except (FileNotFoundError, ValueError):
-        certificate = None
-    if certificate is not None and certificate.get("graph") != plan.model["sha256"]:
-        certificate = None
+    certificate = certificate_of(files, plan.model["sha256"])
     model = {key: value for key, value in plan.model.items() if key not in ("wishes", "labels")}
     return {
         "model": model,
@@ -146,6 +152,15 @@ def _manifest(
         "layers": list(rows),
         "graph": dict(plan.drawing),
     }  # fmt: skip
+
+
+def certificate_of(files: Files, graph: str) -> dict[str, Any] | None:
+    """The proof, kept in an atlas, that a graph of that sha256 was imported right; None where there is none of it."""
+    try:
+        found: dict[str, Any] = from_json(files.read(CERTIFICATE))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if fits(found, {"graph": OneOf(graph)}) else None
 
 
 @dataclass(frozen=True)
@@ -172,32 +187,31 @@ class _Made:
     ids: dict[int, str]
 
     @classmethod
-    def read(cls, files: Files, planned: PlannedLayer, there: set[str], writer: Writer) -> _Made:
+    def read(cls, reader: units.Reader, planned: PlannedLayer, writer: Writer) -> _Made:
         made = cls({}, {}, {}, {})
         for unit in range(planned.units):
             for stage in (FINE, COARSE):
-                identity = unit_id(planned.recipes[stage], unit)
-                if identity not in there:
+                recipe = planned.recipes[stage]
+                if (found := reader.get(recipe, unit)) is None:
                     continue
-                made.pixels[unit], made.records[unit], data = units.get(files, identity)
-                made.stages[unit], made.ids[unit] = stage, identity
-                writer.note(units.name_of(identity), data)
+                made.pixels[unit], made.records[unit], data = found
+                made.stages[unit], made.ids[unit] = stage, unit_id(recipe, unit)
+                writer.note(units.name_of(made.ids[unit]), data)
                 break
         return made
 
 
 def _variants(
-    files: Files, plan: Plan, planned: PlannedLayer, there: set[str], writer: Writer
+    reader: units.Reader, plan: Plan, planned: PlannedLayer, writer: Writer
 ) -> dict[int, list[dict[str, Any]]]:
     """Writes a layer's variants; returns by unit what its view says of each, in the plan's order."""
     found: dict[int, list[dict[str, Any]]] = {}
     for unit in range(planned.units):
         for stage in plan.variants:
             recipe = planned.recipes[stage]
-            identity = unit_id(recipe, unit)
-            if identity not in there:
+            if (kept := reader.get(recipe, unit)) is None:
                 continue
-            pixels, record, data = units.get(files, identity)
+            identity, (pixels, record, data) = unit_id(recipe, unit), kept
             writer.note(units.name_of(identity), data)
             name = f"u/L{planned.layer.index:04d}/{unit:05d}-{stage}.webp"
             writer.write(name, _webp(pixels, _LARGE_QUALITY))
@@ -329,7 +343,7 @@ class Writer:
     def __init__(self, files: Files) -> None:
         self.files = files
         self._sums: dict[str, tuple[int, str]] = {}
-        self._earlier = _listed(files)
+        self._earlier = _earlier(files)
 
     def note(self, name: str, data: bytes) -> None:
         """Lists a file that is there already."""
@@ -338,8 +352,16 @@ class Writer:
     def write(self, name: str, data: bytes) -> None:
         """Writes a file, unless the very same is there, and lists it."""
         self.note(name, data)
-        if self._earlier.get(name) != self._sums[name] or not self.files.has(name):
+        if not self._is_there(name, data):
             self.files.write(name, data)
+
+    def _is_there(self, name: str, data: bytes) -> bool:
+        """Whether the file has these bytes: the list alone would be believed of a page that somebody else changed."""
+        if self._earlier.get(name) != self._sums[name] or not self.files.has(name):
+            return False
+        with suppress(FileNotFoundError, ConvscopeError):
+            return self.files.read(name) == data
+        return False
 
     def sheets(self, index: int, made: _Made) -> tuple[int, int]:
         """Writes a layer's sheets and single pictures; returns the side of a tile, and how many sheets there are."""
@@ -397,21 +419,32 @@ class Writer:
         for name, source in PAGE_FILES.items():
             self.write(name, source.read_bytes())
         for name in sorted(set(self._earlier) - set(self._sums)):
-            if name.split("/")[0] in ("d", "s", "u", "p"):
+            if name.split("/")[0] in ("d", "s", "u", "p") and is_inside(name):
                 self.files.remove(name)
-        listed = [{"name": n, "bytes": size, "sha256": total} for n, (size, total) in sorted(self._sums.items())]
+        rows = [{"name": n, "bytes": size, "sha256": total} for n, (size, total) in sorted(self._sums.items())]
         rest(self.files)
-        self.files.write(MANIFEST, (to_json({"schema_version": _SCHEMA, "files": listed}) + "\n").encode())
+        self.files.write(MANIFEST, (to_json({"schema_version": _SCHEMA, "files": rows}) + "\n").encode())
 
 
 _TALLEST = BEST_TILE * 320  # pixels; a WebP picture can be 16,383 high
 
 
-def _listed(files: Files) -> dict[str, tuple[int, str]]:
+def listed(files: Files) -> dict[str, tuple[int, str]]:
+    """name -> (bytes, sha256) of every file in an atlas's list, which anybody may have written.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: it is damaged.
+    """
+    found = from_json(files.read(MANIFEST))
+    if not fits(found, {"files": [{"name": str, "bytes": Count(), "sha256": str}]}):
+        raise ValueError(MANIFEST)
+    return {row["name"]: (row["bytes"], row["sha256"]) for row in found["files"]}
+
+
+def _earlier(files: Files) -> dict[str, tuple[int, str]]:
     try:
-        rows = json.loads(files.read(MANIFEST))["files"]
-        return {str(row["name"]): (int(row["bytes"]), str(row["sha256"])) for row in rows}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return listed(files)
+    except (FileNotFoundError, ValueError):
         return {}
 
 

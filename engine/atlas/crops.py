@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import RefusedInput
 from ..activations.fields import Peak, effective_boxes
 from ..graph.graph import Graph
+from ..kept import arrays
 from ..pictures.crops import seen
 from ..pictures.read import Picture, stream
 from ..render.artifacts import npz_bytes, to_pillow
@@ -66,11 +67,11 @@ def find_boxes(
             n: np.array(found, np.int32) for n, found in effective_boxes(graph, peaks, pictures, device, plan.field)
         }
         keys = [[la, u, r] for n in here for la, u, r, _ in here[n]]
-        arrays = {
+        kept = {
             "keys": np.array(keys, np.int32).reshape(-1, 3),
             "boxes": np.concatenate([np.zeros((0, 4), np.int32), *(boxes[n] for n in here)]),
         }
-        files.write(name, npz_bytes(arrays))
+        files.write(name, npz_bytes(kept))
         advance(len(chunk))
 
     together(leases, {name: partial(find, name) for name in parts})
@@ -87,12 +88,24 @@ def read_boxes(files: Files, plan: Plan, numbers: Numbers) -> dict[tuple[int, in
         except FileNotFoundError:
             continue
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                keys, boxes = archive["keys"].tolist(), archive["boxes"].tolist()
-            found.update({tuple(key): box for key, box in zip(keys, boxes, strict=True)})
-        except Exception:  # NumPy and zipfile raise many unrelated types for damaged files
+            archive = arrays(data)
+            keys, boxes = archive["keys"], archive["boxes"]
+            if not _are_boxes(keys, boxes, plan.model["image_size"]):
+                raise ValueError(name)
+            found.update({tuple(key): box for key, box in zip(keys.tolist(), boxes.tolist(), strict=True)})
+        except (ValueError, KeyError):
             raise damaged(f"{files.place}/{name}") from None
     return found
+
+
+def _are_boxes(keys: np.ndarray, boxes: np.ndarray, size: Sequence[int]) -> bool:
+    """Whether they are (n, 3) and (n, 4) whole numbers, and every box has pixels of an input of that size."""
+    if keys.dtype.kind != "i" or boxes.dtype.kind != "i" or keys.shape[1:] != (3,) or boxes.shape[1:] != (4,):
+        return False
+    if len(keys) != len(boxes):
+        return False
+    first, after = boxes[:, :2], boxes[:, 2:]
+    return bool(((first >= 0) & (first < after) & (after <= np.array(size))).all())
 
 
 def kept_names(plan: Plan, numbers: Numbers) -> list[str]:

@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from ...errors import ConvscopeError
+from ...errors import ConvscopeError, UsageError
 from ..render.artifacts import check_folder, create_bytes, read_regular, sweep, temporary_name, write_bytes
+
+# Of a unit's picture and of the page's files damage is found, and they are made again.
+_LASTING = ("store/numbers/", "store/fields/", "store/relations/", "store/photographs/", "store/certificate")
 
 
 class Files(Protocol):
@@ -63,23 +66,23 @@ class Folder:
     def read(self, name: str) -> bytes:
         """A file's bytes."""
         try:
-            return read_regular(self.root / name)
+            return read_regular(self._path(name))
         except FileNotFoundError:
             raise
         except OSError as exc:
             raise ConvscopeError(f"cannot read {self.root / name}: {exc.strerror or exc}") from exc
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file, complete under its name or not at all; plan and numbers, which later runs read, durably."""
-        write_bytes(self.root / name, data, durable="/" not in name or name.endswith(".npz"))
+        """Writes a file, complete under its name or not at all; durably what is built upon and not found damaged."""
+        write_bytes(self._own(name), data, durable="/" not in name or name.startswith(_LASTING))
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file that is not there yet."""
-        return create_bytes(self.root / name, data)
+        return create_bytes(self._own(name), data)
 
     def written(self, name: str) -> float | None:
         """When a file was written, by the clock of the disk, which may be another machine's."""
-        return (self.root / name).stat().st_mtime
+        return self._path(name).stat().st_mtime
 
     def now(self) -> float:
         """The time by that clock."""
@@ -92,7 +95,7 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
-        return (self.root / name).is_file()
+        return self._path(name).is_file()
 
     def names(self, folder: str = "") -> set[str]:
         """Names of all files below a folder, temporary ones left out."""
@@ -105,7 +108,10 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
-        (self.root / name).unlink(missing_ok=True)
+        try:
+            self._own(name).unlink(missing_ok=True)
+        except OSError as exc:
+            raise ConvscopeError(f"cannot remove {self.root / name}: {exc.strerror or exc}") from exc
 
     def tidy(self) -> None:
         """Removes what killed processes of this machine left half-written."""
@@ -114,6 +120,26 @@ class Folder:
     def check(self) -> None:
         """Raises where nothing can be written."""
         check_folder(self.root)
+
+    def _path(self, name: str) -> Path:
+        if not is_inside(name):  # names are ours, or were looked at: what is none of ours must not get past either
+            raise ConvscopeError(f"{name[:200]!r} is no name of a file in {self.root}")
+        return self.root / name
+
+    def _own(self, name: str) -> Path:
+        """A path to write to or remove, through no folder that is a link."""
+        path, one = self._path(name), self.root
+        for part in name.split("/")[:-1]:
+            one /= part
+            if one.is_symlink():
+                raise UsageError(f"{one} is a link, and what it leads to is not written; remove it")
+        return path
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name in somebody's list stays in the folder, on every system; those that we write are ASCII."""
+    parts = name.split("/")
+    return name.isascii() and name.isprintable() and not {"", ".", ".."} & {*parts} and not {":", "\\"} & {*name}
 
 
 def opened(place: str | os.PathLike[str] | Files) -> Files:

@@ -8,7 +8,6 @@ run may take it. Two that take it over at the same moment do the work twice, wit
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import socket
@@ -21,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConvscopeError
+from ..kept import from_json
 from ..render.artifacts import is_alive, to_json
 from .files import Files
 
 FOLDER = "store/leases"
 SPAN = 120.0  # seconds without a renewal after which a lease is over
 RENEWED = 30.0  # seconds between renewals
+_MOST_VALUES = 100  # in such a file
 
 
 class Leases:
@@ -161,10 +162,11 @@ def _digest(name: str) -> str:
 
 def row_of(data: bytes) -> dict[str, Any]:
     """What such a file says; nothing where its owner died while it was written."""
-    try:
-        return dict(json.loads(data))
-    except (ValueError, TypeError, RecursionError):
-        return {}
+    with suppress(ValueError):
+        found = from_json(data, _MOST_VALUES)
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def this_process() -> dict[str, Any]:

@@ -6,7 +6,6 @@ that statistics, best photographs and likeness of units are exact, and the same 
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +18,16 @@ from ...errors import RefusedInput, UsageError
 from ..activations.folder_pass import reduced_batches
 from ..activations.reductions import STATISTICS, output_name
 from ..activations.statistics import UnitStatistics
-from ..activations.topk import TopImages
+from ..activations.topk import TopImages, are_places
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..kept import Text, arrays, fits, from_json
 from ..render.artifacts import npz_bytes
 from .files import Files
 from .plan import Plan, digest
 
 FOLDER = "store/numbers"
+_MOST_REASON = 2**20  # characters of why a photograph could not be read
 _BATCH = 8  # as the commands' default, whose figures these must equal
 
 Chunk = tuple[tuple[str, str], ...]
@@ -65,9 +66,9 @@ def measure(
             parts.setdefault(key, []).append(value.astype(np.int32) if value.dtype == np.int64 else value)
         advance(len(seen))
     advance(len(failed))
-    arrays = {"names": np.array(json.dumps(names)), "failed": np.array(json.dumps(failed, sort_keys=True))}
-    arrays |= {key: np.concatenate(value) for key, value in sorted(parts.items())}
-    files.write(chunk_name(plan, chunk), npz_bytes(arrays))
+    kept = {"names": np.array(json.dumps(names)), "failed": np.array(json.dumps(failed, sort_keys=True))}
+    kept |= {key: np.concatenate(value) for key, value in sorted(parts.items())}
+    files.write(chunk_name(plan, chunk), npz_bytes(kept))
 
 
 def measured_layers(graph: Graph, plan: Plan) -> list[Layer]:
@@ -109,7 +110,7 @@ class Numbers:
 
     def __init__(self, files: Files, plan: Plan) -> None:
         self.plan = plan
-        self._parts = [_read(files, chunk_name(plan, chunk)) for chunk in plan.chunks()]
+        self._parts = [_read(files, chunk_name(plan, chunk), chunk) for chunk in plan.chunks()]
         self.names = [name for part in self._parts for name in part.names]
         self.failed = {name: text for part in self._parts for name, text in part.failed.items()}
 
@@ -117,12 +118,12 @@ class Numbers:
         """One layer's figures."""
         # the products of units, for correlations, would be most of the memory and are not exact in any order
         statistics = replace(UnitStatistics.empty(layer), cross=np.zeros((0, 0)))
-        top = TopImages.empty(layer, self.plan.k, self.plan.model["sha256"])
+        top = TopImages.empty(layer, min(self.plan.k, max(len(self.names), 1)), self.plan.model["sha256"])
         peaks, signed = [], False
         for part in self._parts:
             if not part.names:
                 continue
-            outputs = {name: part.array(name) for name in (output_name(layer, s) for s in STATISTICS)}
+            outputs = {output_name(layer, s): part.array(output_name(layer, s), layer) for s in STATISTICS}
             statistics.add(outputs)
             top.add_outputs(layer, part.names, outputs)
             peaks.append(outputs[output_name(layer, "max")])
@@ -137,6 +138,8 @@ class Numbers:
         if index is None:
             return None
         values = [part.array(f"convscope/{index}/mean") for part in self._parts if part.names]
+        if len({value.shape[1] for value in values}) > 1:
+            raise damaged(self._parts[0].place)
         return np.concatenate(values).argmax(axis=1) if values else np.zeros(0, np.int64)
 
 
@@ -149,29 +152,39 @@ def _levels(rows: Sequence[Mapping[str, Any]], signed: bool) -> np.ndarray:
 class _Part:
     names: list[str]
     failed: dict[str, str]
-    archive: Any
+    arrays: Mapping[str, np.ndarray]
     place: str
 
-    def array(self, name: str) -> np.ndarray:
-        try:
-            return np.asarray(self.archive[name])
-        except Exception:  # NumPy and zipfile raise many unrelated types for damaged files
-            raise damaged(self.place) from None
+    def array(self, name: str, layer: Layer | None = None) -> np.ndarray:
+        """(photographs, units) of a figure; of ``layer`` as many as it has, and places that are in its map."""
+        found = self.arrays.get(name)
+        kind = np.int32 if name.endswith("/argmax") else np.float32
+        if found is None or found.dtype != kind or found.ndim != 2 or len(found) != len(self.names):
+            raise damaged(self.place)
+        if layer is None:
+            return found
+        if found.shape[1] != layer.channels or (kind == np.int32 and not are_places(found, layer)):
+            raise damaged(self.place)
+        return found
 
 
-def _read(files: Files, name: str) -> _Part:
+def _read(files: Files, name: str, chunk: Chunk) -> _Part:
     try:
         data = files.read(name)
     except FileNotFoundError:
         raise UsageError(
             f"the photographs are not all measured in {files.place}; the command that made the atlas goes on"
         ) from None
-    place = f"{files.place}/{name}"
+    place, photographs = f"{files.place}/{name}", [one for one, _ in chunk]
     try:
-        archive = np.load(io.BytesIO(data), allow_pickle=False)
-        return _Part(list(json.loads(str(archive["names"]))), dict(json.loads(str(archive["failed"]))), archive, place)
-    except Exception:  # as above
+        found = arrays(data)
+        names, failed = from_json(str(found["names"])), from_json(str(found["failed"]))
+    except (ValueError, KeyError):
         raise damaged(place) from None
+    is_ours = fits(names, [str]) and fits(failed, {str: Text(_MOST_REASON)})
+    if not is_ours or len({*names}) != len(names) or not {*names, *failed} <= {*photographs}:
+        raise damaged(place)
+    return _Part(names, failed, found, place)
 
 
 def damaged(place: str) -> UsageError:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import RefusedInput, UsageError
+from ..activations.fields import FIELDS
 from ..activations.folder_pass import picture_names
 from ..ascent.making import function_of
 from ..ascent.many import Studio
@@ -23,6 +24,7 @@ from ..ascent.recipe.presets import PRESETS, Preset, hastened
 from ..ascent.settings import Settings, settings
 from ..graph.graph import Graph
 from ..graph.layers import Layer, ReceptiveField, Tokens
+from ..kept import Count, Either, OneOf, Text, Within, fits, from_json
 from ..outputs.registry import read_outputs
 from ..pictures.photographs import photographs
 from ..pictures.read import image_paths
@@ -31,10 +33,9 @@ from .drawing import drawn_graph
 from .files import Files
 from .stations import Stations
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "plan.json"
 COARSE, FINE = "coarse", "fine"
-_MOST_UNITS = 10**6  # of a layer
 COARSE_STEPS, COARSE_SIZE, COARSE_CLASS = 12, 48, 96  # steps; sides of units with a map, and of those without
 CHUNK = 64  # photographs; at 24 bytes per unit and photograph a chunk's figures are written in one go
 
@@ -184,30 +185,32 @@ class Plan:
     def read(cls, files: Files) -> Plan:
         """The plan of an atlas; raises UsageError where the folder holds none."""
         try:
-            found = json.loads(files.read(FILE))
-            if found["schema"] != SCHEMA:
+            found = from_json(files.read(FILE))
+            if not fits(found, {"schema": Count()}) or found["schema"] != SCHEMA:
                 raise UsageError(f"{files.place} was made by another version of convscope; choose another folder")
+            if not _is_plan(found):
+                raise ValueError(FILE)
             return cls(
-                _mapping(found["model"], "sha256", "name", "logits", "labels"),
+                found["model"],
                 tuple(_planned(row) for row in found["layers"]),
                 found["preset"],
                 found["size"],
                 found["steps"],
                 found["seed"],
-                {str(stage): dict(variant) for stage, variant in found["variants"].items()},
+                found["variants"],
                 found["device"],
-                _number(found["k"], 10**6),
+                found["k"],
                 found["field"],
-                tuple((str(name), str(digest)) for name, digest in found["photographs"]),
+                tuple((name, digest) for name, digest in found["photographs"]),
                 found["shipped"],
-                _mapping(found["drawing"]),
-                _mapping(found["versions"]),
+                found["drawing"],
+                found["versions"],
                 found["command"],
-                str(found.get("opening", "")),
+                found.get("opening", ""),
             )
         except FileNotFoundError:
             raise UsageError(f"{files.place} holds no atlas; make one with convscope atlas") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except ValueError:
             raise UsageError(
                 f"{files.place}/{FILE} is damaged; make it again with the command that made the atlas"
             ) from None
@@ -351,42 +354,74 @@ def _table(layer: Layer) -> Any:
 
 
 def _planned(row: Mapping[str, Any]) -> PlannedLayer:
-    row = dict(row)
+    """A layer of a plan that `_is_plan`."""
     recipes = {
-        stage: Recipe(
-            str(r["identity"]),
-            str(r["name"]),
-            (int(r["size"][0]), int(r["size"][1])),
-            int(r["steps"]),
-            str(r["gradients"]),
-        )
-        for stage, r in row.pop("recipes").items()
+        stage: Recipe(r["identity"], r["name"], (r["size"][0], r["size"][1]), r["steps"], r["gradients"])
+        for stage, r in row["recipes"].items()
     }
-    field, table = row.pop("receptive_field"), row.pop("seen", None)
-    seen = None
+    field, grid, seen = row["receptive_field"], row.get("tokens"), None
     if field is not None:
         pair = tuple(field["size"]) if field["size"] is not None else None
-        seen = ReceptiveField(pair, tuple(field["stride"]), tuple(field["offset"]), table)
-    grid = row.pop("tokens", None)
-    tokens = None if grid is None else Tokens(**grid)
-    layer = Layer(**{**row, "shape": tuple(row["shape"])}, receptive_field=seen, tokens=tokens)
-    _number(layer.channels or 0, _MOST_UNITS)
-    return PlannedLayer(layer, recipes)
+        seen = ReceptiveField(pair, tuple(field["stride"]), tuple(field["offset"]), row.get("seen"))
+    tokens = None if grid is None else Tokens(**{name: grid[name] for name in _TOKENS if name in grid})
+    plain = {name: row[name] for name in _LAYER if name != "shape"}
+    return PlannedLayer(Layer(**plain, shape=tuple(row["shape"]), receptive_field=seen, tokens=tokens), recipes)
 
 
-def _number(value: Any, most: int) -> int:
-    """A whole number from 0 on; raises ValueError for anything else."""
-    if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(value)
-    return value
+_SIDE, _PLACES = Count(2**24), Count(2**24, 1)
+_BOTH, _NEAR = (_PLACES, _PLACES), Within(2.0**32)
+_COMMAND = Text(2**24)  # it may name many photographs
+_SHAPE = [Either(None, _SIDE)]
+_LAYER = {
+    "index": Count(10**6), "name": str, "tensor": str, "node": str, "op": str, "channels": Either(None, Count(10**6)),
+    "shape": _SHAPE, "channel_axis": Either(None, Count(64)), "parameters": Count(), "macs": Count(),
+}  # fmt: skip
+_GRID = {"rows": _PLACES, "columns": _PLACES, "prefix": _SIDE, "count": _SIDE}
+_TOKENS = {**_GRID, "slices": _PLACES, "depth": _PLACES}
+_FIELD = {"size": Either(None, (_NEAR, _NEAR)), "stride": (_NEAR, _NEAR), "offset": (_NEAR, _NEAR)}
+_INTERVALS = [[(_NEAR, _NEAR)]]
+_RECIPE = {"identity": str, "name": str, "size": _BOTH, "steps": Count(), "gradients": str}
+_PLAN = {
+    "model": {
+        "name": str, "sha256": str, "labels": Either(None, [str]), "logits": Either(None, Count(10**6)),
+        "image_size": _BOTH, "preprocessing": {"resize": str, "crop": Either(None, float)},
+        "notes": [str], "opset": Either(None, Count()), "parameters": Count(), "macs": Count(),
+        "inputs": [(str, _SHAPE, str)], "file": Either(None, str), "file_sha256": Either(None, str), "format": str,
+        "producer": Either(None, str),
+    },
+    "layers": [{**_LAYER, "receptive_field": Either(None, _FIELD), "recipes": {str: _RECIPE}}],
+    "preset": str, "size": Either(None, Count()), "steps": Either(None, Count()), "seed": Count(10**20),
+    "variants": {str: {"preset": str, "negative": bool}}, "device": OneOf("cpu", "cuda"), "k": Count(10**6, 1),
+    "field": OneOf(*FIELDS), "photographs": [(str, str)], "shipped": bool,
+    "drawing": {"nodes": [(str, str, [_SIDE], str)], "edges": [(Count(least=-1), Count())]},
+    "versions": {"convscope": str, "torch": str, "numpy": str}, "command": _COMMAND,
+}  # fmt: skip
 
 
-def _mapping(value: Any, *keys: str) -> Mapping[str, Any]:
-    """A mapping with these keys; raises TypeError or KeyError for anything else."""
-    found = dict(value)
-    for key in keys:
-        found[key]
-    return found
+def _is_plan(found: Any) -> bool:
+    """Whether what a folder's plan says is of the form that `Plan.to_json` gives it, and hangs together."""
+    if not fits(found, _PLAN) or not fits(found.get("opening", ""), _COMMAND):
+        return False
+    stages, layers, nodes = [COARSE, FINE, *found["variants"]], found["layers"], found["drawing"]["nodes"]
+    return (
+        list(found["variants"]) == [f"variant{i}" for i in range(1, len(stages) - 1)]
+        and len({row["index"] for row in layers}) == len(layers)
+        and len({name for name, _ in found["photographs"]}) == len(found["photographs"])
+        and all(max(edge) < len(nodes) for edge in found["drawing"]["edges"])
+        and all({*stages} <= {*row["recipes"]} and _is_layer(row) for row in layers)
+    )
+
+
+def _is_layer(row: Mapping[str, Any]) -> bool:
+    """Whether a layer's row has places to show, beside what every row has."""
+    grid, table, axis = row.get("tokens"), row.get("seen"), row["channel_axis"]
+    return (
+        (row["channels"] is None or (axis is not None and 0 < axis < len(row["shape"])))
+        and fits(table, Either(None, (_INTERVALS, _INTERVALS)))
+        and all(side and all(side) for side in table or ())
+        and fits(grid, Either(None, _GRID))
+        and all(fits(grid[name], form) for name, form in _TOKENS.items() if grid is not None and name in grid)
+    )
 
 
 def _digest_of(graph: Graph, wishes: Wishes, device: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from ...errors import ConvscopeError
+from ..kept import Either, fits
 from ..render.artifacts import to_json
 from .files import Files
 from .leases import SPAN, is_gone, row_of, this_process
@@ -18,6 +17,7 @@ from .leases import SPAN, is_gone, row_of, this_process
 FOLDER = "store/runs"
 SCRIPT = "d/status.js"  # read again and again by the page; in no list, since it changes
 EVERY = 10.0  # seconds between two words
+_TOLD = {"stage": str, "unit": str, "done": float, "total": float, "rate": float, "seconds_left": Either(None, float)}
 
 
 class Pulse:
@@ -95,18 +95,9 @@ def running(files: Files) -> list[dict[str, Any]]:
         except FileNotFoundError:
             continue
         now = files.now() if now is None else now
-        if _is_told(row) and not is_gone(row) and (written is None or now - written <= SPAN):
-            found.append({key: value for key, value in row.items() if key not in ("machine", "process")})
+        if fits(row, _TOLD) and not is_gone(row) and (written is None or now - written <= SPAN):
+            found.append({key: row.get(key) for key in (*_TOLD, "at")})
     return found
-
-
-def _is_told(row: Mapping[str, Any]) -> bool:
-    """Whether a row is of the kind that a run tells, so that it can be said in words."""
-    left, counts = row.get("seconds_left"), [row.get(name) for name in ("done", "total", "rate")]
-    numbers = [*counts, 0 if left is None else left]
-    return all(isinstance(row.get(name), str) for name in ("stage", "unit")) and all(
-        isinstance(number, int | float) and math.isfinite(number) for number in numbers
-    )
 
 
 def tidy(files: Files) -> None:

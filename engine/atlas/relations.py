@@ -10,7 +10,6 @@ square, since their mean says nothing of how much they carry. Shares are of all 
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from ..graph.graph import Graph
 from ..graph.layers import Layer
+from ..kept import Count, Either, OneOf, Rows, fits, from_json
 from ..render.artifacts import to_json
 from .connections import Connection, connection
 from .files import Files
@@ -80,13 +80,21 @@ def read(files: Files, plan: Plan, layer: Layer) -> dict[str, Any] | None:
     Raises:
         UsageError: the file is damaged.
     """
-    name = name_of(plan, layer)
+    name, units = name_of(plan, layer), layer.channels or 0
     try:
-        return dict(json.loads(files.read(name)))
+        found: dict[str, Any] = from_json(files.read(name))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, RecursionError):
+    except ValueError:
         raise damaged(f"{files.place}/{name}") from None
+    forms = {"near": [(Count(units - 1), float)], "inputs": [_INPUT], "readers": [_READER]}
+    if not fits(found, {"sources": str, **{key: Rows(form, units) for key, form in forms.items()}}):
+        raise damaged(f"{files.place}/{name}")
+    return found
+
+
+_INPUT = (Count(least=IMAGE), Count(), float, Either(None, float), str, [Count(2**16)])  # as `_Reading.row`
+_READER = (Count(), Count(), float, OneOf(1, -1))  # as `_Reading.readers`
 
 
 @dataclass

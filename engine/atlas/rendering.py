@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from ...errors import ConvscopeError, PartlyDone, UsageError
 from ..ascent.many import Studio
 from ..graph.graph import Graph
+from ..kept import MOST_NAME, Count, fits, from_json
 from ..render.artifacts import to_json
 from . import units
 from .files import Files
@@ -145,7 +145,7 @@ def run_here(
 def note_failure(files: Files, plan: Plan, block: Block, reason: str) -> str:
     """Keeps why a block could not be made; returns the sentence."""
     layer = plan.layer(block.layer).layer.name
-    row = {**block.to_json(), "name": layer, "reason": reason}
+    row = {**block.to_json(), "name": layer, "reason": reason[:MOST_NAME]}
     files.write(f"{_FAILED}/{block.name}.json", to_json(row, indent=None).encode())
     return f"{len(block.units)} units of '{layer}' ({block.stage}): {reason}"
 
@@ -166,13 +166,18 @@ def failures(files: Files) -> list[dict[str, Any]]:
     found = []
     for name in sorted(files.names(_FAILED)):
         try:
-            row = json.loads(files.read(name))
-            found.append({key: row[key] for key in ("layer", "stage", "units", "name", "reason")})
+            row = from_json(files.read(name))
         except FileNotFoundError:  # made meanwhile
             continue
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise UsageError(f"{files.place}/{name} is damaged; remove it") from None
+        except ValueError:
+            row = None
+        if not fits(row, _FAILURE):
+            raise UsageError(f"{files.place}/{name} is damaged; remove it")
+        found.append({key: row[key] for key in _FAILURE})
     return found
+
+
+_FAILURE = {"layer": Count(), "stage": str, "units": [Count()], "name": str, "reason": str}
 
 
 @contextmanager

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
 from . import units
-from .compile import MANIFEST, compile_atlas
-from .files import Files
+from .compile import MANIFEST, compile_atlas, listed
+from .files import Files, is_inside
 from .leases import leased
 from .numbers import chunk_name
 from .plan import COARSE, FILE, FINE, Plan, unit_id
@@ -73,20 +72,19 @@ def verified(files: Files) -> dict[str, Any]:
         UsageError: the folder holds no list of an atlas.
     """
     try:
-        rows = json.loads(files.read(MANIFEST))["files"]
-        wanted = {str(row["name"]): (int(row["bytes"]), str(row["sha256"])) for row in rows}
+        wanted = listed(files)
     except FileNotFoundError:
         raise UsageError(
             f"{files.place} holds no page of an atlas; write it: convscope atlas compile {files.place}"
         ) from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except ValueError:
         raise UsageError(
             f"{files.place}/{MANIFEST} is damaged; write it: convscope atlas compile {files.place}"
         ) from None
     missing, changed = [], []
     for name, (size, total) in wanted.items():
         try:
-            data = files.read(name) if _is_inside(name) else b""
+            data = files.read(name) if is_inside(name) else b""
         except FileNotFoundError:
             missing.append(name)
             continue
@@ -164,8 +162,3 @@ def duration_in_words(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {name}"
     return f"{seconds:.0f} seconds"
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a listed name stays in the folder: the list may have been written by anybody."""
-    return not name.startswith("/") and ".." not in name.split("/") and ":" not in name and "\\" not in name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from math import prod
 from typing import Any
 
 from ...errors import UsageError
@@ -127,6 +128,14 @@ class Layer:
         """Whether it is a feature map: channels and two spatial axes."""
         return self.channels is not None and len(self.shape) == 4
 
+    @property
+    def places(self) -> int | None:
+        """How many places a unit's map has at the graph's image size, None where a side is open."""
+        if self.tokens is not None:
+            return self.tokens.rows * self.tokens.columns
+        sides = [side for axis, side in enumerate(self.shape) if axis not in (0, self.channel_axis)]
+        return None if None in sides else prod(side or 0 for side in sides)
+
     def channels_first(self, values: Any) -> Any:
         """This layer's raw tensor (numpy or torch) with its channel axis moved to 1."""
         if self.channel_axis in (None, 1):
@@ -202,6 +211,8 @@ class Source:
         opset: of the ONNX that was normalized.
         notes: what was assumed or left out, one sentence each, for the user to read.
         name: what a live object calls itself: a torch module's class, a Keras model's name.
+        arch: the code that built the network of a file of weights, see `adapters.load.load`; None where none did.
+        trusted: whether code of the file was allowed to run.
     """
 
     path: str | None
@@ -211,6 +222,8 @@ class Source:
     opset: int
     notes: tuple[str, ...] = ()
     name: str = ""
+    arch: str | None = None
+    trusted: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConvscopeError, PartlyDone, UsageError
+from ..locks import check_no_link
 
 _PLAIN = {str, int, bool}
 _LARGEST = 2**30  # bytes of a state or list; of a large model's some 100 MB
@@ -45,9 +46,10 @@ def atomic(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path
 
     Raises:
         PartlyDone: the disk is full; what was finished before is kept.
-        ConvscopeError: the file cannot be written there.
+        UsageError: a folder inside the run's own is a link. ConvscopeError: the file cannot be written there.
     """
     path = Path(path)
+    check_no_link(path.parent)
     temporary = path.with_name(temporary_name())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +111,8 @@ def sweep(folder: str | os.PathLike[str], everywhere: bool = True) -> None:
     root = Path(folder)
     found = root.rglob(".*.part") if everywhere else (p for deep in (".*.part", "*/.*.part") for p in root.glob(deep))
     for path in list(found):
+        if path.parent.is_symlink() and path.parent != root:
+            continue
         here, _, rest = path.name[1:].partition("-")
         process = rest.partition("-")[0]
         if here == _here() and process.isdecimal() and not is_alive(int(process)):
@@ -194,8 +198,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 def append_line(path: str | os.PathLike[str], line: str) -> Path:
     """Adds one line to a journal; the reader must ignore a last line without its line feed, cut by a kill."""
+    check_no_link(Path(path).parent)
     try:
-        with open(path, "a", encoding="utf-8", newline="\n") as file:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        with open(os.open(path, flags, 0o666), "a", encoding="utf-8", newline="\n") as file:
             file.write(line + "\n")
     except OSError as exc:
         raise _translated(exc, Path(path), Path(path)) from exc

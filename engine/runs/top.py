@@ -207,6 +207,9 @@ class _Run:
                         f"'{file}' was made with another model, preprocessing, size or k; choose another folder, "
                         "or force=True"
                     )
+                if not earlier.suits(layer):
+                    self.on_event(Note(f"{file} is damaged; its pictures are seen again"))
+                    continue
                 found.merge(earlier)
         return found
 
