@@ -105,6 +105,7 @@ def build_graph(
                 *_other_count(known, draft.shapes.get(canonical.graph.output[0].name)),
             ),
             name=exported.name,
+            arch=exported.arch,
         ),
         sha256=digest,
         twin_factory=LazyTwins(canonical),

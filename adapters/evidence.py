@@ -102,7 +102,9 @@ def _by_norm(graph: Graph, norm: onnx.NodeProto) -> Evidence | None:
         return {name: _divergence(value[:, live], *stored) for name, value in values.items()}
 
     first = divergences(("unit", "caffe"))
-    names = _SMALL if np.median(first["unit"]) < np.median(first["caffe"]) else _LARGE
+    names: tuple[str, ...] = _SMALL if np.median(first["unit"]) < np.median(first["caffe"]) else _LARGE
+    if graph.channels == 1:  # gray pictures have no mean and deviation that everybody takes
+        names = tuple(name for name in names if name != "torch")
     found = {**first, **divergences(tuple(n for n in names if n not in first))}
     fits = {name: float(np.median(value)) for name, value in found.items()}
     best, second = sorted(fits, key=lambda name: fits[name])[:2]
@@ -147,10 +149,10 @@ def _by_bias(graph: Graph) -> Evidence | None:
     balanced, error = _balanced(sums, bias[live].astype(np.float64))
     if drowned >= _DROWNS and drowned / 255 <= _BALANCED:
         return _of_bytes(graph, drowned, balanced, follows and _CENTRE[0] < balanced < _CENTRE[1])
-    if follows and _BEYOND[0] < balanced - error and balanced < _BEYOND[1]:
+    if graph.channels == 3 and follows and _BEYOND[0] < balanced - error and balanced < _BEYOND[1]:
         return _evidence(
             graph,
-            replace(PREPROCESSINGS["torch"], order="RGB" if graph.channels == 3 else "GRAY"),
+            PREPROCESSINGS["torch"],
             f"the biases of its first convolution balance pixels around {balanced:.2g}, which neither 0..1 nor -1..1 "
             "reaches",
         )
@@ -198,7 +200,7 @@ def _evidence(
 ) -> Evidence:
     own = graph.preprocessing
     kept = replace(
-        found,
+        _in_gray(found) if graph.channels == 1 else found,
         size=own.size,
         resize=resize or own.resize,
         crop=own.crop,
@@ -230,9 +232,7 @@ class _Trial:
 
     def values(self, preprocessing: Preprocessing) -> np.ndarray:
         """(2, C): mean and variance of every channel over all photographs."""
-        own = replace(preprocessing, order="GRAY") if self._graph.channels == 1 else preprocessing
-        if self._graph.channels == 1 and len(own.mean) > 1:
-            own = replace(own, mean=(float(np.mean(own.mean)),), std=(float(np.mean(own.std)),))
+        own = _in_gray(preprocessing) if self._graph.channels == 1 else preprocessing
         sums: Mapping[int, list[np.ndarray]] = {1: [], 2: []}
         for picture in self.pictures:
             value = self._run(np.ascontiguousarray(own.normalize(picture), dtype=np.float32))
@@ -247,6 +247,12 @@ class _Trial:
             feeds[spec.name] = np.zeros(tuple(1 if i == 0 else s or 1 for i, s in enumerate(spec.shape)), spec.dtype)
         known = {name: value for name, value in feeds.items() if name in self._session.input_names}
         return self._session.run(known)[self._tensor].astype(np.float64)
+
+
+def _in_gray(preprocessing: Preprocessing) -> Preprocessing:
+    """The same for pictures of one channel: a preset's three means and deviations are one of each."""
+    mean, std = (float(np.mean(values)) for values in (preprocessing.mean, preprocessing.std))
+    return replace(preprocessing, mean=(mean,), std=(std,), order="GRAY")
 
 
 def _divergence(values: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:

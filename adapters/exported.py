@@ -24,7 +24,7 @@ class Exported:
         notes: one line each, for the user: what was assumed, left out or tried in vain.
         aliases: further names of the source -> the tensor they mean: a torch container that ends where its
             last module ends (``layer4`` and ``layer4.1`` for the output of ``layer4.1.relu_1``), a dropout.
-        name: of a live object, see `Source`.
+        name, arch: of a live object, and of a file of weights; see `Source`.
     """
 
     model: onnx.ModelProto
@@ -35,3 +35,4 @@ class Exported:
     notes: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    arch: str | None = None

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import RefusedInput
 from .exported import Exported
+from .foreign import by_name
 from .sniff import Look, look
 
 
@@ -39,14 +40,16 @@ class Format:
         name: as ``graph.source.format`` says it.
         recognizes: whether a file is of this format, by a look at it.
         read: the file and what was asked -> the model as ONNX.
-        run: the file and inputs by name -> its outputs, by the framework that it comes from; None where that takes code
-            that is not in the file, or none that may run.
+        run: the file, inputs by name, and what was asked when it was read -> its outputs, by the framework that it
+            comes from; None where ONNX Runtime is that.
+        takes: of `Asked` what can concern such a file; all of them say their size.
     """
 
     name: str
     recognizes: Callable[[Look], bool]
     read: Callable[[Path, Asked], Exported]
-    run: Callable[[Path, Mapping[str, np.ndarray]], list[np.ndarray]] | None = None
+    run: Callable[[Path, Mapping[str, np.ndarray], Asked], list[np.ndarray]] | None = None
+    takes: tuple[str, ...] = ()
 
 
 def _read_onnx(path: Path, _: Asked) -> Exported:
@@ -70,16 +73,22 @@ def _read_torch(path: Path, asked: Asked) -> Exported:
     return load_torch_file(path, arch=asked.arch, trust=asked.trust, example_input=asked.example_input, size=asked.size)
 
 
-def _run_keras(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _run_keras(path: Path, feeds: Mapping[str, np.ndarray], asked: Asked) -> list[np.ndarray]:
     from .keras.load import run_keras_file
 
-    return run_keras_file(path, feeds)
+    return run_keras_file(path, feeds, arch=asked.arch, trust=asked.trust)
 
 
-def _run_pt2(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _run_pt2(path: Path, feeds: Mapping[str, np.ndarray], _: Asked) -> list[np.ndarray]:
     from .torch.pt2 import run_archive
 
     return run_archive(path, feeds)
+
+
+def _run_torch(path: Path, feeds: Mapping[str, np.ndarray], asked: Asked) -> list[np.ndarray]:
+    from .torch.load import run_torch_file
+
+    return run_torch_file(path, feeds, arch=asked.arch, trust=asked.trust)
 
 
 def _is_keras(seen: Look) -> bool:
@@ -103,15 +112,16 @@ def _is_safetensors(seen: Look) -> bool:
     return seen.head[8:9] == b"{" and 2 <= length <= seen.path.stat().st_size - 8
 
 
+_CODE = ("arch", "trust")
 # In the order in which a file is tried; ONNX, which has no mark of its own, is what is left.
 FORMATS: list[Format] = [
-    Format("h5", lambda seen: seen.head.startswith(b"\x89HDF\r\n\x1a\n"), _read_keras, _run_keras),
-    Format("keras", _is_keras, _read_keras, _run_keras),
+    Format("h5", lambda seen: seen.head.startswith(b"\x89HDF\r\n\x1a\n"), _read_keras, _run_keras, _CODE),
+    Format("keras", _is_keras, _read_keras, _run_keras, _CODE),
     Format("pt2", _is_pt2, _read_torch, _run_pt2),
-    Format("torchscript", _is_torchscript, _read_torch),
-    Format("torch-zip", lambda seen: "data.pkl" in seen.tails, _read_torch),
-    Format("torch-legacy", _is_pickle, _read_torch),
-    Format("safetensors", _is_safetensors, _read_torch),
+    Format("torchscript", _is_torchscript, _read_torch, _run_torch, ("trust", "example_input")),
+    Format("torch-zip", lambda seen: "data.pkl" in seen.tails, _read_torch, _run_torch, (*_CODE, "example_input")),
+    Format("torch-legacy", _is_pickle, _read_torch, _run_torch, (*_CODE, "example_input")),
+    Format("safetensors", _is_safetensors, _read_torch, _run_torch, ("arch", "example_input")),
     Format("onnx", lambda seen: not seen.head.startswith(b"PK\x03\x04"), _read_onnx),
 ]
 
@@ -127,4 +137,4 @@ def format_of(path: Path) -> Format:
     for row in FORMATS:
         if row.recognizes(seen):
             return row
-    raise RefusedInput(f"{path} is a zip archive, but neither a Keras nor a Torch model")
+    raise RefusedInput(by_name(path) or f"{path} is a zip archive, but neither a Keras nor a Torch model")

@@ -26,7 +26,7 @@ from .check import check_parity
 from .derived import derived_size
 from .evidence import from_weights
 from .exported import Exported
-from .formats import Asked, Format, format_of
+from .formats import FORMATS, Asked, Format, format_of
 from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check
 from .onnx.families import family
 from .onnx.metadata import READS_TEXT, companion_characters
@@ -79,8 +79,8 @@ def load(
             ``torch.export.ExportedProgram``.
         arch: ``package.module:callable`` that builds the network, for files that hold weights alone.
         trust: allow formats whose loading runs code from the file (pickled modules, TorchScript, Lambda).
-        example_input: for torch modules, a float tensor or NumPy array (N, C, H, W), or a tuple of them; default a
-            random one of ``size``, or else of the first usual size that the network takes.
+        example_input: for live models, a float tensor or NumPy array (N, C, H, W), of Keras (N, H, W, C), or a tuple
+            of them; default a random one of ``size``, or else of the first usual size that the network takes.
         preprocessing: a preset's name or a `Preprocessing`; default what the file or its companion says.
         mean: subtracted after the range, one number or one per channel; stated over the preprocessing.
         std: divided by, one number or one per channel; stated over it.
@@ -126,28 +126,59 @@ def load(
         inputs = {**blank, **{name: value for name, (value, _) in values.items()}}
         notes = tuple(note for _, note in values.values())
     options |= {"inputs": _given_inputs(inputs or {}), "check": check}
-    graph = _with_stated(_loaded(source, options, limits), stated)
-    return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, *notes))) if notes else graph
+    return _noted(_with_stated(_loaded(source, options, limits), stated), notes)
 
 
 def _loaded(source: str | os.PathLike[str] | Any, options: dict[str, Any], limits: dict[str, Any]) -> Graph:
     """The graph of a file, in a process of its own where one stands, or of a live object; arguments as of `load`."""
     trust, check = limits["trust"], options["check"]
+    unbounded = [f"{name}=" for name in ("max_memory", "max_seconds") if limits[name] is not None]
     if not isinstance(source, (str, os.PathLike)):
-        return load_here(source, trust=trust, **options)
+        graph = load_here(source, trust=trust, **options)
+        said = _of_no_use(graph, "a live object", ("example_input",), {**options, "trust": trust})
+        return _noted(graph, (*said, *_no_bounds(unbounded, "a live object")))
     path = Path(source)
+    trust = trust and "trust" in format_of(path).takes
     proofs = Proofs() if check is False else Proofs.of(path)
     if check:  # afresh, whatever is known
         proofs = replace(proofs, known={})
     options["proven"] = proofs.known
     if trust or not stands(options["arch"]):
         graph = load_here(path, trust=trust, **options)
+        graph = _noted(graph, _no_bounds(unbounded, "a file whose code is trusted" if trust else "files here"))
     else:
         from .wall.parent import load_behind
 
         with blamed_on(path):
             graph = load_behind(path, options, LazyTwins, limits["max_memory"], limits["max_seconds"])
+    kind = graph.source.format
+    takes = next(row.takes for row in FORMATS if row.name == kind)
+    said = _of_no_use(graph, f"a file of the format {kind}", takes, {**options, "trust": limits["trust"]})
+    graph = _noted(graph, said)
     return graph if check is False else proofs.settle(graph)
+
+
+def _of_no_use(graph: Graph, what: str, takes: Sequence[str], options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Notes on what the user has said of a source that does not concern it."""
+
+    def is_said(value: Any) -> bool:
+        return value is not None and value is not False
+
+    said = [name for name in ("trust", "example_input") if name not in takes and is_said(options[name])]
+    notes = [f"{name}= is of no use: {what} needs none" for name in said]
+    if options["arch"] is not None and graph.source.arch is None:
+        notes.append(f"arch={options['arch']} is not used: {what} holds its network")
+    return tuple(notes)
+
+
+def _no_bounds(limits: Sequence[str], what: str) -> tuple[str, ...]:
+    return tuple(f"{limit} has no effect: {what} is imported in this process, without bounds" for limit in limits)
+
+
+def _noted(graph: Graph, notes: Sequence[str]) -> Graph:
+    if not notes:
+        return graph
+    return replace(graph, source=replace(graph.source, notes=(*graph.source.notes, *notes)))
 
 
 def _check_limits(**limits: float | None) -> None:
@@ -236,7 +267,9 @@ def load_here(
         else:
             is_searched = size is None and (None in graph.inputs[0].shape[2:4] or bool(graph.decided))
             graph = _checked(graph, proven or {}, run_key(graph, graph.image_size) if is_searched else "")
-    return graph if path is not None else replace(graph, modules=_modules(source))
+    if path is None:
+        return replace(graph, modules=_modules(source))
+    return replace(graph, source=replace(graph.source, trusted=trust)) if trust else graph
 
 
 def _read(found: Format, path: Path, asked: Asked) -> Exported:
@@ -328,7 +361,7 @@ def _from_object(source: Any, example_input: Any, size: tuple[int, int] | None) 
     if "keras" in root:
         from .keras.load import export_keras
 
-        return "keras", replace(export_keras(source), name=str(source.name))
+        return "keras", replace(export_keras(source, example_input, size=size), name=str(source.name))
     if "torch" in root:
         from .torch.live import unwrapped
         from .torch.load import export_torch

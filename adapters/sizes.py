@@ -86,7 +86,8 @@ def find_size(
         runs: whether a graph is known to run at a size, from an earlier search on the same file.
 
     Raises:
-        RefusedInput: it runs at none of the usual sizes; the message is that of the first try.
+        RefusedInput: it runs at none of the usual sizes; the message is that of the first try, and alone where no
+            try even imports it, all for the same reason, since it is no size then that is missing.
     """
     graph, first = _attempt(build, derived.size if derived is not None else None)
     shape: Shape = (None, 3, None, None)
@@ -95,6 +96,7 @@ def find_size(
     if graph is not None and (len(shape) != 4 or (shape[2] is not None and shape[3] is not None)):
         return graph
     tried: list[Size] = []
+    reasons = {str(first)}
     before = [derived.size] if derived is not None else []
     for size in list(dict.fromkeys([*before, *candidates(shape, reads_text)]))[:tries]:
         tried.append(size)
@@ -108,6 +110,9 @@ def find_size(
             except RefusedInput as refusal:
                 error = refusal
         first = first or error
+        reasons.add("" if found is not None else str(error))
+    if first is not None and reasons == {str(first)}:
+        raise first
     listed = ", ".join(f"{h}x{w}" for h, w in tried[:6])
     raise RefusedInput(
         f"the file leaves the picture's size open, and the network runs at none of those tried ({listed}): {first}; "

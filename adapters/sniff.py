@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import RefusedInput, UsageError
+from .foreign import by_mark
 
 MAX_BYTES = 8 * 2**30  # a CNN of this size does not exist; a sparse file of this size does
 MAX_DIRECTORY = 2**24  # bytes of the list of a zip archive's members; 100,000 of Torch's take half of it
@@ -88,6 +89,8 @@ def glance(path: Path) -> bytes:
     head = _read_head(path)
     if head.startswith(b"version https://git-lfs"):
         raise RefusedInput(f"{path} is a git-lfs pointer, not the model; fetch the real file: git lfs pull")
+    if (other := by_mark(path, head)) is not None:
+        raise RefusedInput(other)
     if _PAGE.match(head) or b"<html" in head[:512].lower():
         raise RefusedInput(f"{path} is an HTML or XML page, not a model; the download probably failed")
     if head.startswith(b"\x1f\x8b"):

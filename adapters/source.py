@@ -23,8 +23,11 @@ MAX_REL = 1e-3  # forward, float32, hundreds of layers
 _LAST_BITS: dict[int, float] = {onnx.TensorProto.FLOAT16: 2.0**-10, onnx.TensorProto.BFLOAT16: 2.0**-7}
 # what ONNX Runtime says where it lacks an operator in a type, and of the padding "same" of a dilated convolution
 _CANNOT = ("NOT_IMPLEMENTED", "Dilation not supported")
+_RUNTIMES = {
+    "onnx": "ONNX Runtime", "keras": "Keras", "h5": "Keras", "pt2": "torch.export's program",
+    "torchscript": "TorchScript", **dict.fromkeys(("torch-zip", "torch-legacy", "safetensors"), "the module itself"),
+}  # fmt: skip
 _BYTES = 8  # per value of one picture, while the file is run
-_CODE = "the file does not hold the code of its network; what it was exported to was compared with it at import"
 
 
 class Compared(NamedTuple):
@@ -35,12 +38,14 @@ class Compared(NamedTuple):
         tensors: that were compared.
         bound: of ``rel``.
         reason: why nothing was compared.
+        by: what ran the source, for people.
     """
 
     rel: float | None
     tensors: int
     bound: float
     reason: str | None = None
+    by: str | None = None
 
 
 def source_difference(graph: Graph, feeds: dict[str, np.ndarray]) -> Compared:
@@ -55,35 +60,36 @@ def source_difference(graph: Graph, feeds: dict[str, np.ndarray]) -> Compared:
     one = {k: v[:1] for k, v in feeds.items()}
     if graph.source.format == "onnx":
         return _against_onnx(graph, path, one)
-    if graph.source.format in ("keras", "h5", "pt2"):
-        return _against_framework(graph, path, one)
-    return Compared(None, 0, MAX_REL, _CODE)
+    return _against_framework(graph, path, one)
 
 
-def run_here(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """What the file's own framework makes of its inputs, in this process.
+def run_here(
+    path: Path, feeds: Mapping[str, np.ndarray], arch: str | None = None, trust: bool = False
+) -> list[np.ndarray]:
+    """What the file's own framework makes of its inputs, in this process; ``arch`` and ``trust`` as it was read with.
 
     Raises:
-        RefusedInput: it cannot be run without code that is not in it.
+        RefusedInput: it cannot be run.
     """
-    from .formats import format_of
+    from .formats import Asked, format_of
 
     found = format_of(path)
     if found.run is None:
-        raise RefusedInput(f"{path}: {_CODE}")
-    return found.run(path, feeds)
+        raise RefusedInput(f"{path} is an ONNX file, which ONNX Runtime runs")
+    return found.run(path, feeds, Asked(arch, trust))
 
 
 def _against_framework(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> Compared:
     """Output by output; a file that its framework does not run is not compared."""
     given = _framework_inputs(graph, feeds)
     try:
-        if stands(None):
+        arch, trusted = graph.source.arch, graph.source.trusted
+        if stands(arch) and not trusted:
             from .wall.parent import run_behind
 
-            values = run_behind(path, given, _BYTES * min(check_values(graph), MAX_CHECKED))
+            values = run_behind(path, given, _BYTES * min(check_values(graph), MAX_CHECKED), arch)
         else:
-            values = run_here(path, given)
+            values = run_here(path, given, arch, trusted)
     except RefusedInput as error:
         return Compared(None, 0, MAX_REL, str(error))
     found = graph.session([o.name for o in graph.outputs], device="cpu").run(feeds)
@@ -92,7 +98,7 @@ def _against_framework(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -
         axes = graph.permuted.get(name)
         expected = expected.transpose(axes) if axes is not None and expected.ndim == len(axes) else expected
         worst = max(worst, relative_difference(found[name], expected, least_scale(graph, name)))
-    return Compared(worst, len(found), MAX_REL)
+    return Compared(worst, len(found), MAX_REL, by=arch or _RUNTIMES[graph.source.format])
 
 
 def _framework_inputs(graph: Graph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -143,7 +149,7 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> Com
         rel = relative_difference(found[name], value, least_scale(graph, name))
         if rel / bounds[name] > worst / bound:
             worst, bound = rel, bounds[name]
-    return Compared(worst, len(ours), bound)
+    return Compared(worst, len(ours), bound, by=_RUNTIMES["onnx"])
 
 
 def _bounds_of_rounding(

@@ -94,6 +94,7 @@ def verify(
         source_rel=source.rel,
         source_tensors=source.tensors,
         source_reason=source.reason,
+        source_by=source.by,
         bounds={
             "rel": MAX_REL,
             "gradient_rel": MAX_GRADIENT_REL,

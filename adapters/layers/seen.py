@@ -86,7 +86,7 @@ class Seen:
         if any((end[0] >= NOTHING).all() for end in ends):
             return ReceptiveField(None, self.line.stride, self.line.offset)
         plane = self.shape[axes[0]], self.shape[axes[1]]
-        line = self.line if axes == self.plane else _straight(ends, self.line, plane, size)
+        line = self.line if axes == self.plane else _straight(ends, self.line)
         return _with_table(line, ends, plane, size)
 
     def laid(self, plane: tuple[int, int], size: tuple[int, int]) -> ReceptiveField:
@@ -105,16 +105,14 @@ class Seen:
         ends = [compressed(end.reshape(2, *plane)) for end in places]
         if any((end[0] >= NOTHING).all() for end in ends):
             return ReceptiveField(None, self.line.stride, self.line.offset)
-        return _with_table(_straight(ends, self.line, plane, size), ends, plane, size)
+        return _with_table(_straight(ends, self.line), ends, plane, size)
 
 
-def _straight(
-    ends: Sequence[np.ndarray], line: ReceptiveField, plane: tuple[int, int], size: tuple[int, int]
-) -> ReceptiveField:
+def _straight(ends: Sequence[np.ndarray], line: ReceptiveField) -> ReceptiveField:
     """Size, stride and offset that describe intervals of another form best.
 
-    They are the largest, the mean of the steps from place to place away from the picture's edges, and the first. Of
-    places that all see the same no step can be told: it is the picture's side over the map's.
+    They are the largest, the mean of the steps from place to place away from the picture's edges, and the first.
+    Places that all see the same tell no step; then it is the chain rule's.
     """
     sizes, strides, offsets = [], [], []
     for direction, (low, high) in enumerate(ends):
@@ -123,10 +121,7 @@ def _straight(
         along = np.moveaxis(low, direction, 0)
         first = along[0].min()
         step = _step(low.min(axis=1 - direction), -high.min(axis=1 - direction))
-        same = len(along) == 1 and plane[direction] > 1
-        if step == 0 or (step is None and same):
-            step = size[direction] / plane[direction]
-        strides.append(line.stride[direction] if step is None else step)
+        strides.append(step or line.stride[direction])
         offsets.append(float(first if first < NOTHING else low.min()))
     return ReceptiveField((sizes[0], sizes[1]), (strides[0], strides[1]), (offsets[0], offsets[1]))
 

@@ -222,7 +222,7 @@ def _fitted(name: str, value: np.ndarray, shape: Axes, links: Mapping[int, int])
 
 
 def _as_picture(draft: Draft, info: onnx.ValueInfoProto) -> None:
-    """An input of rank 2, 3 or 5 becomes the Reshape of a picture under a name of its own."""
+    """An input of another rank becomes the Reshape of a picture under a name of its own."""
     shape = image_shape(info)
     if shape is None or len(shape) == 4:
         return
@@ -230,7 +230,7 @@ def _as_picture(draft: Draft, info: onnx.ValueInfoProto) -> None:
     if seen is None:
         raise RefusedInput(
             f"input '{info.name[:80]}' of shape {list(shape)[:8]} is neither a picture, a signal, a spectrum "
-            "nor a volume"
+            "nor a volume of a stated size"
         )
     sides, own, words = seen
     inner = draft.fresh(f"{info.name}/picture")
@@ -274,9 +274,10 @@ def _seen_as(draft: Draft, name: str, shape: Axes) -> tuple[Axes, list[int], str
         rows = None if h is None else depth * h
         own = [0, c or 1, depth, h or -1, w or -1]
         return ((c or 1, rows, w), own, "a volume, its slices one below the other") if own.count(-1) < 2 else None
-    if len(shape) == 5 and all(shape[1:]):
-        d, h, w, c = (side or 1 for side in shape[1:])
-        return (1, d * h, w * c), [0, d, h, w, c], "a volume, its slices one below the other"
+    if len(shape) >= 5 and all(shape[1:]):
+        own = [side or 1 for side in shape[1:]]
+        what = "a volume, its slices" if len(own) == 4 else f"an array of {len(own)} axes, its planes"
+        return (1, prod(own[:-2]), own[-2] * own[-1]), [0, *own], f"{what} one below the other"
     return None
 
 

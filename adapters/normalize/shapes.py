@@ -32,7 +32,8 @@ def infer(draft: Draft, size: tuple[int, int]) -> None:
     """
     _refuse_ranks(draft)
     _infer_once(draft, size)
-    if any(None in shape[1:] for shape in draft.shapes.values()):
+    unknown = any(name and name not in draft.shapes for node in draft.nodes for name in node.output)
+    if unknown or any(None in shape[1:] for shape in draft.shapes.values()):
         _follow_shape_arithmetic(draft, size)
 
 

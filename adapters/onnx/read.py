@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto
 
 from ...errors import RefusedInput, UnsafeFile
+from ..foreign import by_name
 from ..wall.limits import PER_BYTE, allow
 from .messages import check_messages
 from .precheck import every_tensor, item_bits, precheck, subgraphs
@@ -33,8 +34,13 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if path.stat().st_size > MAX_MODEL_BYTES:
         raise RefusedInput(f"{path} has more than 2 GiB; store its weights as external data")
     data = path.read_bytes()
-    check_messages(data, str(path))
-    model = parse(data, str(path))
+    try:
+        check_messages(data, str(path))
+        model = parse(data, str(path))
+    except UnsafeFile:
+        raise
+    except RefusedInput as error:
+        raise RefusedInput(by_name(path) or str(error)) from None
     del data
     precheck(model, str(path))
     _load_external(model, path)

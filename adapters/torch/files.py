@@ -30,7 +30,35 @@ _DEEPEST = 4  # parts of a name that a wrapper's prefix may take
 _MAX_HEADER, _MAX_ENTRIES = 2**24, 100_000  # bytes and tensors of a safetensors header
 _SAVE_HINT = "save torch.save(model.state_dict(), ...) and give arch=, or export the model to ONNX"
 
+# what training keeps beside the weights, by the names of its classes: settings, numbers, paths, dates
+_BESIDE = re.compile(
+    r"(argparse\.Namespace|types\.SimpleNamespace|typing\.\w+|collections\.defaultdict|datetime\.\w+|pathlib\.\w+|"
+    r"enum\.\w+|_codecs\.encode|builtins\.(dict|list|set|tuple|int|float|str|bool|bytes|complex|slice|range)|"
+    r"(numpy|omegaconf|lightning|pytorch_lightning|lightning_fabric|lightning_utilities|yacs|easydict|addict|box|"
+    r"ml_collections|munch)(\.\w+)+)"
+)
+
+_DICTIONARIES = ("builtins.dict", "collections.defaultdict")
+
 StateDict = dict[str, Tensor]
+
+
+class _Unread:
+    """Stands for an object beside the weights: made of anything, told anything, knows nothing and does nothing."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Unread:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def _unread_dict(*_: Any) -> dict[Any, Any]:
+    """Stands for a dictionary of a class of its own; its entries are put into a plain one."""
+    return {}
 
 
 def read_state(path: Path, kind: str) -> tuple[StateDict, list[str]]:
@@ -52,7 +80,10 @@ def read_state(path: Path, kind: str) -> tuple[StateDict, list[str]]:
             check_pickle(archive.read(name, MAX_BYTES), path)
     else:
         check_legacy(path)
-    state, notes = find_state(_read_tensors(path), path)
+    content, unread = _read_tensors(path)
+    state, notes = find_state(content, path)
+    if unread:
+        notes = [*notes, f"objects beside the weights were left unread: {_some(unread)}"]
     return check_tensors(state, path), notes
 
 
@@ -122,6 +153,10 @@ def fit(module: nn.Module, state: StateDict, path: Path, arch: str) -> list[str]
             *shapes[:_SHAPES_NAMED],
             *([f"and {len(shapes) - _SHAPES_NAMED} more sizes"] if len(shapes) > _SHAPES_NAMED else []),
         ]
+        if unexpected and not any(name in own for name in state):
+            problems.append(
+                "no name is the same: it may be another library's network (arch=torchvision.models:NAME, for instance)"
+            )
         raise RefusedInput(f"the weights in {path} do not fit arch={arch}: " + "; ".join(problems))
     if unexpected:
         notes.append(f"weights of parts that arch={arch} does not have were left out: {_some(unexpected)}")
@@ -138,6 +173,18 @@ def head_classes(state: StateDict, module: nn.Module, classifier: str) -> int | 
             classes = int(weight.shape[0])
             return classes if classes != own[f"{classifier}.weight"].shape[0] and classes <= 10**6 else None
     return None
+
+
+def other_classes(state: StateDict, module: nn.Module) -> int | None:
+    """The number of classes in the file, where nothing but the last layer's differs from the module's."""
+    own = module.state_dict()
+    state, _ = _strip(state, set(own))
+    layers = {name.rpartition(".")[0] for name in own if name in state and state[name].shape != own[name].shape}
+    name = f"{layers.pop()}.weight" if len(layers) == 1 else ""
+    if name not in own or name not in state or own[name].ndim not in (2, 4) or state[name].ndim != own[name].ndim:
+        return None
+    classes = int(state[name].shape[0])
+    return classes if state[name].shape[1:] == own[name].shape[1:] and classes <= 10**6 else None
 
 
 def _strip(state: StateDict, own: set[str]) -> tuple[StateDict, list[str]]:
@@ -164,11 +211,18 @@ def _some(names: list[str], shown: int = 3) -> str:
     return text + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-def _read_tensors(path: Path) -> Any:
+def _read_tensors(path: Path) -> tuple[Any, list[str]]:
+    """What the file holds, and the classes of objects beside the weights, of which nothing was made."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except Exception as error:  # pickle, zip and allocation errors of many types
-        text = str(error)
+        return _load_tensors(path, []), []
+    except Exception as first:  # pickle, zip and allocation errors of many types
+        error, text = first, str(first)
+        beside = _beside(path) if "GLOBAL" in text else []
+        if beside:
+            try:
+                return _load_tensors(path, beside), beside
+            except Exception as second:
+                error, text = second, str(second)
         if match := re.search(r"GLOBAL ([\w.]+)", text):
             raise UnsafeFile(
                 f"{path} holds pickled Python objects ({match[1][:80]}), and unpickling runs any code in the file; "
@@ -180,6 +234,24 @@ def _read_tensors(path: Path) -> Any:
                 f"{_SAVE_HINT}, or pass trust=True if you made the file yourself"
             ) from None
         raise RefusedInput(f"{path} is a damaged Torch file: {first_line(error, 160)}") from None
+
+
+def _load_tensors(path: Path, unread: list[str]) -> Any:
+    """By torch's own reader of tensors and plain containers; classes of these names are neither imported nor made."""
+    stand_ins = [
+        (_unread_dict if name.rpartition(".")[2] in ("dict", "defaultdict") else _Unread, name) for name in unread
+    ]
+    with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]  # a function has a name too
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+
+
+def _beside(path: Path) -> list[str]:
+    """The classes that torch's reader does not know, where all are of those that training keeps beside weights."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # a file of before torch 1.6, or none at all
+        return []
+    return sorted(names) if all(_BESIDE.fullmatch(name) for name in names) else []
 
 
 def _read_safetensors(path: Path) -> StateDict:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from ..formats import format_of
 from ..preprocessing import companion, from_config
 from .arch import build, is_timm
 from .examples import other_example
-from .export import Export, export_module, export_program, fallback_note
-from .files import find_state, fit, head_classes, read_state, read_trusted
+from .export import Export, export_module, export_program, fallback_note, flat_outputs
+from .files import find_state, fit, head_classes, other_classes, read_state, read_trusted
 from .live import is_packed, placed, plain
 from .pt2 import example_of, export_archive
 
@@ -110,9 +111,42 @@ def load_torch_file(
         return _exported(export_archive(path), [], None)
     if kind == "torchscript":
         return _from_torchscript(path, trust, example_input, size)
+    module, used, notes = _module_in(path, kind, arch, trust)
+    return _from_module(module, path, used, example_input, size, notes)
+
+
+def run_torch_file(
+    path: Path, feeds: Mapping[str, np.ndarray], *, arch: str | None = None, trust: bool = False
+) -> list[np.ndarray]:
+    """What the network itself makes of one picture.
+
+    Args:
+        path: of a file that `load_torch_file` has read with this ``arch`` and ``trust``.
+        feeds: the picture, under any name.
+        arch: as there.
+        trust: as there.
+
+    Raises:
+        RefusedInput: it takes more than the picture, or fails.
+    """
+    kind = format_of(path).name
+    if len(feeds) != 1:
+        raise RefusedInput(f"{path} takes inputs beside the picture")
+    module = _scripted(path) if kind == "torchscript" and trust else _module_in(path, kind, arch, trust)[0]
+    x = torch.tensor(next(iter(feeds.values())))
+    first = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
+    try:
+        with torch.no_grad():
+            return flat_outputs(module.eval()(x if first is None or not x.is_floating_point() else x.to(first.dtype)))
+    except Exception as error:  # the module's own forward pass raises whatever it likes
+        raise RefusedInput(f"{path}: its network fails on {tuple(x.shape)}: {first_line(error, 200)}") from error
+
+
+def _module_in(path: Path, kind: str, arch: str | None, trust: bool) -> tuple[nn.Module, str | None, list[str]]:
+    """(the network of a pickle or of weights, the ``arch`` that built it, notes)."""
     content: Any = read_trusted(path) if trust and kind != "safetensors" else None
     if isinstance(content, nn.Module):
-        return _from_module(content.float(), path, None, example_input, size, ["unpickled, as trust=True allows"])
+        return content.float(), None, ["unpickled, as trust=True allows"]
     state, notes = find_state(content, path) if content is not None else read_state(path, kind)
     if arch is None:
         raise UsageError(
@@ -126,8 +160,11 @@ def load_torch_file(
     if is_timm(arch) and isinstance(classifier, str):
         classes = head_classes(state, module, classifier)
         module = build(arch, num_classes=classes) if classes else module
+    elif (classes := other_classes(state, module)) is not None:
+        with suppress(UsageError):  # what it names takes no other number of classes
+            module = build(arch, num_classes=classes)
     notes += fit(module, state, path, arch)
-    return _from_module(module, path, arch, example_input, size, notes)
+    return module, arch, notes
 
 
 def _from_torchscript(path: Path, trust: bool, example_input: Tensor | None, size: tuple[int, int] | None) -> Exported:
@@ -136,10 +173,7 @@ def _from_torchscript(path: Path, trust: bool, example_input: Tensor | None, siz
             f"{path} is a TorchScript archive, and loading one runs code from the file; export the model to ONNX, "
             "or pass trust=True if you made the file yourself"
         )
-    try:
-        module = torch.jit.load(str(path), map_location="cpu")
-    except Exception as error:
-        raise RefusedInput(f"{path} cannot be loaded as TorchScript: {first_line(error)}") from error
+    module = _scripted(path)
     notes = ["TorchScript, as trust=True allows"]
     if example_input is None and size is None:
         example_input = example_for(module)
@@ -147,6 +181,13 @@ def _from_torchscript(path: Path, trust: bool, example_input: Tensor | None, siz
         taken = f"{height}x{width} is taken, the first usual size that the network took"
         notes.append(f"TorchScript states no size of the picture; {taken}. Another: load(size=(HEIGHT, WIDTH))")
     return _from_module(module, path, None, example_input, size, notes)
+
+
+def _scripted(path: Path) -> Any:
+    try:
+        return torch.jit.load(str(path), map_location="cpu")
+    except Exception as error:
+        raise RefusedInput(f"{path} cannot be loaded as TorchScript: {first_line(error)}") from error
 
 
 def _from_module(
@@ -160,7 +201,7 @@ def _from_module(
     example = example_input if example_input is not None else example_for(module, size)
     exported = export_torch(module, example)
     known = companion(path) or exported.preprocessing or _family(arch)
-    return replace(exported, preprocessing=known, notes=(*notes, *exported.notes))
+    return replace(exported, preprocessing=known, notes=(*notes, *exported.notes), arch=arch)
 
 
 def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ...errors import RefusedInput
 
 MARK_DOMAIN = "convscope"
+_WITH_STATES = (nn.RNNBase, nn.MultiheadAttention)  # their output comes first, states or weights after it
 
 
 class Marker:
@@ -66,7 +67,9 @@ def module_marks(module: nn.Module) -> Iterator[None]:
     marker = Marker()
 
     def hook_for(name: str) -> Callable[..., Any]:
-        def hook(_module: nn.Module, _arguments: Any, output: Any) -> Any:
+        def hook(sub: nn.Module, _arguments: Any, output: Any) -> Any:
+            if isinstance(sub, _WITH_STATES) and isinstance(output, tuple):
+                return (marker(output[0], name), *output[1:])
             return marker(output, name)
 
         return hook

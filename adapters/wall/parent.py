@@ -71,18 +71,19 @@ def load_behind(
         return graph
 
 
-def run_behind(path: Path, feeds: dict[str, np.ndarray], room: int) -> list[np.ndarray]:
+def run_behind(path: Path, feeds: dict[str, np.ndarray], room: int, arch: str | None = None) -> list[np.ndarray]:
     """What a file's own framework makes of these inputs, in a process of its own.
 
     Args:
         path: of a file that was imported before.
         feeds: its own inputs by name.
         room: bytes that its tensors may take, beside what importing it may.
+        arch: as it was imported with.
 
     Raises:
         UnsafeFile: it takes more than the limits, or kills the process. RefusedInput: it cannot be run.
     """
-    text, data = _asked(path, {}, feeds, room=room)
+    text, data = _asked(path, {"arch": arch}, feeds, room=room)
     with _decoded(path):
         return decode_arrays(text, data)
 

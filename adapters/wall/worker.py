@@ -109,7 +109,7 @@ def _answer(request: Request) -> tuple[bytes, bytes]:
 
     path = Path(request.path)
     if request.feeds is not None:
-        return encode_arrays(run_here(path, request.feeds))
+        return encode_arrays(run_here(path, request.feeds, **request.options))
     return encode_graph(load_here(path, **request.options))
 
 

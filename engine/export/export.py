@@ -20,7 +20,7 @@ from ..render.artifacts import check_folder, sweep, write_bytes
 from .build import INTEGRATED, METHODS, Request, build, layers_for
 from .metadata import Stated, describe
 from .pictures import picture_difference
-from .scores import one_question, score_of
+from .scores import Score, one_question, score_of
 from .verification import BOUND, PICTURES, Question, Verification, verify
 
 DEFAULT_STEPS = 20
@@ -123,6 +123,19 @@ def check_request(method: str | None, resize: str | None, preprocessing: str | N
         raise UsageError(f"steps {steps}: {INTEGRATED} alone takes steps, 1 or more")
 
 
+def _chosen(
+    graph: Graph, method: str | None, layer: str | int | Layer | None, score: Score
+) -> tuple[str, tuple[Layer, ...]]:
+    """The method and the layers of its map; where neither is named and there is no map, one that needs none."""
+    wanted = method or default_cam(score.reading.form if score.reading is not None else "")
+    try:
+        return wanted, layers_for(graph, wanted, layer, score)
+    except UsageError:
+        if method is not None or layer is not None:
+            raise
+        return "saliency", ()
+
+
 def export(
     graph: Graph,
     path: str | os.PathLike[str],
@@ -153,7 +166,8 @@ def export(
     Args:
         graph: from `convscope.load`.
         path: the new file.
-        method: one of `build.METHODS`; default Grad-CAM, for boxes ODAM, for text HiResCAM, as for `explain`.
+        method: one of `build.METHODS`; default as for `explain`: Grad-CAM, for boxes ODAM, for text HiResCAM, and
+            saliency where no feature map leads to what is explained.
         layer: where the map is; default the last layer with spatial extent, of a detector or a segmentation all that
             enter its head: their maps are enlarged to the picture, divided by their maxima and averaged.
         target: explain always this: a class index or name, ``unit:LAYER:UNIT[@ROW,COLUMN]``, ``output:NAME:INDEX``,
@@ -184,8 +198,7 @@ def export(
     score = score_of(graph, asked, decoder, output)
     if class_input and not score.inputs:
         raise UsageError("the target is always the same here, so the file takes no class; leave class_input= out")
-    method = method or default_cam(score.reading.form if score.reading is not None else "")
-    layers = layers_for(graph, method, layer, score)
+    method, layers = _chosen(graph, method, layer, score)
     count = (steps or DEFAULT_STEPS) if method == INTEGRATED else None
     inside = preprocessing == "inside"
     request = Request(score, layers, method, class_input, resize == "input", normalize, count or 0, inside)

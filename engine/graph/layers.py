@@ -211,6 +211,8 @@ class Source:
         opset: of the ONNX that was normalized.
         notes: what was assumed or left out, one sentence each, for the user to read.
         name: what a live object calls itself: a torch module's class, a Keras model's name.
+        arch: the code that built the network of a file of weights, see `adapters.load.load`; None where none did.
+        trusted: whether code of the file was allowed to run.
     """
 
     path: str | None
@@ -220,6 +222,8 @@ class Source:
     opset: int
     notes: tuple[str, ...] = ()
     name: str = ""
+    arch: str | None = None
+    trusted: bool = False
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,7 @@ def _grown(
 def segmentation(facts: Facts, forced: bool = False) -> MapReading | None:
     """(N, K, h, w) class maps, K >= 2, or an ArgMax of them."""
     found = _maps(facts)
-    if found is None:
+    if found is None or (not forced and _answers_first(facts)):
         return None
     tensor, shape, name = found
     chosen = _behind_argmax(facts, name) is not None
@@ -315,7 +315,7 @@ def segmentation(facts: Facts, forced: bool = False) -> MapReading | None:
 def mask(facts: Facts, forced: bool = False) -> MapReading | None:
     """(N, 1, h, w): one mask, positive inside, before or after a sigmoid."""
     found = _one_map(facts)
-    if found is None:
+    if found is None or (not forced and _answers_first(facts)):
         return None
     tensor, shape, name = found
     level = 0.5 if tensor == name and facts.saturates(name) else 0.0
@@ -363,6 +363,14 @@ def _maps(facts: Facts) -> tuple[str, tuple[int, ...], str] | None:
         if is_plane(facts, name, shape):
             return facts.before_head(name), (shape[0], 1, *shape[1:]), name
     return None
+
+
+def _answers_first(facts: Facts) -> bool:
+    """Whether classes with a softmax or sigmoid come before any map, which then only shows what they are made of."""
+    name = facts.names[0]
+    shape = facts.shape(name)
+    is_vector = facts.is_float(name) and len(shape) >= 2 and all(size == 1 for size in shape[2:])
+    return is_vector and facts.head(name) is not None
 
 
 def is_plane(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:

@@ -26,7 +26,7 @@ from ...errors import ConvscopeError, RefusedInput, UsageError
 from ..graph.preprocessing import Preprocessing
 from .containers import MAX_FRAMES, count_frames
 from .framing import LETTERBOX_GRAY, Frame, framed
-from .signals import NPY, is_wav, read_array, read_wav
+from .signals import NPY, NPZ, is_wav, read_array, read_wav
 
 if TYPE_CHECKING:
     from ..graph.graph import Graph
@@ -41,6 +41,8 @@ _SIGNATURES = {
 }  # fmt: skip
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 SOUND = {".wav"}
+ARRAYS = {".npy", ".npz"}
+_READ = SUFFIXES | SOUND | ARRAYS
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
 _MAX_WEBP = 60_000_000  # pixels; its decoder holds 16 bytes of each
 _LONGEST = 1_000_000  # pixels of a side
@@ -89,11 +91,11 @@ class Picture:
 def read_image(path: str | Path) -> Picture:
     """A picture file as RGB in [0, 1]: EXIF rotation applied, first frame, transparency on white.
 
-    A WAV file is a picture of one row, an ``.npy`` file model input; see `signals`.
+    A WAV file is a picture of one row, an ``.npy`` file, or ``.npz`` file of one array, model input; see `signals`.
 
     Raises:
         UsageError: there is no such file.
-        RefusedInput: broken, truncated, too large, or not PNG, JPEG, WebP, TIFF, BMP, GIF, WAV or ``.npy``.
+        RefusedInput: broken, truncated, too large, or not PNG, JPEG, WebP, TIFF, BMP, GIF, WAV, ``.npy`` or ``.npz``.
     """
     file = Path(path)
     mode = _mode(file)
@@ -127,7 +129,7 @@ def _signal(path: Path) -> Picture | None:
     if is_wav(start):
         pixels, notes = read_wav(path)
         return Picture(pixels, str(path), notes, is_sound=True)
-    if start.startswith(NPY):
+    if start.startswith((NPY, NPZ)):
         values, pixels = read_array(path)
         return Picture(pixels, str(path), values=values)
     return None
@@ -487,7 +489,9 @@ def _taken(graph: Graph, size: tuple[int, int]) -> str:
 
 
 def image_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The named files, and every picture in the named folders (recursive, sorted); without any, every WAV file.
+    """The named files, and every picture in the named folders (recursive, sorted).
+
+    Of a folder without a picture every WAV file, and of one without either every ``.npy`` and ``.npz`` file.
 
     Raises:
         UsageError: a path does not exist, or there is no picture at all.
@@ -498,15 +502,13 @@ def image_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
             raise UsageError("'' names no picture; name a file or a folder")
         path = Path(name)
         if stat.S_ISDIR(_mode(path)):
-            files = [p for p in path.rglob("*") if p.suffix.lower() in (*SUFFIXES, *SOUND) and p.is_file()]
-            pictures = [p for p in files if p.suffix.lower() in SUFFIXES]
-            found += sorted(pictures or files)  # sound where there is nothing to see
+            files = [p for p in path.rglob("*") if p.suffix.lower() in _READ and p.is_file()]
+            kinds = [[p for p in files if p.suffix.lower() in kind] for kind in (SUFFIXES, SOUND, ARRAYS)]
+            found += sorted(next(filter(None, kinds), []))
         else:
             found.append(path)
     if not found:
-        raise UsageError(
-            f"no pictures in {', '.join(str(p) for p in paths)}; known are {' '.join(sorted(SUFFIXES | SOUND))}"
-        )
+        raise UsageError(f"no pictures in {', '.join(str(p) for p in paths)}; known are {' '.join(sorted(_READ))}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Sound and arrays as pictures: WAV files as one row of pixels, ``.npy`` files as what a model itself reads.
+"""Sound and arrays as pictures: WAV files as one row, ``.npy`` and ``.npz`` files as what a model itself reads.
 
 Both come from strangers: sizes are checked against the file before anything is read.
 """
@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import RefusedInput
-from .arrays import load_npy
+from .arrays import load_npy, load_npz
 
 WAV = b"RIFF"
 NPY = b"\x93NUMPY"
+NPZ = b"PK\3\4"
 _MOST_BYTES = 2**28  # of a file
 _MOST_VALUES = 2**26  # of an array, or samples once channels are averaged: more than an hour at 16 kHz
 _MOST_CHUNKS = 10_000
@@ -75,7 +76,9 @@ def read_array(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise RefusedInput(f"'{path}' has more than {_MOST_BYTES:,} bytes; a picture is smaller")
-        values = load_npy(path)
+        with path.open("rb") as file:
+            is_archive = file.read(4) == NPZ
+        values = load_npz(path, _MOST_BYTES) if is_archive else load_npy(path)
     except RefusedInput:
         raise
     except Exception as error:  # NumPy reads a header with Python's own tokenizer and parser

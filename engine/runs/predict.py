@@ -113,6 +113,8 @@ def run(
                 row: dict[str, Any] = {"file": picture.path, **answer.to_json()}
                 compared(row, answer, like)
                 words = in_words(row, answer.text())
+                if (doubt := _no_numbers(graph, values)) is not None:
+                    on_event(Note(f"{picture.path}: {doubt}"))
                 if shown is not None:
                     shown.add(picture, answer, row, words)
                 rows.append(row)
@@ -125,6 +127,18 @@ def run(
         content = Record.of(graph, command).to_json(found, failures.rows)
         page = None if shown is None else shown.write(content, on_event)
         return Result(content, page, seen=len(pictures))
+
+
+def _no_numbers(graph: Graph, values: Mapping[str, Any]) -> str | None:
+    """What to say of an answer that holds NaN; None where it does not."""
+    if not any(np.isnan(value).any() for value in values.values() if np.asarray(value).dtype.kind == "f"):
+        return None
+    told = "what the model gives is not a number (NaN)"
+    zeros = [name for name, value in graph.given.items() if not np.any(value)]
+    if not zeros:
+        return told
+    listed = ", ".join(f"inputs['{name[:80]}']=VALUE" for name in zeros[:3])
+    return f"{told}; an input that is taken as zeros may be why: {listed}"
 
 
 class _Shown:

@@ -24,6 +24,7 @@ _OTHERS = (  # OpenCV's pixels as they are, and the scale of MTCNN (Zhang et al.
     Preprocessing(0, 255, (127.5,), (128.0,), preset="custom"),
 )
 _HARDLY = 0.05  # of the length of what the model puts out
+_AS_SURE = 0.1  # of a class's probability, among the usual preprocessings
 _LONGEST = 60  # characters of one answer
 
 
@@ -91,6 +92,9 @@ def in_words(rows: Sequence[dict[str, Any]], file: str) -> str:
         same = all(row["moved"] <= _HARDLY for row in rows)
     ranges = {row["preprocessing"].split()[0] for row in rows}
     what, word = ("order of channels", "order") if len(ranges) == 1 else ("preprocessing", "preprocessing")
+    if same and "index" in rows[0] and np.ptp([row["probability"] for row in rows]) > _AS_SURE:
+        start = f"the file states no {what}; the first class is the same under each of the usual, but not how sure it"
+        return f"{start} is: {listed} ({file}); say which it is: {word}="
     if same:
         return f"the file states no {what}, but the answer is the same under each of the usual: {listed} ({file})"
     return f"the file states no {what}, and the answer depends on it: {listed} ({file}); say which it is: {word}="

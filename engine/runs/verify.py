@@ -34,6 +34,7 @@ class Verification:
         source_rel: against the source file in its own runtime, None where that was not compared.
         source_tensors: how many tensors that comparison covers.
         source_reason: why the source was not compared, or None.
+        source_by: what ran it: ONNX Runtime, Keras, the module that ``arch`` builds, ...
         bounds: the limits that ``ok`` stands for.
         images: which images were run.
         rounded: how many tensors lie further apart than the bound, by no more than rounding explains.
@@ -57,6 +58,7 @@ class Verification:
     reason: str | None = None
     opaque: tuple[str, ...] = ()
     source_reason: str | None = None
+    source_by: str | None = None
 
     def __repr__(self) -> str:
         verdict, worst = "ok" if self.ok else "DIFFERENT", self.worst["rel"]
@@ -73,7 +75,7 @@ class Verification:
         slope = none if self.gradient_rel is None else f"{self.gradient_rel:.2g} (float64 against central differences)"
         source = f"not compared: {self.source_reason}"
         if self.source_rel is not None:
-            source = f"{self.source_rel:.2g} ({self.source_tensors} tensors)"
+            source = f"{self.source_rel:.2g} ({self.source_tensors} tensors, by {self.source_by})"
         rows = [
             ("tensors compared", f"{self.tensors_compared} of {self.tensors_total} ({', '.join(self.images)})"),
             ("worst tensor", f"{self.worst['tensor']}: {self.worst['rel']:.2g} relative"),

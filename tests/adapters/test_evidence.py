@@ -19,6 +19,7 @@ from convscope.engine.graph.preprocessing import PREPROCESSINGS, Preprocessing, 
 from convscope.engine.pictures.photographs import photographs
 from convscope.engine.pictures.read import read_image, resize
 from convscope.engine.runs import predict
+from convscope.engine.runs.preprocessings import in_words
 from tests import tiny
 
 SIDE = 64
@@ -75,6 +76,20 @@ def test_a_folded_batch_norm_tells_the_range_and_whether_pixels_are_centred(name
     """Of the small ranges it tells none: 0..1 stays assumed."""
     graph = load_here(trained(preprocessing_of(name), folded=True), check=False)
     assert (graph.preprocessing.preset, graph.preprocessing.found == "weights") == (told, name in ("caffe", "raw"))
+
+
+@pytest.mark.parametrize("name", ["tf", "torch"])
+def test_of_a_gray_network_the_nearest_preset_that_gray_pictures_have_is_told(name: str) -> None:
+    """One mean and one deviation; `torch` has three of each, which the import refused for a single channel."""
+    model = trained(PREPROCESSINGS[name], folded=False)
+    for tensor in model.graph.initializer:
+        if tensor.name == "w":
+            gray = numpy_helper.to_array(tensor).sum(axis=1, keepdims=True)
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(gray), "w"))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
+    found = load_here(model, check=False).preprocessing
+    assert (len(found.mean), len(found.std), found.order) == (1, 1, "GRAY")
+    assert found.preset == ("tf" if name == "tf" else found.preset) and found.preset != "torch"
 
 
 def test_a_batch_norm_behind_values_divided_by_their_own_spread_tells_nothing() -> None:
@@ -327,6 +342,16 @@ def test_predict_says_for_values_how_far_they_move_with_an_unstated_preprocessin
         assert row["text"].startswith("value ") and "index" not in row
         assert row["moved"] == pytest.approx(abs(value[name] - value["unit"]) / abs(value["unit"]), rel=1e-4, abs=1e-6)
     assert any("the answer depends on it: unit value" in getattr(event, "text", "") for event in said)
+
+
+def test_predict_says_that_the_class_is_the_same_but_not_how_sure_it_is() -> None:
+    row = {"index": 1, "name": "cat"}
+    sure = [{"preprocessing": "unit", "probability": 0.99, **row}, {"preprocessing": "tf", "probability": 0.95, **row}]
+    assert "but the answer is the same under each of the usual" in in_words(sure, "x.png")
+    unsure = [sure[0], {**sure[1], "probability": 0.502}]
+    said = in_words(unsure, "x.png")
+    assert "the first class is the same under each of the usual, but not how sure it is: unit cat 99.0%" in said
+    assert said.endswith("say which it is: preprocessing=")
 
 
 def test_predict_tries_no_other_preprocessing_where_one_is_stated() -> None:

@@ -15,7 +15,6 @@ from onnx import helper
 
 import convscope
 from convscope.adapters.layers.fields import RULES, FieldTracker
-from convscope.adapters.layers.seen import Seen, over
 from convscope.adapters.normalize.draft import Draft
 from convscope.adapters.wall.wire import decode_graph, encode_graph
 from convscope.engine.executors.session import Session
@@ -362,12 +361,6 @@ def test_a_gate_on_a_map_whose_places_all_see_the_whole_picture_is_left_out_too(
     assert field[gated] == field[coarse]
     for name in (up, graph.layers[-1].tensor):
         assert field[name] is not None and field[name].stride == (2.0, 2.0)
-
-
-def test_of_places_that_all_see_the_same_the_stride_is_the_picture_over_the_map() -> None:
-    seen = Seen.picture((1, 1, 32, 24)).map(lambda ends: over(ends, [2, 3]), (1, 1, 8, 8), plane=None)
-    field = seen.field((2, 3), (32, 24))
-    assert (field.size, field.stride, field.offset) == ((32, 24), (4.0, 3.0), (0.0, 0.0))
 
 
 @pytest.mark.parametrize("build", [u_net, feature_pyramid, yolo_neck], ids=lambda b: b.__name__)

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import convscope
 from convscope.adapters.sizes import candidates, stated_size
 from convscope.adapters.verify import verify
+from convscope.engine.runs import predict
 from convscope.errors import RefusedInput, UsageError
 
 Dims = list[int | str | None]
@@ -89,6 +90,22 @@ def test_an_input_that_is_not_given_has_a_default_that_the_notes_say() -> None:
     assert any("'age' (Nx2) is taken as zeros" in note and "inputs['age']=" in note for note in graph.source.notes)
 
 
+def test_an_answer_that_is_no_number_names_the_inputs_that_were_taken_as_zeros() -> None:
+    """As a range of frequencies from 0 to 0 Hz, whose logarithm a pitch tracker takes."""
+    made = two_inputs()
+    made.graph.node[-1].output[0] = "l"
+    made.graph.node.extend([
+        helper.make_node("ReduceMax", ["age"], ["high"], axes=[1], keepdims=1),
+        helper.make_node("Div", ["high", "high"], ["one"]),
+        helper.make_node("Mul", ["l", "one"], ["y"]),
+    ])  # fmt: skip
+    picture = np.full((16, 16, 3), 0.5, np.float32)
+    for given, told in (({}, True), ({"age": [[1.0, 2.0]]}, False)):
+        said: list[Any] = []
+        predict.run(convscope.load(made, inputs=given), [picture], on_event=said.append)
+        assert any("not a number" in getattr(e, "text", "") and "inputs['age']=VALUE" in e.text for e in said) is told
+
+
 @pytest.mark.parametrize("value", [[1.0, 2.0], np.array([1.0, 2.0]), [[1.0, 2.0]]])
 def test_numbers_as_a_command_line_writes_them_fill_an_input_row_by_row(value: object) -> None:
     assert convscope.load(two_inputs(), inputs={"age": value}).given["age"].tolist() == [[1.0, 2.0]]
@@ -159,7 +176,9 @@ SHAPES: list[tuple[Dims, tuple[int, ...], list[onnx.NodeProto], dict[str, np.nda
         {"w": normal(3, 2, 3, 3, 3)},
         (2, 24, 6),
     ),
-]
+    (["N", 2, 3, 4, 5, 6], (2, 2, 3, 4, 5, 6), [helper.make_node("MatMul", ["x", "m"], ["y"])], {"m": normal(6, 3)},
+     (1, 24, 30)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("dims", "shape", "nodes", "weights", "picture"), SHAPES)
@@ -193,6 +212,15 @@ def test_a_size_at_which_nothing_runs_is_our_guess_and_the_message_says_so() -> 
     with pytest.raises(RefusedInput, match=r"runs at none of those tried .*224x224.*give load\(size="):
         convscope.load(made)
     assert convscope.load(made, size=(7, 9)).image_size == (7, 9)
+
+
+def test_what_no_size_mends_is_not_blamed_on_the_size() -> None:
+    made = model(
+        [helper.make_node("MatMul", ["x", "m"], ["y"])], {"x": ["N", "t", 3, "h", "w", 4]}, {"m": normal(4, 2)}
+    )
+    with pytest.raises(RefusedInput, match=r"neither a picture, .* nor a volume of a stated size") as caught:
+        convscope.load(made)
+    assert "none of those tried" not in str(caught.value)
 
 
 def test_a_size_is_a_side_or_both_and_anything_else_is_refused_before_the_import(tmp_path: Path) -> None:

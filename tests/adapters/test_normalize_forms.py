@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import helper
+from onnx import TensorProto, helper
 
 import convscope
 from convscope.engine.graph.graph import Graph
@@ -180,3 +180,26 @@ def test_an_lstm_that_gives_its_state_alone_has_its_weights_counted() -> None:
     graph = convscope.load(model(nodes, weights, shape, opset=opset))
     counted = [layer.parameters for layer in graph.layers if layer.op == "LSTM"]
     assert counted == [weights["W0"].size + weights["R0"].size] * 2
+
+
+def test_a_reshape_to_sizes_that_the_file_computes_is_known_where_inference_does_not_even_know_its_rank() -> None:
+    """As Paddle's first exporter writes a flatten: the shape as int32, cut, joined with a constant and cast."""
+    weights = {
+        "w": normal(4, 3, 3, 3), "m": normal(4, 2), "zero": np.array([0]), "one": np.array([1]),
+        "four": np.array([4], np.int32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+        helper.make_node("Shape", ["p"], ["s"]),
+        helper.make_node("Cast", ["s"], ["t"], to=TensorProto.INT32),
+        helper.make_node("Slice", ["t", "zero", "one", "zero", "one"], ["n"]),
+        helper.make_node("Cast", ["n"], ["n64"], to=TensorProto.INT64),
+        helper.make_node("Cast", ["four"], ["four64"], to=TensorProto.INT64),
+        helper.make_node("Concat", ["n64", "four64"], ["to"], axis=-1),
+        helper.make_node("Reshape", ["p", "to"], ["f"]),
+        helper.make_node("MatMul", ["f", "m"], ["y"]),
+    ]
+    graph = convscope.load(model(nodes, weights, ("N", 3, 16, 16), opset=11), check=False)
+    assert [layer.shape for layer in graph.layers][-1] == (None, 2)
+    assert graph.outputs[0].shape == (None, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,18 @@ from onnx import helper
 import convscope
 from convscope.adapters.load import load_here
 from convscope.adapters.verify import verify
+from convscope.engine.graph.graph import Graph
 
 from ..tiny import model
 
 RNG = np.random.default_rng(0)
 KERNEL = {"w": RNG.normal(0, 0.3, (8, 3, 3, 3)).astype(np.float32)}
 FIXED, OPEN = ("N", 3, 17, 16), ("N", 3, "H", "W")
+
+
+def twin(graph: Graph) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    made = graph.twin(["y"])
+    return lambda feeds: {"y": made(torch.from_numpy(feeds["x"]))["y"].numpy()}
 
 
 def dilated(op: str, read: str, made: str, **settings: Any) -> onnx.NodeProto:
@@ -44,20 +51,25 @@ def test_a_dilated_pool_with_same_padding_is_onnx_runtime_s_and_its_shape_is_tol
     assert result.source_rel == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.parametrize(("shape", "stride"), [(FIXED, 1), (FIXED, 2), (OPEN, 1)])
+@pytest.mark.parametrize("auto", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize(("shape", "stride"), [(FIXED, 1), (FIXED, 2), (OPEN, 1), (OPEN, 2), (OPEN, 3)])
 def test_a_dilated_convolution_with_same_padding_which_onnx_runtime_refuses_is_computed_as_specified(
-    shape: tuple[int | str, ...], stride: int, tmp_path: Path
+    shape: tuple[int | str, ...], stride: int, auto: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "conv.onnx"
-    conv = dilated("Conv", "x w", "y", strides=[stride] * 2, auto_pad="SAME_UPPER")
+    conv = dilated("Conv", "x w", "y", strides=[stride] * 2, auto_pad=auto)
     onnx.save(model([conv], KERNEL, shape), path)
     graph = load_here(path, size=(17, 16))
-    x = RNG.normal(size=(2, 3, 17, 16)).astype(np.float32)
-    # output ceil(size / stride); total padding (output - 1) * stride + 5 - size, the odd one at the end
-    height, width = ((-(-n // stride) - 1) * stride + 5 - n for n in (17, 16))
-    padded = F.pad(torch.from_numpy(x), (width // 2, width - width // 2, height // 2, height - height // 2))
-    expected = F.conv2d(padded, torch.from_numpy(KERNEL["w"]), stride=stride, dilation=2)
-    np.testing.assert_allclose(graph.session(["y"], device="cpu").run({"x": x})["y"], expected.numpy(), atol=1e-5)
+    assert graph.layer("y").op == "Conv"
+    for sides in ((17, 16), (20, 21), (4, 3), (1, 2)) if shape is OPEN else ((17, 16),):
+        x = RNG.normal(size=(2, 3, *sides)).astype(np.float32)
+        # output ceil(size / stride); total padding (output - 1) * stride + 5 - size, the odd one last, or first
+        totals = [max((-(-n // stride) - 1) * stride + 5 - n, 0) for n in sides]
+        pads = [(n // 2, n - n // 2)[:: 1 if auto == "SAME_UPPER" else -1] for n in totals]
+        padded = F.pad(torch.from_numpy(x), (*pads[1], *pads[0]))
+        expected = F.conv2d(padded, torch.from_numpy(KERNEL["w"]), stride=stride, dilation=2).numpy()
+        for run in (graph.session(["y"], device="cpu").run, twin(graph)):
+            np.testing.assert_allclose(run({"x": x})["y"], expected, atol=1e-5)
     result = verify(graph)
     assert result.ok
     assert result.source_rel is None

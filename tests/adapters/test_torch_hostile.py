@@ -6,18 +6,22 @@ loose, so that the tests cannot pass by a dud.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
 import os
 import pickle
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from convscope.adapters.torch.load import load_torch_file
@@ -82,6 +86,36 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
     with contextlib.suppress(RuntimeError):  # a bare pickle is no checkpoint, which torch finds out too late
         torch.load(path, weights_only=False)  # the control
+    assert canary.exists()
+
+
+class Saver:
+    """Unpickling it writes a file, by a function of a library whose objects training keeps beside weights."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, list[int]]]:
+        return np.save, (self.path, [1])
+
+
+def test_objects_beside_the_weights_are_neither_made_nor_a_reason_to_refuse(tmp_path: Path) -> None:
+    """As Lightning and others save: settings, NumPy's numbers and arrays, paths."""
+    network, canary = build(), tmp_path / "canary.npy"
+    beside = {
+        "hyper_parameters": argparse.Namespace(lr=0.1, folder=Path("/tmp"), sizes=[1, 2]),
+        "best": np.float64(0.9),
+        "curve": np.arange(3.0),
+        "counts": defaultdict(int, a=1),
+        "hostile": Saver(canary),
+    }
+    torch.save({"state_dict": network.state_dict(), **beside}, tmp_path / "epoch.ckpt")
+    exported = load_torch_file(tmp_path / "epoch.ckpt", arch=ARCH, size=(16, 16))
+    stored = [numpy_helper.to_array(t) for t in exported.model.graph.initializer]
+    assert any(np.array_equal(value, network[0].weight.detach().numpy()) for value in stored)  # type: ignore[union-attr]
+    assert any("left unread" in note and "argparse.Namespace" in note for note in exported.notes)
+    assert not canary.exists()
+    torch.load(tmp_path / "epoch.ckpt", weights_only=False)  # the control
     assert canary.exists()
 
 

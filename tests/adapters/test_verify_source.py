@@ -83,7 +83,7 @@ def halves(folder: Path, kind: int, shift: float = 0.0) -> Path:
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
 def test_a_file_of_16_bits_is_judged_by_what_its_own_rounding_does(kind: int, tmp_path: Path) -> None:
-    difference, _, bound, _ = compared(halves(tmp_path, kind))
+    difference, _, bound, *_ = compared(halves(tmp_path, kind))
     assert difference is not None and 0 < difference <= bound
     assert MAX_REL < bound <= 0.05
 
@@ -91,7 +91,7 @@ def test_a_file_of_16_bits_is_judged_by_what_its_own_rounding_does(kind: int, tm
 def test_a_wrong_bias_is_seen_through_the_rounding_of_16_bits(tmp_path: Path) -> None:
     graph = load_here(halves(tmp_path, TensorProto.BFLOAT16), check=False)
     halves(tmp_path, TensorProto.BFLOAT16, shift=2.0)  # the file is another now
-    difference, _, bound, _ = source_difference(graph, random_inputs(graph, (SIDE, SIDE), 1, 0))
+    difference, _, bound, *_ = source_difference(graph, random_inputs(graph, (SIDE, SIDE), 1, 0))
     assert difference is not None and difference > bound
 
 
@@ -134,19 +134,40 @@ def test_the_program_of_a_pt2_is_run_behind_the_wall_and_compared(
     monkeypatch.setattr(formats, "format_of", lambda path: pytest.fail("read in this process"))
     found = source_difference(graph, feeds)
     assert found.rel == pytest.approx(0, abs=1e-5)
-    assert found[1:] == (2, MAX_REL, None)
+    assert found[1:] == (2, MAX_REL, None, "torch.export's program")
     archive(tmp_path / "net.pt2", 1, batch)  # another network in its place
     assert (source_difference(graph, feeds).rel or 0) > 0.1
 
 
 def test_why_the_source_is_not_compared_is_said(tmp_path: Path) -> None:
-    torch.save(Net(0).state_dict(), tmp_path / "weights.pt")
     live = load_here(Net(0), example_input=torch.rand(1, 3, SIDE, SIDE), check=False)
-    weights = load(tmp_path / "weights.pt", arch=f"{__file__}:built", check=False)
-    for graph, reason in ((live, "there is no file"), (weights, "does not hold the code of its network")):
-        found = verify(graph, batch=1)
-        assert found.ok and found.source_rel is None and reason in str(found.source_reason)
-        assert any(line.startswith("source") and reason in line for line in found.lines)
+    found = verify(live, batch=1)
+    assert found.ok and found.source_rel is None and "there is no file" in str(found.source_reason)
+    assert any(line.startswith("source") and "there is no file" in line for line in found.lines)
+
+
+def test_weights_are_compared_with_the_module_that_arch_builds(tmp_path: Path) -> None:
+    torch.save(Net(0).state_dict(), path := tmp_path / "weights.pt")
+    arch = f"{__file__}:built"
+    graph = load(path, arch=arch, check=False)
+    feeds = random_inputs(graph, (SIDE, SIDE), 1, 0)
+    found = source_difference(graph, feeds)
+    assert found.rel == pytest.approx(0, abs=1e-5) and found[1:] == (2, MAX_REL, None, arch)
+    torch.save(Net(1).state_dict(), path)  # other weights in their place
+    assert (source_difference(graph, feeds).rel or 0) > 0.1
+
+
+def test_what_is_said_of_a_file_that_does_not_concern_it_is_said_to_be_of_no_use(tmp_path: Path) -> None:
+    path = archive(tmp_path / "net.pt2", 0)
+    graph = load(path, arch="nowhere:built", trust=True, example_input=torch.rand(1, 3, 4, 4), check=False)
+    told = " ".join(graph.source.notes)
+    for words in ("trust= is of no use", "example_input= is of no use", "arch=nowhere:built is not used"):
+        assert words in told
+    assert not graph.source.trusted
+    live = load(Net(0), example_input=torch.rand(1, 3, SIDE, SIDE), max_memory=2, trust=True, check=False)
+    told = " ".join(live.source.notes)
+    assert "max_memory= has no effect: a live object" in told and "trust= is of no use" in told
+    assert "example_input" not in told
 
 
 def built() -> nn.Module:

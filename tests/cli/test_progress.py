@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from convscope.cli import terminal
+from convscope.cli import tables, terminal
 from convscope.cli.progress import drawn
 from convscope.engine.runs.events import Note, Progress, Skipped
 from convscope.errors import RefusedInput
@@ -131,6 +131,23 @@ def test_no_color_gives_no_colours() -> None:
     assert "4/4" in said
     assert not re.search(r"\x1b\[[0-9;]*(3|4)8[;:]", said)
     assert "█" in said
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "is_coloured"),
+    [({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False), ({}, False)],
+)
+def test_lines_of_a_result_are_coloured_on_a_terminal_alone(
+    surroundings: dict[str, str], is_coloured: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", **surroundings}.items():
+        monkeypatch.setenv(name, value)
+    tables.told("gone [red]", "red", "scipy  ")
+    said = capsys.readouterr().out
+    assert ("\x1b[31mgone [red]" in said) == ("\x1b" in said) == is_coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", said) == "scipy  gone [red]\n"
 
 
 def test_shown_pictures_fit_and_without_colours_are_shades(capsys: pytest.CaptureFixture[str]) -> None:

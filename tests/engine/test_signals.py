@@ -7,6 +7,7 @@ import re
 import struct
 import tracemalloc
 import wave
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -226,9 +227,28 @@ def test_an_array_of_nan_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "a.npy")
 
 
-def test_a_folder_gives_its_pictures_or_else_its_sound(tmp_path: Path) -> None:
-    sound(tmp_path / "b.wav", np.zeros(9, np.int16))
+def test_an_archive_of_one_array_is_that_array_and_of_several_is_refused(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    np.savez_compressed(tmp_path / "one.npz", values)
+    np.testing.assert_array_equal(read_image(tmp_path / "one.npz").values, values)
+    np.savez(tmp_path / "two.npz", a=values, b=values)
+    _is_refused_in_one_line(tmp_path / "two.npz")
+    with zipfile.ZipFile(tmp_path / "large.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", bytes(2**28 + 1))  # 256 KiB of them in the file
+    _is_refused_in_one_line(tmp_path / "large.npz")
+    with zipfile.ZipFile(tmp_path / "many.npz", "w") as archive:
+        for number in range(1200):
+            archive.writestr(f"{number}.npy", b"")
+    _is_refused_in_one_line(tmp_path / "many.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:60])
+    _is_refused_in_one_line(tmp_path / "cut.npz")
+
+
+def test_a_folder_gives_its_pictures_or_else_its_sound_or_else_its_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "heat.npy", np.zeros((2, 2)))
+    np.savez(tmp_path / "a.npz", np.zeros((2, 2)))
+    assert [p.name for p in image_paths([tmp_path])] == ["a.npz", "heat.npy"]
+    sound(tmp_path / "b.wav", np.zeros(9, np.int16))
     assert [p.name for p in image_paths([tmp_path])] == ["b.wav"]
     (tmp_path / "a.png").touch()
     assert [p.name for p in image_paths([tmp_path])] == ["a.png"]

@@ -21,6 +21,7 @@ from convscope.engine.graph.preprocessing import PREPROCESSINGS
 from convscope.engine.outputs.reads import Channel
 from convscope.engine.outputs.target import Target
 from convscope.engine.pictures.read import model_input
+from convscope.errors import UsageError
 
 from ...tiny import model, small_cnn
 from .alone import shape_of_map
@@ -84,6 +85,16 @@ def test_the_whole_backward_pass_is_in_the_file(graph: Graph, tmp_path: Path, me
     done = convscope.export(graph, tmp_path / "out.onnx", method)
     found = run(done.path, images(3), [0, 4, 2])["heatmap"]
     np.testing.assert_allclose(found, twin_map(graph, images(3), method, None, [0, 4, 2]), atol=1e-5)
+
+
+def test_a_network_without_a_feature_map_gets_the_method_that_explain_takes(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "m"], ["y"])]
+    weights = {"m": np.random.default_rng(0).normal(0, 1, (3 * 8 * 8, 4)).astype(np.float32)}
+    flat = convscope.load(model(nodes, weights, ("N", 3, 8, 8)))
+    done = convscope.export(flat, tmp_path / "out.onnx")
+    assert (done.method, done.verification.ok) == ("saliency", True)
+    with pytest.raises(UsageError, match="no feature map"):
+        convscope.export(flat, tmp_path / "out.onnx", "gradcam")
 
 
 def test_without_a_class_the_predicted_one_is_explained(graph: Graph, tmp_path: Path) -> None:

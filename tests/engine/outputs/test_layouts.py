@@ -303,3 +303,15 @@ def test_names_on_a_small_picture_do_not_cover_what_they_name() -> None:
     assert drawn is not None and drawn.shape == (5 * SIZE, 5 * SIZE, 3)
     frame = (drawn[20 * 5 : 32 * 5, 16 * 5 : 24 * 5] > 0).any(axis=2)
     assert frame[0].all() and frame[:, 0].all() and frame[4:-4, 4:-4].mean() < 0.01  # the box is seen, its inside free
+
+
+@pytest.mark.parametrize("form", [(1, 5), (1, 5, 1)])
+def test_classes_before_maps_are_the_answer_and_the_maps_before_classes_too(form: tuple[int, ...]) -> None:
+    """Probabilities of the whole picture, and the maps that they were pooled from (or the other way round)."""
+    values = np.linspace(-2, 2, 5, dtype=np.float32).reshape(form)
+    maps = RNG.normal(0, 2, (1, 5, 16, 16)).astype(np.float32)
+    heads = {"probs": "Sigmoid"}
+    first = read_outputs(planted({"probs": values, "maps": maps}, heads=heads))
+    assert (first.decoder, first.unread) == ("sigmoids", ("maps",))
+    second = read_outputs(planted({"maps": maps, "probs": values}, heads=heads))
+    assert (second.decoder, second.unread) == ("segmentation", ("probs",))
