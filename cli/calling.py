@@ -110,7 +110,11 @@ def _place(out: str | None, model: str, ending: str | None) -> Path | str | None
         raise UsageError("--out '' names no place; leave it out, or write . for this folder")
     if out is None:
         return None if ending is None else Path(clean(f"{name_of(model)}-{ending}"))
-    return out if "://" in out else Path(out)
+    if "://" not in out:
+        return Path(out)
+    if ending != "atlas":  # which keeps whole files by their names alone
+        raise UsageError(f"--out '{out[:200]}' is an address, and only convscope atlas writes to one; name a folder")
+    return out
 
 
 def finish(result: Result, as_json: bool, quiet: bool = False) -> None:

@@ -162,6 +162,9 @@ def _explain(exc: BaseException) -> int:
     if _is_out_of_memory(exc):
         say("error: out of memory; try a smaller --size, --steps or --batch")
         return 1
+    if isinstance(exc, OSError) and exc.filename is not None:  # the system has refused something: no fault of ours
+        say(f"error: {clean(os.fsdecode(exc.filename))[:200]}: {clean(exc.strerror or str(exc))}")
+        return 1
     text = clean(f"{type(exc).__name__}: {exc}")
     if len(text) > 240:
         text = text[:240] + "…"

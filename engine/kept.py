@@ -21,7 +21,7 @@ import numpy as np
 
 MOST_VALUES = 2**23  # in a text; of the costliest, empty objects, some 600 MB
 MOST_NAME = 10_000  # characters, as of a layer's name
-_PIXELS = 2**26  # of a picture
+MOST_PIXELS = 2**24  # of a picture
 _DIGITS = 20  # of a whole number; 2^64 has as many
 
 
@@ -140,24 +140,24 @@ def fits(value: Any, form: Any) -> bool:
     return type(value) is form
 
 
-def check_png(data: bytes) -> None:
+def check_png(data: bytes, most: int = MOST_PIXELS) -> None:
     """Looks at a PNG's header alone; raises ValueError as `opened_png`, but for damage behind it."""
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 33:
         raise ValueError("no PNG")
     width, height, depth, kind = struct.unpack(">IIBB", data[16:26])
-    if depth != 8 or kind not in (0, 2, 4, 6) or width * height > _PIXELS:
+    if depth != 8 or kind not in (0, 2, 4, 6) or width * height > most:
         raise ValueError(f"a PNG of {width} x {height} pixels, {depth} bits and kind {kind}")
 
 
-def opened_png(data: bytes) -> tuple[np.ndarray, dict[str, str]]:
+def opened_png(data: bytes, most: int = MOST_PIXELS) -> tuple[np.ndarray, dict[str, str]]:
     """The pixels, uint8 (H, W, 1 to 4), and the texts of a PNG that `artifacts.png_bytes` wrote.
 
     Raises:
-        ValueError: it is none, damaged, of another kind, or has more than 2^26 pixels.
+        ValueError: it is none, damaged, of another kind, or has more than ``most`` pixels.
     """
     from PIL import Image
 
-    check_png(data)
+    check_png(data, most)
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             pixels, texts = np.asarray(picture), {str(k): str(v) for k, v in getattr(picture, "text", {}).items()}

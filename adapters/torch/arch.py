@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...errors import UsageError
 
+_WITHOUT_OPERATORS = "operator torchvision::nms does not exist"
+_declared: list[torch.library.Library] = []  # a library withdraws its operators when it is collected
 _FORM = "give arch=package.module:callable, file.py:callable or a timm model name"
 
 
@@ -29,7 +33,7 @@ def build(arch: str, **wanted: Any) -> Any:
     """
     factory = _factory(arch)
     try:
-        return factory(**_arguments(factory, wanted))
+        return _beside_torch(lambda: factory(**_arguments(factory, wanted)))
     except Exception as error:
         raise UsageError(f"arch={arch}: calling it failed: {type(error).__name__}: {_line(error)}") from error
 
@@ -58,9 +62,9 @@ def _factory(arch: str) -> Callable[..., Any]:
 def _module(name: str, arch: str) -> Any:
     try:
         if name.endswith(".py"):
-            return _module_from_file(Path(name), arch)
+            return _beside_torch(lambda: _module_from_file(Path(name), arch))
         with _current_folder():
-            return importlib.import_module(name)
+            return _beside_torch(lambda: importlib.import_module(name))
     except UsageError:
         raise
     except Exception as error:
@@ -81,7 +85,7 @@ def _module_from_file(path: Path, arch: str) -> Any:
 
 def _timm_factory(name: str) -> Callable[..., Any]:
     try:
-        import timm
+        timm = _beside_torch(lambda: importlib.import_module("timm"))
     except Exception as error:  # timm imports torchvision, which fails in more ways than ImportError
         raise UsageError(f"arch={name}: timm cannot be imported ({_line(error)}); {_FORM}") from error
     if not timm.is_model(name.split(".")[0]):
@@ -98,13 +102,35 @@ def _timm_factory(name: str) -> Callable[..., Any]:
     return create
 
 
+def _beside_torch(imports: Callable[[], Any]) -> Any:
+    """What a call gives that imports torchvision, also where its compiled part does not load beside this torch.
+
+    Then the import fails for want of the schemas of two operators, which no network calls when it is built or run.
+    They are declared only after it has failed: a compiled part that loads declares them itself, and could not a second
+    time.
+    """
+    try:
+        return imports()
+    except RuntimeError as error:
+        if _WITHOUT_OPERATORS not in str(error) or _declared:
+            raise
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("torchvision", "timm")]:  # half imported
+        del sys.modules[name]
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _declared.append(library)
+    return imports()
+
+
 def _arguments(factory: Callable[..., Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """What to pass: the wanted arguments it takes, and no download of trained weights."""
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
         return {}
-    arguments = {k: v for k, v in wanted.items() if k in parameters and v is not None}
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    arguments = {k: v for k, v in wanted.items() if (takes_all or k in parameters) and v is not None}
     for name, untrained in (("weights", None), ("pretrained", False), ("weights_backbone", None)):
         if name in parameters and parameters[name].default not in (None, False, inspect.Parameter.empty):
             arguments.setdefault(name, untrained)

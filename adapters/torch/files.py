@@ -153,6 +153,10 @@ def fit(module: nn.Module, state: StateDict, path: Path, arch: str) -> list[str]
             *shapes[:_SHAPES_NAMED],
             *([f"and {len(shapes) - _SHAPES_NAMED} more sizes"] if len(shapes) > _SHAPES_NAMED else []),
         ]
+        if unexpected and not any(name in own for name in state):
+            problems.append(
+                "no name is the same: it may be another library's network (arch=torchvision.models:NAME, for instance)"
+            )
         raise RefusedInput(f"the weights in {path} do not fit arch={arch}: " + "; ".join(problems))
     if unexpected:
         notes.append(f"weights of parts that arch={arch} does not have were left out: {_some(unexpected)}")
@@ -169,6 +173,18 @@ def head_classes(state: StateDict, module: nn.Module, classifier: str) -> int | 
             classes = int(weight.shape[0])
             return classes if classes != own[f"{classifier}.weight"].shape[0] and classes <= 10**6 else None
     return None
+
+
+def other_classes(state: StateDict, module: nn.Module) -> int | None:
+    """The number of classes in the file, where nothing but the last layer's differs from the module's."""
+    own = module.state_dict()
+    state, _ = _strip(state, set(own))
+    layers = {name.rpartition(".")[0] for name in own if name in state and state[name].shape != own[name].shape}
+    name = f"{layers.pop()}.weight" if len(layers) == 1 else ""
+    if name not in own or name not in state or own[name].ndim not in (2, 4) or state[name].ndim != own[name].ndim:
+        return None
+    classes = int(state[name].shape[0])
+    return classes if state[name].shape[1:] == own[name].shape[1:] and classes <= 10**6 else None
 
 
 def _strip(state: StateDict, own: set[str]) -> tuple[StateDict, list[str]]:

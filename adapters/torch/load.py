@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ..preprocessing import companion, from_config
 from .arch import build, is_timm
 from .examples import other_example
 from .export import Export, export_module, export_program, fallback_note, flat_outputs
-from .files import find_state, fit, head_classes, read_state, read_trusted
+from .files import find_state, fit, head_classes, other_classes, read_state, read_trusted
 from .live import is_packed, placed, plain, stated_labels, stated_size
 from .pt2 import example_of, export_archive
 
@@ -161,6 +162,9 @@ def _module_in(path: Path, kind: str, arch: str | None, trust: bool) -> tuple[nn
     if is_timm(arch) and isinstance(classifier, str):
         classes = head_classes(state, module, classifier)
         module = build(arch, num_classes=classes) if classes else module
+    elif (classes := other_classes(state, module)) is not None:
+        with suppress(UsageError):  # what it names takes no other number of classes
+            module = build(arch, num_classes=classes)
     notes += fit(module, state, path, arch)
     return module, arch, notes
 

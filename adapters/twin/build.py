@@ -1,6 +1,7 @@
 """The torch twin: every node of the canonical graph as a torch module, tensors by their ONNX names.
 
-Each node is converted once for each precision and device, so that many truncated twins share their weights.
+Each node is converted once for each precision, device and order of axes in memory, so that many truncated twins share
+their weights.
 Our converters win; where we have none, onnx2torch's is taken if it is known to be right (`bridge`).
 The twin runs node by node in ONNX's order instead of as an fx graph: stock fx graphs are wired
 by node, which loses the names of tensors and mixes up nodes with several outputs, and names are the identity.
@@ -8,6 +9,7 @@ by node, which loses the names of tensors and mixes up nodes with several output
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -48,6 +50,7 @@ class TwinFactory:
         device: str = "cpu",
         fold: bool = True,
         dtype: torch.dtype | None = None,
+        channels_last: bool = False,
     ) -> Twin:
         """A twin from ``inputs`` to ``outputs``; arguments as for `Graph.twin`.
 
@@ -64,7 +67,7 @@ class TwinFactory:
                 continue  # a batch-norm that its convolution has taken in
             norm = folded.get(first_output(node))
             try:
-                converted = self._module(node, norm, wiring.place(node), kind)
+                converted = self._module(node, norm, wiring.place(node), kind, channels_last)
             except UnsupportedOperator as error:
                 raise UnsupportedOperator(f"{error}; no gradient passes it") from error
             wiring.add(node, converted, (norm,) if norm is not None else tuple(node.output))
@@ -96,17 +99,27 @@ class TwinFactory:
                 found[between] = norm.output[0]
         return found
 
-    def _module(self, node: onnx.NodeProto, norm: str | None, place: torch.device, kind: torch.dtype) -> Converted:
+    def _module(
+        self, node: onnx.NodeProto, norm: str | None, place: torch.device, kind: torch.dtype, last: bool = False
+    ) -> Converted:
+        """A node's module, kept for all twins; one with channels ``last`` shares all but its kernels with the other."""
         key = (first_output(node), norm, place, kind)
-        if key not in self._converted:
-            converted = self._convert(node)
-            if norm is not None:
-                after = self._index.producer[norm]
-                fold_into(converted.module, node, self._node(after))
-            module = converted.module.to(place)
-            module = module.to(kind) if kind != torch.float32 else module
-            self._converted[key] = Converted(module.eval().requires_grad_(False), converted.inputs)
-        return self._converted[key]
+        if (*key, last) not in self._converted:
+            other = self._converted.get((*key, not last))
+            made = self._made(node, norm, place, kind) if other is None else _with_own_kernels(other)
+            if last or other is not None:
+                _lay(made.module, torch.channels_last if last else torch.contiguous_format)
+            self._converted[(*key, last)] = made
+        return self._converted[(*key, last)]
+
+    def _made(self, node: onnx.NodeProto, norm: str | None, place: torch.device, kind: torch.dtype) -> Converted:
+        converted = self._convert(node)
+        if norm is not None:
+            after = self._index.producer[norm]
+            fold_into(converted.module, node, self._node(after))
+        module = converted.module.to(place)
+        module = module.to(kind) if kind != torch.float32 else module
+        return Converted(module.eval().requires_grad_(False), converted.inputs)
 
     def _convert(self, node: onnx.NodeProto) -> Converted:
         described = self._node(node)
@@ -140,6 +153,25 @@ class TwinFactory:
         except TypeError:
             raise UnsupportedOperator(f"tensor '{name[:80]}' has a data type that torch lacks") from None
         return tensor.to(kind) if tensor.is_floating_point() else tensor
+
+
+def _kernels(module: torch.nn.Module) -> list[torch.Tensor]:
+    """The tensors for which an order of axes in memory is there to choose."""
+    return [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.dim() == 4]
+
+
+def _lay(module: torch.nn.Module, form: torch.memory_format) -> None:
+    """Lays the kernels in memory in another order."""
+    for kernel in _kernels(module):
+        kernel.data = kernel.data.contiguous(memory_format=form)
+
+
+def _with_own_kernels(converted: Converted) -> Converted:
+    """A copy of the module that shares all tensors with it but the kernels."""
+    own = {id(tensor) for tensor in _kernels(converted.module)}
+    tensors = (*converted.module.parameters(), *converted.module.buffers())
+    shared = {id(tensor): tensor for tensor in tensors if id(tensor) not in own}
+    return Converted(copy.deepcopy(converted.module, shared), converted.inputs)
 
 
 def _attribute(entry: onnx.AttributeProto) -> Any:

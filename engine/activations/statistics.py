@@ -231,7 +231,10 @@ def restore_states(path: Path, identity: str, layers: Sequence[Layer]) -> tuple[
         kept = arrays(read_regular(path))
         if str(kept.pop(_SUM)) != _sum(kept):
             raise ValueError("another sum")
-        found, done = str(kept["identity"]), set(kept["done"].tolist())
+        found, names = str(kept["identity"]), kept["done"]
+        if names.dtype.kind != "U" or names.ndim != 1:
+            raise ValueError("no names")
+        done = set(names.tolist())
     except (ValueError, KeyError, OSError):
         raise DamagedState(f"'{path}' holds no state of convscope stats; remove it") from None
     if found != identity:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...errors import ConvscopeError, DamagedState, UsageError
 from ..graph.graph import Graph
-from ..kept import Count, check_png, fits, from_json, opened_png
+from ..kept import MOST_PIXELS, Count, check_png, fits, from_json, opened_png
 from ..render.artifacts import append_line, read_regular, save_png, to_json, write_bytes
 from .results import FORM, UnitResult, tile
 from .settings import Settings
@@ -39,14 +39,17 @@ class Album:
         identity: as from `picture_identity`.
         labels: text kept in every PNG, keyword -> text.
         force: begin anew: with the first unit that is finished, what an album wrote there before is removed.
+        pixels: of a picture, at most; a larger one is none that was written here.
 
     Raises:
         UsageError: the folder holds pictures made with other settings. DamagedState: its list cannot be told from such.
         ConvscopeError: its list cannot be read.
     """
 
-    def __init__(self, folder: Path, identity: str, labels: Mapping[str, str], force: bool = False) -> None:
-        self.folder, self.identity, self.labels = folder, identity, dict(labels)
+    def __init__(
+        self, folder: Path, identity: str, labels: Mapping[str, str], force: bool = False, pixels: int = MOST_PIXELS
+    ) -> None:
+        self.folder, self.identity, self.labels, self.pixels = folder, identity, dict(labels), pixels
         self.records: dict[int, dict[str, Any]] = {}
         self._manifest = folder / MANIFEST
         self._replaces = force and self._manifest.exists()
@@ -93,23 +96,23 @@ class Album:
 
     def picture(self, unit: int) -> np.ndarray:
         """A kept unit's picture, uint8."""
-        return _read_png(self.folder / self.file(unit))
+        return _read_png(self.folder / self.file(unit), self.pixels)
 
     def start(self, unit: int) -> np.ndarray:
         """A kept unit's start, uint8."""
-        return _read_png(self.folder / "starts" / self.file(unit))
+        return _read_png(self.folder / "starts" / self.file(unit), self.pixels)
 
     def alpha(self, unit: int) -> np.ndarray | None:
         """A kept unit's opacity (H, W) uint8, where one was asked for."""
         if not self.records[unit].get("alpha"):
             return None
-        return _read_png(self.folder / "transparent" / self.file(unit))[:, :, -1]
+        return _read_png(self.folder / "transparent" / self.file(unit), self.pixels)[:, :, -1]
 
     def strip(self, unit: int) -> list[np.ndarray]:
         """A kept unit's pictures on the way, uint8."""
         stem = Path(self.file(unit)).stem
         names = [f"{stem}-{i}.png" for i in range(self.records[unit]["strip"])]
-        return [_read_png(self.folder / "strips" / name) for name in names]
+        return [_read_png(self.folder / "strips" / name, self.pixels) for name in names]
 
     def _read(self) -> None:
         lines = self._lines()
@@ -153,7 +156,7 @@ class Album:
         found = hashlib.sha256(to_json(words, indent=None).encode())
         for path in self._paths(record):
             data = read_regular(path)
-            check_png(data)
+            check_png(data, self.pixels)
             found.update(hashlib.sha256(data).digest())
         return found.hexdigest()
 
@@ -238,8 +241,8 @@ def _remove(folder: Path, wanted: Callable[[str], bool]) -> None:
         folder.rmdir()
 
 
-def _read_png(path: Path) -> np.ndarray:
+def _read_png(path: Path, most: int) -> np.ndarray:
     try:
-        return opened_png(read_regular(path))[0]
+        return opened_png(read_regular(path), most)[0]
     except ValueError:  # its sum was right: it was written over since
         raise DamagedState(f"{path} is damaged; the same command makes it again") from None

@@ -82,7 +82,8 @@ def open_album(
     Raises:
         UsageError: the folder holds units of other settings.
     """
-    return Album(folder, function_of(studio, extra), text, force)
+    height, width = studio.chosen.size
+    return Album(folder, function_of(studio, extra), text, force, height * width * studio.graph.channels)
 
 
 def function_of(studio: Studio, extra: Mapping[str, Any]) -> str:

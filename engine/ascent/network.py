@@ -59,12 +59,9 @@ class Network:
         self.device = torch_device(device)
         try:
             graph.require_gradient(self.tensors)
-            self.twin: Twin = graph.twin(self.tensors, device=str(self.device))
+            self.twin: Twin = graph.twin(self.tensors, device=str(self.device), channels_last=True)
         except UnsupportedOperator as error:
             raise UnsupportedOperator(f"{error}; {_advice(graph)}") from error
-        for weight in (*self.twin.parameters(), *self.twin.buffers()):
-            if weight.dim() == 4:  # `to` would refuse a network that has others
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self.channels = graph.channels
         self.reduced = reduced and fast_bfloat16(self.device)
         self._filtering = Winograd().rules() if self.device.type == "cpu" else {}

@@ -16,7 +16,7 @@ class Cloud:
         address: as fsspec understands it.
 
     Raises:
-        UsageError: fsspec, or its part for this scheme, is not installed.
+        UsageError: fsspec, or its part for this scheme, is not installed, or takes no such address.
     """
 
     def __init__(self, address: str) -> None:
@@ -30,6 +30,10 @@ class Cloud:
             self._store, self._root = fsspec.core.url_to_fs(self.place)
         except (ImportError, ValueError) as exc:
             raise UsageError(f"'{scheme}://' cannot be reached: {exc}; pip install 'convscope[cloud]'") from None
+        except Exception as exc:  # every store raises its own
+            raise UsageError(
+                f"'{self.place[:200]}' cannot be reached: {str(exc)[:200] or type(exc).__name__}"
+            ) from None
 
     def read(self, name: str) -> bytes:
         """A file's bytes; raises FileNotFoundError where there is none."""

@@ -117,7 +117,7 @@ class Leases:
             return False
         if "now" not in memory:
             memory["now"] = self.files.now()
-        return memory["now"] - written > SPAN
+        return is_over(written, memory["now"])
 
 
 def together(leases: Leases, work: Mapping[str, Callable[[], None]]) -> None:
@@ -172,6 +172,11 @@ def row_of(data: bytes) -> dict[str, Any]:
 def this_process() -> dict[str, Any]:
     """What tells a process from all others."""
     return {"machine": _machine(), "process": os.getpid()}
+
+
+def is_over(written: float, now: float) -> bool:
+    """Whether a file was last written too long ago, or at a time that cannot be: nobody would ever renew it."""
+    return abs(now - written) > SPAN
 
 
 def is_gone(row: Mapping[str, Any]) -> bool:

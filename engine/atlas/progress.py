@@ -12,7 +12,7 @@ from ...errors import ConvscopeError
 from ..kept import Either, fits
 from ..render.artifacts import to_json
 from .files import Files
-from .leases import SPAN, is_gone, row_of, this_process
+from .leases import is_gone, is_over, row_of, this_process
 
 FOLDER = "store/runs"
 SCRIPT = "d/status.js"  # read again and again by the page; in no list, since it changes
@@ -95,7 +95,7 @@ def running(files: Files) -> list[dict[str, Any]]:
         except FileNotFoundError:
             continue
         now = files.now() if now is None else now
-        if fits(row, _TOLD) and not is_gone(row) and (written is None or now - written <= SPAN):
+        if fits(row, _TOLD) and not is_gone(row) and (written is None or not is_over(written, now)):
             found.append({key: row.get(key) for key in (*_TOLD, "at")})
     return found
 
@@ -105,7 +105,7 @@ def tidy(files: Files) -> None:
     for file in files.names(FOLDER):
         with suppress(FileNotFoundError):
             written = files.written(file)
-            if is_gone(row_of(files.read(file))) or (written is not None and files.now() - written > SPAN):
+            if is_gone(row_of(files.read(file))) or (written is not None and is_over(written, files.now())):
                 files.remove(file)
 
 

@@ -117,7 +117,7 @@ def take_over(files: Files, graph: Graph, plan: Plan, folders: Sequence[Path]) -
                 f"the pictures in {folder} were made with another model, layer or settings than the atlas; "
                 "leave the folder out, or give the same preset, size and seed"
             )
-        found = Album(folder, identity, {})
+        found = Album(folder, identity, {}, pixels=recipe.size[0] * recipe.size[1] * graph.channels)
         for unit, record in found.records.items():
             if unit < planned.units and unit_id(recipe, unit) not in there:
                 numbers = {key: value for key, value in record.items() if key not in ("file", *OWN)}

@@ -1,6 +1,7 @@
 """The number that measures watch: a class's probability, and for every other target its own number.
 
-What speaks against a class is measured by the probability that it is not; a contrast of classes by its own number.
+What speaks against a class is measured by the probability that it is not; a contrast of classes by its own number. So
+are numbers of unknown meaning, which `predict` shows as they are: a softmax over a regression is no probability.
 """
 
 from __future__ import annotations
@@ -63,7 +64,4 @@ def _kind(executors: Executors, target: Target) -> str | None:
     if not isinstance(target.read, Channel):
         return None
     reading = executors.reading
-    if isinstance(reading, ClassReading):
-        return reading.kind if target.read.tensor == reading.tensor else None
-    unknown = reading.form == "unknown" and reading.decoder == "values"  # logits, as far as anybody can tell
-    return "softmax" if unknown and target.read.tensor in reading.tensors else None
+    return reading.kind if isinstance(reading, ClassReading) and target.read.tensor == reading.tensor else None

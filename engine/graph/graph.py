@@ -342,6 +342,7 @@ class Graph:
         device: str = "cpu",
         fold: bool = True,
         dtype: Any = None,
+        channels_last: bool = False,
     ) -> Twin:
         """The differentiable executor, cut to what ``outputs`` need.
 
@@ -351,6 +352,8 @@ class Graph:
             device: "auto", "cpu" or "cuda[:n]".
             fold: fold batch-norm into convolutions wherever no asked tensor lies between.
             dtype: torch floating dtype; default float32.
+            channels_last: kernels lie with their channels last in memory. Other twins' do not follow, since the order
+                changes the last bits of what a convolution gives.
         """
         made = self.twin_factory(
             tuple(outputs),
@@ -358,6 +361,7 @@ class Graph:
             device=device,
             fold=fold,
             dtype=dtype,
+            channels_last=channels_last,
         )
         made.alone, made.batch_axes = self.mixes_batch is not None, self.batch_axes
         return made

@@ -7,6 +7,7 @@ are found.
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import re
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import RefusedInput, UsageError
+from ..render.artifacts import read_regular
 from ..whole import is_whole
 from .heads import shares
 
@@ -60,17 +62,18 @@ def load_labels(source: str | Path) -> tuple[str, ...]:
         source: ``imagenet``, or a file: one name per line, a JSON list, or a JSON object index -> name.
 
     Raises:
-        UsageError: no such file. RefusedInput: not of that form.
+        UsageError: no such file, or it cannot be read. RefusedInput: not of that form.
     """
     if str(source) == "imagenet":
         return tuple(IMAGENET.read_text(encoding="utf-8").splitlines())
-    path = Path(source)
-    if not path.is_file():
-        raise UsageError(f"labels '{source}' is neither 'imagenet' nor a file")
-    if path.stat().st_size > _MAX_BYTES:
-        raise RefusedInput(f"labels file '{source}' has more than {_MAX_BYTES:,} bytes")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = read_regular(source, _MAX_BYTES)
+    except OSError as exc:
+        if exc.errno == errno.EFBIG:
+            raise RefusedInput(f"labels file '{source}' has more than {_MAX_BYTES:,} bytes") from None
+        raise UsageError(f"labels '{str(source)[:200]}' is neither 'imagenet' nor a file that can be read") from None
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         found = _from_json(json.loads(text)) if text.lstrip()[:1] in ("[", "{") else tuple(text.splitlines())
     except (ValueError, RecursionError):
         raise RefusedInput(f"labels file '{source}' is neither lines of text nor a JSON list or object") from None

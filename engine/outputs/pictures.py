@@ -86,8 +86,9 @@ def picture(facts: Facts, forced: bool = False) -> PictureReading | None:
         depth = facts.named(name, "depth", "disp")
         low, high = facts.range(name)
         signed = facts.is_tanh(name)
-        coloured = shape[1] == 3 and facts.head(name) != "softmax" and (low >= 0 or signed)
-        plain = shape[1] == 1 and never_negative(facts, name) and max(facts.size) <= 8 * max(shape[2:])
+        fine = max(facts.size) <= 8 * max(shape[2:])
+        coloured = shape[1] == 3 and fine and facts.head(name) != "softmax" and (low >= 0 or signed)
+        plain = shape[1] == 1 and fine and never_negative(facts, name)
         if not (forced or larger or named or depth or coloured or plain):
             continue
         depth = depth or (plain and not named and not larger)

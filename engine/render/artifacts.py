@@ -93,7 +93,10 @@ def read_regular(path: str | os.PathLike[str], most: int = _LARGEST) -> bytes:
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     if status.st_size > most:
         raise OSError(errno.EFBIG, f"more than {most:,} bytes", os.fspath(path))
-    return Path(path).read_bytes()
+    with open(path, "rb") as file:
+        return file.read(
+            status.st_size
+        )  # and no more: some of the system's files say that they are empty, and never end
 
 
 def temporary_name() -> str:
@@ -364,11 +367,11 @@ def _write_npz(target: Path | io.BytesIO, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def _remove(temporary: Path) -> None:
-    if temporary.is_dir() and not temporary.is_symlink():  # arrays are gathered in one
-        shutil.rmtree(temporary, ignore_errors=True)
-        return
-    with suppress(OSError):
-        temporary.unlink(missing_ok=True)
+    with suppress(OSError):  # a name that is too long, too
+        if temporary.is_dir() and not temporary.is_symlink():  # arrays are gathered in one
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def _translated(exc: OSError, path: Path, temporary: Path) -> Exception:

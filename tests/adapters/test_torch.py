@@ -372,6 +372,57 @@ def test_a_recurrent_layer_bears_its_own_name_and_not_that_of_what_follows() -> 
     assert graph.layer("rnn").tensor in graph.index.descendants([lstm.tensor])
 
 
+ARCHITECTURES = """
+import torch
+from torch import nn
+
+
+def of_classes(**options):
+    head = nn.Linear(4, options.get("num_classes", 9))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+
+
+def fixed():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 9))
+"""
+NEEDS_TORCHVISION = """
+import torch
+from torch import nn
+
+if not hasattr(torch.ops.torchvision, "nms"):  # as torchvision itself, where its compiled part does not load
+    raise RuntimeError("operator torchvision::nms does not exist")
+
+
+def net():
+    return nn.Sequential(nn.Conv2d(3, 4, 3))
+"""
+
+
+def test_a_network_is_built_with_the_files_number_of_classes_where_its_code_takes_one(tmp_path: Path) -> None:
+    (tmp_path / "arch.py").write_text(ARCHITECTURES)
+    trained = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    torch.save({f"module.{name}": value for name, value in trained.state_dict().items()}, tmp_path / "two.pth")
+    exported = load_torch_file(tmp_path / "two.pth", arch=f"{tmp_path}/arch.py:of_classes", size=(8, 8))
+    x = torch.rand(1, 3, 8, 8)
+    np.testing.assert_allclose(outputs(exported.model, x), trained(x).detach().numpy(), atol=1e-5)
+    with pytest.raises(RefusedInput, match=r"'3.weight' is \(2, 4\), the network's is \(9, 4\)"):
+        load_torch_file(tmp_path / "two.pth", arch=f"{tmp_path}/arch.py:fixed", size=(8, 8))
+
+
+def test_names_of_another_library_are_said_to_be_such(tmp_path: Path) -> None:
+    (tmp_path / "arch.py").write_text(ARCHITECTURES)
+    torch.save({"stem.kernel": torch.ones(4, 3, 3, 3)}, tmp_path / "other.pth")
+    with pytest.raises(RefusedInput, match=r"no name is the same.*arch=torchvision\.models:NAME"):
+        load_torch_file(tmp_path / "other.pth", arch=f"{tmp_path}/arch.py:fixed")
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="torchvision's compiled part may load and declare them")
+def test_code_that_imports_torchvision_builds_where_its_operators_do_not_load(tmp_path: Path) -> None:
+    (tmp_path / "arch.py").write_text(NEEDS_TORCHVISION)
+    torch.save({"0.weight": torch.ones(4, 3, 3, 3), "0.bias": torch.zeros(4)}, tmp_path / "net.pth")
+    assert load_torch_file(tmp_path / "net.pth", arch=f"{tmp_path}/arch.py:net", size=(8, 8)).names
+
+
 def averaged(state: dict[str, Tensor]) -> dict[str, Any]:
     """As torch.optim.swa_utils.AveragedModel saves it."""
     return {"n_averaged": torch.tensor(3), **{f"module.{name}": value for name, value in state.items()}}

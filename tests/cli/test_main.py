@@ -137,6 +137,18 @@ def test_a_bug_is_one_line_that_asks_for_a_report(
     assert "Traceback" not in err
 
 
+def test_what_the_system_refuses_is_no_bug_and_one_line_that_names_the_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _raising(monkeypatch, OSError(36, "File name too long", "x\n" * 5000))
+    assert main.run(["doctor"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: x")
+    assert err.endswith(": File name too long\n")
+    assert err.count("\n") == 1
+    assert len(err) < 400
+
+
 @pytest.mark.parametrize("arguments", [["--debug", "doctor"], ["doctor", "--debug"]])
 def test_debug_shows_the_traceback(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -301,6 +313,7 @@ def test_a_paragraph_of_help_breaks_at_the_terminal_s_width_alone(
         ("atlas lenet --size 0", "size 0 is not positive"),
         ("atlas lenet --steps 0", "steps 0 is less than 1"),
         ("atlas lenet -o s3://", "'s3://' names no place"),
+        ("filters lenet --layer conv2 -o s3://b/x", "--out 's3://b/x' is an address, and only convscope atlas writes"),
         ("atlas verify", "takes the folder of one atlas"),
         ("filters lenet --layer conv2 -o ''", "--out '' names no place; leave it out, or write . for this folder"),
         ("weights lenet -o file", "cannot write file: file is a file; choose another folder"),

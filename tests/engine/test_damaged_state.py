@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convscope.engine.activations import statistics, topk
 from convscope.engine.activations.statistics import UnitStatistics, restore_states, save_states
 from convscope.engine.activations.topk import TopImages
 from convscope.engine.ascent.album import MANIFEST, Album
 from convscope.engine.ascent.results import OK, UnitResult
-from convscope.engine.render.artifacts import read_regular
+from convscope.engine.graph.layers import Layer
+from convscope.engine.locks import locked
+from convscope.engine.render.artifacts import read_regular, save_npz, to_json, write_text
 from convscope.errors import DamagedState, UsageError
 
 LAYER: Any = SimpleNamespace(name="conv", channels=3, index=0)
@@ -75,6 +80,49 @@ def test_an_edited_state_of_top_is_found(change: dict[str, Any], tmp_path: Path)
     (tmp_path / "state.json").write_text(json.dumps({**state, **change}))
     with pytest.raises(DamagedState):
         TopImages.restore(tmp_path / "state.json")
+
+
+STATS: list[dict[str, np.ndarray]] = [
+    {"done": np.array(5)}, {"done": np.array([["a.png"]])}, {"0/images": np.array(-1)}, {"0/largest": np.zeros(2)},
+    {"0/exact": np.array([[b"x"] * 3] * 5)}, {"0/exact": np.array([b"1"])}, {"0/histogram": np.zeros((3, 3), np.int64)},
+    {"0/recent": np.zeros((10, 2))}, {"0/nans": np.zeros(3)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", STATS, ids=str)
+def test_a_state_of_stats_that_was_edited_with_its_sum_is_found(change: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    _stats(path)
+    arrays = {**dict(np.load(path)), **change}
+    del arrays["sha256"]
+    save_npz(path, {**arrays, "sha256": np.array(statistics._sum(arrays))})
+    with pytest.raises(DamagedState, match="holds no state"):
+        restore_states(path, "whose", [LAYER])
+
+
+TOP: list[dict[str, Any]] = [
+    {"k": "2"}, {"k": 1}, {"values": [[1.0]]}, {"values": [["x", "x"]] * 3}, {"images": [["c.png", ""]] * 3},
+    {"done": [["a"]]}, {"unknown": {"a.png": "zz"}}, {"unknown": {"a.png": "0000"}}, {"places": [[-1, 0]] * 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", TOP, ids=str)
+def test_a_state_of_top_that_was_edited_with_its_sum_is_found(change: dict[str, Any], tmp_path: Path) -> None:
+    _top(tmp_path / "state.json")
+    state = {**json.loads((tmp_path / "state.json").read_text()), **change}
+    del state["sha256"]
+    (tmp_path / "state.json").write_text(json.dumps({**state, "sha256": topk._sum(state)}))
+    with pytest.raises(DamagedState):
+        TopImages.restore(tmp_path / "state.json")
+
+
+def test_places_outside_a_map_and_units_that_a_layer_has_not_do_not_suit_it(tmp_path: Path) -> None:
+    layer = Layer(0, "conv", "t", "n", "Conv", 3, (None, 3, 4, 4), 1, None, 0, 0)
+    state = _top(tmp_path / "state.json")
+    assert state.suits(layer)
+    assert not state.suits(replace(layer, channels=4))
+    state.places[0, 0] = 16
+    assert not state.suits(layer)
 
 
 def _result(unit: int) -> UnitResult:
@@ -143,3 +191,43 @@ def test_nothing_is_written_through_a_folder_that_is_a_link(folder: Path, tmp_pa
     with pytest.raises(UsageError, match="starts is a link"):
         _album(tmp_path / "fresh").add(_result(0))
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_no_run_writes_through_a_link_inside_its_folder_but_through_one_that_is_its_folder(tmp_path: Path) -> None:
+    for name in ("own", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "given").symlink_to(tmp_path / "own")
+    (tmp_path / "own" / "inner").symlink_to(tmp_path / "elsewhere")
+    with locked(tmp_path / "given"):
+        write_text(tmp_path / "given" / "a.txt", "text")
+        write_text(tmp_path / "given" / "deep" / "b.txt", "text")
+        with pytest.raises(UsageError, match="inner is a link"):
+            write_text(tmp_path / "given" / "inner" / "deep" / "c.txt", "text")
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["a.txt", "deep", "inner"]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_an_album_is_read_without_being_written_and_put_right_with_its_next_unit(folder: Path) -> None:
+    manifest = folder / MANIFEST
+    manifest.write_text(manifest.read_text() + '{"unit": 7, "cut')
+    before = manifest.read_bytes()
+    album = _album(folder)
+    assert manifest.read_bytes() == before
+    album.add(_result(3))
+    assert sorted(_album(folder).records) == [0, 1, 2, 3]
+    assert all(json.loads(line) for line in manifest.read_text().splitlines())
+
+
+def test_a_picture_of_an_album_that_has_its_sum_and_is_none_of_ours_is_made_again(folder: Path) -> None:
+    huge = bytearray((folder / "unit-0001.png").read_bytes())
+    huge[16:24] = (20_000).to_bytes(4, "big") * 2
+    (folder / "unit-0001.png").write_bytes(huge)
+    lines = (folder / MANIFEST).read_text().splitlines()
+    record = json.loads(lines[2])
+    del record["sha256"]
+    found = hashlib.sha256(to_json(record, indent=None).encode())
+    for name in ("unit-0001.png", "starts/unit-0001.png"):
+        found.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    lines[2] = json.dumps({**record, "sha256": found.hexdigest()})
+    (folder / MANIFEST).write_text("\n".join(lines) + "\n")
+    assert sorted(_album(folder).records) == [0, 2]

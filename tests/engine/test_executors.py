@@ -104,3 +104,26 @@ def test_a_session_shares_the_graph_s_large_weights_and_computes_the_same() -> N
     np.testing.assert_array_equal(session.run(picture())["y"], whole.run(picture())["y"])
     other = graph.with_weights({"w": 2 * weights["w"]})
     assert not np.array_equal(other.session(["y"], device="cpu").run(picture())["y"], whole.run(picture())["y"])
+
+
+@pytest.mark.parametrize("plain_first", [True, False])
+def test_twins_with_channels_last_leave_the_others_kernels_as_they_are(plain_first: bool) -> None:
+    graph = convscope.load(tiny.small_cnn())
+
+    def made(last: bool) -> list[torch.Tensor]:
+        return list(graph.twin([graph.logits], channels_last=last).parameters())
+
+    first, second = made(not plain_first), made(plain_first)
+    plain, last = (first, second) if plain_first else (second, first)
+    kernels = 0
+    for one, other in zip(plain, last, strict=True):
+        assert torch.equal(one, other)
+        if one.dim() != 4:
+            assert one is other  # held once
+            continue
+        kernels += 1
+        assert one.is_contiguous()
+        assert other.is_contiguous(memory_format=torch.channels_last)
+        assert one.data_ptr() != other.data_ptr()
+    assert kernels == 2
+    assert all(one is again for one, again in zip(plain, made(False), strict=True))

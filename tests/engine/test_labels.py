@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,19 @@ def test_label_files_that_make_no_sense_are_refused(tmp_path: Path, text: str) -
     path.write_text(text)
     with pytest.raises(RefusedInput):
         labels.load_labels(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "missing", ".", "/dev/zero", "/proc/self/mem", ""])
+def test_a_labels_file_that_cannot_be_read_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises((UsageError, RefusedInput), match=r"neither|holds no names") as refused:
+        labels.load_labels(name)
+    assert len(str(refused.value)) < 300
+
+
+def test_a_labels_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "labels.txt")
+    with pytest.raises(UsageError, match="neither 'imagenet' nor a file"):
+        labels.load_labels(tmp_path / "labels.txt")
 
 
 def test_a_labels_file_of_absurd_names_is_refused_and_many_alike_are_found_at_once(tmp_path: Path) -> None:

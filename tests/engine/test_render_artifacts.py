@@ -198,3 +198,13 @@ def test_a_disk_that_fills_up_under_an_array_store_is_one_line_and_leaves_nothin
     with pytest.raises(PartlyDone, match="the disk is full"), open_store(tmp_path / "b.npz", "npz") as store:
         store.append({"conv": np.zeros((1, 2**20), np.float32)})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "x/" * 3000])
+def test_a_folder_whose_name_is_too_long_is_refused_in_words(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConvscopeError, match=r"cannot write .*: File name too long; choose another folder"):
+        artifacts.check_folder(tmp_path / name)
+
+
+def test_of_a_file_that_says_it_is_empty_nothing_is_read() -> None:
+    assert artifacts.read_regular("/proc/self/status") == b""

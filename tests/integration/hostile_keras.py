@@ -147,7 +147,7 @@ CONFIGS: Pairs = {
         {"a model": sequential(a.lambda_layer()), "a wrapper": layer("TimeDistributed", layer=a.lambda_layer())},
         sequential(layer("ReLU")),
     ),
-    **in_both("reader", inserted, _READERS, layer("Rescaling", scale=1.0)),
+    **in_both("reader", inserted, _READERS, layer("Rescaling", scale=1.0, offset=0.0)),
     **in_both("activation", lambda value: in_layer(1, activation=value), _FUNCTIONS, "relu"),
     **in_both(
         "foreign",

@@ -154,7 +154,7 @@ def test_ascent_takes_it_for_gradients_and_not_for_what_it_reports() -> None:
     pictures = torch.rand(2, 3, 28, 28)
     with torch.no_grad():
         reported = network(pictures)[network.tensors[0]]
-    direct = graph.twin((network.tensors[0],)).only(graph.preprocessing.normalize(pictures))
+    direct = graph.twin((network.tensors[0],), channels_last=True).only(graph.preprocessing.normalize(pictures))
     climbed = network(pictures.requires_grad_())[network.tensors[0]]
     torch.testing.assert_close(reported, direct, rtol=0, atol=1e-6)
     assert not torch.equal(climbed, reported)

@@ -50,3 +50,12 @@ def test_a_missing_package_is_named_with_its_extra(
 
     with pytest.raises(UsageError, match=rf"pip install 'convscope\[{extra}\]'"):
         ask()
+
+
+@pytest.mark.parametrize(
+    "address", ["reference://x", "nosuch://x", "zip://a::nosuch://b", "simplecache::x://", "memory://"]
+)
+def test_an_address_that_makes_no_sense_is_refused_in_one_line(address: str) -> None:
+    pytest.importorskip("fsspec")
+    with pytest.raises(UsageError, match=r"cannot be reached|names no place"):
+        opened(address)

@@ -101,6 +101,14 @@ def test_a_lease_cut_short_by_a_kill_is_over_with_its_time(tmp_path: Path) -> No
     assert not file.exists()
 
 
+def test_a_lease_of_a_time_to_come_is_over_since_nobody_renews_it(tmp_path: Path) -> None:
+    assert Leases(Folder(tmp_path)).take([A]) == [A]
+    (file,) = (tmp_path / "store" / "leases").rglob("*.json")
+    later = file.stat().st_mtime + 10 * SPAN
+    os.utime(file, (later, later))
+    assert Leases(Folder(tmp_path)).take([A]) == [A]
+
+
 @pytest.mark.parametrize("other_ends", ["with its work done", "without it"])
 def test_work_that_another_is_at_is_waited_for(files: Files, monkeypatch: pytest.MonkeyPatch, other_ends: str) -> None:
     other, done = Leases(files), list[str]()

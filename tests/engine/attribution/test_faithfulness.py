@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -20,16 +22,21 @@ from convscope.errors import UsageError
 from .nets import images, residual
 
 
-@pytest.fixture(scope="module")
-def corner():
-    """A classifier of two classes that looks at the top left quarter of 8 x 8 images only."""
+def cornered(**options: Any) -> tuple[Executors, Target]:
+    """A network of two numbers that looks at the top left quarter of 8 x 8 images only."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     with torch.no_grad():
         net[1].weight.zero_()
         net[1].bias.copy_(torch.tensor([0.0, -2.0]))
         net[1].weight[1].view(3, 8, 8)[:, :4, :4] = 0.125
-    graph = convscope.load(net.eval(), example_input=torch.zeros(2, 3, 8, 8))
+    graph = convscope.load(net.eval(), example_input=torch.zeros(2, 3, 8, 8), **options)
     return Executors(graph), Target(Channel(graph.logits, 1), "corner")
+
+
+@pytest.fixture(scope="module")
+def corner():
+    """The same as a classifier of two classes."""
+    return cornered(labels=["elsewhere", "corner"])
 
 
 X = np.ones((3, 8, 8), np.float32)
@@ -44,6 +51,15 @@ def test_deletion_of_a_linear_model_is_the_area_of_its_sigmoid(corner):
     z = np.where(share <= 0.25, 6 - 24 * share, 0.0) - 2
     expected = np.trapezoid(1 / (1 + np.exp(-z)), dx=1 / 64)
     assert f.deletion(*corner[:1], X, RIGHT, corner[1], steps=64) == pytest.approx(expected, rel=1e-5)
+
+
+def test_numbers_of_unknown_meaning_are_watched_as_they_are():
+    """No softmax over what `predict` shows without one: 4 and -2 are the second number with and without the corner."""
+    executors, target = cornered()
+    assert executors.scores(np.stack([X, 0 * X]), [target], probability=True) == pytest.approx([4, -2])
+    share = np.linspace(0, 1, 65)
+    expected = np.trapezoid(np.where(share <= 0.25, 6 - 24 * share, 0.0) - 2, dx=1 / 64)
+    assert f.deletion(executors, X, RIGHT, target, steps=64) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_right_map_beats_the_wrong_one_in_every_measure(corner):

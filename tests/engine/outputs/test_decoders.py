@@ -296,6 +296,14 @@ def test_outputs_that_are_not_read_are_named() -> None:
     assert read_outputs(planted({"age": np.asarray([[31.0]])})).unread == ()
 
 
+def test_a_coarse_grid_of_three_numbers_is_no_picture() -> None:
+    """Points in space over a page (UVDoc): three channels, none negative, one position for sixteen pixels."""
+    grid = np.random.default_rng(0).uniform(0.1, 0.9, (1, 3, SIZE // 16, SIZE // 16)).astype(np.float32)
+    assert read_outputs(planted({"points": grid})).decoder == "unknown"
+    fine = np.repeat(np.repeat(grid, 4, 2), 4, 3)
+    assert read_outputs(planted({"points": fine})).decoder == "image"
+
+
 def test_three_channels_that_end_in_a_tanh_are_a_picture_from_black_at_minus_one() -> None:
     weights = {"w": np.eye(3, dtype=np.float32)[:, :, None, None]}
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Tanh", ["c"], ["y"])]
