@@ -63,9 +63,12 @@ def _fits(network: Network, recipe: Preset, size: tuple[int, int]) -> bool:
     stage = recipe.stages[0].size
     small = [max(1, round(side * stage)) for side in size]
     picture = torch.zeros(2, network.channels, *small, device=network.device)
+    views = recipe.transform(picture, rows, size)
+    if network.graph.own_input is not None and tuple(views.shape[2:]) != tuple(size):
+        return False  # a longer signal has other places than the layers' grids know
     try:
         with torch.no_grad():
-            return bool(next(iter(network(recipe.transform(picture, rows, size)).values())).numel())
+            return bool(next(iter(network(views).values())).numel())
     except UsageError:
         return False
 

@@ -142,7 +142,7 @@ class Fourier:
     def image(self, parameters: Tensor) -> Tensor:
         scale = torch.as_tensor(self._scale, dtype=parameters.dtype, device=parameters.device)
         spectrum = torch.view_as_complex((parameters * scale[None, None, :, :, None]).contiguous())
-        return _squash(torch.fft.irfft2(spectrum, s=self.size, norm="ortho") * self.contrast)
+        return _squash(_inverse(spectrum, self.size, "ortho") * self.contrast)
 
     def encode(self, image: Tensor) -> Tensor:
         scale = torch.as_tensor(self._scale, dtype=image.dtype, device=image.device)
@@ -185,7 +185,7 @@ class Maco:
         phase = _standardize(parameters)
         cosine, sine = picturewise(torch.cos, phase), picturewise(torch.sin, phase)
         spectrum = torch.complex(cosine * magnitude, sine * magnitude)
-        return _squash(_standardize(torch.fft.irfft2(spectrum, s=self.size)))
+        return _squash(_standardize(_inverse(spectrum, self.size)))
 
     def encode(self, image: Tensor) -> Tensor:
         return torch.angle(torch.fft.rfft2(_unsquash(image)))
@@ -209,6 +209,17 @@ def picturewise(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     if values.is_cuda:
         return function(values)
     return torch.stack([function(one) for one in values.unbind(0)])
+
+
+def _inverse(spectrum: Tensor, size: Size, norm: str | None = None) -> Tensor:
+    """The pictures of spectra (N, C, H, W // 2 + 1).
+
+    On the CPU a lone transform, one picture of one channel, is computed by other code than several, with other last
+    bits, so it gets a companion.
+    """
+    if spectrum.is_cuda or spectrum.shape[0] * spectrum.shape[1] > 1:
+        return torch.fft.irfft2(spectrum, s=size, norm=norm)
+    return torch.fft.irfft2(torch.cat([spectrum, spectrum]), s=size, norm=norm)[:1]
 
 
 def frequencies(size: Size) -> np.ndarray:

@@ -14,6 +14,18 @@ from convscope.engine.ascent.recipe.spectrum import measured, natural_magnitude,
 from convscope.engine.ascent.streams import stream
 
 
+@pytest.mark.parametrize("space", [Fourier(1, (32, 32)), Fourier(1, (24, 40)), Maco(1, (48, 48)), Fourier(3, (32, 32))])
+def test_a_picture_has_the_same_bits_alone_and_among_others(space: Fourier | Maco) -> None:
+    parameters = torch.stack([space.noise(np.random.default_rng(number)) for number in range(5)]).requires_grad_()
+    together = space.image(parameters)
+    (gradients,) = torch.autograd.grad(together.square().sum(), parameters)
+    for number in range(5):
+        one = parameters[number : number + 1].detach().requires_grad_()
+        alone = space.image(one)
+        assert torch.equal(alone[0], together[number])
+        assert torch.equal(torch.autograd.grad(alone.square().sum(), one)[0][0], gradients[number])
+
+
 def test_the_decorrelation_matrix_has_the_published_values() -> None:
     root = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
     largest = np.sqrt(0.26**2 + 0.27**2 + 0.27**2)
