@@ -33,6 +33,7 @@ from .arguments import plain_arguments
 from .definition import as_tensorflow
 from .family import family
 from .files import KerasFile, inspect
+from .groups import whole_group_norms
 from .live import examples, given, single_precision
 from .safe_load import load_model, weights_into
 
@@ -200,7 +201,7 @@ def _hidden(packages: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tracing(keras: Any, model: Any) -> Iterator[None]:
-    with layer_marks(keras, model), plain_arguments():
+    with layer_marks(keras, model), plain_arguments(), whole_group_norms(keras):
         yield
 
 

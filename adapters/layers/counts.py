@@ -45,6 +45,7 @@ def counts(
     made_of: dict[str, tuple[str, ...]] = {}
     counted: set[str] = set()
     reshaped: set[str] = set()
+    grouped: set[str] = set()
     waiting: dict[str, tuple[int, int]] = {}
     found: dict[str, tuple[int, int]] = {}
     for node in nodes:
@@ -54,9 +55,12 @@ def counts(
         dependent.update(name for name in node.output if name)
         result = first_output(node)
         if node.op_type == "Reshape":
-            reshaped.add(result)
+            (grouped if node.input[0] in grouped else reshaped).add(result)
         elif node.op_type == "InstanceNormalization" and node.input[0] in reshaped and _does_nothing(node, draft):
             counted.update(node.input[1:])  # of a group normalization taken apart, whose own scale stands behind it
+            grouped.add(result)
+        elif node.op_type == "BatchNormalization" and node.input[0] in grouped:
+            counted.update(node.input[3:])  # that scale: it has no statistics
         parts = [(_parameters(node, draft, settings, made_of, counted), _macs(node, draft))]
         parts += [waiting.pop(name) for name in dict.fromkeys(node.input) if name in waiting]
         total = (sum(p for p, _ in parts), sum(m for _, m in parts))

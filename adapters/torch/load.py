@@ -23,7 +23,7 @@ from .arch import build, is_timm
 from .examples import other_example
 from .export import Export, export_module, export_program, fallback_note, flat_outputs
 from .files import find_state, fit, head_classes, other_classes, read_state, read_trusted
-from .live import is_packed, placed, plain
+from .live import is_packed, placed, plain, stated_labels, stated_size
 from .pt2 import example_of, export_archive
 
 # sides to try where neither the caller nor the network names one: ImageNet's first, then those of the classic
@@ -69,9 +69,11 @@ def export_torch(module: Any, example_input: Any, size: tuple[int, int] | None =
         reason = f"{type(error).__name__}: {first_line(error, 200)}"
         raise RefusedInput(f"{type(module).__name__} fails on an input of shape {shapes}: {reason}") from error
     exported = _exported(export, failures, getattr(module, "pretrained_cfg", None))
-    exported = replace(exported, notes=(*said, *exported.notes))
+    exported = replace(exported, notes=(*said, *exported.notes), labels=stated_labels(module))
     if example_input is None and size is None:
-        note = f"exported with an input of shape {tuple(inputs[0].shape)}, the first that the network took"
+        shape = tuple(inputs[0].shape)
+        why = "its own size" if shape[2:] == stated_size(module) else "the first that the network took"
+        note = f"exported with an input of shape {shape}, {why}"
         return replace(exported, notes=(note, *exported.notes))
     return exported
 
@@ -348,10 +350,8 @@ def _sizes(module: nn.Module, size: tuple[int, int] | None) -> Iterator[tuple[in
     if size is not None:
         yield size
         return
-    config = getattr(module, "pretrained_cfg", None) or {}
-    declared = config.get("input_size") if hasattr(config, "get") else None
-    if declared:
-        yield int(declared[1]), int(declared[2])
+    if (stated := stated_size(module)) is not None:
+        yield stated
     for side in _SIDES:
         yield side, side
 

@@ -364,7 +364,8 @@ class _Run:
             try:
                 return compile_atlas(self.files, self.plan, count)
             except units.DamagedUnits as found:
-                self.on_event(Note(f"{len(found.names)} damaged pictures are made again"))
+                many = f"{len(found.names)} damaged pictures are"
+                self.on_event(Note(f"{many if len(found.names) > 1 else '1 damaged picture is'} made again"))
                 for name in found.names:
                     self.files.remove(name)
             for stage in (COARSE, FINE, VARIANTS):

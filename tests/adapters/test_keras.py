@@ -266,3 +266,20 @@ def test_verify_compares_every_output_of_a_model_that_returns_a_dict(tmp_path: P
     worst, tensors, *_ = source_difference(graph, {graph.inputs[0].name: picture})
     assert tensors == 2
     assert worst is not None and worst < 1e-5
+
+
+def test_a_group_normalization_is_torch_s_operators_and_leaves_the_channels_first() -> None:
+    import convscope
+
+    layers = keras.layers
+    net = [keras.Input((9, 9, 3)), layers.Conv2D(8, 3, name="conv"), layers.GroupNormalization(4, name="group"),
+           layers.ReLU(name="relu")]  # fmt: skip
+    model = keras.Sequential(net)
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=weight.shape) for weight in model.weights])
+    graph = convscope.load(model)  # the exporter's own check is against the model
+    rows = [(la.name, la.op, la.parameters) for la in graph.layers]
+    assert [row[0] for row in rows] == ["conv", *(f"group/{op}" for op in ("Reshape", "InstanceNormalization",
+        "Reshape_1")), "group", "relu"]  # fmt: skip
+    assert sum(row[2] for row in rows) == model.count_params()
+    assert graph.layer("relu").shape[1:] == (8, 7, 7)

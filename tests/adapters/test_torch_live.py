@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,27 @@ def test_autocast_is_left_out_and_said() -> None:
     assert any("autocast" in note for note in graph.source.notes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert network()(IMAGE).dtype == torch.bfloat16  # as before
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "size"),
+    [
+        ({"config": SimpleNamespace(image_size=40, id2label={i: f"kind {i}" for i in range(5)})}, "kind 0", (40, 40)),
+        ({"config": SimpleNamespace(image_size=[48, 40], id2label={i: f"LABEL_{i}" for i in range(5)})}, "", (48, 40)),
+        ({"config": SimpleNamespace(image_size={"height": 24, "width": 32}), "names": list("abcde")}, "a", (24, 32)),
+        ({"config": SimpleNamespace(image_size="wide", id2label=None), "names": {0: 1}}, "", (224, 224)),
+        ({"pretrained_cfg": {"input_size": (3, 36, 28)}}, "", (36, 28)),
+    ],
+)
+def test_a_network_s_own_size_and_class_names_are_taken(
+    given: dict[str, Any], labels: str, size: tuple[int, int]
+) -> None:
+    module = network()
+    for name, value in given.items():
+        setattr(module, name, value)
+    graph = convscope.load(module)
+    assert graph.image_size == size
+    assert (graph.labels[0] if graph.labels else "") == labels
 
 
 def fails(*_: Any) -> Tensor:
