@@ -97,12 +97,18 @@ def find_size(
         return graph
     tried: list[Size] = []
     reasons = {str(first)}
+    large: tuple[Graph, Size] | None = None  # the first usual size of a picture that makes more than may be checked
     before = [derived.size] if derived is not None else []
     for size in list(dict.fromkeys([*before, *candidates(shape, reads_text)]))[:tries]:
+        if large is not None and size[0] * size[1] >= large[1][0] * large[1][1]:
+            continue
         tried.append(size)
         is_made = graph is not None and size == graph.image_size
         found, error = (graph, None) if is_made else _attempt(build, size)
         if found is not None:
+            if not (derived is not None and size == derived.size) and _is_large(found, size):
+                large = large or (found, size)
+                continue
             try:
                 if not runs(found, size):
                     _run(found, size)
@@ -113,6 +119,8 @@ def find_size(
         reasons.add("" if found is not None else str(error))
     if first is not None and reasons == {str(first)}:
         raise first
+    if large is not None:
+        return _said(*large, [large[1]], derived)
     listed = ", ".join(f"{h}x{w}" for h, w in tried[:6])
     raise RefusedInput(
         f"the file leaves the picture's size open, and the network runs at none of those tried ({listed}): {first}; "
@@ -136,13 +144,18 @@ def _run(graph: Graph, size: Size) -> None:
     Raises:
         RefusedInput: it fails, or nothing of an output is left.
     """
-    if check_values(graph, size) > MAX_CHECKED or check_work(graph, size) > MAX_WORK:
+    if _is_large(graph, size):
         return
     allow(_BYTES * check_values(graph, size))
     names = [o.name for o in graph.outputs]
     results = graph.session(names, device="cpu").run(random_inputs(graph, size, 1, 0))
     if not all(np.size(value) for value in results.values()):
         raise RefusedInput(f"a picture of {size[0]}x{size[1]} leaves nothing of an output")
+
+
+def _is_large(graph: Graph, size: Size) -> bool:
+    """Whether a picture of this size makes more values or takes more work than may be spent on a check."""
+    return check_values(graph, size) > MAX_CHECKED or check_work(graph, size) > MAX_WORK
 
 
 def _said(graph: Graph, size: Size, tried: list[Size], derived: Derived | None) -> Graph:

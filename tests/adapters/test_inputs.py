@@ -13,6 +13,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import convscope
+from convscope.adapters import sizes
+from convscope.adapters.load import load_here
 from convscope.adapters.sizes import candidates, stated_size
 from convscope.adapters.verify import verify
 from convscope.engine.runs import predict
@@ -300,3 +302,15 @@ def test_an_input_of_text_is_refused_by_its_name() -> None:
     made.graph.input.append(helper.make_tensor_value_info("caption", onnx.TensorProto.STRING, [1]))
     with pytest.raises(RefusedInput, match="input 'caption' takes text"):
         convscope.load(made, check=False)
+
+
+def test_of_the_usual_sizes_one_is_taken_whose_values_can_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention between all pixels makes 2 thousand million values of a picture of 224 x 224, and was refused."""
+    monkeypatch.setattr(sizes, "check_values", lambda graph, size: size[0] * size[1] * 10_000)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    made = model(nodes, {"x": ["N", 3, "H", "W"]}, {"w": normal(2, 3, 3, 3)})
+    graph = load_here(made, check=False)
+    assert graph.image_size == (128, 128)
+    assert any("128x128 is taken" in note and "after 224x224" in note for note in graph.source.notes)
+    monkeypatch.setattr(sizes, "check_values", lambda graph, size: 10**12)
+    assert load_here(made, check=False).image_size == (224, 224)  # none is small enough: the first, as before
