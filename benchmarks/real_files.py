@@ -156,7 +156,8 @@ def _predicted(graph: Graph, path: Path) -> str:
     if len(inputs) != 1:
         return ""
     axes = graph.permuted.get(graph.inputs[0].name)
-    feeds = {inputs[0].name: x if axes is None else x.transpose(np.argsort(axes))}
+    own = x if axes is None else x.transpose(np.argsort(axes))
+    feeds = {inputs[0].name: own.round().astype(np.uint8) if inputs[0].type == "tensor(uint8)" else own}
     expected = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
     worst = 0.0
     found = graph.session(list(expected), device="cpu").run({graph.inputs[0].name: x})

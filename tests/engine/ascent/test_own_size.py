@@ -71,6 +71,23 @@ def test_a_spectrum_of_fixed_height_is_shown_at_its_own_size_not_at_one_that_fit
     assert result.size == (100, 60)
 
 
+def test_views_of_a_signal_of_open_length_are_as_long_as_the_signal() -> None:
+    """Larger views are other signals, with other places than the layers' grids know; silero's detector was refused."""
+    rng = np.random.default_rng(0)
+    weights = {"axis": np.array([1]), "w": rng.normal(0, 0.3, (4, 1, 16)).astype(np.float32)}
+    weights["v"] = rng.normal(0, 0.3, (6, 4, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axis"], ["u"]),
+        helper.make_node("Conv", ["u", "w"], ["c"], "coarse", strides=[16]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "v"], ["y"], "last", strides=[16]),
+    ]
+    graph = convscope.load(tiny.model(nodes, weights, ("N", "T")), check=False, size=(1, 512))
+    for layer in ("coarse", "last"):
+        (result,) = filters.run(graph, layer, [0], filters.Options(steps=3)).layers
+        assert result.size == (1, 512)
+
+
 def test_where_no_layer_has_a_gradient_the_refusal_says_what_works() -> None:
     rng = np.random.default_rng(0)
     weights = {"table": rng.normal(size=(256, 6)).astype(np.float32)}
