@@ -7,8 +7,12 @@ see a tensor that was given to a call by the name of its argument.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from typing import Any
+
+from .operators import CLASSES as OPERATORS
+from .operators import PLACE
 
 _UNUSED = dict.fromkeys(("kernel_initializer", "kernel_regularizer", "kernel_constraint"), ...)  # of the parts' own
 # class -> setting that Keras 2 wrote -> the value that means nothing (... for any): Keras 3 takes none of them
@@ -33,7 +37,7 @@ _AUGMENTATIONS = frozenset({
     "RandomTranslation", "RandomWidth", "RandomZoom",
 })  # fmt: skip
 _KEPT = ("name", "dtype", "batch_input_shape")  # of a layer that becomes another
-_DROPPED = frozenset({"LocallyConnected1D", "LocallyConnected2D"})  # of `local`, which Keras finds by name alone
+_DROPPED = frozenset({"LocallyConnected1D", "LocallyConnected2D", *OPERATORS})  # our own, found by their names alone
 _MODELS = {"Functional": "keras.src.models.functional", "Model": "keras", "Sequential": "keras"}
 
 
@@ -87,7 +91,12 @@ def _modern(config: Any) -> Any:
         gone = _GONE.get(name, {})
         config["config"] = inner = {k: v for k, v in inner.items() if k not in gone or gone[k] not in (v, ...)}
     if isinstance(config.get("inbound_nodes"), list):
-        config["inbound_nodes"] = [_call(node) for node in config["inbound_nodes"]]
+        if name in OPERATORS and isinstance(inner, dict):
+            calls = [_operator_call(node) for node in config["inbound_nodes"]]
+            config["config"] = {**config["config"], "calls": sorted({json.dumps(arguments) for arguments, _ in calls})}
+            config["inbound_nodes"] = [{"args": tensors, "kwargs": {}} for _, tensors in calls]
+        else:
+            config["inbound_nodes"] = [_call(node) for node in config["inbound_nodes"]]
     if name != "Sequential" or "module" in config:
         return config
     if isinstance(inner, list):
@@ -170,6 +179,28 @@ def _call(node: Any) -> Any:
     tensors = [_tensor(entry) for entry in entries]
     options = {key: _tensor(value) if _is_tensor(value) else value for key, value in named[0].items()}
     return {"args": [tensors if len(tensors) > 1 else tensors[0]], "kwargs": options}
+
+
+def _operator_call(node: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """One call of an operator: [first argument, the others by name], with places for tensors; and the tensors.
+
+    First comes a tensor, a list of them, or a constant.
+    """
+    tensors: list[dict[str, Any]] = []
+
+    def placed(value: Any) -> Any:
+        if _is_tensor(value):
+            tensors.append(_tensor(value))
+            return {PLACE: len(tensors) - 1}
+        return [placed(part) for part in value] if isinstance(value, list) else value
+
+    entries = [node] if isinstance(node, list) and node and isinstance(node[0], str) else node
+    if not isinstance(entries, list) or not all(isinstance(e, list) and len(e) == 4 for e in entries) or not entries:
+        return None, tensors
+    first = [entry[2] if entry[0] == "_CONSTANT_VALUE" else placed(entry[:3]) for entry in entries]
+    options = entries[0][3] if isinstance(entries[0][3], dict) else {}
+    arguments = {key: placed(value) for key, value in options.items() if key != "name"}
+    return [first[0] if entries[0] is node else first, arguments], tensors
 
 
 def _is_tensor(value: Any) -> bool:

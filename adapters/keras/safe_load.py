@@ -19,6 +19,7 @@ from ..torch.arch import build
 from .files import KerasFile
 from .local import local_layers
 from .modern import modern
+from .operators import operator_layers
 
 _SPARE_WEIGHTS = 2**26  # bytes that a network may declare beyond what its file holds (seeds, counters, casts)
 
@@ -34,7 +35,7 @@ def load_model(keras: Any, path: Path, found: KerasFile, trust: bool) -> Any:
         with (
             _as_keras_wants(path, suffix, found) as file,
             _bounded_weights(keras, path, found.weight_bytes),
-            keras.saving.custom_object_scope(local_layers(keras)),
+            keras.saving.custom_object_scope(local_layers(keras) | operator_layers(keras)),
         ):
             return keras.saving.load_model(file, compile=False, safe_mode=not trust)
     except RefusedInput:
@@ -45,6 +46,8 @@ def load_model(keras: Any, path: Path, found: KerasFile, trust: bool) -> Any:
 
 def _refusal(path: Path, error: Exception) -> RefusedInput:
     text = _reason(error)
+    if "is not read" in text or "are absurd" in text:
+        return RefusedInput(f"{path}: {text}")
     if "Lambda" in str(error) or "safe_mode" in str(error) or "unsafe" in str(error).lower():
         return UnsafeFile(f"{path} needs code from the file to load ({text}); pass trust=True if you made it yourself")
     if "custom_objects" in str(error) or "Could not locate" in str(error) or "Unknown layer" in str(error):
@@ -56,7 +59,8 @@ def _refusal(path: Path, error: Exception) -> RefusedInput:
 
 def _reason(error: Exception) -> str:
     """Keras wraps an error in its general words, each time with what it was doing; the last of them is the cause."""
-    inner = re.split(r"Exception encountered: ", str(error))[-1]
+    plain = re.sub(r"\x1b\[\d*m", "", str(error))
+    inner = re.split(r"(?:Exception|Error) encountered(?:: | when calling \S+\s+|:\s+)", plain)[-1]
     return first_line(ValueError(inner), 200) if inner.strip() else first_line(error, 200)
 
 
