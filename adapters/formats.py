@@ -49,7 +49,7 @@ class Format:
     recognizes: Callable[[Look], bool]
     read: Callable[[Path, Asked], Exported]
     run: Callable[[Path, Mapping[str, np.ndarray], Asked], list[np.ndarray]] | None = None
-    takes: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ("arch", "trust", "example_input")
 
 
 def _read_onnx(path: Path, _: Asked) -> Exported:
@@ -117,12 +117,12 @@ _CODE = ("arch", "trust")
 FORMATS: list[Format] = [
     Format("h5", lambda seen: seen.head.startswith(b"\x89HDF\r\n\x1a\n"), _read_keras, _run_keras, _CODE),
     Format("keras", _is_keras, _read_keras, _run_keras, _CODE),
-    Format("pt2", _is_pt2, _read_torch, _run_pt2),
+    Format("pt2", _is_pt2, _read_torch, _run_pt2, ()),
     Format("torchscript", _is_torchscript, _read_torch, _run_torch, ("trust", "example_input")),
     Format("torch-zip", lambda seen: "data.pkl" in seen.tails, _read_torch, _run_torch, (*_CODE, "example_input")),
     Format("torch-legacy", _is_pickle, _read_torch, _run_torch, (*_CODE, "example_input")),
     Format("safetensors", _is_safetensors, _read_torch, _run_torch, ("arch", "example_input")),
-    Format("onnx", lambda seen: not seen.head.startswith(b"PK\x03\x04"), _read_onnx),
+    Format("onnx", lambda seen: not seen.head.startswith(b"PK\x03\x04"), _read_onnx, takes=()),
 ]
 
 

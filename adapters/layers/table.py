@@ -47,6 +47,9 @@ def layer_table(
         return None if not known or known.count(None) > 1 else [1 if size is None else size for size in known]
 
     axes = ChannelAxes(single, image, shape)
+    parts = {
+        name for name, own in draft.shapes.items() if own and own[0] is None and single.shapes[name][0] is not None
+    }
     tokens = TokenTracker(single, axes)
     dependent = {image}
     taps: list[tuple[onnx.NodeProto, str]] = []
@@ -73,7 +76,7 @@ def layer_table(
     draft.former_names.update((former[t], t) for t in tensors if former[t] != names[t])
     counted = counts(draft, nodes, image, set(tensors), statistics=counts_statistics)
     return tuple(
-        _layer(index, node, name, names[name], draft, fields, axes, tokens, counted.get(name, (0, 0)))
+        _layer(index, node, name, names[name], draft, fields, axes, tokens, counted.get(name, (0, 0)), name in parts)
         for index, (node, name) in enumerate(taps)
     )
 
@@ -105,13 +108,15 @@ def _layer(
     axes: ChannelAxes,
     tokens: TokenTracker,
     counted: tuple[int, int],
+    is_part: bool,
 ) -> Layer:
+    """One row; of a tensor that has several rows for a picture, as windows are, none is a unit's map."""
     shape: Shape = draft.shapes.get(tensor, ())
     if shape:
         shape = (None, *shape[1:])
-    axis = axes.axis(tensor)
+    axis = None if is_part else axes.axis(tensor)
     channels = shape[axis] if axis is not None and axis < len(shape) else None
-    grid = tokens.tokens(tensor)
+    grid = None if is_part else tokens.tokens(tensor)
     is_laid = draft.own_input is not None and axis == 1 and len(shape) in (3, 5)  # a signal's map, or a volume's
     return Layer(
         index=index,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -52,6 +53,7 @@ def test_maps_before_scaling(method, cls, arguments):
 def test_deletion_and_insertion(blurred):
     """16 steps divide the 1024 positions evenly, so both cut at the same places."""
     net, graph = residual()
+    graph = replace(graph, labels=tuple(f"class {i}" for i in range(net(torch.from_numpy(X[:1])).shape[1])))
     baseline = torch.from_numpy(ndimage.gaussian_filter(X, (0, 0, 5, 5)))
     with methods.GradCAM(net, target_layer=LAYER, input_shape=(3, 32, 32)) as extractor:
         metric = DeletionInsertionMetric(
