@@ -39,8 +39,9 @@ from .seen import Seen, UnknownPlaces
 from .window_rules import center_crop_padded, padded, resized, transposed, window
 
 _MOST_HELD = 2**26  # interval ends in all; a network of 1,000 layers has about a million
+_MOST_TABLED = 2**22  # places of all maps together whose intervals are told one by one; a second for a million
 # A node whose settings contradict its shapes is refused by the executors, in their words.
-_CONTRADICTIONS = (UnknownPlaces, ArithmeticError, LookupError, TypeError, ValueError)
+_CONTRADICTIONS = (UnknownPlaces, ArithmeticError, LookupError, TypeError, ValueError, MemoryError)
 
 
 class FieldTracker:
@@ -61,7 +62,7 @@ class FieldTracker:
         self._seen: dict[str, Seen | None] = {image: None}  # None: it depends on the image, and its shape is unknown
         shape = draft.shapes.get(image, ())
         self.size = (0, 0)
-        self._held = 0
+        self._held = self._tabled = 0
         if len(shape) == 4 and shape[1]:
             self.size = (shape[2] or size[0], shape[3] or size[1])
             self._seen[image] = Seen.picture((1, shape[1], *self.size))
@@ -81,6 +82,10 @@ class FieldTracker:
             return ReceptiveField(None, (1.0, 1.0), (0.0, 0.0))
         if grid is not None:
             return seen.laid((grid.rows, grid.columns), self.size)
+        self._tabled += sum(end[0].size for end in seen.ends)
+        if self._tabled > _MOST_TABLED:
+            self.unknown["very large maps"] = None
+            return ReceptiveField(None, seen.line.stride, seen.line.offset)
         axes = [a for a in range(1, len(seen.shape)) if a != channel_axis]
         return seen.field((axes[0], axes[1]) if len(axes) == 2 else None, self.size)
 

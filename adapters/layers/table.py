@@ -64,21 +64,22 @@ def layer_table(
             rank = len(draft.shapes.get(name, (None,) * 4))
             if name and name != own and draft.types.get(name, TensorProto.FLOAT) in FLOATS and rank >= 2:
                 taps.append((node, name))
+    tensors = [name for _, name in taps]
+    names = human_names(nodes, tensors, known)
+    former = human_names(nodes, tensors, known, as_before=True)
+    draft.former_names.update((former[t], t) for t in tensors if former[t] != names[t])
+    counted = counts(draft, nodes, image, set(tensors), statistics=counts_statistics)
+    layers = tuple(
+        _layer(index, node, name, names[name], draft, fields, axes, tokens, counted.get(name, (0, 0)), name in parts)
+        for index, (node, name) in enumerate(taps)
+    )
     if fields.unknown:
         operators = ", ".join(fields.unknown)
         draft.notes.append(
             "which part of the picture a place of a feature map sees cannot be followed through "
             f"{operators}: behind it, top and atlas show the whole picture where they would show that part"
         )
-    tensors = [name for _, name in taps]
-    names = human_names(nodes, tensors, known)
-    former = human_names(nodes, tensors, known, as_before=True)
-    draft.former_names.update((former[t], t) for t in tensors if former[t] != names[t])
-    counted = counts(draft, nodes, image, set(tensors), statistics=counts_statistics)
-    return tuple(
-        _layer(index, node, name, names[name], draft, fields, axes, tokens, counted.get(name, (0, 0)), name in parts)
-        for index, (node, name) in enumerate(taps)
-    )
+    return layers
 
 
 def _of_one_picture(draft: Draft, size: tuple[int, int]) -> Draft:

@@ -462,3 +462,17 @@ def test_what_has_no_rule_counts_as_seeing_everything_and_that_is_said() -> None
 )
 def test_every_operator_that_moves_positions_has_a_rule(op: str) -> None:
     assert ("", op) in RULES
+
+
+def test_places_are_told_one_by_one_for_a_bounded_number_and_then_said_to_be_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from convscope.adapters.layers import fields
+
+    whole = convscope.load(tiny.small_cnn(), check=False)
+    monkeypatch.setattr(fields, "_MOST_TABLED", 40)
+    graph = convscope.load(tiny.small_cnn(), check=False)
+    known = [layer.receptive_field for layer in graph.layers if layer.has_maps]
+    assert known[0] == whole.layers[0].receptive_field
+    assert known[-1] is not None and known[-1].size is None
+    assert any("very large maps" in note for note in graph.source.notes)
