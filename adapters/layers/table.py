@@ -47,9 +47,7 @@ def layer_table(
         return None if not known or known.count(None) > 1 else [1 if size is None else size for size in known]
 
     axes = ChannelAxes(single, image, shape)
-    parts = {
-        name for name, own in draft.shapes.items() if own and own[0] is None and single.shapes[name][0] is not None
-    }
+    parts = {name for name, own in draft.shapes.items() if _is_of_parts(own, single.shapes[name])}
     tokens = TokenTracker(single, axes)
     dependent = {image}
     taps: list[tuple[onnx.NodeProto, str]] = []
@@ -99,6 +97,13 @@ def _of_one_picture(draft: Draft, size: tuple[int, int]) -> Draft:
     return replace(draft, shapes={**draft.shapes, **known})
 
 
+def _is_of_parts(shape: Shape, single: Shape) -> bool:
+    """Whether a map of this shape has several rows for a picture, as windows are, and pictures on no other axis."""
+    if len(shape) < 4 or shape[0] is not None or single[0] is None:
+        return False
+    return not any(side is None and own == 1 for side, own in zip(shape[1:], single[1:], strict=True))
+
+
 def _layer(
     index: int,
     node: onnx.NodeProto,
@@ -111,7 +116,7 @@ def _layer(
     counted: tuple[int, int],
     is_part: bool,
 ) -> Layer:
-    """One row; of a tensor that has several rows for a picture, as windows are, none is a unit's map."""
+    """One row of the table; a map of parts of pictures has no units."""
     shape: Shape = draft.shapes.get(tensor, ())
     if shape:
         shape = (None, *shape[1:])
