@@ -32,6 +32,9 @@ class Asked:
     size: tuple[int, int] | None = None
 
 
+_ALL = ("arch", "trust", "example_input")  # of `Asked`
+
+
 @dataclass(frozen=True)
 class Format:
     """One row.
@@ -41,15 +44,17 @@ class Format:
         recognizes: whether a file is of this format, by a look at it.
         read: the file and what was asked -> the model as ONNX.
         run: the file, inputs by name, and what was asked when it was read -> its outputs, by the framework that it
-            comes from; None where ONNX Runtime is that.
+            comes from; None where ONNX Runtime is that, or nothing can.
         takes: of `Asked` what can concern such a file; all of them say their size.
+        runtime: what ``run`` runs it by, for people.
     """
 
     name: str
     recognizes: Callable[[Look], bool]
     read: Callable[[Path, Asked], Exported]
     run: Callable[[Path, Mapping[str, np.ndarray], Asked], list[np.ndarray]] | None = None
-    takes: tuple[str, ...] = ("arch", "trust", "example_input")
+    takes: tuple[str, ...] = _ALL
+    runtime: str = "its own framework"
 
 
 def _read_onnx(path: Path, _: Asked) -> Exported:
@@ -112,18 +117,23 @@ def _is_safetensors(seen: Look) -> bool:
     return seen.head[8:9] == b"{" and 2 <= length <= seen.path.stat().st_size - 8
 
 
-_CODE = ("arch", "trust")
+_CODE, _MODULE = ("arch", "trust"), "the module itself"
 # In the order in which a file is tried; ONNX, which has no mark of its own, is what is left.
 FORMATS: list[Format] = [
-    Format("h5", lambda seen: seen.head.startswith(b"\x89HDF\r\n\x1a\n"), _read_keras, _run_keras, _CODE),
-    Format("keras", _is_keras, _read_keras, _run_keras, _CODE),
-    Format("pt2", _is_pt2, _read_torch, _run_pt2, ()),
-    Format("torchscript", _is_torchscript, _read_torch, _run_torch, ("trust", "example_input")),
-    Format("torch-zip", lambda seen: "data.pkl" in seen.tails, _read_torch, _run_torch, (*_CODE, "example_input")),
-    Format("torch-legacy", _is_pickle, _read_torch, _run_torch, (*_CODE, "example_input")),
-    Format("safetensors", _is_safetensors, _read_torch, _run_torch, ("arch", "example_input")),
+    Format("h5", lambda seen: seen.head.startswith(b"\x89HDF\r\n\x1a\n"), _read_keras, _run_keras, _CODE, "Keras"),
+    Format("keras", _is_keras, _read_keras, _run_keras, _CODE, "Keras"),
+    Format("pt2", _is_pt2, _read_torch, _run_pt2, (), "torch.export's program"),
+    Format("torchscript", _is_torchscript, _read_torch, _run_torch, ("trust", "example_input"), "TorchScript"),
+    Format("torch-zip", lambda seen: "data.pkl" in seen.tails, _read_torch, _run_torch, _ALL, _MODULE),
+    Format("torch-legacy", _is_pickle, _read_torch, _run_torch, _ALL, _MODULE),
+    Format("safetensors", _is_safetensors, _read_torch, _run_torch, ("arch", "example_input"), _MODULE),
     Format("onnx", lambda seen: not seen.head.startswith(b"PK\x03\x04"), _read_onnx, takes=()),
 ]
+
+
+def named(name: str) -> Format:
+    """The format of that name."""
+    return next(row for row in FORMATS if row.name == name)
 
 
 def format_of(path: Path) -> Format:

@@ -26,7 +26,7 @@ from .check import check_parity
 from .derived import derived_size
 from .evidence import from_weights
 from .exported import Exported
-from .formats import Asked, Format, format_of
+from .formats import Asked, Format, format_of, named
 from .guard import MAX_CHECKED, MAX_WORK, blamed_on, check_values, check_work, refuse_check
 from .onnx.families import family
 from .onnx.metadata import READS_TEXT, companion_characters
@@ -138,8 +138,7 @@ def _loaded(source: str | os.PathLike[str] | Any, options: dict[str, Any], limit
         said = _of_no_use(graph, "a live object", ("example_input",), {**options, "trust": trust})
         return _noted(graph, (*said, *_no_bounds(unbounded, "a live object")))
     path = Path(source)
-    found = format_of(path)
-    trust = trust and "trust" in found.takes
+    trust = trust and "trust" in format_of(path).takes
     proofs = Proofs() if check is False else Proofs.of(path)
     if check:  # afresh, whatever is known
         proofs = replace(proofs, known={})
@@ -152,7 +151,8 @@ def _loaded(source: str | os.PathLike[str] | Any, options: dict[str, Any], limit
 
         with blamed_on(path):
             graph = load_behind(path, options, LazyTwins, limits["max_memory"], limits["max_seconds"])
-    said = _of_no_use(graph, f"a file of the format {found.name}", found.takes, {**options, "trust": limits["trust"]})
+    kind = graph.source.format
+    said = _of_no_use(graph, f"a file of the format {kind}", named(kind).takes, {**options, "trust": limits["trust"]})
     graph = _noted(graph, said)
     return graph if check is False else proofs.settle(graph)
 

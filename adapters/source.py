@@ -23,10 +23,6 @@ MAX_REL = 1e-3  # forward, float32, hundreds of layers
 _LAST_BITS: dict[int, float] = {onnx.TensorProto.FLOAT16: 2.0**-10, onnx.TensorProto.BFLOAT16: 2.0**-7}
 # what ONNX Runtime says where it lacks an operator in a type, and of the padding "same" of a dilated convolution
 _CANNOT = ("NOT_IMPLEMENTED", "Dilation not supported")
-_RUNTIMES = {
-    "onnx": "ONNX Runtime", "keras": "Keras", "h5": "Keras", "pt2": "torch.export's program",
-    "torchscript": "TorchScript", **dict.fromkeys(("torch-zip", "torch-legacy", "safetensors"), "the module itself"),
-}  # fmt: skip
 _BYTES = 8  # per value of one picture, while the file is run
 
 
@@ -75,12 +71,14 @@ def run_here(
 
     found = format_of(path)
     if found.run is None:
-        raise RefusedInput(f"{path} is an ONNX file, which ONNX Runtime runs")
+        raise RefusedInput(f"nothing here runs a file of the format {found.name} but by what it was imported as")
     return found.run(path, feeds, Asked(arch, trust))
 
 
 def _against_framework(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> Compared:
     """Output by output; a file that its framework does not run is not compared."""
+    from .formats import named
+
     given = _framework_inputs(graph, feeds)
     try:
         arch, trusted = graph.source.arch, graph.source.trusted
@@ -98,7 +96,7 @@ def _against_framework(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -
         axes = graph.permuted.get(name)
         expected = expected.transpose(axes) if axes is not None and expected.ndim == len(axes) else expected
         worst = max(worst, relative_difference(found[name], expected, least_scale(graph, name)))
-    return Compared(worst, len(found), MAX_REL, by=arch or _RUNTIMES[graph.source.format])
+    return Compared(worst, len(found), MAX_REL, by=arch or named(graph.source.format).runtime)
 
 
 def _framework_inputs(graph: Graph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -149,7 +147,7 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> Com
         rel = relative_difference(found[name], value, least_scale(graph, name))
         if rel / bounds[name] > worst / bound:
             worst, bound = rel, bounds[name]
-    return Compared(worst, len(ours), bound, by=_RUNTIMES["onnx"])
+    return Compared(worst, len(ours), bound, by="ONNX Runtime")
 
 
 def _bounds_of_rounding(

@@ -13,9 +13,9 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 
-import numpy as np
 import torch
 
+from convscope.adapters.torch.export import flat_outputs
 from tests.node_tests import NodeTest, _difference, _tensor, _with_weights, node_tests, outcome
 
 
@@ -51,15 +51,10 @@ def theirs_of(test: NodeTest) -> str:
             found = network(*(_tensor(test.inputs[i.name]) for i in model.graph.input))
     except Exception as error:  # whatever it raises, it does not compute the test
         return f"refused: {type(error).__name__}: {str(error).splitlines()[0][:80] if str(error) else ''}"
-    values = list(found) if isinstance(found, tuple | list) else [found]
-    for value, (name, expected) in zip(values, test.outputs.items(), strict=False):
-        if (problem := _difference(_array(value), expected, test)) is not None:
+    for value, (name, expected) in zip(flat_outputs(found), test.outputs.items(), strict=False):
+        if (problem := _difference(value, expected, test)) is not None:
             return f"other: {name}: {problem}"
     return "passed"
-
-
-def _array(value: torch.Tensor) -> np.ndarray:
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
 if __name__ == "__main__":

@@ -19,14 +19,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...engine.executors.session import first_line
 from ...engine.graph.preprocessing import Preprocessing
 from ...errors import ConvscopeError, RefusedInput, UnsafeFile, UsageError
 from ..exported import Exported
 from ..preprocessing import companion
 from ..scratch import scratch
 from ..torch.compiler_cache import no_compiler_cache
-from ..torch.export import Export, at_batch, export_dynamo, fallback_note, first_that_agrees, flat_outputs, trace_marked
+from ..torch.export import (
+    Export,
+    at_batch,
+    export_dynamo,
+    failing,
+    fallback_note,
+    first_that_agrees,
+    flat_outputs,
+    trace_marked,
+)
 from ..torch.marks import Marker
 from ..wall.limits import in_worker
 from .arguments import plain_arguments
@@ -69,8 +77,8 @@ def load_keras_file(
             f"{path} holds weights alone; name the code that builds the network: arch=keras.applications:VGG16, "
             "or package.module:callable"
         )
-    keras, used = import_keras(alone=in_worker()), arch if found.config is None else None
-    model = load_model(keras, path, found, trust) if used is None else weights_into(path, found, used)
+    used = arch if found.config is None else None
+    _, model = _model_in(path, found, used, trust)
     notes = [] if used is None else [f"weights alone; the network is {used}"]
     with as_tensorflow(found.version):
         exported = export_keras(model, size=size)
@@ -89,13 +97,15 @@ def run_keras_file(
     found = inspect(path, trust=trust)
     if len(feeds) != 1:
         raise RefusedInput(f"{path} takes inputs beside the picture")
-    keras = import_keras(alone=in_worker())
-    if found.config is None and arch is not None:
-        model = weights_into(path, found, arch)
-    else:
-        model = load_model(keras, path, found, trust)
+    keras, model = _model_in(path, found, arch if found.config is None else None, trust)
     with as_tensorflow(found.version), single_precision(keras, model):
         return flat_outputs(model(*feeds.values()))  # a model may return a dict
+
+
+def _model_in(path: Path, found: KerasFile, arch: str | None, trust: bool) -> tuple[Any, Any]:
+    """(keras, the model that the file describes, or that ``arch`` builds for its weights)."""
+    keras = import_keras(alone=in_worker())
+    return keras, load_model(keras, path, found, trust) if arch is None else weights_into(path, found, arch)
 
 
 def export_keras(model: Any, example_input: Any = None, *, size: tuple[int, int] | None = None) -> Exported:
@@ -125,9 +135,7 @@ def export_keras(model: Any, example_input: Any = None, *, size: tuple[int, int]
     except ConvscopeError:
         raise
     except Exception as error:  # the model's own forward pass raises whatever it likes
-        shapes = ", ".join(str(tuple(x.shape)) for x in checked)
-        reason = f"{type(error).__name__}: {first_line(error, 200)}"
-        raise RefusedInput(f"the model fails on an input of shape {shapes}: {reason}") from error
+        raise failing("the model", checked, error) from error
     for node in export.model.graph.node:
         node.ClearField("name")  # the tracer's scopes say "model" at best; the layers name their nodes better
     return Exported(

@@ -85,8 +85,8 @@ def shape_of(draft: Draft, name: str, batch: int) -> Shape | None:
 
 
 def met(sources: Sequence[Seen]) -> list[Seen]:
-    """What counts where paths meet: the local ones, where there are any."""
-    return [s for s in sources if not s.whole] or list(sources)
+    """What counts where paths meet: those that could not be followed, else the local ones, where there are any."""
+    return [s for s in sources if s.lost] or [s for s in sources if not s.whole] or list(sources)
 
 
 def kept(call: Call) -> Seen:
@@ -103,7 +103,8 @@ def together(shape: Shape, met: Sequence[Seen]) -> Seen:
         raise UnknownPlaces
     planes = {shifted(s.plane, rank - len(s.shape)) for s in met}
     plane = planes.pop() if len(planes) == 1 else None
-    return Seen((ends[0], ends[1]), shape, union_of_lines([s.line for s in met]), plane, any(s.whole for s in met))
+    line, whole, lost = union_of_lines([s.line for s in met]), any(s.whole for s in met), any(s.lost for s in met)
+    return Seen((ends[0], ends[1]), shape, line, plane, whole, lost)
 
 
 def shifted(plane: tuple[int, int] | None, by: int) -> tuple[int, int] | None:

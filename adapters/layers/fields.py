@@ -82,12 +82,14 @@ class FieldTracker:
             return ReceptiveField(None, (1.0, 1.0), (0.0, 0.0))
         if grid is not None:
             return seen.laid((grid.rows, grid.columns), self.size)
-        self._tabled += sum(end[0].size for end in seen.ends)
+        axes = [a for a in range(1, len(seen.shape)) if a != channel_axis]
+        if len(axes) != 2:
+            return seen.field(None, self.size)
+        self._tabled += sum(end.shape[axes[0] + 1] * end.shape[axes[1] + 1] for end in seen.ends)
         if self._tabled > _MOST_TABLED:
             self.unknown["very large maps"] = None
             return ReceptiveField(None, seen.line.stride, seen.line.offset)
-        axes = [a for a in range(1, len(seen.shape)) if a != channel_axis]
-        return seen.field((axes[0], axes[1]) if len(axes) == 2 else None, self.size)
+        return seen.field((axes[0], axes[1]), self.size)
 
     def shape(self, tensor: str) -> tuple[int, ...] | None:
         """A tensor's shape for one picture, None where it is not known."""
@@ -111,9 +113,10 @@ class FieldTracker:
             except _CONTRADICTIONS:
                 if row.positions != "all":
                     self.unknown[node.op_type] = None
+                is_lost = row.family != "attention"
                 batch = known[0].shape[0] if known[0].shape else 1  # a number has no batch
                 shapes = [shape_of(self.draft, name, batch) for name in node.output]
-                results = [known[0].of_all(s, self.size) if s is not None else None for s in shapes]
+                results = [known[0].of_all(s, self.size, is_lost) if s is not None else None for s in shapes]
         for name, result in zip(node.output, results, strict=False):
             if name:
                 self._seen[name] = result

@@ -93,7 +93,8 @@ def joined(call: Call, first: int = 0, step: int = 1) -> Seen:
         ends.append(np.concatenate(full, axis=axis + 1))
     plane = counted[0].plane if len({s.plane for s in counted}) == 1 and axis not in (counted[0].plane or ()) else None
     line = union_of_lines([s.line for s in counted])
-    return Seen((compressed(ends[0]), compressed(ends[1])), shape, line, plane, all(s.whole for s in counted))
+    whole, lost = all(s.whole for s in counted), any(s.lost for s in counted)
+    return Seen((compressed(ends[0]), compressed(ends[1])), shape, line, plane, whole, lost)
 
 
 def split(call: Call) -> list[Seen]:

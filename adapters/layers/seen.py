@@ -37,6 +37,7 @@ class Seen:
         plane: the axes of rows and of columns that the line is about, None once an operator came in between that no
             such rule describes.
         whole: whether its values are numbers taken from the whole picture.
+        lost: whether it is so only because an operator could not be followed.
     """
 
     ends: tuple[np.ndarray, np.ndarray]
@@ -44,6 +45,7 @@ class Seen:
     line: ReceptiveField
     plane: tuple[int, int] | None = (2, 3)
     whole: bool = False
+    lost: bool = False
 
     @classmethod
     def picture(cls, shape: tuple[int, int, int, int]) -> Seen:
@@ -54,10 +56,10 @@ class Seen:
             ends.append(np.stack([places, -places - 1]).reshape(2, *(-1 if a == axis else 1 for a in range(4))))
         return cls((ends[0], ends[1]), shape, ReceptiveField((1, 1), (1.0, 1.0), (0.0, 0.0)))
 
-    def of_all(self, shape: tuple[int, ...], size: tuple[int, int]) -> Seen:
-        """A tensor of which every value sees the whole picture."""
+    def of_all(self, shape: tuple[int, ...], size: tuple[int, int], lost: bool = False) -> Seen:
+        """A tensor of which every value sees the whole picture, as far as anybody knows."""
         ends = [np.array([0, -side]).reshape(2, *[1] * len(shape)) for side in size]
-        return replace(self, ends=(ends[0], ends[1]), shape=shape, whole=True)
+        return replace(self, ends=(ends[0], ends[1]), shape=shape, whole=True, lost=lost)
 
     def map(self, change: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], **traits: object) -> Seen:
         """The same change of both intervals; the new shape."""

@@ -99,7 +99,7 @@ def _of_one_picture(draft: Draft, size: tuple[int, int]) -> Draft:
 
 def _is_of_parts(shape: Shape, single: Shape) -> bool:
     """Whether a map of this shape has several rows for a picture, as windows are, and pictures on no other axis."""
-    if len(shape) < 4 or shape[0] is not None or single[0] is None:
+    if len(shape) < 3 or shape[0] is not None or single[0] is None:
         return False
     return not any(side is None and own == 1 for side, own in zip(shape[1:], single[1:], strict=True))
 

@@ -53,9 +53,8 @@ def _ultralytics_names(text: str) -> tuple[str, ...] | None:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
-    if isinstance(value, dict):
-        value = [value.get(i, value.get(str(i))) for i in range(len(value))]
-    return tuple(value) if isinstance(value, list) and _are_names(value) else None
+    names = _by_index(value)
+    return tuple(names) if _are_names(names) else None
 
 
 def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
@@ -67,14 +66,30 @@ def companion_labels(path: Path, classes: int | None) -> tuple[str, ...] | None:
     config = read_json(path.parent / "config.json") or {}
     inner = config.get("pretrained_cfg")
     names = config.get("label_names") or (inner.get("label_names") if isinstance(inner, dict) else None)
-    table = config.get("id2label")
-    if names is None and isinstance(table, dict):
-        names = [table.get(str(i)) for i in range(len(table))]
+    if names is None and isinstance(config.get("id2label"), dict):
+        names = config["id2label"]
     if names is None:
         names = label_list(read_yaml(path.parent / PADDLE) or {})
-    if not isinstance(names, list) or len(names) != classes or not _are_names(names):
+    found = class_names(names)
+    return found if found is not None and len(found) == classes else None
+
+
+def class_names(table: Any) -> tuple[str, ...] | None:
+    """Names in a list, or in a dictionary by index (a number or its digits); None for anything else.
+
+    Nor are Hugging Face's placeholders names: LABEL_0, LABEL_1 and so on.
+    """
+    names = _by_index(table)
+    if not _are_names(names) or all(name == f"LABEL_{i}" for i, name in enumerate(names)):
         return None
-    return None if all(n == f"LABEL_{i}" for i, n in enumerate(names)) else tuple(names)  # HF's placeholders
+    return tuple(names)
+
+
+def _by_index(table: Any) -> Any:
+    """A dictionary by index as a list; anything else as it is."""
+    if not isinstance(table, Mapping):
+        return table
+    return [table.get(i, table.get(str(i))) for i in range(len(table))]
 
 
 def companion_characters(path: Path) -> str | None:

@@ -112,6 +112,12 @@ def first_that_agrees(
     raise RefusedInput("no exporter can write the network as ONNX: " + "; ".join(failures))
 
 
+def failing(what: str, inputs: Sequence[Tensor], error: Exception) -> RefusedInput:
+    """What is said of a network whose own forward pass fails."""
+    shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+    return RefusedInput(f"{what} fails on an input of shape {shapes}: {type(error).__name__}: {first_line(error, 200)}")
+
+
 def fallback_note(failures: Sequence[str]) -> tuple[str, ...]:
     """One note where an exporter had to be passed over."""
     return (f"exported on attempt {len(failures) + 1}; before it, {failures[0]}",) if failures else ()

@@ -38,8 +38,6 @@ _BESIDE = re.compile(
     r"ml_collections|munch)(\.\w+)+)"
 )
 
-_DICTIONARIES = ("builtins.dict", "collections.defaultdict")
-
 StateDict = dict[str, Tensor]
 
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ...engine.executors.session import first_line
 from ...errors import RefusedInput
+from ..onnx.metadata import class_names
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 _LARGEST = 4096  # pixels of a side
@@ -120,23 +121,17 @@ def full_precision() -> Iterator[list[str]]:
 
 def stated_labels(module: nn.Module) -> tuple[str, ...] | None:
     """Class names that a network carries, or None: ultralytics' ``names``, Hugging Face's ``config.id2label``."""
-    for table in (getattr(module, "names", None), getattr(getattr(module, "config", None), "id2label", None)):
-        names = [table.get(i) for i in range(len(table))] if isinstance(table, Mapping) else table
-        if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) and name for name in names):
-            placeholders = all(name == f"LABEL_{i}" for i, name in enumerate(names))  # Hugging Face's
-            return None if placeholders else tuple(names)
-    return None
+    own, given = getattr(module, "names", None), getattr(getattr(module, "config", None), "id2label", None)
+    return class_names(list(own) if isinstance(own, tuple) else own) or class_names(given)
 
 
 def stated_size(module: nn.Module) -> tuple[int, int] | None:
     """(height, width) that a network is made for: timm's ``pretrained_cfg``, Hugging Face's ``config.image_size``."""
-    config = getattr(module, "pretrained_cfg", None)
-    sides = config.get("input_size") if isinstance(config, Mapping) else None
-    sides = (
-        sides[1:] if isinstance(sides, (list, tuple)) else getattr(getattr(module, "config", None), "image_size", None)
-    )
+    timm, sides = getattr(module, "pretrained_cfg", None), getattr(getattr(module, "config", None), "image_size", None)
+    if isinstance(timm, Mapping) and isinstance(timm.get("input_size"), (list, tuple)):
+        sides = timm["input_size"][1:]
     if isinstance(sides, Mapping):
-        sides = [sides.get("height"), sides.get("width")]
+        sides = sides.get("height"), sides.get("width")
     pair = sides if isinstance(sides, (list, tuple)) else (sides, sides)
     if len(pair) != 2 or not all(isinstance(side, int) and 0 < side <= _LARGEST for side in pair):
         return None

@@ -21,7 +21,7 @@ from ..formats import format_of
 from ..preprocessing import companion, from_config
 from .arch import build, is_timm
 from .examples import other_example
-from .export import Export, export_module, export_program, fallback_note, flat_outputs
+from .export import Export, export_module, export_program, failing, fallback_note, flat_outputs
 from .files import find_state, fit, head_classes, other_classes, read_state, read_trusted
 from .live import is_packed, placed, plain, stated_labels, stated_size
 from .pt2 import example_of, export_archive
@@ -65,9 +65,7 @@ def export_torch(module: Any, example_input: Any, size: tuple[int, int] | None =
             ) from error
         raise
     except Exception as error:  # the module's own forward pass raises whatever it likes
-        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        reason = f"{type(error).__name__}: {first_line(error, 200)}"
-        raise RefusedInput(f"{type(module).__name__} fails on an input of shape {shapes}: {reason}") from error
+        raise failing(type(module).__name__, inputs, error) from error
     exported = _exported(export, failures, getattr(module, "pretrained_cfg", None))
     exported = replace(exported, notes=(*said, *exported.notes), labels=stated_labels(module))
     if example_input is None and size is None:

@@ -476,3 +476,37 @@ def test_places_are_told_one_by_one_for_a_bounded_number_and_then_said_to_be_unk
     assert known[0] == whole.layers[0].receptive_field
     assert known[-1] is not None and known[-1].size is None
     assert any("very large maps" in note for note in graph.source.notes)
+
+
+def test_channels_that_see_other_parts_do_not_count_as_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where branches of other sizes are put together, in all of a DenseNet."""
+    from convscope.adapters.layers import fields
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Concat", ["a", "x"], ["b"], axis=1),
+        helper.make_node("Relu", ["b"], ["y"]),
+    ]
+    net = tiny.model(nodes, {"w": np.ones((500, 3, 3, 3), np.float32)}, ("N", 3, 16, 16))
+    monkeypatch.setattr(fields, "_MOST_TABLED", 200)  # 32 of each of the maps, 16,000 of the channels of one
+    graph = convscope.load(net, check=False)
+    found = graph.layers[-1].receptive_field
+    assert found is not None and found.size is not None
+    assert not any("very large maps" in note for note in graph.source.notes)
+
+
+@pytest.mark.parametrize("meets", ["Add", "Concat"])
+def test_a_way_that_cannot_be_followed_is_not_left_out_where_it_meets_one_that_can(meets: str) -> None:
+    """As the windows of a Swin block beside what goes past them."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("GatherElements", ["a", "places"], ["b"], axis=2),
+        helper.make_node(meets, ["a", "b"], ["y"]),
+    ]
+    if meets == "Concat":
+        nodes[-1].attribute.append(helper.make_attribute("axis", 1))
+    rows = np.random.default_rng(0).integers(0, 8, (1, 4, 8, 8))
+    net = tiny.model(nodes, {"w": np.ones((4, 3, 3, 3), np.float32), "places": rows}, (1, 3, 8, 8))
+    graph = convscope.load(net, check=False)
+    found = next(layer for layer in graph.layers if layer.tensor == "y").receptive_field
+    assert found is not None and found.size is None

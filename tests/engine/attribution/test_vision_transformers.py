@@ -153,6 +153,21 @@ def test_a_layer_of_windows_has_no_units_and_swins_blocks_have_all_of_theirs():
     assert not places, "windows are no feature maps"
 
 
+def test_tokens_of_windows_have_no_units_and_a_block_of_them_sees_a_window():
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"embed_dim": 32, "depths": (1,), "num_heads": (2,), "window_size": 4, "num_classes": 5}
+    graph = convscope.load(SwinTransformer(32, 4, **options).eval(), size=(32, 32))
+    windows = [la for la in graph.layers if len(la.shape) == 3 and la.shape[1] == 16]
+    assert windows and not [la.name for la in windows if la.channels or la.tokens]
+    layer = graph.layer("layers.0.blocks.0")
+    x = torch.rand(1, 3, 32, 32, requires_grad=True)
+    found = graph.twin([layer.tensor], device="cpu")({graph.inputs[0].name: x})[layer.tensor]
+    found[0, 1, 1].sum().backward()
+    seen = torch.nonzero(x.grad.abs().sum((0, 1)))  # a window of 4 x 4 patches of 4 pixels
+    assert (seen.amin(0).tolist(), seen.amax(0).tolist()) == ([0, 0], [15, 15])
+    assert layer.receptive_field.size == (16, 16)
+
+
 class _MaskedWindows(torch.nn.Module):
     """Windows with a mask that is made of the picture's size alone, as torchvision's Swin makes it."""
 
