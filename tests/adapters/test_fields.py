@@ -372,7 +372,7 @@ def test_fields_of_networks_that_go_up_again_are_exact_in_every_layer(build: Cal
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_a_map_brought_to_another_s_size_is_followed_with_an_open_batch(mode: str) -> None:
-    """As torch's older exporter writes `interpolate(y, size=x.shape[2:])`: the sizes begin with the batch, not known."""
+    """As torch's older exporter writes `interpolate(y, size=x.shape[2:])`: the sizes begin with an open batch."""
     chain = _net((32, 24))
     chain.input = ["N", 1, 32, 24]  # type: ignore[list-item]
     fine = _conv(chain, "x", 2)
