@@ -238,8 +238,8 @@ class _Judge:
         own: Sequence[float],
     ) -> list[float]:
         """Relative differences with B's channels in A's order; of an output the lesser of that and of it as it is."""
-        fed = (x_b, None) if stem is None else (stem.x, stem.tensor)
-        found, count = self.differences(x_a, *fed, orders), len(self.pairs)
+        x, start = (x_b, None) if stem is None else (stem.x, stem.tensor)
+        found, count = self.differences(x_a, x, start, orders), len(self.pairs)
         return [*found[:count], *map(min, found[count:], own[count:])]
 
     def _input(self, stem: Stem, own: Sequence[float]) -> FirstDifference:

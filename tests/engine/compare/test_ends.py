@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -14,7 +16,7 @@ from tests.tiny import model, small_cnn
 node = helper.make_node
 
 
-def _behind_logits(nodes: list[onnx.NodeProto], outputs: list[str], **more: np.ndarray) -> onnx.ModelProto:
+def _behind_logits(nodes: list[onnx.NodeProto], outputs: list[str], **more: Any) -> onnx.ModelProto:
     """The small network with other nodes in the place of its softmax."""
     small = small_cnn()
     weights = {t.name: numpy_helper.to_array(t) for t in small.graph.initializer}
@@ -127,7 +129,7 @@ def test_the_matrix_has_a_row_for_each_layer_that_was_measured() -> None:
     assert any("other numbers of places: d" in note for note in result.notes)
 
 
-def _tail(nodes: list[onnx.NodeProto], opset: int = 17, **more: np.ndarray) -> onnx.ModelProto:
+def _tail(nodes: list[onnx.NodeProto], opset: int = 17, **more: Any) -> onnx.ModelProto:
     weights = {"w": np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32), **more}
     return model([node("Conv", ["x", "w"], ["c"]), *nodes], weights, opset=opset)
 
@@ -149,10 +151,11 @@ def test_the_factors_of_a_gemm_belong_to_its_weights() -> None:
     assert part is not None and (part.layer_a, part.causes[0].kind) == ("y", "weights")
 
 
+ONES: Any = np.ones(4, np.float32)
 SAME = {
     "momentum": [
         _tail([node("Relu", ["c"], ["r"]), node("BatchNormalization", ["r", *"abde"], ["y"], momentum=m)],
-              **{k: np.ones(4, np.float32) for k in "abde"})
+              **{k: ONES for k in "abde"})
         for m in (0.9, 0.99)
     ],
     "negative axis": [_tail([node("Concat", ["c", "c"], ["y"], axis=axis)]) for axis in (1, -3)],
