@@ -155,7 +155,7 @@ ONES: Any = np.ones(4, np.float32)
 SAME = {
     "momentum": [
         _tail([node("Relu", ["c"], ["r"]), node("BatchNormalization", ["r", *"abde"], ["y"], momentum=m)],
-              **{k: ONES for k in "abde"})
+              **dict.fromkeys("abde", ONES))
         for m in (0.9, 0.99)
     ],
     "negative axis": [_tail([node("Concat", ["c", "c"], ["y"], axis=axis)]) for axis in (1, -3)],
