@@ -398,7 +398,7 @@ def test_paddle_files_have_the_preprocessing_of_their_kind(
 
 def test_paddle_s_recurrent_readers_take_lines_of_32_rows_and_its_later_ones_of_48() -> None:
     """PaddleOCR's rec_image_shape was 3, 32, 320 as long as its readers were CRNN, up to PP-OCRv2."""
-    model = paddle([None, None, 6], [2, 1])
+    model = paddle([None, 25, 6], [2, 1])
     later = families.family(model)
     model.graph.node.append(helper.make_node("LSTM", ["steps", "w", "r"], ["read"]))
     earlier = families.family(model)
