@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from ..engine.executors.session import first_line
 from ..engine.graph.graph import Graph
 from ..engine.graph.operators import operator
 from ..errors import ParityError, RefusedInput, UnsupportedOperator
 from .referee import culprit, last_bits, weights_that_are_nan
-from .rounding import HALF_STEP, NOISE, rounding_bound
+from .rounding import HALF_STEP, NOISE, is_quantized, rounding_bound
 
 if TYPE_CHECKING:
     from ..engine.executors.twin import Rule  # torch comes with it
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _PIECE = 2**20  # values compared at once
 _LONGEST_WALK = 100  # operators that only pass a value on
 _OF_RANGE = 1e-3  # of an operator's range: smaller values are no more exact than those of this size
+_NOT_IN_NUMPY = frozenset(
+    {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ}
+    | {TensorProto.INT4, TensorProto.UINT4}
+)  # ONNX Runtime gives out their bits, or nothing
 TOLERANCE = 1e-3  # float32 over hundreds of layers stays below 1e-4; a wrong import is far above
 
 
@@ -163,9 +168,6 @@ def _run_twin(
     return {name: value.cpu().numpy() for name, value in found.items()}
 
 
-_QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QLinearConv", "QLinearMatMul")
-
-
 class Rounding:
     """How far each tensor moves when only the last bits of the inputs change; measured when first asked for.
 
@@ -175,7 +177,7 @@ class Rounding:
 
     def __init__(self, graph: Graph, x: dict[str, np.ndarray]) -> None:
         self._graph, self._x = graph, x
-        self._is_quantized = any(n.op_type in _QUANTIZERS for n in graph.model.graph.node)
+        self._is_quantized = is_quantized(graph.model)
         self._moved: dict[str, float] = {}
         self._moved_by_last_bits: dict[str, float] = {}
 
@@ -214,8 +216,9 @@ class Rounding:
 
 
 def _tensors(graph: Graph) -> list[str]:
-    """Every tensor that a node computes, in order of execution."""
-    return [name for node in graph.model.graph.node for name in node.output if name]
+    """Every tensor that a node computes, in order of execution, but those of a type that NumPy lacks."""
+    foreign = {info.name for info in graph.model.graph.value_info if info.type.tensor_type.elem_type in _NOT_IN_NUMPY}
+    return [name for node in graph.model.graph.node for name in node.output if name and name not in foreign]
 
 
 def least_scale(graph: Graph, tensor: str) -> float:

@@ -22,12 +22,16 @@ from onnx import helper
 from ...engine.executors.devices import torch_device
 from ...engine.executors.twin import Twin
 from ...engine.graph.index import Index, first_output
+from ...engine.graph.operators import operator
 from ...errors import UnsupportedOperator
 from .bridge import stock_module
 from .converters import CONVERTERS
 from .converters.base import Converted, Node
 from .folding import fold_into, is_foldable
 from .placement import Wiring
+
+# of four and eight bits: as what quantizers make, see `converters.quantize`
+_HELD_AS_FLOATS = frozenset({"int4", "uint4", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"})
 
 
 class TwinFactory:
@@ -129,6 +133,8 @@ class TwinFactory:
         stock = stock_module(node, described.opset)
         if stock is not None:
             return Converted(*stock)
+        if operator(node).chance:
+            raise described.unsupported("it draws random numbers, so that no answer of the network is its own")
         raise described.unsupported("no converter")
 
     def _node(self, node: onnx.NodeProto) -> Node:
@@ -148,6 +154,8 @@ class TwinFactory:
         value = self._index.constant(name)
         if value is None:
             return None
+        if value.dtype.name in _HELD_AS_FLOATS:
+            value = value.astype(np.float32)
         try:
             tensor = torch.from_numpy(np.array(value))
         except TypeError:
