@@ -65,6 +65,16 @@ def test_page_is_a_pure_function_of_its_data() -> None:
     assert gallery.filters_page(result, pictures) == gallery.filters_page(result, pictures)
 
 
+def test_a_gallery_says_what_was_changed_of_its_preset_and_what_speaks_against_a_class() -> None:
+    result = {"model": "m", "layer": "fc", "preset": "objects", "settings": {"jitter": 4.0, "decay": 0.05}}
+    result |= {"units": [{"unit": 3, "name": "cat"}], "provenance": {"negative": True}}
+    text = gallery.filters_page(result, {})
+    assert "<dt>settings</dt><dd>jitter=4, decay=0.05</dd>" in text
+    assert "<dt>shows</dt><dd>what speaks against each class</dd>" in text
+    plain = gallery.filters_page({**result, "settings": {}, "provenance": {"negative": False}}, {})
+    assert "<dt>settings</dt>" not in plain and "<dt>shows</dt>" not in plain
+
+
 @pytest.mark.parametrize(("format", "exact"), [("png", True), ("webp", False), ("jpeg", False)])
 def test_data_uri_holds_the_picture(format: str, exact: bool) -> None:
     pixels = np.linspace(0, 1, 32 * 24 * 3).reshape(32, 24, 3)
