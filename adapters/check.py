@@ -14,7 +14,7 @@ from ..engine.graph.graph import Graph
 from ..engine.graph.operators import operator
 from ..errors import ParityError, RefusedInput, UnsupportedOperator
 from .referee import culprit, last_bits, weights_that_are_nan
-from .rounding import HALF_STEP, NOISE, rounding_bound
+from .rounding import HALF_STEP, NOISE, is_quantized, rounding_bound
 
 if TYPE_CHECKING:
     from ..engine.executors.twin import Rule  # torch comes with it
@@ -163,9 +163,6 @@ def _run_twin(
     return {name: value.cpu().numpy() for name, value in found.items()}
 
 
-_QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QLinearConv", "QLinearMatMul")
-
-
 class Rounding:
     """How far each tensor moves when only the last bits of the inputs change; measured when first asked for.
 
@@ -175,7 +172,7 @@ class Rounding:
 
     def __init__(self, graph: Graph, x: dict[str, np.ndarray]) -> None:
         self._graph, self._x = graph, x
-        self._is_quantized = any(n.op_type in _QUANTIZERS for n in graph.model.graph.node)
+        self._is_quantized = is_quantized(graph.model)
         self._moved: dict[str, float] = {}
         self._moved_by_last_bits: dict[str, float] = {}
 

@@ -9,10 +9,13 @@ noise then is half a step, and what it moves is the bound.
 
 from __future__ import annotations
 
+import onnx
+
 NOISE = 2.0**-23  # relative, of the input: the last bit of a float32
 HALF_STEP = 2.0**-9  # relative, of a range in 256 steps
 _LAYERS = 10.0  # every layer rounds, and not the input alone
 _ROUNDINGS = 2.0  # there is more than one place where a quantized network rounds
+_QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QLinearConv", "QLinearMatMul")
 _MOST = 0.05  # a difference above it is a wrong import, however the network amplifies
 
 
@@ -27,3 +30,8 @@ def rounding_bound(tolerance: float, moved: float, is_quantized: bool = False) -
     if is_quantized:
         return max(tolerance, 2 * HALF_STEP, _ROUNDINGS * moved)
     return max(tolerance, min(_LAYERS * moved, _MOST))
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether a file rounds to 8 bit anywhere on the way."""
+    return any(node.op_type in _QUANTIZERS for node in model.graph.node)

@@ -16,7 +16,7 @@ from .check import least_scale, relative_difference
 from .guard import MAX_CHECKED, check_values
 from .normalize.stated import state_order
 from .onnx.precheck import every_tensor
-from .rounding import NOISE, rounding_bound
+from .rounding import HALF_STEP, NOISE, is_quantized, rounding_bound
 from .wall import stands
 
 MAX_REL = 1e-3  # forward, float32, hundreds of layers
@@ -47,8 +47,9 @@ class Compared(NamedTuple):
 def source_difference(graph: Graph, feeds: dict[str, np.ndarray]) -> Compared:
     """The worst difference from the source file in ONNX Runtime, Keras or Torch.
 
-    A file that computes in float16 or bfloat16 rounds where the graph does not: each tensor's bound is what one such
-    rounding of the picture does to it, by the measure of `adapters.rounding`. The worst is the nearest to its bound.
+    A file that computes in float16 or bfloat16 rounds where the graph does not, and one of 8-bit numbers rounds with
+    the last bit of what its runtime fuses: each tensor's bound is what one such rounding of the picture does to it, by
+    the measure of `adapters.rounding`. The worst is the nearest to its bound.
     """
     if graph.source.path is None:
         return Compared(None, 0, MAX_REL, "there is no file")
@@ -124,7 +125,7 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> Com
     theirs = {o for n in original.graph.node for o in n.output if o}
     ours = [o for n in graph.model.graph.node for o in n.output if o in theirs]
     given = {i.name: _source_input(graph, i, feeds) for i in inputs}
-    last_bit = _last_bit(original)
+    coarse, last_bit = is_quantized(original), _last_bit(original)
     try:
         expected = Session(extract(original, inputs, ours), device="cpu").run(given)
     except RefusedInput as error:
@@ -133,8 +134,8 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> Com
         raise
     found = graph.session(ours, device="cpu").run(feeds)
     bounds = dict.fromkeys(ours, MAX_REL)
-    if last_bit > NOISE:
-        bounds = _bounds_of_rounding(graph, ours, feeds, found, last_bit)
+    if coarse or last_bit > NOISE:
+        bounds = _bounds_of_rounding(graph, ours, feeds, found, last_bit, coarse)
     picture = graph.own_input[0] if graph.own_input is not None else graph.inputs[0].name
     batch = given[picture].shape[0]
     worst, bound = 0.0, MAX_REL
@@ -151,16 +152,27 @@ def _against_onnx(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> Com
 
 
 def _bounds_of_rounding(
-    graph: Graph, names: list[str], feeds: dict[str, np.ndarray], plain: dict[str, np.ndarray], last_bit: float
+    graph: Graph,
+    names: list[str],
+    feeds: dict[str, np.ndarray],
+    plain: dict[str, np.ndarray],
+    last_bit: float,
+    coarse: bool,
 ) -> dict[str, float]:
-    """Tensor -> how far it may lie from the file's, where the file keeps numbers no finer than ``last_bit``."""
+    """Tensor -> how far it may lie from the file's.
+
+    The file keeps numbers no finer than ``last_bit``, and where it is ``coarse`` in steps of 8 bit.
+    """
     rng = np.random.default_rng(0)
+    noise = HALF_STEP if coarse else last_bit
     noisy = {
-        name: (value * (1 + last_bit * rng.normal(size=value.shape))).astype(value.dtype)
-        for name, value in feeds.items()
+        name: (value * (1 + noise * rng.normal(size=value.shape))).astype(value.dtype) for name, value in feeds.items()
     }
     moved = graph.session(names, device="cpu").run(noisy)
-    return {name: rounding_bound(MAX_REL + last_bit, relative_difference(moved[name], plain[name])) for name in names}
+    return {
+        name: rounding_bound(MAX_REL + last_bit, relative_difference(moved[name], plain[name]), coarse)
+        for name in names
+    }
 
 
 def _last_bit(model: onnx.ModelProto) -> float:

@@ -7,6 +7,7 @@ codes: 0 done, 1 failed or "different", 2 wrong use, 3 input refused, 4 partly d
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ import typer
 
 from ..errors import ConvscopeError
 from .output import clean, in_flags, running, say, typed
+from .streams import settle
 
 _NARROW = 76  # characters
 _LOOK, _SEE, _WHY, _COMPARE, _SETUP = "Look", "See", "Explain", "Compare", "Set up"
@@ -91,12 +93,11 @@ def _escaped(text: str | None) -> str | None:
 
 def main() -> None:
     """The console script."""
-    if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to stop
-        sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept, nothing half is left
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         sys.unraisablehook = _again_if_interrupt
+    settle(everything=_split(sys.argv[1:])[1])
     sys.exit(run(sys.argv[1:]))
 
 
@@ -113,13 +114,19 @@ def run(arguments: Sequence[str]) -> int:
 
     ``--debug`` is taken anywhere before a ``--`` and shows the traceback of whatever ends the command.
     """
-    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
-    debug = "--debug" in arguments[:cut]
-    rest = [a for a in arguments[:cut] if a != "--debug"] + list(arguments[cut:])
-    if not debug:
+    rest, debug = _split(arguments)
+    if not debug:  # what libraries think of a file is no message of ours
         warnings.simplefilter("ignore")
+        logging.lastResort = logging.NullHandler()
     with running(arguments):
         return _ended(rest, debug)
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The command line without ``--debug``, and whether it was there."""
+    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
+    rest = [a for a in arguments[:cut] if a != "--debug"] + list(arguments[cut:])
+    return rest, "--debug" in arguments[:cut]
 
 
 def _ended(arguments: Sequence[str], debug: bool) -> int:

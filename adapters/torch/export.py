@@ -9,8 +9,10 @@ something else, the tracing exporter without markers and then the newer one (tor
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
+import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +36,7 @@ from .marks import MARK_DOMAIN, module_marks, remove_marks
 OPSET = 17  # the newest whose operators every exporter and runtime of the last years knows
 DYNAMO_OPSET = 18  # the oldest that torch.export's exporter writes
 _DECIDES = "Converting a tensor to a Python (boolean|float|integer|number|list)"  # as the tracer's warnings begin
+_REPEATED = 1e-4  # relative, between two runs of one network: threads may sum in another order, no more
 TOLERANCE = 1e-3  # relative to the output's largest value; float32 sums in another order stay below 1e-4
 
 
@@ -95,12 +98,15 @@ def first_that_agrees(
     """The first export that computes what the module computes on ``inputs``, and the failures before it.
 
     Raises:
-        RefusedInput: none does; each one's reason is in the message.
+        RefusedInput: none does, each one's reason is in the message; or the module itself is never the same twice.
     """
     failures: list[str] = []
     with _inference_mode(module), _quiet(), full_precision() as narrowed:
+        before = _drawn()
         output = _run(module, inputs)
         expected, keys = flat_outputs(output), _keys(output)
+        if _drawn() != before:
+            _require_steady(module, inputs, expected)
         for title, attempt in attempts:
             try:
                 export = _named_by_keys(attempt(), keys)
@@ -108,6 +114,7 @@ def first_that_agrees(
                 _require_equal(module, export.model, inputs, expected)
                 return replace(export, notes=(*export.notes, *narrowed)), failures
             except Exception as error:  # exporters raise whatever the traced code raises
+                _require_steady(module, inputs, expected)
                 failures.append(f"{title}: {first_line(error, 160)}")
     raise RefusedInput("no exporter can write the network as ONNX: " + "; ".join(failures))
 
@@ -277,7 +284,9 @@ def _require_equal(
             continue  # random weights may overflow; there is nothing to compare
         error = _relative(got, want)
         if not error <= TOLERANCE:
-            bounds = bounds or _bounds(module, inputs, expected)
+            if not bounds:
+                _require_steady(module, inputs, expected)
+                bounds = _bounds(module, inputs, expected)
             if not error <= bounds[i]:
                 raise RefusedInput(f"output '{name}' differs from the module's by {error:.1e} (relative)")
 
@@ -293,6 +302,26 @@ def _agrees_elsewhere(module: nn.Module, model: onnx.ModelProto, inputs: tuple[T
             except Exception:  # the module's own, or the runtime's
                 return False
     return True
+
+
+def _require_steady(module: nn.Module, inputs: tuple[Tensor, ...], expected: Sequence[np.ndarray]) -> None:
+    """Raises RefusedInput where a second run on the same inputs gives something else."""
+    again = flat_outputs(_run(module, inputs))
+    pairs = list(zip(again, expected, strict=False))
+    if len(again) != len(expected) or any(a.shape != b.shape for a, b in pairs):
+        raise RefusedInput("the network gives outputs of other shapes each time that it runs")
+    apart = max((_relative(a, b) for a, b in pairs if np.isfinite(a).all() and np.isfinite(b).all()), default=0.0)
+    if apart > _REPEATED:
+        raise RefusedInput(
+            f"the network gives another answer each time that it runs, {apart:.1e} (relative) apart: it draws random "
+            "numbers or remembers; load the part of it that answers the same (a VAE's encoder with its mean, say)"
+        )
+
+
+def _drawn() -> tuple[bytes, ...]:
+    """Where the sources of random numbers stand that networks draw from."""
+    places = (torch.get_rng_state().numpy().tobytes(), repr(random.getstate()), repr(np.random.get_state()))
+    return tuple(hashlib.sha256(p if isinstance(p, bytes) else p.encode()).digest() for p in places)
 
 
 def _bounds(module: nn.Module, inputs: tuple[Tensor, ...], expected: Sequence[np.ndarray]) -> list[float]:

@@ -22,6 +22,7 @@ from onnx import helper
 from ...engine.executors.devices import torch_device
 from ...engine.executors.twin import Twin
 from ...engine.graph.index import Index, first_output
+from ...engine.graph.operators import operator
 from ...errors import UnsupportedOperator
 from .bridge import stock_module
 from .converters import CONVERTERS
@@ -129,6 +130,8 @@ class TwinFactory:
         stock = stock_module(node, described.opset)
         if stock is not None:
             return Converted(*stock)
+        if operator(node).chance:
+            raise described.unsupported("it draws random numbers, so that no answer of the network is its own")
         raise described.unsupported("no converter")
 
     def _node(self, node: onnx.NodeProto) -> Node:

@@ -18,8 +18,8 @@ def with_one_each(graph: Graph, layers: Sequence[Layer]) -> tuple[Layer, ...]:
 
     Where the batch's axis cannot be followed through the graph, two black pictures tell.
     """
-    ranks = {layer.tensor: len(layer.shape) for layer in graph.layers}
-    unknown = out_of_sight(graph.index, graph.inputs[0].name, ranks) - set(graph.batch_axes)
+    shapes = {layer.tensor: layer.shape for layer in graph.layers}
+    unknown = out_of_sight(graph.index, graph.inputs[0].name, shapes) - set(graph.batch_axes)
     asked = [layer.tensor for layer in layers if layer.tensor in unknown]
     if not asked:
         return tuple(layers)

@@ -17,30 +17,27 @@ from .layers import Shape
 from .operators import operator
 
 
-def mixing(index: Index, image: str, ranks: Mapping[str, int]) -> str | None:
+def mixing(index: Index, image: str, shapes: Mapping[str, Shape]) -> str | None:
     """The first tensor that depends on all pictures of a batch at once, or that is made of one only; or None.
 
     Args:
         index: of the graph.
         image: the input with the batch on axis 0.
-        ranks: tensor -> number of axes, as far as known.
+        shapes: tensor -> shape, as far as known, None for the first axis and for any other that grows with the number
+            of pictures.
     """
-    return _Walk(index, image, ranks).run()
+    return _Walk(index, image, shapes).run()
 
 
 def batch_axes(index: Index, image: str, shapes: Mapping[str, Shape]) -> dict[str, int]:
     """Tensor -> the axis that counts pictures, of those where it is not the first: recurrent networks put time there.
 
-    Args:
-        index: of the graph.
-        image: the input with the batch on axis 0.
-        shapes: tensor -> shape, None for the first axis and for any other that grows with the number of pictures.
+    Args: as for `mixing`.
     """
-    ranks = {name: len(shape) for name, shape in shapes.items()}
-    followed = _Walk(index, image, ranks).axes()
+    followed = _Walk(index, image, shapes).axes()
     found = {}
     for name, shape in shapes.items():
-        growing = [axis for axis, size in enumerate(shape) if axis and size is None]
+        growing = _growing(shape)
         if len(growing) == 1 and followed.get(name) in (None, growing[0]) and name in followed:
             found[name] = growing[0]
         elif not growing and (axis := followed.get(name)) and axis < len(shape) and shape[axis] == 1:
@@ -48,12 +45,12 @@ def batch_axes(index: Index, image: str, shapes: Mapping[str, Shape]) -> dict[st
     return found
 
 
-def out_of_sight(index: Index, image: str, ranks: Mapping[str, int]) -> frozenset[str]:
+def out_of_sight(index: Index, image: str, shapes: Mapping[str, Shape]) -> frozenset[str]:
     """The tensors of which it is not known which axis counts pictures, if any does.
 
     Args: as for `mixing`.
     """
-    return frozenset(name for name, axis in _Walk(index, image, ranks).axes().items() if axis is None)
+    return frozenset(name for name, axis in _Walk(index, image, shapes).axes().items() if axis is None)
 
 
 def reason(node: onnx.NodeProto) -> str:
@@ -87,6 +84,11 @@ def _takes_one(index: Index, node: onnx.NodeProto, axis: int) -> bool:
     return any(value is not None and value.ndim == 3 and value.shape[1] == 1 for value in states)
 
 
+def _growing(shape: Shape) -> list[int]:
+    """The axes behind the first that grow with the number of pictures."""
+    return [axis for axis, size in enumerate(shape) if axis and size is None]
+
+
 def _of_outputs(node: onnx.NodeProto, axis: int) -> list[int] | None:
     """The batch's axis in each output of a recurrence with time first: (T, D, N, H), (D, N, H) of its last state."""
     if operator(node).family != "recurrent" or attributes(node).get("layout", 0) or axis != 1:
@@ -94,9 +96,50 @@ def _of_outputs(node: onnx.NodeProto, axis: int) -> list[int] | None:
     return [2, 1, 1][: len(node.output)]
 
 
+def _terms(node: onnx.NodeProto, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """A product or a sum as Einsum has it: a letter for each axis of each operand, and those of the result.
+
+    Axes that broadcasting lays upon one another share a letter. No terms where that cannot be told.
+    """
+    if node.op_type == "Einsum":
+        return _written_terms(str(attributes(node)["equation"]).replace(" ", ""), ranks)
+    first, second = [*ranks, 0, 0][:2]
+    if node.op_type == "Gemm":
+        turned = attributes(node)
+        return ["ki" if turned.get("transA", 0) else "ik", "jk" if turned.get("transB", 0) else "kj"], "ij"
+    if node.op_type == "MatMul" and min(first, second) >= 2:
+        lead = [_leading(rank - 2) for rank in (first, second)]
+        return [lead[0] + "ik", lead[1] + "kj"], max(lead, key=len) + "ij"
+    if operator(node).family == "arithmetic" and first == second:
+        return [_leading(first)] * 2, _leading(first)
+    return [], ""
+
+
+def _written_terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """The terms of an equation of Einsum, with letters in the place of its dots."""
+    left, arrow, right = equation.partition("->")
+    terms = []
+    dots = widest = ""
+    for term, rank in zip(left.split(","), ranks, strict=False):
+        if "." in term:
+            if rank < len(term) - 3:
+                return [], ""
+            dots = _leading(rank - len(term) + 3)
+            widest = max(dots, widest, key=len)
+        terms.append(term.replace("...", dots))
+    if not arrow:
+        right = "..." + "".join(sorted(letter for letter in set(left) - set(",.") if left.count(letter) == 1))
+    return terms, right.replace("...", widest)
+
+
+def _leading(count: int) -> str:
+    """Letters of as many leading axes, which broadcasting aligns at their end; Einsum's own may be small ones."""
+    return "".join(chr(ord("Z") - i) for i in range(min(count, 26)))[::-1]
+
+
 class _Walk:
-    def __init__(self, index: Index, image: str, ranks: Mapping[str, int]) -> None:
-        self._index, self._ranks = index, ranks
+    def __init__(self, index: Index, image: str, shapes: Mapping[str, Shape]) -> None:
+        self._index, self._shapes = index, shapes
         self._batch: dict[str, int | None] = {image: 0}  # None where the axis is lost sight of
 
     def axes(self) -> dict[str, int | None]:
@@ -116,7 +159,7 @@ class _Walk:
             source = next((name for name in read if self._batch[name] is not None), None)
             after: Sequence[int | None] = [None] * len(node.output)
             if source is not None:
-                axis, rank = self._batch[source] or 0, self._ranks.get(source, 0)
+                axis, rank = self._batch[source] or 0, self._rank(source)
                 if not to_the_end and (self._mixes(node, axis, rank) or _takes_one(self._index, node, axis)):
                     return first_output(node)
                 after = _of_outputs(node, axis) or [self._after(node, axis, rank)] * len(node.output)
@@ -125,12 +168,12 @@ class _Walk:
 
     def _mixes(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
         row, options = operator(node), attributes(node)
+        if row.family in ("dense", "arithmetic") and self._pairs(node):
+            return True
         if row.batch != "by axis":
             return row.batch != "separate"  # of what is not known the careful thing is believed
         if node.op_type == "BatchNormalization":
             return trains(node)
-        if node.op_type == "MatMul":  # (N, K) times (K, N), both of the pictures
-            return all(name in self._batch and self._ranks.get(name) == 2 for name in node.input)
         if node.op_type == "MeanVarianceNormalization":
             return axis in _counted(options.get("axes", [0, 2, 3]), rank)
         if node.op_type in ("LayerNormalization", "RMSNormalization"):
@@ -145,6 +188,28 @@ class _Walk:
             return axis in _counted(axes, rank)
         return False  # what moves pictures side by side does not change them
 
+    def _after_einsum(self, node: onnx.NodeProto) -> int | None:
+        terms, right = _terms(node, [self._rank(name) for name in node.input])
+        for term, name in zip(terms, node.input, strict=False):
+            axis = self._batch.get(name)
+            if axis is not None and axis < len(term) and term[axis] in right:
+                return right.index(term[axis])
+        return None
+
+    def _pairs(self, node: onnx.NodeProto) -> bool:
+        """Whether values of one picture meet those of another: in a sum over the pictures, or each with each.
+
+        So do products of the pictures' own vectors, where they attend to one another or are compared.
+        """
+        terms, right = _terms(node, [self._rank(name) for name in node.input])
+        met = {term[axis] for term, name in zip(terms, node.input, strict=False)
+               if (axis := self._batch.get(name)) is not None and axis < len(term)}  # fmt: skip
+        return len(met) > 1 or not met <= set(right)
+
+    def _rank(self, name: str) -> int:
+        """The number of axes, 0 where it is not known."""
+        return len(self._shapes.get(name, ()))
+
     def _axes(self, node: onnx.NodeProto) -> list[int] | None:
         """Axes that are an attribute or a constant; None where they are left out or computed."""
         try:
@@ -155,6 +220,8 @@ class _Walk:
 
     def _after(self, node: onnx.NodeProto, axis: int, rank: int) -> int | None:
         options = attributes(node)
+        if node.op_type == "Einsum":
+            return self._after_einsum(node)
         if node.op_type == "Transpose":
             order = list(options.get("perm", range(rank - 1, -1, -1)))
             return order.index(axis) if axis in order else None
@@ -165,6 +232,8 @@ class _Walk:
             first = -1 if target is None or not target.size else int(target.ravel()[0])
             if axis and target is not None and len(target) > axis and not np.any(target[: axis + 1]):
                 return axis  # zeros keep the lengths of the axes up to it
+            if len(growing := _growing(self._shapes.get(node.output[0], ()))) == 1:
+                return growing[0]  # as many values as pictures times a number: but one axis can grow with them
             return 0 if axis == 0 and first in (0, -1) else None
         if node.op_type == "Gather":
             along, places = _counted([options.get("axis", 0)], rank)[0], self._index.constant(node.input[1])

@@ -127,8 +127,9 @@ class Graph:
 
         Both executors then run one picture at a time, so that no result depends on its company.
         """
-        ranks = {layer.tensor: len(layer.shape) for layer in self.layers}
-        return mixing(self.index, self.inputs[0].name, {self.inputs[0].name: len(self.inputs[0].shape) or 4, **ranks})
+        image = self.inputs[0]
+        shapes = {layer.tensor: layer.shape for layer in self.layers}
+        return mixing(self.index, image.name, {image.name: image.shape or (None,) * 4, **shapes})
 
     @cached_property
     def batch_axes(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,27 @@ def test_an_export_that_computes_something_else_is_refused(image: Tensor) -> Non
 
     with pytest.raises(RefusedInput, match="differs from the module's"):
         export_torch(Branching().eval(), image[:1])
+
+
+@pytest.mark.parametrize("source", ["torch", "numpy", "python", "memory"])
+def test_a_module_that_answers_otherwise_each_time_is_refused(image: Tensor, source: str) -> None:
+    class Restless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.runs = nn.Conv2d(3, 2, 3), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.runs += 1
+            drawn = {
+                "torch": lambda: float(torch.multinomial(torch.ones(9), 1)),
+                "numpy": lambda: np.random.rand(),
+                "python": random.random,
+                "memory": lambda: 0.1 * self.runs,
+            }
+            return self.conv(x) * (1 + 0.03 * drawn[source]())
+
+    with pytest.raises(RefusedInput, match="gives another answer each time that it runs"):
+        export_torch(Restless().eval(), image[:1])
 
 
 def test_an_input_that_the_module_refuses_is_named_with_its_shape(net: Net) -> None:

@@ -130,3 +130,56 @@ def test_class_activation_maps_are_not_taken_where_time_is_first(reader: Graph) 
     assert all("features" in found.layers[0] or "Relu" in found.layers[0] for found in convscope.explain(
         reader, pictures(reader)
     ))  # fmt: skip
+
+
+class _Joined(nn.Module):
+    """Pictures as tokens of one sequence: they attend to one another, behind a first axis of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.query, self.key = nn.Conv2d(3, 6, 4), nn.Linear(6, 6), nn.Linear(6, 6)
+        self.token = nn.Parameter(torch.randn(1, 1, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = torch.relu(self.features(x)).mean((2, 3))
+        line = torch.cat([self.token, found.reshape(1, -1, 6)], dim=1)
+        attended = torch.softmax(self.query(line) @ self.key(line).transpose(1, 2), dim=2) @ line
+        return attended[:, 1:].transpose(0, 1).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("meet", "mixes"),
+    [
+        (lambda a: a @ a.T, True),  # (N, K) with itself: pictures are compared
+        (lambda a: torch.einsum("nk,mk->nm", a, a), True),
+        (lambda a: torch.einsum("nk,nk->k", a, a)[None] + a, True),
+        (lambda a: torch.einsum("...k,...j->...kj", a, a).flatten(1), False),
+        (lambda a: torch.einsum("nk,nj->jkn", a, a).permute(2, 0, 1).flatten(1), False),
+        (lambda a: torch.bmm(a[:, None], a[:, :, None]).flatten(1), False),
+        (lambda a: (a[None] - a[:, None]).abs().sum(1), True),
+        (lambda a: a[:, None] * a[:, :, None].sum(2), False),
+        (lambda a: torch.matmul(a.T, a)[:1] + a, True),
+    ],
+)
+def test_pictures_that_meet_in_a_product_are_found(meet: Any, mixes: bool) -> None:
+    class Met(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Conv2d(3, 6, 4)
+
+        def forward(self, x: Tensor) -> Any:
+            return meet(torch.relu(self.features(x)).mean((2, 3)))
+
+    torch.manual_seed(0)
+    graph = convscope.load(Met().eval(), example_input=torch.zeros(1, 3, 8, 8), check=False)
+    assert (graph.mixes_batch is not None) == mixes
+
+
+def test_pictures_that_are_tokens_of_one_sequence_are_run_one_at_a_time() -> None:
+    torch.manual_seed(0)
+    graph = convscope.load(_Joined().eval(), example_input=torch.zeros(1, 3, 8, 8), check=False)
+    assert graph.mixes_batch is not None
+    name = graph.layers[-1].name
+    together = convscope.activations(graph, pictures(graph), name)[name]
+    alone = [convscope.activations(graph, [p], name)[name] for p in pictures(graph)]
+    assert np.array_equal(together, np.concatenate(alone))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,21 @@ def test_a_file_that_ends_anywhere_is_left_to_its_decoder(tmp_path: Path, kind: 
     for end in range(0, len(whole), 7):
         path.write_bytes(whole[:end])
         assert count_frames(path) == 1
+
+
+def _tags_on_the_same_bytes(count: int, length: int) -> bytes:
+    """Exif of so many tags, each of which has all ``length`` bytes of it."""
+    tags = b"".join(struct.pack("<HHII", tag, 1, length, 8) for tag in range(40_000, 40_000 + count))
+    block = b"II*\0" + struct.pack("<IH", 8, count) + tags
+    return block + bytes(length + 8 - len(block))
+
+
+@pytest.mark.filterwarnings("ignore:Tag data larger")
+def test_tags_that_share_their_bytes_take_no_more_memory_than_the_file(tmp_path: Path) -> None:
+    exif = _tags_on_the_same_bytes(10_000, 200_000)  # 2 GB by their lengths
+    for kind in ("PNG", "WEBP"):
+        Image.new("RGB", (9, 7)).save(tmp_path / "x", kind, exif=exif)
+        tracemalloc.start()
+        assert read_image(tmp_path / "x").pixels.shape == (7, 9, 3)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+        tracemalloc.stop()

@@ -97,6 +97,13 @@ def _strips(count: int) -> o.Build:
     return late("TIFF", make)
 
 
+def _coded(tags: dict[int, int]) -> o.Build:
+    """A gray TIFF of 30 x 40 zeros with these values of its tags."""
+    own = {256: 30, 257: 40, 258: 8, 259: 1, 262: 1, 273: 122, 277: 1, 278: 40, 279: 1200, **tags}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in own.items())
+    return file(b"II*\0" + struct.pack("<IH", 8, len(own)) + entries + bytes(4 + 1200), "TIFF")
+
+
 def _runs(side: int) -> o.Build:
     """A BMP in runs, each row a run of one pixel that ends its row."""
 
@@ -199,6 +206,17 @@ PICTURES: Pairs = {
     "JPEG filled with 10^6 bytes": Pair(_segments(10**6, b"\xff"), _segments(100, b"\xff")),
     "JPEG in 1000 scans": Pair(_scans(1000, 1600), _scans(3, 160)),
     **family("TIFF in strips", _strips, {"10^6": 10**6}, 1),
+    **family(
+        "TIFF with",  # of which libtiff and Pillow print lines of their own
+        _coded,
+        {
+            "no LZMA": {259: 34925},
+            "no LZW": {259: 5},
+            "65,535 samples": {277: 65535},
+            "rows without end": {278: 2**31, 259: 8},
+        },
+        {},
+    ),
     **family("WEBP of", _webp, {"9000 x 9000": 9000}, 0),
     "PNG of 2,000,000 x 40": Pair(png(2_000_000, 40), png(30, 40)),
     "TIFF of 2^30": Pair(values(_FLAT.astype(np.int32) + 2**30), values(_FLAT.astype(np.int32) + 2**15)),
