@@ -8,6 +8,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,8 +67,8 @@ def test_page_is_a_pure_function_of_its_data() -> None:
 
 
 def test_a_gallery_says_what_was_changed_of_its_preset_and_what_speaks_against_a_class() -> None:
-    result = {"model": "m", "layer": "fc", "preset": "objects", "settings": {"jitter": 4.0, "decay": 0.05}}
-    result |= {"units": [{"unit": 3, "name": "cat"}], "provenance": {"negative": True}}
+    result: dict[str, Any] = {"model": "m", "layer": "fc", "units": [{"unit": 3, "name": "cat"}]}
+    result |= {"settings": {"jitter": 4.0, "decay": 0.05}, "provenance": {"negative": True}}
     text = gallery.filters_page(result, {})
     assert "<dt>settings</dt><dd>jitter=4, decay=0.05</dd>" in text
     assert "<dt>shows</dt><dd>what speaks against each class</dd>" in text
