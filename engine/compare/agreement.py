@@ -17,6 +17,8 @@ from .similarity import MinibatchCka, Moments
 _SIDE = 16  # of the grid of positions that a feature map contributes
 _LARGEST = 2048  # units of a layer; beyond, three square matrices of doubles would not stay small
 _MINIBATCH = 8
+_UNLIKE = "the two models have other numbers of places"
+_ENDLESS = "values are infinite or NaN"
 FEWEST = 4  # pictures that the unbiased estimator of CKA needs
 
 
@@ -51,8 +53,10 @@ def measure(
     *,
     full: bool = False,
     progress: Callable[[], Any] | None = None,
-) -> tuple[dict[int, LayerAgreement], np.ndarray | None]:
-    """Statistics by index of the pair, and the matrix of CKA between all these layers where ``full``.
+) -> tuple[dict[int, LayerAgreement], np.ndarray | None, dict[int, str]]:
+    """Statistics by index of the pair, the matrix of CKA where ``full``, and what stood in the way of other pairs.
+
+    The matrix is of CKA between all the layers that have statistics.
 
     Only convolutions and dense layers with at most 2048 units are measured. Feature maps contribute up to
     16 x 16 positions per picture.
@@ -67,7 +71,9 @@ def measure(
     """
     chosen = [i for i, pair in enumerate(pairs) if _is_weighted(pair) and _units(pair) <= _LARGEST]
     if not chosen:
-        return {}, None
+        return {}, None, {}
+    unlike: set[int] = set()
+    endless: set[int] = set()
     moments = {i: Moments(len(_w(pairs[i], "a")), len(_w(pairs[i], "b"))) for i in chosen}
     matrix = MinibatchCka(len(chosen), len(chosen)) if full and len(x_a) >= FEWEST else None
     left = bench.run(bench.a, x_a, [p.a.tensor for p in pairs])  # all, so that the sessions at hand serve
@@ -78,7 +84,11 @@ def measure(
             rows = [_features(bench, pairs[i], values_a, values_b) for i in chosen]
             for i, (x, y) in zip(chosen, rows, strict=True):
                 one, two = _positions(*common_grid(x, y))
-                if len(one) == len(two):
+                if len(one) != len(two):
+                    unlike.add(i)
+                elif not (np.isfinite(one).all() and np.isfinite(two).all()):
+                    endless.add(i)
+                else:
                     moments[i].add(one, two)
             if matrix is not None:
                 kept[0].append([_small(x) for x, _ in rows])
@@ -87,26 +97,42 @@ def measure(
                 progress()
         if matrix is not None:
             matrix.add(*([np.concatenate(layer) for layer in zip(*side, strict=True)] for side in kept))
-    found = {i: _agreement(pairs[i], moments[i], full) for i in chosen if moments[i].count > 1}
-    return found, matrix.result() if matrix is not None else None
+    kept_at = [k for k, i in enumerate(chosen) if moments[i].count > 1 and i not in unlike | endless]
+    found = {chosen[k]: _agreement(pairs[chosen[k]], moments[chosen[k]], full) for k in kept_at}
+    # a row and a column for each of those, and no other
+    table = matrix.result()[np.ix_(kept_at, kept_at)] if matrix is not None else None
+    return found, table, {**dict.fromkeys(unlike, _UNLIKE), **dict.fromkeys(endless, _ENDLESS)}
 
 
-def left_out(pairs: Sequence[Pair], found: Mapping[int, LayerAgreement], images: int, *, full: bool) -> tuple[str, ...]:
+def left_out(
+    pairs: Sequence[Pair],
+    found: Mapping[int, LayerAgreement],
+    hindered: Mapping[int, str],
+    images: int,
+    *,
+    full: bool,
+) -> tuple[str, ...]:
     """What `measure` could not measure, and why, a sentence each.
 
     Args:
         pairs: aligned layers.
         found: by index of the pair, what was measured.
+        hindered: by index of the pair, what stood in the way.
         images: how many pictures there were.
         full: whether the matrix was asked for.
     """
-    missing = [pair for i, pair in enumerate(pairs) if _is_weighted(pair) and i not in found]
+    missing = [pair for i, pair in enumerate(pairs) if _is_weighted(pair) and i not in found and i not in hindered]
+    odd = [
+        f"units are not matched, and no CKA is given, where {why}: {', '.join(names)}"
+        for why in (_UNLIKE, _ENDLESS)
+        if (names := [pairs[i].a.name for i in sorted(hindered) if hindered[i] == why])
+    ]
     wide = [pair.a.name for pair in missing if _units(pair) > _LARGEST]
     others = [pair.a.name for pair in missing if _units(pair) <= _LARGEST]
     notes = [f"units are not matched, and no CKA is given, of more than {_LARGEST:,} of them: {', '.join(wide)}"]
     few = [f"one picture has one value of each unit, too few to match units or for CKA: {', '.join(others)}"]
     matrix = f"the CKA between all layers needs {FEWEST} pictures or more, not {images}, and is left out"
-    return (*notes * bool(wide), *few * bool(others and images == 1), *[matrix] * (full and images < FEWEST))
+    return (*notes * bool(wide), *few * bool(others and images == 1), *odd, *[matrix] * (full and images < FEWEST))
 
 
 def _is_weighted(pair: Pair) -> bool:

@@ -127,12 +127,20 @@ def relative_differences(
             if order is not None and pair.b.tensor in order and len(order[pair.b.tensor]) == y.shape[1]:
                 y = y[:, order[pair.b.tensor]]
             x, y = common_grid(x, y)
-            distance = float(np.abs(x.astype(np.float64) - y).max()) if x.shape == y.shape else np.inf
-            worst[i] = max(worst[i], np.inf if np.isnan(distance) else distance)
-            largest[i] = max(largest[i], float(np.abs(x).max()))
+            worst[i] = max(worst[i], _distance(x, y) if x.shape == y.shape else np.inf)
+            largest[i] = max(largest[i], float(np.abs(x).max(initial=0, where=np.isfinite(x))))
         if progress:
             progress()
     return [float(w / m) if m > 0 else (0.0 if w == 0 else np.inf) for w, m in zip(worst, largest, strict=True)]
+
+
+def _distance(x: np.ndarray, y: np.ndarray) -> float:
+    """The largest absolute difference; there is none where both are the same infinity, or both NaN."""
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(x.astype(np.float64) - y)
+    found = float(apart.max(initial=0, where=~same))
+    return np.inf if np.isnan(found) else found
 
 
 def common_grid(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,8 @@ from .written import Written, written_activation
 
 CONVOLUTION, DENSE = "convolution", "dense"
 POOLS = (*names(lambda row: row.family in ("pool", "global pool")), "ReduceMean")
+_WITHOUT_EFFECT = ("training_mode", "momentum", "spatial", "consumed_inputs", "is_test")  # while nothing is trained
+_BECAME_INPUTS = {"Clip": ("min", "max"), "Pad": ("pads", "value")}  # by newer sets of operators; reductions' axes too
 ACTIVATIONS = names(lambda row: row.family == "activation")
 
 
@@ -56,7 +58,7 @@ class Operation:
         inputs: the tensors it reads, weights and absorbed padding aside.
         node: the main ONNX node.
         attributes: what decides its geometry, comparable between exports.
-        raw: weight as stored, (O, I/g, kH, kW) or (O, I) float64, or None.
+        raw: weight as stored, (O, I/g, kH, kW) or (O, I) float64, times the alpha of a Gemm, or None.
         weight: the same with batch-norm folded in.
         raw_bias: (O,) float64, the sum of what is added in front of the batch-norm; zeros where nothing is.
         bias: the same with batch-norm folded in.
@@ -127,6 +129,15 @@ class CommonForm:
         layer = self._layers.get(tensor)
         return layer.name if layer else tensor
 
+    def maker(self, tensor: str) -> Operation | None:
+        """The operation whose values a tensor holds, moved or cut at most; None where it is not computed by any."""
+        while tensor not in self.by_tensor:
+            node = self.producer.get(tensor)
+            if node is None or not node.input:
+                return None
+            tensor = node.input[0]
+        return self.by_tensor[tensor]
+
     def channels_first(self, tensor: str, values: np.ndarray) -> np.ndarray:
         """A tensor's values with channels on axis 1."""
         layer = self._layers.get(tensor)
@@ -152,11 +163,12 @@ class CommonForm:
         if raw is None or (node.op_type in ("Gemm", "MatMul", "MatMulInteger") and raw.ndim != 2):
             return None
         options = attributes(node)
-        raw = _filters_first(node, options, raw)
-        whole = whole and Quantized(raw, _filters_first(node, options, whole.step), whole.kind)
+        factor, share = ((float(options.get(n, 1.0)) if node.op_type == "Gemm" else 1.0) for n in ("alpha", "beta"))
+        raw = _filters_first(node, options, raw) * factor
+        whole = whole and Quantized(raw, _filters_first(node, options, whole.step) * abs(factor), whole.kind)
         stored_bias = node.input[2] if len(node.input) > 2 and not product else ""
         bias = self.constant(stored_bias) if stored_bias else None
-        bias = np.zeros(len(raw)) if bias is None else np.broadcast_to(bias.reshape(-1), (len(raw),)).copy()
+        bias = np.zeros(len(raw)) if bias is None else np.broadcast_to(bias.reshape(-1) * share, (len(raw),)).copy()
         source, pads = self._padding(node, taken)
         tensor, weight, raw_bias, norm = node.output[0], raw, bias, None
         reads = rounded_to(self.graph.index, source)
@@ -205,29 +217,54 @@ class CommonForm:
         if operator(node).neutral or self._absorbed(node) or node.op_type in (*ROUNDING, *PRODUCTS):
             return None
         inputs = tuple(self._unrounded(n) for n in node.input if n and not self._is_stored(n))
-        options = {k: v for k, v in attributes(node).items() if k != "training_mode"}
+        options = {k: v for k, v in attributes(node).items() if k not in _WITHOUT_EFFECT}
         name, tensor = self.layer_name(node.output[0]), node.output[0]
-        if (
-            node.op_type == "ReduceMean"
-            and len(self._layers[inputs[0]].shape if inputs[0] in self._layers else ()) == 4
-        ):
+        if node.op_type == "ReduceMean" and self._is_over_places(node):
             return Operation("GlobalAveragePool", name, tensor, inputs, node)  # what Keras exports write for it
-        if node.op_type == "Softmax":
-            options = {}
         if node.op_type == "QuickGelu":  # of com.microsoft
             return Operation("Swish", name, tensor, inputs, node, {"alpha": options.get("alpha", 1.702)})
-        if node.op_type in ACTIVATIONS and node.op_type != "Clip":  # whose bounds became inputs
-            options = _written_in_full(node, options)
+        options = _written_in_full(node, options)
         if node.op_type in ("MaxPool", "AveragePool", "LpPool"):
             options = _pool(options)
         if node.op_type == "Resize":
             return Operation("Resize", name, tensor, inputs, node, self._resize(node, options))
+        known = _BECAME_INPUTS.get(node.op_type, ("axes",) if node.op_type.startswith("Reduce") else ())
         constants = {
-            f"input {i}": np.round(value, 6).reshape(-1).tolist()
+            dict(enumerate(known, 1)).get(i, f"input {i}"): np.round(value, 6).reshape(-1).tolist()
             for i, n in enumerate(node.input)
             if n and (value := self.constant(n)) is not None and value.size <= 64
         }
-        return Operation(node.op_type, name, tensor, inputs, node, {**options, **constants})
+        found = self._axes_counted(node, {**options, **constants})
+        if node.op_type in _BECAME_INPUTS:  # single numbers as attributes hold them
+            found = {k: v[0] if isinstance(v, list) and k != "pads" and len(v) == 1 else v for k, v in found.items()}
+        return Operation(node.op_type, name, tensor, inputs, node, found)
+
+    def _rank(self, tensor: str) -> int:
+        """Of a tensor that is a layer or the picture, else 0."""
+        if tensor == self.graph.inputs[0].name:
+            return len(self.graph.inputs[0].shape)
+        layer = self._layers.get(tensor)
+        return len(layer.shape) if layer is not None else 0
+
+    def _is_over_places(self, node: onnx.NodeProto) -> bool:
+        """Whether a ReduceMean is over all axes but the picture's and the channels'."""
+        layer = self._layers.get(node.input[0])
+        given = self.constant(node.input[1]) if len(node.input) > 1 else attributes(node).get("axes")
+        if layer is None or len(layer.shape) != 4 or given is None:
+            return False
+        axes = {int(axis) % 4 for axis in np.ravel(given)}
+        return axes == {1, 2, 3} - {layer.channel_axis or 1}
+
+    def _axes_counted(self, node: onnx.NodeProto, options: dict[str, object]) -> dict[str, object]:
+        """Axes counted from the first one, where the rank is known."""
+        rank = self._rank(node.input[0]) if node.input else 0
+
+        def counted(value: object) -> object:
+            if isinstance(value, list):
+                return sorted(one % rank for one in value if isinstance(one, int))
+            return value % rank if isinstance(value, int) else value
+
+        return {k: counted(v) if k in ("axis", "axes") and rank else v for k, v in options.items()}
 
     def _resize(self, node: onnx.NodeProto, options: dict[str, object]) -> dict[str, object]:
         """What decides the values: defaults written out, and only what its mode reads."""
@@ -332,12 +369,15 @@ def _filters_first(node: onnx.NodeProto, options: dict[str, object], weight: np.
 
 
 def _written_in_full(node: onnx.NodeProto, options: dict[str, object]) -> dict[str, object]:
-    """An activation's attributes with the defaults of those that are not given."""
-    defaults = {
-        name: onnx.helper.get_attribute_value(entry.default_value)
-        for name, entry in onnx.defs.get_schema(node.op_type, domain="").attributes.items()
-        if entry.default_value.type
-    }
+    """An operator's attributes with the defaults of those that are not given."""
+    defaults = {}
+    if not node.domain and onnx.defs.has(node.op_type):
+        entries = onnx.defs.get_schema(node.op_type, domain="").attributes.items()
+        defaults = {
+            name: onnx.helper.get_attribute_value(entry.default_value)
+            for name, entry in entries
+            if entry.default_value.type and name not in _WITHOUT_EFFECT
+        }
     found = {name: v.decode() if isinstance(v, bytes) else v for name, v in defaults.items()} | options
     return {name: round(v, 6) if isinstance(v, float) else v for name, v in found.items()}
 

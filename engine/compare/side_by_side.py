@@ -119,7 +119,7 @@ def _top(graph: Graph, operation: Operation, units: list[int], pictures: Picture
         row = graph.preprocessing.normalize(picture[None]).astype(np.float32)
         values = layer.channels_first(session.run(row)[operation.tensor])
         peaks.append(values.reshape(values.shape[1], -1).max(axis=1)[units])
-    order = np.argsort(-np.stack(peaks), axis=0)[:_TOP]
+    order = np.argsort(-np.stack(peaks), axis=0, kind="stable")[:_TOP]
     return [tuple(shown[k].transpose(1, 2, 0) for k in order[:, i]) for i in range(len(units))]
 
 

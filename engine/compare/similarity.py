@@ -42,7 +42,7 @@ class Moments:
     def cka(self) -> float:
         """Linear CKA, ||Y'X||_F^2 / (||X'X||_F ||Y'Y||_F) (Kornblith et al. 2019, arXiv:1905.00414, eq. 5)."""
         below = np.linalg.norm(self.xx) * np.linalg.norm(self.yy)
-        return float((self.xy**2).sum() / below) if below > 0 else 0.0
+        return min(float((self.xy**2).sum() / below), 1.0) if below > 0 else 0.0
 
     def svcca(self, keep: float = 0.99) -> float:
         """Mean canonical correlation of the leading directions (Raghu et al. 2017, arXiv:1706.05806).

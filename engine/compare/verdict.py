@@ -16,6 +16,7 @@ from .agreement import left_out, measure
 from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences
+from .ends import MOVED, ending, ends
 from .operations import CommonForm, Operation
 from .order import swapped_layers
 from .permutation import Shapes, moved, recover
@@ -87,14 +88,14 @@ def compare(
     own = judge.differences(x_a, x_b)
     verdict, first, orders = judge.decide(own, x_a, x_b, told)
     told("matching units")
-    agreement, matrix = measure(bench, pairs, x_a, x_b, full=similarity)
+    agreement, matrix, hindered = measure(bench, pairs, x_a, x_b, full=similarity)
     unseen = judge.unseen(first) if verdict in (IDENTICAL, UNSEEN) else ""
     return Comparison(
         verdict=verdict,
         max_rel=max_rel,
         first_difference=first,
         pairs=pairs,
-        rel=tuple(own),
+        rel=tuple(own[: len(pairs)]),
         cause=tuple(tuple(judge.static(i)) for i in range(len(pairs))),
         agreement=agreement,
         cka_matrix=matrix,
@@ -102,8 +103,8 @@ def compare(
         only_a=_unpaired(net_a, {id(p.a) for p in pairs}) if layers is None else (),
         only_b=_unpaired(net_b, {id(p.b) for p in pairs}) if layers is None else (),
         notes=(
-            *(note for note in (bench.note, unseen) if note),
-            *left_out(pairs, agreement, len(x_a), full=similarity),
+            *(note for note in (bench.note, unseen, *judge.notes) if note),
+            *left_out(pairs, agreement, hindered, len(x_a), full=similarity),
         ),
         images=len(x_a),
     )
@@ -120,14 +121,16 @@ class _Judge:
         """``whole``: all pairs, where ``pairs`` are confined to some layers."""
         self.bench, self.pairs, self.max_rel = bench, pairs, max_rel
         self.confined, self.whole = whole is not None, whole or pairs
+        self.networks = bench.a, bench.b
+        self.ends, self.notes = ((), ()) if self.confined else ends(self.networks, pairs)
         self._static: dict[int, list[Cause]] = {}
 
     def differences(
         self, x_a: np.ndarray, x_b: np.ndarray, start: str | None = None, order: dict[str, np.ndarray] | None = None
     ) -> list[float]:
-        """Relative differences; ``start`` is the tensor of B that ``x_b`` is."""
+        """Relative differences of all pairs, then of the outputs; ``start`` is the tensor of B that ``x_b`` is."""
         bench = self.bench
-        pairs = self.pairs
+        pairs = (*self.pairs, *self.ends)
         left = bench.run(bench.a, x_a, [p.a.tensor for p in pairs])
         right = bench.run(bench.b, x_b, [p.b.tensor for p in pairs], start)
         return relative_differences(pairs, left, right, (bench.a, bench.b), order)
@@ -136,8 +139,9 @@ class _Judge:
         self, own: list[float], x_a: np.ndarray, x_b: np.ndarray, told: Callable[[str], Any]
     ) -> tuple[str, FirstDifference | None, dict[str, np.ndarray]]:
         """(verdict, first difference, orders of B's channels)."""
-        if (ending := self._ending()) is not None:
-            return DIFFERENT, ending if self._equal(own) else self._first(own, x_a), {}
+        gone = None if self.confined else ending(self.networks, self.pairs)
+        if gone is not None:
+            return DIFFERENT, gone if self._equal(own) else self._first(own, x_a), {}
         if self._equal(own):
             hidden = self._hidden(own)
             return IDENTICAL if hidden is None else UNSEEN, hidden, {}
@@ -149,10 +153,11 @@ class _Judge:
                 return PREPROCESSED, self._input(stem, own), {}
             if stem.causes and prepared is None and fed is not None and self._explains(stem, fed, x_a):
                 prepared, own = stem, fed
-        orders = recover(self.bench.a, self.bench.b, self.whole, self._shapes(x_a, x_b)) or {}
-        if orders and self._equal(self._fed_in_order(x_a, x_b, prepared, orders)):
+        known = (*self.whole, *self.ends)
+        orders = recover(self.bench.a, self.bench.b, known, self._shapes(x_a, x_b)) or {}
+        if orders and self._equal(self._fed_in_order(x_a, x_b, prepared, orders, own)):
             first = self._first(own, x_a)
-            classes = self._class_order(orders)
+            classes = self._class_order(orders, own)
             if classes is not None and first is not None:
                 return REORDERED, replace(first, causes=(*first.causes, classes)), orders
             return PERMUTED, first, orders
@@ -192,10 +197,13 @@ class _Judge:
                 return FirstDifference(pair.a.name, pair.b.name, rel[i], tuple(found))
         return None
 
-    def _class_order(self, orders: dict[str, np.ndarray]) -> Cause | None:
+    def _class_order(self, orders: dict[str, np.ndarray], own: Sequence[float]) -> Cause | None:
         """What is said where the channels of an output are in another order."""
-        for place in range(min(len(n.graph.outputs) for n in (self.bench.a, self.bench.b))):
-            last = self._last(self.bench.b, place)
+        behind = {p.b.tensor: rel for p, rel in zip(self.ends, own[len(self.pairs) :], strict=True)}
+        for output in self.bench.b.graph.outputs:
+            if behind.get(output.name, np.inf) <= self.max_rel:  # put back into A's order behind the last layer
+                continue
+            last = self.bench.b.maker(output.name)
             order = moved(orders, last) if last is not None else None
             if order is not None:
                 other = [i for i, j in enumerate(order) if i != j]
@@ -222,11 +230,17 @@ class _Judge:
             return None
 
     def _fed_in_order(
-        self, x_a: np.ndarray, x_b: np.ndarray, stem: Stem | None, orders: dict[str, np.ndarray]
+        self,
+        x_a: np.ndarray,
+        x_b: np.ndarray,
+        stem: Stem | None,
+        orders: dict[str, np.ndarray],
+        own: Sequence[float],
     ) -> list[float]:
-        if stem is not None:
-            return self.differences(x_a, stem.x, stem.tensor, orders)
-        return self.differences(x_a, x_b, None, orders)
+        """Relative differences with B's channels in A's order; of an output the lesser of that and of it as it is."""
+        x, start = (x_b, None) if stem is None else (stem.x, stem.tensor)
+        found, count = self.differences(x_a, x, start, orders), len(self.pairs)
+        return [*found[:count], *map(min, found[count:], own[count:])]
 
     def _input(self, stem: Stem, own: Sequence[float]) -> FirstDifference:
         bench = self.bench
@@ -241,38 +255,15 @@ class _Judge:
         parted = next((i for i, r in enumerate(rel) if r > self.max_rel), None)
         if parted is None:
             return None
+        if parted >= len(self.pairs):
+            end = self.ends[parted - len(self.pairs)]
+            return FirstDifference(end.a.name, end.b.name, rel[parted], (MOVED,))
         blamed = parted
         if not self.static(parted):
             blamed = next((i for i in range(parted) if self.static(i) and rel[i] > 0), parted)
         pair = self.pairs[blamed]
         found = proven(self.bench, pair, self.static(blamed), x_a[:1], self.max_rel)
         return FirstDifference(pair.a.name, pair.b.name, rel[blamed], tuple(found))
-
-    def _ending(self) -> FirstDifference | None:
-        """A model that goes on behind the other's last layer."""
-        if self.confined:
-            return None
-        last_a, last_b = self._last(self.bench.a), self._last(self.bench.b)
-        partner = {id(p.a): p.b for p in self.pairs}
-        if last_a is None or last_b is None or partner.get(id(last_a)) is last_b:
-            return None
-        paired = {id(s) for p in self.pairs for s in (p.a, p.b)}
-        found = [
-            Cause("missing layer", f"{s.kind} '{s.name}' ends {where} and has no counterpart in {other}")
-            for s, where, other in ((last_a, "A", "B"), (last_b, "B", "A"))
-            if id(s) not in paired
-        ]
-        return FirstDifference(last_a.name, last_b.name, float("inf"), tuple(found)) if found else None
-
-    def _last(self, network: CommonForm, place: int = 0) -> Operation | None:
-        """The operation that makes an output of the graph."""
-        name = network.graph.outputs[place].name
-        while name not in network.by_tensor:
-            node = network.producer.get(name)
-            if node is None:
-                return None
-            name = node.input[0]
-        return network.by_tensor[name]
 
     def _skipped(self, i: int) -> tuple[list[Operation], list[Operation]]:
         """Steps without a partner that lead into the pair."""
