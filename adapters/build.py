@@ -17,6 +17,7 @@ from ..engine.graph.company import reason
 from ..engine.graph.graph import DEFAULT_SIZE, Graph
 from ..engine.graph.layers import Layer, Source, TensorSpec
 from ..engine.graph.preprocessing import Preprocessing, preprocessing_of, whole_numbers
+from ..engine.render.artifacts import sha256_of
 from ..errors import UsageError
 from .exported import Exported
 from .guard import refuse_hidden
@@ -51,7 +52,7 @@ def build_graph(
         aliases={**stated_names(metadata, ALIASES_KEY), **exported.aliases},
     )
     producer = exported.producer or _producer(exported.model)
-    file_digest = _digest(path) if path else ""
+    file_digest = sha256_of(path) if path else ""
     side = size or preprocessing.size or (DEFAULT_SIZE, DEFAULT_SIZE)
     stated = preprocessing.layout if preprocessing.found != "assumed" else None
     declared = stated if layout is None else layout
@@ -73,6 +74,7 @@ def build_graph(
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
         preprocessing = replace(preprocessing, layout="NHWC")
+    preprocessing = _fitting(preprocessing, draft)
     if draft.whole is not None:
         draft.notes.append(f"the file takes {draft.whole}: pictures are rounded to whole numbers, gradients pass on")
         known = preprocessing.found != "assumed"
@@ -158,6 +160,20 @@ def _alone(graph: Graph) -> Source:
     return replace(graph.source, notes=(*graph.source.notes, note))
 
 
+def _fitting(preprocessing: Preprocessing, draft: Draft) -> Preprocessing:
+    """What the file or its companion states, or what is assumed where that is of another number of channels."""
+    shape = draft.shapes.get(draft.inputs[0].name, ())
+    channels = shape[1] if len(shape) == 4 else None
+    wrong = next((n for n in (len(preprocessing.mean), len(preprocessing.std)) if n not in (1, channels)), None)
+    if preprocessing.found not in ("embedded", "companion") or channels is None or wrong is None:
+        return preprocessing
+    where = "the file" if preprocessing.found == "embedded" else "the file beside it"
+    draft.notes.append(
+        f"preprocessing that {where} states has {wrong} channels, and the network's input {channels}: it is ignored"
+    )
+    return replace(Preprocessing(), size=preprocessing.size, layout=preprocessing.layout)
+
+
 def _labels(
     exported: Exported, metadata: dict[str, str], path: Path | None, canonical: onnx.ModelProto, draft: Draft
 ) -> tuple[str, ...] | None:
@@ -230,8 +246,3 @@ def _is_signal(draft: Draft) -> bool:
 
 def _producer(model: onnx.ModelProto) -> str:
     return " ".join(p for p in (model.producer_name[:80], model.producer_version[:40]) if p) or "unknown"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
