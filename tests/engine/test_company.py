@@ -157,6 +157,7 @@ class _Joined(nn.Module):
         (lambda a: torch.einsum("nk,nj->jkn", a, a).permute(2, 0, 1).flatten(1), False),
         (lambda a: torch.bmm(a[:, None], a[:, :, None]).flatten(1), False),
         (lambda a: (a[None] - a[:, None]).abs().sum(1), True),
+        (lambda a: (a[None] > a[:, None]).float().sum(1), True),
         (lambda a: a[:, None] * a[:, :, None].sum(2), False),
         (lambda a: torch.matmul(a.T, a)[:1] + a, True),
     ],
