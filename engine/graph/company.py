@@ -102,7 +102,7 @@ def _terms(node: onnx.NodeProto, ranks: Sequence[int]) -> tuple[list[str], str]:
     Axes that broadcasting lays upon one another share a letter. No terms where that cannot be told.
     """
     if node.op_type == "Einsum":
-        return _written_terms(str(attributes(node)["equation"]).replace(" ", ""), ranks)
+        return einsum_terms(str(attributes(node)["equation"]), ranks)
     first, second = [*ranks, 0, 0][:2]
     if node.op_type == "Gemm":
         turned = attributes(node)
@@ -110,14 +110,19 @@ def _terms(node: onnx.NodeProto, ranks: Sequence[int]) -> tuple[list[str], str]:
     if node.op_type == "MatMul" and min(first, second) >= 2:
         lead = [_leading(rank - 2) for rank in (first, second)]
         return [lead[0] + "ik", lead[1] + "kj"], max(lead, key=len) + "ij"
-    if operator(node).family == "arithmetic" and first == second:
+    if operator(node).family in ("arithmetic", "logic") and first == second:
         return [_leading(first)] * 2, _leading(first)
     return [], ""
 
 
-def _written_terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """The terms of an equation of Einsum, with letters in the place of its dots."""
-    left, arrow, right = equation.partition("->")
+def einsum_terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """The terms of an equation of Einsum and its result, with letters in the place of its dots.
+
+    Args:
+        equation: with or without spaces and a result.
+        ranks: numbers of axes of the operands; no terms come of ranks that do not fit.
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
     terms = []
     dots = widest = ""
     for term, rank in zip(left.split(","), ranks, strict=False):
@@ -168,7 +173,7 @@ class _Walk:
 
     def _mixes(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
         row, options = operator(node), attributes(node)
-        if row.family in ("dense", "arithmetic") and self._pairs(node):
+        if row.family in ("dense", "arithmetic", "logic") and self._pairs(node):
             return True
         if row.batch != "by axis":
             return row.batch != "separate"  # of what is not known the careful thing is believed
