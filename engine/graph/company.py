@@ -16,6 +16,9 @@ from .index import Index, attributes, first_output, trains
 from .layers import Shape
 from .operators import operator
 
+_SLICE = ("starts", "ends", "axes", "steps")
+_TO_THE_END = 2**31 - 1  # as exporters write an end that is left out, or larger
+
 
 def mixing(index: Index, image: str, shapes: Mapping[str, Shape]) -> str | None:
     """The first tensor that depends on all pictures of a batch at once, or that is made of one only; or None.
@@ -60,6 +63,8 @@ def reason(node: onnx.NodeProto) -> str:
         return "may depend on all pictures of a batch"
     if node.op_type == "Reshape":
         return "is shaped for one picture"
+    if node.op_type in ("Split", "Gather", "Slice"):
+        return "takes some of the pictures of a batch"
     if node.op_type == "Concat" or (row.family == "recurrent" and row.batch == "by axis"):
         return "holds a value for one picture"
     return "depends on all pictures of a batch"
@@ -78,10 +83,37 @@ def _takes_one(index: Index, node: onnx.NodeProto, axis: int) -> bool:
         options, names = attributes(node), list(node.input)
         constants = [value for name in names if (value := index.constant(name)) is not None and axis < value.ndim]
         return any(value.shape[axis] == 1 and int(options["axis"]) % value.ndim != axis for value in constants)
+    if node.op_type in ("Split", "Gather"):
+        return int(attributes(node).get("axis", 0)) == axis and index.constant(node.input[0]) is None
+    if node.op_type == "Slice":
+        return _cuts(index, node, axis)
     if operator(node).family != "recurrent":
         return False
     states = [index.constant(name) for name in list(node.input)[5:7] if name]
     return any(value is not None and value.ndim == 3 and value.shape[1] == 1 for value in states)
+
+
+def _cuts(index: Index, node: onnx.NodeProto, axis: int) -> bool:
+    """Whether a Slice takes some of the pictures: it is of their axis, and not all along it."""
+    starts, ends, axes, steps = (_whole(index, node, i, name) for i, name in enumerate(_SLICE, 1))
+    if axes is None:
+        axes = list(range(len(starts))) if starts is not None else []
+    if axis not in axes:
+        return False
+    place = axes.index(axis)
+    if starts is None or ends is None:
+        return len(axes) == 1  # of several axes the batch's may be taken whole by a length that is computed
+    step = steps[place] if steps is not None else 1
+    return not (starts[place] == 0 and ends[place] >= _TO_THE_END and step == 1)
+
+
+def _whole(index: Index, node: onnx.NodeProto, place: int, name: str) -> list[int] | None:
+    """Whole numbers that are an attribute or a constant; None where they are left out or computed."""
+    try:
+        found = index.argument(node, place, name)
+    except KeyError:
+        return None
+    return None if found is None or not np.size(found) else [int(v) for v in np.ravel(found)]
 
 
 def _growing(shape: Shape) -> list[int]:
@@ -217,11 +249,7 @@ class _Walk:
 
     def _axes(self, node: onnx.NodeProto) -> list[int] | None:
         """Axes that are an attribute or a constant; None where they are left out or computed."""
-        try:
-            found = self._index.argument(node, 1, "axes")
-        except KeyError:
-            return None
-        return None if found is None or not np.size(found) else [int(a) for a in np.ravel(found)]
+        return _whole(self._index, node, 1, "axes")
 
     def _after(self, node: onnx.NodeProto, axis: int, rank: int) -> int | None:
         options = attributes(node)

@@ -160,6 +160,10 @@ class _Joined(nn.Module):
         (lambda a: (a[None] > a[:, None]).float().sum(1), True),
         (lambda a: a[:, None] * a[:, :, None].sum(2), False),
         (lambda a: torch.matmul(a.T, a)[:1] + a, True),
+        (lambda a: a[:1] + a, True),  # the first of them in each answer
+        (lambda a: a[0] + a, True),
+        (lambda a: a.flip(0), True),
+        (lambda a: a[:, 1:3].flip(1) * a[:, :1] + a[:, 0, None], False),
     ],
 )
 def test_pictures_that_meet_in_a_product_are_found(meet: Any, mixes: bool) -> None:
