@@ -134,12 +134,14 @@ def find_class(graph: Graph, wanted: str | int) -> int:
             has = f"{count} classes (0-{count - 1})" if count else "classes from 0 on"
             raise UsageError(f"class {index} is out of range: {graph.name} has {has}")
         return index
-    if graph.labels is None:
-        raise UsageError(f"class '{text}': {graph.name} has no class names; give an index, or labels=FILE|imagenet")
-    names = _by_name(graph.labels)
+    names = _by_name(graph.labels) if graph.labels is not None else {}
     found = names.get(_plain(text), ())
     if len(found) == 1:
         return found[0]
+    if not found and re.fullmatch(r"-?\d+(\s*,\s*-?\d+)+", text):
+        raise UsageError(f"class '{text}' is a list of {text.count(',') + 1} classes; one is taken at a time")
+    if graph.labels is None:
+        raise UsageError(f"class '{text}': {graph.name} has no class names; give an index, or labels=FILE|imagenet")
     if len(found) > 1:
         raise UsageError(f"class '{text}' names {len(found)} classes: {', '.join(map(str, found))}; give the index")
     close = difflib.get_close_matches(_plain(text), names, n=3, cutoff=0.5)
