@@ -102,7 +102,7 @@ def accent(
         raise UsageError(f"weight {weight} is not from 0 to {_LARGEST:g}; the usual one is {KEEP:g}")
     found = logits_layer(graph) if layer is None else unit_layer(graph, layer)
     (asked,) = checked_units(found, whole(unit, "unit"))
-    held = kept_layer(graph, found) if keep is None else graph.layer(keep)
+    held = kept_layer(graph, found) if keep is None else keep if isinstance(keep, Layer) else graph.layer(keep)
     pair = graph.image_size if size is None else size
     chosen = settings(
         graph,

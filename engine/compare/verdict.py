@@ -78,7 +78,12 @@ def compare(
     pairs = whole = align(net_a := CommonForm(a), net_b := CommonForm(b))
     if layers is not None:
         wanted = {layer.tensor for layer in a.match(layers)}
-        pairs = tuple(p for p in pairs if p.a.tensor in wanted)
+        pairs = tuple(p for p in pairs if p.a.tensor in wanted or not wanted.isdisjoint(p.a.inner))
+        if whole and not pairs:
+            raise UsageError(
+                f"none of the layers asked for has a counterpart in {b.name}, or they only move values; the layers in "
+                f"pairs are {', '.join(p.a.name for p in whole[:6])}{', ...' * (len(whole) > 6)}"
+            )
     if not pairs:
         raise UsageError(f"no layer of {a.name} has a counterpart in {b.name}: nothing can be compared")
     bench = Bench(net_a, net_b, as_pictures(pictures), device)

@@ -69,7 +69,7 @@ class Options:
                 raise UsageError(f"{name}= means nothing for method={self.method}; leave it out")
         if self.seed is None:
             raise UsageError("seed None is not a whole number")
-        keep_whole(self, pixels=1, seed=0, population=5, top=0, batch=1, steps=1)
+        keep_whole(self, pixels=1, seed=0, population=5, top=1, batch=1, steps=1)
 
     @property
     def count(self) -> int:

@@ -26,6 +26,7 @@ from ..record import Record, write
 from ..render.artifacts import atomic, save_png, unique, write_text
 from ..whole import keep_whole
 from .activations import with_units
+from .ascent import check_named
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
@@ -116,10 +117,11 @@ def run(
     if options.shard is not None and folder is None:
         raise UsageError("a shard keeps its state in a folder; name one")
     graph = opened(model, folder, on_event, images)
+    check_named(graph, layer, "top")
     layers = with_units(graph, layer, on_event)
     for la in layers:
         parse_units(options.units, la.channels or 0)
-    pictures = named_pictures(graph, images)
+    pictures = named_pictures(graph, images, keeps=folder is not None)
     job = _Run(graph, layers, options, folder, on_event)
     with _held(folder, options.shard):
         return job.run(pictures, Record.of(graph, command))

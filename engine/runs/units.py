@@ -104,6 +104,23 @@ class Options(AscentOptions):
         return {**found, "strip": strip, "photos": photos}
 
 
+def stated(options: Options, names: Sequence[str]) -> str | None:
+    """The first of these options that is not its default, or None."""
+    usual = Options()
+    for name in names:
+        given, other = getattr(options, name), getattr(usual, name)
+        same = given is other or (isinstance(given, str | int | float) and given == other)  # an array has no one answer
+        if not same:
+            return name
+    return None
+
+
+def check_place(options: Options, folder: Path | None) -> None:
+    """Raises UsageError for what is written into a folder where there is none."""
+    if folder is None and (name := stated(options, ("animate", "live"))) is not None:
+        raise UsageError(f"{name}=True writes into a folder; name one with folder=, or leave it out")
+
+
 class Wall:
     """Units of one layer while they become pictures, in a folder or in memory.
 
