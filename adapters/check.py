@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from ..engine.executors.session import first_line
 from ..engine.graph.graph import Graph
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _PIECE = 2**20  # values compared at once
 _LONGEST_WALK = 100  # operators that only pass a value on
 _OF_RANGE = 1e-3  # of an operator's range: smaller values are no more exact than those of this size
+_NOT_IN_NUMPY = frozenset(
+    {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ}
+    | {TensorProto.INT4, TensorProto.UINT4}
+)  # ONNX Runtime gives out their bits, or nothing
 TOLERANCE = 1e-3  # float32 over hundreds of layers stays below 1e-4; a wrong import is far above
 
 
@@ -211,8 +216,9 @@ class Rounding:
 
 
 def _tensors(graph: Graph) -> list[str]:
-    """Every tensor that a node computes, in order of execution."""
-    return [name for node in graph.model.graph.node for name in node.output if name]
+    """Every tensor that a node computes, in order of execution, but those of a type that NumPy lacks."""
+    foreign = {info.name for info in graph.model.graph.value_info if info.type.tensor_type.elem_type in _NOT_IN_NUMPY}
+    return [name for node in graph.model.graph.node for name in node.output if name and name not in foreign]
 
 
 def least_scale(graph: Graph, tensor: str) -> float:

@@ -19,7 +19,7 @@ from ..engine.graph.layers import Proof
 from ..engine.graph.preprocessing import Preprocessing, preprocessing_of
 from ..engine.pictures.arrays import read_npy
 from ..engine.pictures.sides import height_width
-from ..errors import ParityError, RefusedInput, UsageError
+from ..errors import ParityError, RefusedInput, UnsafeFile, UnsupportedOperator, UsageError
 from .beside import pictures_among, value_of
 from .build import LazyTwins, build_graph
 from .check import check_parity
@@ -236,6 +236,7 @@ def load_here(
         asked, size = size, size or chosen.size or stated_size(metadata)
         tries = max(2, min(_NODES_TRIED // len(exported.model.graph.node), _BYTES_TRIED // (_bytes(path) + 1)))
         derived = derived_size(exported.model) if size is None else None
+        together = _stated_batch(exported.model)
         waiting = [exported]
         del exported  # its weights, while the check needs room for two executors
 
@@ -265,10 +266,25 @@ def load_here(
             graph = _with_refusal_noted(graph)
         else:
             is_searched = size is None and (None in graph.inputs[0].shape[2:4] or bool(graph.decided))
-            graph = _checked(graph, proven or {}, run_key(graph, graph.image_size) if is_searched else "")
+            try:
+                graph = _checked(graph, proven or {}, run_key(graph, graph.image_size) if is_searched else "")
+            except RefusedInput as error:
+                if together < 2 or isinstance(error, UnsafeFile | UnsupportedOperator):
+                    raise
+                raise type(error)(
+                    f"{error}; the file is made for {together} pictures at once and does not run with another number: "
+                    "export it for one, or for any number"
+                ) from error
     if path is None:
         return replace(graph, modules=_modules(source))
     return replace(graph, source=replace(graph.source, trusted=trust)) if trust else graph
+
+
+def _stated_batch(model: onnx.ModelProto) -> int:
+    """How many pictures the first input takes at once; 0 where that is open, or it has no axis for it."""
+    weights = {t.name for t in model.graph.initializer}
+    shapes = [i.type.tensor_type.shape.dim for i in model.graph.input if i.name not in weights]
+    return int(shapes[0][0].dim_value) if shapes and len(shapes[0]) > 3 else 0
 
 
 def _read(found: Format, path: Path, asked: Asked) -> Exported:

@@ -10,12 +10,14 @@ noise then is half a step, and what it moves is the bound.
 from __future__ import annotations
 
 import onnx
+from onnx import TensorProto
 
 NOISE = 2.0**-23  # relative, of the input: the last bit of a float32
 HALF_STEP = 2.0**-9  # relative, of a range in 256 steps
 _LAYERS = 10.0  # every layer rounds, and not the input alone
 _ROUNDINGS = 2.0  # there is more than one place where a quantized network rounds
 _QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QLinearConv", "QLinearMatMul")
+_FLOAT8 = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ)
 _MOST = 0.05  # a difference above it is a wrong import, however the network amplifies
 
 
@@ -34,4 +36,8 @@ def rounding_bound(tolerance: float, moved: float, is_quantized: bool = False) -
 
 def is_quantized(model: onnx.ModelProto) -> bool:
     """Whether a file rounds to 8 bit anywhere on the way."""
-    return any(node.op_type in _QUANTIZERS for node in model.graph.node)
+    return any(node.op_type in _QUANTIZERS or _makes_float8(node) for node in model.graph.node)
+
+
+def _makes_float8(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i in _FLOAT8 for a in node.attribute)

@@ -11,7 +11,9 @@ Each comparison alternates the two sides in one run and prints the ratio of thei
 * ``mark``: the time that our `strongest` takes to the activation (mean over 64 unseen transforms) that lucent reaches
   with ``--mark`` steps;
 * ``equal``: the activation of our `lucid` preset relative to lucent's, both with ``--mark`` steps;
-* ``chollet``: the recipe as a plain torch loop with a hook on the whole network against our `chollet` preset.
+* ``chollet``: the recipe as a plain torch loop with a hook on the whole network against our `chollet` preset;
+* ``classes``: a class picture of EfficientNet-Lite0 by `objects`, which classes get, against `strongest`, which they
+  got in 0.1.0, at the same size, each with its own number of steps.
 
 With one thread (OMP_NUM_THREADS=1) the processor's time is taken, which other processes change little; with more, or on
 a GPU, the clock on the wall. The float32 matrix-multiply rate is measured beside the comparisons; ``share`` is the part
@@ -39,6 +41,7 @@ import convscope
 from benchmarks.ascent_rivals import MARGIN, Whole, lucent_picture, plain_chollet
 from convscope.engine.ascent.loop import Ascent, AscentBatch
 from convscope.engine.ascent.many import Studio
+from convscope.engine.ascent.maximize import find, logits_layer
 from convscope.engine.ascent.network import Network
 from convscope.engine.ascent.recipe.objectives import channel
 from convscope.engine.ascent.recipe.presets import PRESETS, Preset
@@ -74,12 +77,12 @@ def ours(
 
 def unseen(network: Network, layer: Layer, unit: int, picture: np.ndarray) -> float:
     """The unit's mean activation over 64 transforms that no ascent saw."""
-    robust, values, side = Robust(), [], picture.shape[-1]
+    robust, values = Robust(), []
     rows = robust.draw(np.random.default_rng(2**31 - 1), UNSEEN)
     with torch.no_grad():
         for first in range(0, UNSEEN, 16):
             views = torch.from_numpy(picture)[None].repeat(16, 1, 1, 1)
-            tapped = network(robust(views, rows[first : first + 16], side))
+            tapped = network(robust(views, rows[first : first + 16], picture.shape[-2:]))
             values += channel(layer, unit)(tapped).tolist()
     return float(np.mean(values))
 
@@ -216,12 +219,31 @@ def chollet(graph: Graph, model: Whole, layers: list[Layer], work: Work) -> None
     print(f"{'all, one each':16s} {a:14.2f} {b:9.2f} {a / b:7.2f} {c:10.2f} {a / c:7.2f}")
 
 
+def classes(repeats: int, device: str) -> None:
+    """Seconds for a class picture by the default of now and of before; a picture alone has a companion while small."""
+    graph = convscope.load("efficientnet-lite0")
+    layer, side = logits_layer(graph), max(graph.image_size)
+    print(f"\nclasses: {graph.name}, {side} pixels, in turns, median of {repeats}")
+    print("pictures at once   strongest s/picture   objects   ratio")
+    for units in ([find(graph, "daisy")], [find(graph, "daisy"), find(graph, "zebra")]):
+        taken = [
+            [
+                timed(partial(ours, graph, layer, units, name, side, PRESETS[name].steps, device=device))[0]
+                / len(units)
+                for name in ("strongest", "objects")
+            ]
+            for _ in range(repeats)
+        ]
+        before, after = np.median(taken, axis=0)
+        print(f"{len(units):16d} {before:21.1f} {after:9.1f} {after / before:7.2f}", flush=True)
+
+
 def main() -> None:
     """Runs the comparisons asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ascent", description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="vgg16-hed", help="an ONNX file or a name of the catalog")
     parser.add_argument("--layers", help="commas; default every ReLU behind a convolution")
-    parser.add_argument("--only", default="speed,mark,equal,chollet")
+    parser.add_argument("--only", default="speed,mark,equal,chollet,classes")
     parser.add_argument("--side", type=int, default=128, help="of the pictures")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--mark", type=int, default=512)
@@ -245,6 +267,8 @@ def main() -> None:
     )
     lucent_picture(model, layers[0].index, 0, 32, 2)  # imports and first kernels are not timed
     work = Work(asked.side, asked.steps, asked.units, asked.repeats, asked.device)
+    if "classes" in asked.only:
+        classes(asked.repeats, asked.device)
     if "speed" in asked.only:
         speed(graph, model, layers, work)
     if "chollet" in asked.only:

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from convscope.engine.ascent.network import Network
@@ -19,8 +19,9 @@ JUDGES = {"efficientnet-lite1": 240, "efficientnet-lite2": 260}  # name -> side 
 BLUR = 2.0 / 224  # standard deviation, as a share of the picture's side
 SATURATED = 0.01  # values nearer to black or white than this
 UNSEEN = 16  # views
-_BANDS = 24  # of the spectrum
-_HIGHEST = 100  # cycles per picture: of pictures of 224 pixels nearly all
+_BANDS = 20  # of the spectrum
+_LOWEST = 4  # cycles per picture
+_HIGHEST = 100 / 224  # cycles per pixel: nearly all
 
 
 @cache
@@ -54,10 +55,11 @@ def ranks(picture: np.ndarray, wanted: int) -> dict[str, int]:
     return found
 
 
-def spectrum(picture: np.ndarray) -> np.ndarray:
-    """The mean power of the luminance in bands of equal ratio from 2 to ``_HIGHEST`` cycles per picture.
+def spectrum(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The frequencies of bands of equal ratio, in cycles per picture, and the mean power of the luminance in each.
 
-    The mean is taken off and a Hann window laid over it, so that the borders' jump counts for nothing.
+    From ``_LOWEST`` cycles to what `_HIGHEST` pixels say. The mean is taken off and a Hann window laid over it, so that
+    the borders' jump counts for nothing.
     """
     grey = picture @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     height, width = grey.shape
@@ -65,67 +67,49 @@ def spectrum(picture: np.ndarray) -> np.ndarray:
     power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2 / window.sum() ** 2
     rows, columns = np.fft.fftfreq(height)[:, None] * height, np.fft.fftfreq(width)[None] * width
     radius = np.sqrt(rows**2 + columns**2)
-    edges = _edges()
-    return np.array([power[(radius >= a) & (radius < b)].mean() for a, b in itertools.pairwise(edges)])
+    edges = np.unique(np.geomspace(_LOWEST, _HIGHEST * min(height, width), _BANDS + 1).round())
+    found = [power[(radius >= a) & (radius < b)].mean() for a, b in itertools.pairwise(edges)]
+    return np.sqrt(edges[:-1] * edges[1:]), np.array(found)
 
 
-def _edges() -> np.ndarray:
-    """Limits of the bands, none without a frequency of its own."""
-    return np.unique(np.geomspace(2, _HIGHEST, _BANDS + 1).round())
+def slope(picture: np.ndarray) -> float:
+    """Of the logarithm of power over that of frequency; photographs' is about -3."""
+    frequencies, power = spectrum(picture)
+    return float(np.polyfit(np.log(frequencies), np.log(power), 1)[0])
 
 
-def slope(bands: np.ndarray) -> float:
-    """Of the logarithm of power over that of frequency, from 4 cycles on; photographs' is about -3."""
-    edges = _edges()
-    middles = np.sqrt(edges[:-1] * edges[1:])
-    chosen = middles >= 4
-    return float(np.polyfit(np.log(middles[chosen]), np.log(bands[chosen]), 1)[0])
-
-
-def distance(bands: np.ndarray) -> float:
-    """The root mean square difference of the logarithm (base e) of a spectrum to photographs' mean one."""
-    return float(np.sqrt(np.mean((np.log(bands) - _photographs().mean(0)) ** 2)))
-
-
-def shape_distance(bands: np.ndarray) -> float:
-    """`distance` without the difference in level: how far the shape of the spectrum is, whatever the contrast."""
-    difference = np.log(bands) - _photographs().mean(0)
-    return float(difference.std())
+def distance(picture: np.ndarray) -> float:
+    """The mean square difference of the logarithm (base e) of a spectrum to the mean one of `photographs`."""
+    return float(np.mean((np.log(spectrum(picture)[1]) - _natural(min(picture.shape[:2]))) ** 2))
 
 
 @cache
-def _photographs() -> np.ndarray:
-    """The logarithms of the photographs' spectra, (number, bands)."""
-    return np.stack([np.log(spectrum(picture)) for picture in photographs()])
+def _natural(side: int) -> np.ndarray:
+    """The mean logarithm of photographs' spectra, (bands,)."""
+    return np.mean([np.log(spectrum(picture)[1]) for picture in photographs(side)], axis=0)
 
 
 @cache
 def photographs(side: int = 224) -> tuple[np.ndarray, ...]:
-    """The photographs that ship, whole and in quarters, squares of that side."""
+    """The photographs that ship, the largest square in the middle of each, made that side.
+
+    Whole ones alone: quarters of them, enlarged, are softer than any photograph that fills a picture.
+    """
     found = []
     for file in sorted(FOLDER.glob("*.jpg")):
         with Image.open(file) as opened:
-            picture = opened.convert("RGB")
-        short = min(picture.size)
-        left, top = (picture.width - short) // 2, (picture.height - short) // 2
-        boxes = [(left, top, left + short, top + short)]
-        half = short // 2
-        boxes += [(left + x, top + y, left + x + half, top + y + half) for x in (0, half) for y in (0, half)]
-        for box in boxes:
-            part = picture.crop(box).resize((side, side), Image.Resampling.LANCZOS)
-            found.append(np.asarray(part, dtype=np.float32) / 255)
+            square = ImageOps.fit(opened.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+        found.append(np.asarray(square, dtype=np.float32) / 255)
     return tuple(found)
 
 
 def statistics(picture: np.ndarray) -> dict[str, float]:
     """What can be said of a picture without a network."""
-    bands = spectrum(picture)
     return {
         "saturation": float(((picture < SATURATED) | (picture > 1 - SATURATED)).mean()),
         "deviation": float(picture.std()),
-        "distance": distance(bands),
-        "shape distance": shape_distance(bands),
-        "slope": slope(bands),
+        "distance": distance(picture),
+        "slope": slope(picture),
     }
 
 
@@ -142,7 +126,7 @@ def unseen(network: Network, wanted: int, picture: np.ndarray) -> float:
     x = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].repeat(8, 1, 1, 1)
     with torch.no_grad():
         parts = [
-            network(views(x, rows[first : first + 8], min(picture.shape[:2])))[network.tensors[0]][:, wanted]
+            network(views(x, rows[first : first + 8], picture.shape[:2]))[network.tensors[0]][:, wanted]
             for first in range(0, UNSEEN, 8)
         ]
     return float(torch.cat(parts).mean())

@@ -76,7 +76,7 @@ def _does_nothing(node: onnx.NodeProto, draft: Draft) -> bool:
 
 def _is_weight(node: onnx.NodeProto, place: int, draft: Draft) -> bool:
     tensor = draft.tensors.get(node.input[place])
-    if tensor is None or prod(tensor.dims) <= 1:
+    if tensor is None or prod(tensor.dims) <= 1 or node.input[place] in draft.fed:
         return False
     return tensor.data_type in FLOATS or place in _QUANTIZED.get(node.op_type, ())
 

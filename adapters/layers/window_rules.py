@@ -91,7 +91,7 @@ def resized(call: Call) -> Seen:
     rule, rank = resize_rule(node.op_type, opset, call.options), len(shape)
     old = node.op_type == "Upsample" or opset < 11
     axes = [int(a) % rank for a in call.options.get("axes", range(rank))]
-    scales, sizes = call.constant(1 if old else 2, "scales"), None if old else call.constant(3)
+    scales, sizes = call.constant(1 if old else 2, "scales"), None if old else _sizes(call, [shape[a] for a in axes])
     roi = call.constant(1) if rule.transform == "tf_crop_and_resize" else None
     before = [source.shape[a] for a in axes]
     by = [float(s) for s in np.ravel(scales)] if scales is not None and scales.size else None
@@ -115,6 +115,14 @@ def resized(call: Call) -> Seen:
         return ends
 
     return source.map(change, shape, line=_between(source, places))
+
+
+def _sizes(call: Call, found: list[int]) -> np.ndarray | None:
+    """The sizes that a Resize is given; those that were found where an open batch among them leaves them uncertain."""
+    try:
+        return call.constant(3)
+    except UnknownPlaces:
+        return np.array(found)
 
 
 def _between(source: Seen, places: dict[int, np.ndarray]) -> ReceptiveField:

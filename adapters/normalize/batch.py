@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from ...engine.graph.operators import operator
 from .draft import Draft, attribute, copy_zeros, set_attribute
 from .shapes import image_shape, settled_at
 
@@ -53,6 +54,60 @@ def free_batch(draft: Draft, size: tuple[int, int]) -> bool:
             copy_zeros(node)
             changed = True
     return changed
+
+
+def one_row(draft: Draft) -> bool:
+    """What a file for a batch of k holds k times, alike, beside the pictures of the batch is held once.
+
+    A class token that is joined to them, an embedding that is added, the first state of a recurrence, the lengths of an
+    Expand.
+
+    Returns:
+        Whether something changed.
+    """
+    batch = (image_shape(draft.inputs[0]) or (None,))[0]
+    if batch is None or batch < 2:
+        return False
+    picture = draft.symbol(draft.inputs[0].name)
+    changed = False
+    for node in draft.nodes:
+        if node.domain or not any(_counts_pictures(draft, name, picture) for name in node.input):
+            continue
+        if node.op_type == "Expand" and (target := draft.constant(node.input[1])) is not None:
+            value: np.ndarray | None = np.array([1, *target[1:]]) if target.size and target[0] == batch else None
+            pairs = [(1, value)] if len(draft.shapes[node.input[0]]) == target.size else []
+        else:
+            pairs = [(place, _first_row(draft, node, place, batch)) for place in range(len(node.input))]
+        for place, value in pairs:
+            if value is not None:
+                name = draft.fresh(f"{node.input[place]}/one")
+                draft.set_constant(name, value)
+                node.input[place] = name
+                changed = True
+    return changed
+
+
+def _counts_pictures(draft: Draft, name: str, picture: str) -> bool:
+    """Whether a tensor has one row for each picture, or its pictures on the second axis (recurrent networks)."""
+    shape = draft.shapes.get(name, ())
+    return name not in draft.tensors and None in shape[:2] and (shape[0] is not None or draft.symbol(name) == picture)
+
+
+def _first_row(draft: Draft, node: onnx.NodeProto, place: int, batch: int) -> np.ndarray | None:
+    """The first of the rows of a constant input that are all alike, one for each picture; None for any other input."""
+    value, row = draft.constant(node.input[place]), operator(node)
+    if value is None:
+        return None
+    if row.family == "recurrent":
+        axis = 1 if place in (5, 6) else None
+    else:
+        joined = node.op_type == "Concat" and attribute(node, "axis") % max(value.ndim, 1) != 0
+        ranks = {len(draft.shapes.get(name, ())) for name in node.input}
+        axis = 0 if (joined or row.broadcasts) and ranks == {value.ndim} else None
+    if axis is None or value.ndim <= axis or value.shape[axis] != batch:
+        return None
+    first = value.take([0], axis)
+    return first if np.array_equal(np.broadcast_to(first, value.shape), value) else None
 
 
 def settle_shape_vectors(draft: Draft) -> None:

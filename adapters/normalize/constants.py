@@ -17,11 +17,11 @@ from ...engine.graph.index import reads
 from ...engine.graph.operators import operator
 from ...errors import UnsafeFile
 from ..onnx.precheck import item_bits
-from .draft import Draft, attribute
+from .draft import Draft, attribute, dense
 
 MAX_FOLDED_BYTES = 2**28  # weights that are stored as such are not folded results
 _EVALUATED_FROM = {"Softmax": 13, "LogSoftmax": 13, "Hardmax": 13, "BatchNormalization": 14}  # as ONNX has it, by opset
-_MADE_TYPES = {"to", "dtype", "output_datatype"}  # of Cast, EyeLike, RandomNormal, HannWindow and their like
+_MADE_TYPES = {"to", "dtype", "output_datatype", "output_dtype"}  # of Cast, EyeLike, HannWindow, DequantizeLinear ...
 _MOST_PRODUCTS = 2**28  # multiply-adds of one product: a spectral norm takes one per weight
 _REFOLDED = 4  # times that all weights together may be folded anew: cast, transposed, reshaped, dequantized
 
@@ -60,6 +60,8 @@ def fold_constants(draft: Draft) -> None:
             if name:
                 draft.set_constant(name, value)
                 draft.fold_budget -= value.nbytes
+                if not draft.fed.isdisjoint(node.input):
+                    draft.fed.add(name)
         draft.fold_budget -= _products(node, values or [])
     draft.nodes = kept
 
@@ -68,6 +70,8 @@ def _constant_value(node: onnx.NodeProto) -> np.ndarray | TensorProto | None:
     for entry in node.attribute:
         if entry.name == "value":
             return entry.t
+        if entry.name == "sparse_value":
+            return dense(entry.sparse_tensor)
         if entry.name in ("value_float", "value_floats"):
             return np.asarray(helper.get_attribute_value(entry), dtype=np.float32)
         if entry.name in ("value_int", "value_ints"):

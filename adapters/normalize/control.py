@@ -20,7 +20,7 @@ from onnx import helper
 from ...errors import UnsafeFile
 from ..onnx.precheck import MAX_NODES, subgraphs
 from .constants import constants_to_weights, fold_constants
-from .draft import Draft, attribute
+from .draft import Draft, attribute, dense
 from .shapes import settled_at
 
 _FLOWS = ("If", "Loop", "Scan")
@@ -318,7 +318,8 @@ def _inlined(
         wanted = name if round_ is None else f"{name}/{round_}"
         return wanted if wanted not in taken and wanted not in draft.inlined else draft.fresh(wanted)
 
-    for name in (*(t.name for t in graph.initializer), *(o for n in graph.node for o in n.output)):
+    sparse = {s.values.name: s for s in graph.sparse_initializer}
+    for name in (*(t.name for t in graph.initializer), *sparse, *(o for n in graph.node for o in n.output)):
         if name and name not in renamed:
             renamed[name] = own(name)
             draft.inlined.add(renamed[name])
@@ -327,6 +328,8 @@ def _inlined(
         value.CopyFrom(tensor)
         value.name = renamed[tensor.name]
         draft.tensors[value.name] = value
+    for name, tensor in sparse.items():
+        draft.set_constant(renamed[name], dense(tensor))
     nodes = []
     for node in graph.node:
         copied = onnx.NodeProto()

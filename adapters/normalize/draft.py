@@ -63,6 +63,7 @@ class Draft:
     decided: tuple[int, ...] = ()
     former_names: dict[str, str] = field(default_factory=dict)
     inlined: set[str] = field(default_factory=set)
+    fed: set[str] = field(default_factory=set)  # constants that an input was given, and what follows from them
     fold_budget: int | None = None  # bytes that folding may still make; set by its first call
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _fresh: int = 0
@@ -74,6 +75,7 @@ class Draft:
         opsets = {("" if e.domain == "ai.onnx" else e.domain): e.version for e in model.opset_import}
         graph = model.graph
         tensors = {t.name: t for t in graph.initializer}
+        tensors |= {s.values.name: numpy_helper.from_array(dense(s), s.values.name) for s in graph.sparse_initializer}
         nodes = list(graph.node)
         for node in nodes:
             if node.domain == "ai.onnx":
@@ -88,8 +90,6 @@ class Draft:
             graph_name=graph.name,
             tensors=tensors,
         )
-        for sparse in graph.sparse_initializer:
-            draft.set_constant(sparse.values.name, _dense(sparse))
         draft.sort()
         return draft
 
@@ -270,11 +270,12 @@ def _rename_inputs(node: onnx.NodeProto, final: Any) -> None:
                 output.name = final(output.name)
 
 
-def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+def dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    """The values of a sparse tensor in their places, zeros in all others."""
     values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), dtype=values.dtype)
+    found = np.zeros(tuple(sparse.dims), dtype=values.dtype)
     if indices.ndim == 1:
-        dense.ravel()[indices] = values
+        found.ravel()[indices] = values
     else:
-        dense[tuple(indices.T)] = values
-    return dense
+        found[tuple(indices.T)] = values
+    return found

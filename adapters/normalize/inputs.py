@@ -31,6 +31,7 @@ _CHANNELS = (1, 3, 4)
 _STATE = re.compile(r"(^|[^a-z])(h|c|hn|cn|h_?0|c_?0|state|states|hidden|cell|cache|mem|memory)([^a-z]|$)", re.I)
 _ONES = re.compile(r"mask|scale|keep_prob", re.I)
 _PICTURE_SIZE = re.compile(r"im(age|g)?_?(shape|size)|orig(inal)?_?(target_)?sizes?|target_sizes?", re.I)
+_LENGTH = re.compile(r"(^|[^a-z])(len|lens|lengths?|widths?)([^a-z]|$)", re.I)  # how much of a padded input counts
 _SIGNAL_OPS = ("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "MaxPool", "AveragePool")
 _SAME_AXES = ("Slice", "Pad", "Concat", "Cast", "Identity", "Mul", "Add", "Sub", "Div", "Clip", "Relu", "Dropout")
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
@@ -111,6 +112,10 @@ def _bind(
     kind = helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type or TensorProto.FLOAT)
     shape = image_shape(info) or ()
     links = _links(info, picture)
+    axis = None if value is not None else _measured(draft, info, shape, picture)
+    if axis is not None:
+        _bind_length(draft, info, picture, axis, size)
+        return
     if value is None:
         value, said = _default(draft, info, shape, picture, size)
         sides = ("N", "C", "H", "W")  # of the picture, where an axis is as long as one of its own
@@ -125,9 +130,11 @@ def _bind(
     repeated = {axis: of for axis, of in links.items() if value.shape[axis] == 1}
     if not repeated:
         draft.set_constant(info.name, value)
+        draft.fed.add(info.name)
         return
     once, sizes, target = (draft.fresh(f"{info.name}/{what}") for what in ("value", "sizes", "shape"))
     draft.set_constant(once, value)
+    draft.fed.add(once)
     whole = draft.fresh(f"{picture.name}/shape")
     parts = []
     for axis, length in enumerate(value.shape):
@@ -146,6 +153,63 @@ def _bind(
     ]
     gathers = draft.nodes[: len(repeated)]
     draft.nodes = [*front, *gathers, *rear, *draft.nodes[len(repeated) :]]
+
+
+def _measured(draft: Draft, info: onnx.ValueInfoProto, shape: Axes, picture: onnx.ValueInfoProto) -> int | None:
+    """The picture's own axis that an input counts: the length of a line or of a signal; None where it counts none."""
+    whole = info.type.tensor_type.elem_type in (TensorProto.INT64, TensorProto.INT32)
+    seen, sides = image_shape(picture) or (), _sides(draft, picture)
+    if not (whole and sides and _LENGTH.search(info.name) and prod(d or 1 for d in shape) == 1):
+        return None
+    return next((axis for axis in reversed(list(sides)) if seen[axis] is None), list(sides)[-1])
+
+
+def _sides(draft: Draft, picture: onnx.ValueInfoProto) -> dict[int, str]:
+    """The picture's own axes along which it may be padded -> what they are called once it is seen as a picture."""
+    seen = image_shape(picture) or ()
+    if len(seen) == 4:
+        is_last = seen[1] not in _CHANNELS and seen[3] in _CHANNELS
+        return {1: "height", 2: "width"} if is_last else {2: "height", 3: "width"}
+    if len(seen) == 3:
+        return {2: "width"} if _is_signal(draft, picture.name) else {1: "height"}
+    return {1: "width"} if len(seen) == 2 else {}
+
+
+def _bind_length(
+    draft: Draft, info: onnx.ValueInfoProto, picture: onnx.ValueInfoProto, axis: int, size: tuple[int, int]
+) -> None:
+    """The input becomes the length of one of the picture's axes, whatever that is: all of the picture counts."""
+    side = _sides(draft, picture)[axis]
+    length = (image_shape(picture) or ())[axis] or size[side == "width"]
+    rank = len(image_shape(info) or ())
+    kind = info.type.tensor_type.elem_type
+    draft.given[info.name] = np.full([1] * rank, length, helper.tensor_dtype_to_np_dtype(kind))
+    draft.notes.append(
+        f"the input '{info.name[:80]}' is taken as the picture's {side}, {length}; give another with "
+        f"inputs['{info.name[:80]}']=VALUE"
+    )
+    whole, place, one, count, sizes = (
+        draft.fresh(f"{info.name}/{what}") for what in ("whole", "axis", "length", "number", "sizes")
+    )
+    draft.set_constant(place, np.array([axis], np.int64))
+    nodes = [
+        helper.make_node("Shape", [picture.name], [whole], name=whole),
+        helper.make_node("Gather", [whole, place], [one], name=one, axis=0),
+        helper.make_node("Cast", [one], [count], name=count, to=kind),
+    ]
+    if 0 in _links(info, picture).values():
+        first, batch, ones = (draft.fresh(f"{info.name}/{what}") for what in ("first", "pictures", "ones"))
+        draft.set_constant(first, np.array([0], np.int64))
+        draft.set_constant(ones, np.ones(rank - 1, np.int64))
+        nodes += [
+            helper.make_node("Gather", [whole, first], [batch], name=batch, axis=0),
+            helper.make_node("Concat", [batch, ones], [sizes], name=sizes, axis=0),
+            helper.make_node("Expand", [count, sizes], [info.name], name=info.name),
+        ]
+    else:
+        draft.set_constant(sizes, np.ones(rank, np.int64))
+        nodes.append(helper.make_node("Reshape", [count, sizes], [info.name], name=info.name))
+    draft.nodes = [*nodes, *draft.nodes]
 
 
 def _links(info: onnx.ValueInfoProto, picture: onnx.ValueInfoProto) -> dict[int, int]:

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from ...engine.graph.index import reads
 from ..onnx.sizes import check_sizes
-from .batch import flatten_reshapes, free_batch, free_input, settle_shape_vectors
+from .batch import flatten_reshapes, free_batch, free_input, one_row, settle_shape_vectors
 from .channels_first import to_channels_first
 from .cleanup import remove_idle_nodes
 from .constants import constants_to_weights, fold_constants, name_cast_types, to_float32
@@ -173,7 +173,7 @@ def _state(draft: Draft, request: Request) -> None:
 
 
 def _free_all(draft: Draft, request: Request) -> None:
-    while free_batch(draft, request.size):
+    while free_batch(draft, request.size) | one_row(draft):
         infer(draft, request.size)
 
 

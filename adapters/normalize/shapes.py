@@ -231,6 +231,7 @@ def _settled(draft: Draft, size: tuple[int, int], rows: int) -> Draft:
         tensors=dict(draft.tensors),
         told=dict(draft.told),
     )
+    fold_constants(copy)  # what hangs on constants alone is known without any shape
     _infer_once(copy, size, rows)
     while True:
         shapes = [n for n in copy.nodes if n.op_type == "Shape" and _is_known(copy.shapes.get(n.input[0]))]

@@ -27,6 +27,7 @@ from ..keras.family import SCALE_THEMSELVES
 from ..keras.family import family as of_layers
 
 _READER = (48, 320)  # PaddleOCR, rec_image_shape of PP-OCRv3 and later
+_CRNN = (32, 320)  # before that, when its readers were recurrent (CRNN)
 _CLASSIFIER = (48, 192)  # PaddleOCR, cls_image_shape
 _DETECTOR = (640, 640)  # PaddleOCR trains its detectors on crops of this size
 _MOST_LINE_CLASSES = 8  # 0 and 180 degrees
@@ -71,7 +72,8 @@ def family(model: onnx.ModelProto) -> Family | None:
         return None
     shape = _shape(model.graph.output[0])
     if _reads_lines(model):
-        size = _CLASSIFIER if len(shape) == 2 and (shape[1] or 0) <= _MOST_LINE_CLASSES else _READER
+        reader = _CRNN if any(node.op_type == "LSTM" for node in model.graph.node) else _READER
+        size = _CLASSIFIER if len(shape) == 2 and (shape[1] or 0) <= _MOST_LINE_CLASSES else reader
         name = "classifiers" if size == _CLASSIFIER else "readers"
         return Family(f"PaddleOCR's {name} of text lines", _found("tf", _CV_ORDER, size))
     if len(shape) == 4 and _channels(model, shape) == 1:

@@ -30,6 +30,9 @@ from .converters.base import Converted, Node
 from .folding import fold_into, is_foldable
 from .placement import Wiring
 
+# of four and eight bits: as what quantizers make, see `converters.quantize`
+_HELD_AS_FLOATS = frozenset({"int4", "uint4", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"})
+
 
 class TwinFactory:
     """Builds twins of one canonical model.
@@ -151,6 +154,8 @@ class TwinFactory:
         value = self._index.constant(name)
         if value is None:
             return None
+        if value.dtype.name in _HELD_AS_FLOATS:
+            value = value.astype(np.float32)
         try:
             tensor = torch.from_numpy(np.array(value))
         except TypeError:

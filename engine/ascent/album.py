@@ -94,6 +94,11 @@ class Album:
         """The name of the animation of a unit's ascent, where one is made."""
         return f"unit-{unit:04d}.webp"
 
+    def further(self, unit: int) -> dict[str, str]:
+        """What else there is to look at of a kept unit, label -> its path in the folder."""
+        paths = {"the ascent, animated": self.animation(unit), "transparent": f"transparent/{self.file(unit)}"}
+        return {label: path for label, path in paths.items() if (self.folder / path).is_file()}
+
     def picture(self, unit: int) -> np.ndarray:
         """A kept unit's picture, uint8."""
         return _read_png(self.folder / self.file(unit), self.pixels)

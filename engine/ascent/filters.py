@@ -172,6 +172,7 @@ def png_text(graph: Graph, layer: str, chosen: Settings) -> dict[str, str]:
     shown: dict[str, Any] = {"layer": layer, "preset": chosen.preset.name, "size": f"{height} x {width}"}
     shown |= {"steps": chosen.steps, "seed": chosen.seed}
     shown |= {"settings": ", ".join(f"{k}={v:g}" for k, v in chosen.tuning.items())} if chosen.tuning else {}
+    shown |= {"negative": True} if chosen.negative else {}
     return Record.of(graph).png_text(**shown)
 
 

@@ -281,7 +281,7 @@ class Studio:
         reference, _, lowest = self._references[made.unit]
         status, reason = verdict(made.start, made.end, reference, self._gated, made.highest, lowest)
         if self.chosen.negative:
-            reason = f"inhibition {reason}"
+            reason = f"inhibition {reason}".replace("excites", "inhibits")
         if status == DEAD and made.tried:
             reason += f"; given up after {made.tried} further steps"
         if status == DEAD and self.chosen.preset.gives_up:

@@ -194,7 +194,8 @@ class AscentResult:
     def _repr_html_(self) -> str:
         from ..pages.template import data_uri
 
-        title = f"{self.model}, layer {self.layer}, preset {self.preset}, seed {self.seed}"
+        negative = ", negative" if self.provenance.get("negative") else ""
+        title = f"{self.model}, layer {self.layer}{negative}, preset {self.preset}, seed {self.seed}"
         cells = "".join(
             f'<figure style="display:inline-block;margin:4px;text-align:center">'
             f'<img src="{data_uri(enlarged(u.image), longest=_LONGEST)}" alt="unit {u.unit}" width="128">'

@@ -11,6 +11,7 @@ import numpy as np
 from ...errors import UsageError
 from ..graph.index import attributes
 from ..graph.labels import class_name, logistic
+from ..graph.operators import operator
 from .classes import others
 from .facts import Facts
 from .reading import Answer, Question, Reading
@@ -25,6 +26,7 @@ _SMALLEST = 9  # positions; less is a speck
 _TELLING = ("seg", "mask", "class", "logit", "prob", "score")  # names of maps of classes
 _HEATMAPS = ("heat", "hm", "keypoint", "kpt", "feature", "feat")  # names of maps that are none
 _MOST_CLASSES = 200  # ADE20K has 150, COCO-Stuff 182
+_BOUNDED = ("Relu", "Softplus", "Exp", "Abs", "Sqrt", "Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Clip")
 _COARSE = 8  # pixels a position: class maps that are not enlarged again; coarser ones are features
 
 
@@ -412,10 +414,38 @@ def _are_classes(facts: Facts, name: str, shape: tuple[int, ...]) -> bool:
         return True
     if facts.named(name, *_HEATMAPS) or shape[1] > _MOST_CLASSES or never_negative(facts, name):
         return False
+    if _are_of_several_kinds(facts, name):
+        return False
     stride = max(facts.size[0] / shape[2], facts.size[1] / shape[3])
     others = [s for n in facts.names if n != name and len(s := facts.shape(n)) == 4]
     pyramid = any(max(s[2:]) > 1 and s[2:] != shape[2:] for s in others)
     return stride < _COARSE or (stride == _COARSE and not pyramid)
+
+
+def _are_of_several_kinds(facts: Facts, name: str) -> bool:
+    """Whether maps are joined of which some are bounded on one side or both and others not: scores beside distances.
+
+    Two classes may be written as a probability and the rest of it, which both lie in 0..1.
+    """
+    node = _behind_moves(facts, name)
+    if node is None or node.op_type != "Concat" or facts.saturates(name):
+        return False
+    parts = [_behind_moves(facts, part, scaled=True) for part in node.input]
+    kinds = {part.op_type if part.op_type in _BOUNDED else "" for part in parts if part is not None}
+    return len(kinds) > 1
+
+
+def _behind_moves(facts: Facts, name: str, scaled: bool = False) -> Any:
+    """The node whose values a tensor holds, moved, picked out and, if asked, scaled at most; None for an input."""
+    index = facts.graph.index
+    while (node := index.producer.get(name)) is not None:
+        row = operator(node)
+        times = scaled and node.op_type in ("Mul", "Div", "Add", "Sub")
+        varying = [n for n in node.input if n and index.constant(n) is None]
+        if not (row.neutral or row.preserves or (times and len(varying) == 1)):
+            return node
+        name = varying[0] if times and varying else node.input[0]
+    return None
 
 
 def never_negative(facts: Facts, name: str) -> bool:

@@ -132,7 +132,9 @@ class Reading:
         if not self.unread:
             return f"outputs: {self.reason}"
         listed = ", ".join(f"'{name[:80]}'" for name in self.unread[:5]) + (", ..." if self.unread[5:] else "")
-        return f"outputs: {self.reason}; not read: {listed} (output= reads another)"
+        read = [output.name for output in self.graph.outputs if output.name not in self.unread]
+        of = f", read from '{read[0][:80]}'" if len(read) == 1 else ""
+        return f"outputs: {self.reason}{of}; not read: {listed} (output= reads another)"
 
     def answer(self, rows: Rows, *, top: int = 3) -> Answer:
         """What the outputs say about one picture; ``rows`` are its values by tensor name, without the batch axis."""

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | YOLOv8, 9, 11, 12 | (N, 4 + K, A) or turned | centre and size, pixels | K sigmoids; with masks, 32 coefficients more |
 | YOLOv5, YOLOv7 | (N, A, 5 + K) | centre and size, pixels | objectness times K sigmoids, three anchors a cell |
+| YOLOv5-face, YOLOv7-pose | the same | the same | points before or behind the K scores, which are not read |
 | YOLOX | (N, A, 5 + K) | offsets in cells, log sizes | the same, one anchor a cell |
 
 Corners and shares of the sides, as other exporters write them, are told from the probe (`geometry`).
@@ -69,7 +70,9 @@ def yolov5(facts: Facts, forced: bool = False) -> DetectionReading | None:
         return None
     sure = _columns(facts, name, axis)
     idle = sure is not None and features > 5 and bool((sure[:, 4] >= 1 - _SIGMOID_SLACK).all())
-    return _reading(facts, "yolov5", "YOLOv5", name, axis, 5, features - 5, None if idle else 4, form=form)
+    first, classes = _scores_among(facts, name, axis)
+    return _reading(facts, "yolov5", "YOLOv5", name, axis, first, classes, None if idle else 4,
+                    unread=features - 5 - classes, form=form)  # fmt: skip
 
 
 def yolox(facts: Facts, forced: bool = False) -> DetectionReading | None:
@@ -89,7 +92,9 @@ def _reading(
     masks: Callable[[Rows, np.ndarray], Callable[[int], np.ndarray]] | None = None, more: tuple[str, ...] = (),
     grid: tuple[np.ndarray, np.ndarray] | None = None, unread: int = 0, form: Form = _PIXELS,
 ) -> DetectionReading:  # fmt: skip
-    probability = _are_probabilities(facts, name, axis, 4, classes + (objectness is not None))
+    scored = [(first, classes)] if classes else []
+    scored += [(objectness, 1)] if objectness is not None else []
+    probability = all(_are_probabilities(facts, name, axis, *part) for part in scored)
     reads = score_reads(facts.graph, name, probability)
 
     def spot(candidate: int, column: int) -> tuple[int, int]:
@@ -118,7 +123,9 @@ def _reading(
     if objectness is not None and classes:
         unsure = not grid and _could_be_a_class(facts, name, axis)
         how += ", objectness in column 4" + (" (assumed; decoder=yolov8 where it is a class)" if unsure else "")
-    how += f"; its last {unread} columns are no scores and are not read" if unread else ""
+    if unread:
+        which = f"{unread} columns in front of the scores" if classes and first > 5 else f"its last {unread} columns"
+        how += f"; {which} are no scores and are not read"
     return DetectionReading(
         facts.graph, "detection", decoder, f"{title} by its shape {_shown(facts, name)}: {many}, {how}",
         (name, *more, *(n for n in movers(facts.graph, name) if probability and n in _logits(facts, name))), (name,),
@@ -262,6 +269,25 @@ def _other_columns(facts: Facts) -> int:
         numbers = [int(part) for part in facts.metadata.get("kpt_shape", "").strip("[]() ").split(",") if part.strip()]
         return int(np.prod(numbers)) if len(numbers) == 2 else 0
     return 0
+
+
+def _scores_among(facts: Facts, name: str, axis: int) -> tuple[int, int]:
+    """(first, how many) of the columns behind the objectness that are scores: all but points, that reach beyond 0..1.
+
+    YOLOv7-pose has its points behind the scores, YOLOv5-face in front of them. Where the objectness is no probability
+    the scores are logits, and nothing tells them from other numbers.
+    """
+    found, classes = _columns(facts, name, axis), facts.shape(name)[axis] - 5
+    if found is None or not classes:
+        return 5, classes
+    least, most = found[:, 4:].min(axis=0), found[:, 4:].max(axis=0)
+    likely = (least >= -_SIGMOID_SLACK) & (most <= 1 + _SIGMOID_SLACK)
+    if likely.all() or not likely[0]:
+        return 5, classes
+    if likely[1]:
+        return 5, int(likely[1:].argmin())
+    behind = int(likely[::-1].argmin())
+    return 5 + classes - behind, behind
 
 
 def _columns_behind(facts: Facts, name: str, axis: int, classes: int) -> int:

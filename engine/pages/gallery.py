@@ -52,6 +52,7 @@ def filters_page(
     *,
     starts: Mapping[int, np.ndarray] | None = None,
     filmstrips: Mapping[int, Sequence[np.ndarray]] | None = None,
+    files: Mapping[int, Mapping[str, str]] | None = None,
     waiting: Sequence[int] = (),
     command: str = "",
     refresh: int | None = None,
@@ -62,22 +63,25 @@ def filters_page(
         result: as in ``result.json``: model, layer, preset, size, steps, seed and units, each with unit, file,
             status ("ok", "weak" or "dead"), activation_start, activation_end and history; optional a name (of a
             class) and activation_photographs, drawn into the curve. Every further number or text of a unit is
-            shown in its view.
+            shown in its view. Changes to the preset (``settings``) and negative pictures (``provenance``) are said
+            under the title.
         pictures: unit -> its picture.
         starts: unit -> the picture that ascent started from.
         filmstrips: unit -> pictures on the way.
+        files: unit -> further files beside the page, label -> path relative to it.
         waiting: units that are still to come; drawn as empty tiles.
         command: the command line that made it.
         refresh: reload every so many seconds, for a page that is still being filled.
     """
     units = list(result["units"])
     longest = 320 if len(units) <= 64 else 224 if len(units) <= 256 else 160
-    starts, filmstrips = starts or {}, filmstrips or {}
+    starts, filmstrips, files = starts or {}, filmstrips or {}, files or {}
     shown = [
         {
             "unit": unit["unit"],
             "name": unit.get("name") or "",
             "file": unit.get("file"),
+            "files": dict(files.get(unit["unit"], {})),
             "status": unit.get("status", "ok"),
             "picture": _embedded(pictures.get(unit["unit"]), longest),
             "start": _embedded(starts.get(unit["unit"]), longest // 2, quality=60),
@@ -88,17 +92,16 @@ def filters_page(
         }
         for unit in units
     ]
-    facts = {k: result[k] for k in ("preset", "size", "steps", "seed") if result.get(k) is not None}
-    if isinstance(facts.get("size"), Sequence) and not isinstance(facts["size"], str):
-        facts["size"] = " x ".join(map(str, facts["size"]))
+    negative = is_negative(result)
     return render_page(
         "filters.html",
-        title=f"{model_name(result)} · {result['layer']}",
-        facts=facts,
+        title=f"{model_name(result)} · {result['layer']}{' · negative' if negative else ''}",
+        facts=_facts(result),
         command=command,
         refresh=refresh,
         data={
             "layer": str(result["layer"]),
+            "verb": "inhibits" if negative else "excites",
             "units": shown,
             "waiting": list(waiting),
             "command": _unit_command(result, command),
@@ -145,6 +148,24 @@ def pictures_page(
         refresh=refresh,
         data={"items": shown},
     )
+
+
+def is_negative(result: Mapping[str, Any]) -> bool:
+    """Whether a result shows what lowers its units."""
+    return bool(result.get("provenance", {}).get("negative"))
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said under the title of a gallery."""
+    facts = {k: result[k] for k in ("preset", "size", "steps", "seed") if result.get(k) is not None}
+    if isinstance(facts.get("size"), Sequence) and not isinstance(facts["size"], str):
+        facts["size"] = " x ".join(map(str, facts["size"]))
+    if settings := result.get("settings"):
+        facts["settings"] = ", ".join(f"{name}={value:g}" for name, value in settings.items())
+    if is_negative(result):
+        classes = any(unit.get("name") for unit in result["units"])
+        facts = {"shows": "what speaks against each class" if classes else "what inhibits each unit"} | facts
+    return facts
 
 
 def model_name(result: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from .framing import framed
-from .read import border, resize
+from .read import border, luma, resize
 
 Box = tuple[int, int, int, int]
 _MOSTLY_BESIDE = 16  # times the picture's pixels: a window so large lies beside the picture nearly everywhere
@@ -116,7 +116,8 @@ def crop(graph: Graph, pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
         side: the longer side of the result.
 
     Returns:
-        (rows, columns, 3) float32 in [0, 1] with the picture's own aspect; enlarged pixels stay square. Where the input
+        (rows, columns, 3) float32 in [0, 1] with the picture's own aspect, grey for a model of one channel; enlarged
+        pixels stay square. Where the input
         is larger than the picture, as of a letterbox, the border around it is in the piece as the model sees it.
     """
     top, left, bottom, right = _shown(graph, (pixels.shape[0], pixels.shape[1]))
@@ -125,7 +126,8 @@ def crop(graph: Graph, pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
     if is_padded(graph, (pixels.shape[0], pixels.shape[1])):
         height, width = inside[2] - inside[0], inside[3] - inside[1]
         scale = side / max(height, width)
-        return _with_border(graph, pixels, inside, (max(round(height * scale), 1), max(round(width * scale), 1)))
+        size = max(round(height * scale), 1), max(round(width * scale), 1)
+        return _coloured(graph, _with_border(graph, pixels, inside, size))
     first_row = min(max(int(inside[0]), 0), pixels.shape[0] - 1)
     first_column = min(max(int(inside[1]), 0), pixels.shape[1] - 1)
     last_row = max(round(inside[2]), first_row + 1)
@@ -133,7 +135,7 @@ def crop(graph: Graph, pixels: np.ndarray, box: Box, side: int) -> np.ndarray:
     piece = pixels[first_row:last_row, first_column:last_column]
     scale = side / max(piece.shape[:2])
     size = max(round(piece.shape[0] * scale), 1), max(round(piece.shape[1] * scale), 1)
-    return resize(piece, size, "nearest" if scale > 2 else "bilinear").clip(0, 1)
+    return _coloured(graph, resize(piece, size, "nearest" if scale > 2 else "bilinear").clip(0, 1))
 
 
 def is_padded(graph: Graph, size: tuple[int, int]) -> bool:
@@ -150,7 +152,7 @@ def seen(graph: Graph, pixels: np.ndarray, largest: tuple[int, int]) -> np.ndarr
         largest: (rows, columns) of the result at most.
 
     Returns:
-        (rows, columns, C) float32 in [0, 1].
+        (rows, columns, C) float32 in [0, 1], grey for a model of one channel.
     """
     size = pixels.shape[0], pixels.shape[1]
     padded = is_padded(graph, size)
@@ -159,9 +161,16 @@ def seen(graph: Graph, pixels: np.ndarray, largest: tuple[int, int]) -> np.ndarr
     scale = min(largest[0] / height, largest[1] / width, 1.0)
     target = max(round(height * scale), 1), max(round(width * scale), 1)
     if padded:
-        return _with_border(graph, pixels, whole, target)
+        return _coloured(graph, _with_border(graph, pixels, whole, target))
     top, left, bottom, right = seen_box(graph, size)
-    return resize(pixels[top:bottom, left:right], target).clip(0, 1)
+    return _coloured(graph, resize(pixels[top:bottom, left:right], target).clip(0, 1))
+
+
+def _coloured(graph: Graph, piece: np.ndarray) -> np.ndarray:
+    """A piece (H, W, C) in the colours that the model sees: a model of one channel sees none."""
+    if graph.channels != 1 or piece.shape[2] != 3:
+        return piece
+    return np.repeat(luma(piece)[:, :, None], 3, axis=2)
 
 
 def _with_border(

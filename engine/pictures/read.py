@@ -365,7 +365,7 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
     p = graph.preprocessing
     fitted = _placed(pixels, framed(pixels.shape[0], pixels.shape[1], target, p), p).clip(0, 1)
     if graph.channels == 1 and fitted.shape[2] == 3:
-        return (fitted @ _LUMA)[None].astype(np.float32)
+        return luma(fitted)[None]
     if graph.channels != fitted.shape[2]:
         count = graph.channels
         raise UsageError(
@@ -373,6 +373,11 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
             f"({_taken(graph, target)}), or from Python arrays (height, width, {count})"
         )
     return np.ascontiguousarray(fitted.transpose(2, 0, 1))
+
+
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) float32: how bright pixels (H, W, 3) in [0, 1] are, which is all that a model of one channel sees."""
+    return (pixels @ _LUMA).astype(np.float32)
 
 
 def _placed(pixels: np.ndarray, frame: Frame, how: Preprocessing) -> np.ndarray:

@@ -95,7 +95,9 @@ def check(layer: Any = None, units: Any = None, wanted: Any = None) -> None:
     if wanted is not None and (layer is not None or units is not None):
         raise UsageError("wanted= and layer= exclude each other; name a class, or a layer and one of its units")
     if wanted is None and (layer is None or units is None):
-        raise UsageError("accent needs wanted='tabby', or layer= and units= with one unit, for instance units=17")
+        raise UsageError(
+            "accent needs wanted=5, a class by number or name, or layer= and one unit of it, for instance units=17"
+        )
 
 
 def _one(unit: str | int | None, channels: int) -> int:

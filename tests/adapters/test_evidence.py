@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import convscope
 from convscope.adapters.evidence import from_weights
 from convscope.adapters.load import load_here
+from convscope.adapters.onnx import families
 from convscope.engine.graph.preprocessing import PREPROCESSINGS, Preprocessing, preprocessing_of
 from convscope.engine.pictures.photographs import photographs
 from convscope.engine.pictures.read import read_image, resize
@@ -393,6 +394,16 @@ def test_paddle_files_have_the_preprocessing_of_their_kind(
     found = graph.preprocessing
     assert (graph.image_size, found.preset, found.order, found.found) == (size, name, order, "family")
     assert any("Paddle" in note and "preprocessing= overrules" in note for note in graph.source.notes)
+
+
+def test_paddle_s_recurrent_readers_take_lines_of_32_rows_and_its_later_ones_of_48() -> None:
+    """PaddleOCR's rec_image_shape was 3, 32, 320 as long as its readers were CRNN, up to PP-OCRv2."""
+    model = paddle([None, 25, 6], [2, 1])
+    later = families.family(model)
+    model.graph.node.append(helper.make_node("LSTM", ["steps", "w", "r"], ["read"]))
+    earlier = families.family(model)
+    for found, size in ((later, (48, 320)), (earlier, (32, 320))):
+        assert found is not None and found.preprocessing is not None and found.preprocessing.size == size
 
 
 def test_a_map_of_paddle_s_newest_exporter_is_one_of_text() -> None:

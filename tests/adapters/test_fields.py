@@ -370,6 +370,29 @@ def test_fields_of_networks_that_go_up_again_are_exact_in_every_layer(build: Cal
         check(graph, layer, places=2)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_a_map_brought_to_another_s_size_is_followed_with_an_open_batch(mode: str) -> None:
+    """As torch's older exporter writes `interpolate(y, size=x.shape[2:])`: the sizes begin with an open batch."""
+    chain = _net((32, 24))
+    chain.input = ["N", 1, 32, 24]  # type: ignore[list-item]
+    fine = _conv(chain, "x", 2)
+    coarse = _conv(chain, fine, 2, strides=[2, 2])
+    sides = {}
+    for source in (coarse, fine):
+        (sides[source],) = chain.add("Shape", source)
+    zero, two, four = (chain.constant([place]) for place in (0, 2, 4))
+    (front,) = chain.add("Slice", sides[coarse], zero, two)
+    (rear,) = chain.add("Slice", sides[fine], two, four)
+    (sizes,) = chain.add("Concat", front, rear, axis=0)
+    (up,) = chain.add("Resize", coarse, "", "", sizes, mode=mode, coordinate_transformation_mode="half_pixel")
+    chain.channels[up] = 2
+    _joined(chain, up, fine)
+    graph = chain.graph()
+    layer = next(layer for layer in graph.layers if layer.tensor == up)
+    assert layer.receptive_field is not None and layer.receptive_field.size is not None
+    check(graph, layer)
+
+
 def test_a_white_spot_behind_a_focus_stem_is_found_where_it_is() -> None:
     graph = yolo_neck().graph()
     stem = next(layer for layer in graph.layers if layer.op == "Concat")

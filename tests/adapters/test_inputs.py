@@ -92,6 +92,41 @@ def test_an_input_that_is_not_given_has_a_default_that_the_notes_say() -> None:
     assert any("'age' (Nx2) is taken as zeros" in note and "inputs['age']=" in note for note in graph.source.notes)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "picture"),
+    [("widths", ["N"], ["N", 3, 8, "W"]), ("x_lens", ["N", 1], ["N", 3, 8, "W"]), ("length", [1], ["N", 3, 8, 12])],
+)
+def test_an_input_that_counts_what_of_a_padded_line_is_read_is_the_whole_line_at_any_width(
+    name: str, shape: list[Any], picture: list[Any]
+) -> None:
+    """Zeros, as of other inputs, would have masked the picture away, and every answer would have been the same."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["all"]),
+        helper.make_node("Gather", ["all", "three"], ["width"]),
+        helper.make_node("Range", ["zero", "width", "step"], ["places"]),
+        helper.make_node("Reshape", [name, "column"], ["count"]),
+        helper.make_node("Less", ["places", "count"], ["counts"]),
+        helper.make_node("Cast", ["counts"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "rows"], ["seen"]),
+        helper.make_node("Mul", ["x", "seen"], ["masked"]),
+        helper.make_node("Conv", ["masked", "w"], ["y"]),
+    ]
+    numbers = {"three": 3, "zero": 0, "step": 1, "column": [-1, 1], "rows": [1, 2]}
+    weights = {key: np.array(value, np.int64) for key, value in numbers.items()}
+    made = model(nodes, {"x": picture, name: shape}, {**weights, "w": normal(4, 3, 3, 3)})
+    made.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
+    graph = convscope.load(made, size=(8, 12))
+    assert any(f"'{name}' is taken as the picture's width, 12" in note for note in graph.source.notes)
+    for width in (12, 20) if picture[3] == "W" else (12,):
+        x = normal(2, 3, 8, width)
+        counts = np.full([2 if d == "N" else d for d in shape], width)
+        np.testing.assert_allclose(output(graph, x), run(made, **{"x": x, name: counts}), rtol=1e-4, atol=1e-5)
+    assert convscope.verify(graph).ok
+    halved = output(convscope.load(made, size=(8, 12), inputs={name: 6}), x := normal(1, 3, 8, 12))
+    np.testing.assert_allclose(halved, run(made, **{"x": x, name: np.full([1 if d == "N" else d for d in shape], 6)}),
+                               rtol=1e-4, atol=1e-5)  # fmt: skip
+
+
 def test_an_answer_that_is_no_number_names_the_inputs_that_were_taken_as_zeros() -> None:
     """As a range of frequencies from 0 to 0 Hz, whose logarithm a pitch tracker takes."""
     made = two_inputs()

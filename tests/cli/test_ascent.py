@@ -289,6 +289,11 @@ def test_negative_pictures_are_others_and_say_so(model: str, tmp_path: Path) -> 
     up, down = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("up", "down"))
     assert "inhibition" in down["units"][0]["reason"] and "inhibition" not in up["units"][0]["reason"]
     assert (tmp_path / "up" / "unit-0000.png").read_bytes() != (tmp_path / "down" / "unit-0000.png").read_bytes()
+    for name, negative in (("up", False), ("down", True)):
+        page = (tmp_path / name / "index.html").read_text()
+        assert ("· relu2 · negative</h1>" in page) is ("what inhibits each unit" in page) is negative
+        with Image.open(tmp_path / name / "unit-0000.png") as picture:
+            assert picture.info.get("negative") == ("True" if negative else None)
     assert run(["filters", model, "--layer", "relu2", "--units", "0", *FAST, "-o", str(tmp_path / "down")]) == 2
 
 
@@ -317,7 +322,8 @@ def test_a_photograph_is_accented(model: str, photo: str, tmp_path: Path, capsys
         assert after.size == before.size == (16, 16)
     assert run(["accent", model, photo, "--class", "2", *FAST, "-o", str(tmp_path / "class")]) == 0
     capsys.readouterr()
-    for wrong, said in ((["--layer", "conv2"], "accent needs --class"), (["--layer", "conv2", "-u", "1,2"], "not 2")):
+    no_class = "accent needs --class 5, a class by number or name"
+    for wrong, said in ((["--layer", "conv2"], no_class), (["--layer", "conv2", "-u", "1,2"], "not 2")):
         assert run(["accent", model, photo, *wrong, *FAST, "-o", str(tmp_path / "wrong")]) == 2
         assert said in capsys.readouterr().err
 
@@ -338,6 +344,8 @@ def test_pictures_come_transparent_and_animated_where_asked(
     assert kept == {"unit-0000.webp": True, "unit-0001.webp": True}, "one that is there is taken for whole"
     with Image.open(out / "transparent" / "unit-0001.png") as clear, Image.open(out / "unit-0001.png") as picture:
         assert clear.mode == "RGBA" and np.array_equal(np.asarray(clear)[:, :, :3], np.asarray(picture))
+    links = '{"the ascent, animated":"unit-0001.webp","transparent":"transparent/unit-0001.png"}'
+    assert links in (out / "index.html").read_text()
     with Image.open(out / "unit-0001.webp") as moving:
         assert getattr(moving, "n_frames", 1) >= 3 and moving.size == (128, 128)
         moving.seek(getattr(moving, "n_frames", 1) - 1)

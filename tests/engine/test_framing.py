@@ -12,7 +12,8 @@ from PIL import Image
 
 import convscope
 from convscope.engine.graph.preprocessing import Preprocessing
-from convscope.engine.pictures.crops import seen_box
+from convscope.engine.pictures import crops
+from convscope.engine.pictures.crops import seen, seen_box
 from convscope.engine.pictures.framing import framed
 from convscope.engine.pictures.read import fit
 
@@ -154,3 +155,18 @@ def test_the_seen_part_of_a_picture_is_what_the_frame_shows() -> None:
     ):
         box = seen_box(replace(graph, preprocessing=how, inputs=graph.inputs), (375, 500))
         assert box == expected or how.resize == "crop"
+
+
+@pytest.mark.parametrize("resize", ["squash", "letterbox"])
+def test_what_a_model_of_one_channel_sees_of_a_photograph_is_shown_grey(resize: str) -> None:
+    coloured = photograph(40, 60).astype(np.float32) / 255
+    how = Preprocessing(resize=resize, size=(28, 28), order="GRAY", mean=(0.0,), std=(1.0,))
+    grey = replace(convscope.load("lenet", check=False), preprocessing=how)
+    expected = np.asarray(Image.fromarray(photograph(40, 60)).convert("L"), np.float32) / 255
+    whole = seen(grey, coloured, (60, 60))
+    assert np.ptp(whole, axis=2).max() == 0
+    if resize == "squash":
+        assert np.abs(whole[:, :, 0] - expected).max() < 0.01
+    assert np.ptp(crops.crop(grey, coloured, (4, 4, 20, 20), 32), axis=2).max() == 0
+    colour = replace(convscope.load(small_cnn(), check=False), preprocessing=Preprocessing(resize="squash"))
+    assert np.ptp(seen(colour, coloured, (60, 60)), axis=2).max() > 0.1

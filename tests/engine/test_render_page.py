@@ -8,6 +8,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,16 @@ def test_page_is_a_pure_function_of_its_data() -> None:
     result = {"model": "m", "layer": "l", "units": [{"unit": 0, "history": [1.0]}]}
     pictures = {0: np.random.default_rng(0).random((80, 80, 3))}
     assert gallery.filters_page(result, pictures) == gallery.filters_page(result, pictures)
+
+
+def test_a_gallery_says_what_was_changed_of_its_preset_and_what_speaks_against_a_class() -> None:
+    result: dict[str, Any] = {"model": "m", "layer": "fc", "units": [{"unit": 3, "name": "cat"}]}
+    result |= {"settings": {"jitter": 4.0, "decay": 0.05}, "provenance": {"negative": True}}
+    text = gallery.filters_page(result, {})
+    assert "<dt>settings</dt><dd>jitter=4, decay=0.05</dd>" in text
+    assert "<dt>shows</dt><dd>what speaks against each class</dd>" in text
+    plain = gallery.filters_page({**result, "settings": {}, "provenance": {"negative": False}}, {})
+    assert "<dt>settings</dt>" not in plain and "<dt>shows</dt>" not in plain
 
 
 @pytest.mark.parametrize(("format", "exact"), [("png", True), ("webp", False), ("jpeg", False)])

@@ -9,7 +9,8 @@ import torch
 from onnx import helper
 from torch import Tensor
 
-from .base import Converted, Converter, Function, Node, OfKind, pointwise
+from .base import Converted, Converter, Function, Node, OfKind, first_input, pointwise
+from .quantize import float8
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
@@ -50,7 +51,14 @@ def _shift(node: Node) -> Converted:
 
 
 def _cast(node: Node) -> Converted:
-    return Converted(OfKind(_dtype(node, int(node.get("to"))), lambda kind, x: x.to(kind)), node.inputs)
+    return _cast_to(node, int(node.get("to")))
+
+
+def _cast_to(node: Node, wanted: int) -> Converted:
+    rounded = float8(node, wanted)
+    if rounded is not None:
+        return first_input(node, rounded)
+    return Converted(OfKind(_dtype(node, wanted), lambda kind, x: x.to(kind)), node.inputs[:1])
 
 
 def _dtype(node: Node, onnx_type: int) -> torch.dtype:
@@ -66,8 +74,11 @@ def _example(onnx_type: int):  # type: ignore[no-untyped-def]
     return np.zeros(1, dtype=helper.tensor_dtype_to_np_dtype(onnx_type))
 
 
-def _cast_like(x: Tensor, like: Tensor) -> Tensor:
-    return x.to(like.dtype)
+def _cast_like(node: Node) -> Converted:
+    like = node.constant(1)
+    if like is not None:
+        return _cast_to(node, helper.np_dtype_to_tensor_dtype(like.dtype))
+    return Converted(Function(lambda x, like: x.to(like.dtype)), node.inputs)
 
 
 def _dropout(node: Node) -> Converted:
@@ -87,7 +98,7 @@ _SIMPLE: dict[str, Callable[..., Tensor]] = {
     "Equal": torch.eq, "Greater": torch.gt, "GreaterOrEqual": torch.ge, "Less": torch.lt,
     "LessOrEqual": torch.le, "Where": torch.where, "IsNaN": torch.isnan, "Identity": lambda x: x,
     "BitwiseAnd": torch.bitwise_and, "BitwiseOr": torch.bitwise_or, "BitwiseXor": torch.bitwise_xor,
-    "BitwiseNot": torch.bitwise_not, "CastLike": _cast_like,
+    "BitwiseNot": torch.bitwise_not,
 }  # fmt: skip
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
@@ -100,5 +111,6 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("", "IsInf"): _is_infinite,
     ("", "BitShift"): _shift,
     ("", "Cast"): _cast,
+    ("", "CastLike"): _cast_like,
     ("", "Dropout"): _dropout,
 }

@@ -6,12 +6,13 @@ Dequantize through Quantize to the image: d dequantize(quantize(x)) / dx = 1 whe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
+from onnx import helper
 from torch import Tensor
 
 from ....errors import UnsupportedOperator
@@ -19,9 +20,14 @@ from ..geometry import Window
 from .base import Converted, Converter, Function, Node
 from .conv import pad_spatial
 
-_RANGES = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
-
-_BY_NUMBER = {0: "uint8", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}  # ONNX's numbers of data types
+_RANGES = {
+    "uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767),
+    "uint4": (0, 15), "int4": (-8, 7),
+}  # fmt: skip
+_BY_NUMBER = {0: "uint8", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 21: "uint4", 22: "int4"}  # ONNX's numbers
+_EIGHT_BITS = {
+    17: torch.float8_e4m3fn, 18: torch.float8_e4m3fnuz, 19: torch.float8_e5m2, 20: torch.float8_e5m2fnuz
+}  # fmt: skip
 
 
 _rounds = ContextVar("rounds", default=True)
@@ -43,6 +49,25 @@ def without_rounding() -> Iterator[None]:
 def round_straight_through(x: Tensor) -> Tensor:
     """Round half to even; the gradient passes as if nothing were rounded."""
     return x + (torch.round(x) - x).detach() if _rounds.get() else x
+
+
+def float8(node: Node, wanted: int) -> Callable[[Tensor], Tensor] | None:
+    """Rounding to floats of eight bits, held in the type of what is rounded; None where ``wanted`` is another type.
+
+    Beyond the largest value it saturates, which is ONNX's default. The gradient passes as in `round_straight_through`.
+    """
+    kind = _EIGHT_BITS.get(wanted)
+    if kind is None:
+        return None
+    if not node.get("saturate", 1):
+        raise node.unsupported("floats of eight bits that do not saturate")
+    most = torch.finfo(kind).max
+
+    def run(x: Tensor) -> Tensor:
+        bounded = torch.clamp(x, -most, most)
+        return bounded + (bounded.to(kind).to(x.dtype) - bounded).detach() if _rounds.get() else bounded
+
+    return run
 
 
 def _per_axis(value: Tensor, x: Tensor, axis: int) -> Tensor:
@@ -77,8 +102,12 @@ def _refuse_blocks(node: Node, position: int) -> None:
 
 def _quantize(node: Node) -> Converted:
     _refuse_blocks(node, 1)
+    axis, given = int(node.get("axis", 1)), node.constant(2)
+    wanted = int(node.get("output_dtype", 0)) if given is None else helper.np_dtype_to_tensor_dtype(given.dtype)
+    rounded = float8(node, wanted)
+    if rounded is not None:
+        return Converted(Function(lambda x, scale, zero=None: rounded(x / _per_axis(scale, x, axis))), node.inputs)
     low, high = value_range(node, 2)
-    axis = int(node.get("axis", 1))
 
     def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
         scaled = round_straight_through(x / _per_axis(scale, x, axis))

@@ -115,6 +115,9 @@ def resize(
             )
     if targets == before:
         return x  # as ONNX Runtime, also where a scale such as 1.1 was rounded away
+    if not x.is_floating_point():  # ONNX Runtime drops what lies behind the point
+        found = resize(x.double(), axes, scales, sizes, rule, policy, roi, outside)
+        return found.float().trunc().to(x.dtype)
     quick = _by_interpolate(x, axes, factors, targets, rule)
     if quick is not None:
         return quick

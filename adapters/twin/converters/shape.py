@@ -49,7 +49,7 @@ def _squeeze(node: Node) -> Converted:
     axes = _axes(node)
 
     def run(x: Tensor) -> Tensor:
-        return x.squeeze() if axes is None else x.squeeze(tuple(a % x.ndim for a in axes)) if axes else x
+        return x.squeeze(tuple(a % x.ndim for a in axes)) if axes else x.squeeze()  # no axes: all, as ONNX Runtime
 
     return first_input(node, run)
 

@@ -240,6 +240,23 @@ def test_class_maps_are_found_before_an_argmax_wherever_their_channels_lie(last:
     assert (reading.decoder, reading.tensors) == ("segmentation", ("c",)) and "5 classes" in reading.reason
 
 
+@pytest.mark.parametrize(
+    ("second", "decoder"), [(["Softplus"], "unknown"), (["Sigmoid", "Mul"], "unknown"), (["Identity"], "segmentation")]
+)
+def test_maps_of_scores_and_of_distances_joined_are_no_classes(second: list[str], decoder: str) -> None:
+    """As a detector of lines writes them: a logit of text, and how far its ends are."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Split", ["c", "two"], ["a", "b"], axis=1)]
+    behind = "b"
+    for op in second:
+        more = ["scale"] if op == "Mul" else []
+        nodes.append(helper.make_node(op, [behind, *more], [op]))
+        behind = op
+    nodes.append(helper.make_node("Concat", ["a", behind], ["y"], axis=1))
+    weights = {"w": RNG.normal(size=(5, 3, 1, 1)).astype(np.float32), "scale": np.array(4, np.float32)}
+    graph = convscope.load(model(nodes, {**weights, "two": np.array([2, 3])}), check=False)
+    assert read_outputs(graph).decoder == decoder
+
+
 def test_values_that_are_never_negative_are_no_mask() -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
     graph = convscope.load(model(nodes, {"w": np.full((1, 3, 1, 1), 5, np.float32)}), check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,32 @@ def test_columns_behind_the_scores_of_a_yolo_table_are_no_classes(columns: tuple
     reading, found = answer(planted({"output0": table}))
     assert reading.classes == classes and f"last {more} columns are no scores" in reading.reason
     assert [(d.index, d.score) for d in found.boxes] == [(classes - 1, pytest.approx(0.9))]
+
+
+@pytest.mark.parametrize(
+    ("points", "classes", "said"),
+    [
+        ("in front", 1, "1 class, .*; 10 columns in front of the scores are no scores"),  # YOLOv5-face
+        ("in front", 3, "3 classes, .*; 10 columns in front of the scores are no scores"),
+        ("behind", 1, "1 class, .*; its last 10 columns are no scores"),  # YOLOv7-pose
+        ("alone", 0, "1 class, .*; its last 10 columns are no scores"),
+    ],
+)
+def test_points_beside_the_scores_of_a_table_with_objectness_are_no_classes(
+    points: str, classes: int, said: str
+) -> None:
+    table = np.full((1, 3 * COUNT, 15 + classes), 0.01)
+    table[0, :, :4] = [20, 20, 10, 10]
+    table[0, 5, 4] = 0.9
+    first = 15 if points == "in front" else 5
+    place = 5 + classes if points == "behind" else 5
+    table[0, :, place : place + 10] = np.random.default_rng(0).uniform(-SIZE, SIZE, (3 * COUNT, 10))
+    if classes:
+        table[0, 5, first + classes - 1] = 0.8
+    reading, found = answer(planted({"output": table}))
+    assert reading.decoder == "yolov5" and re.search(said, reading.reason)
+    score = pytest.approx(0.9 * (0.8 if classes else 1))
+    assert [(d.index, d.score) for d in found.boxes] == [(max(classes - 1, 0), score)]
 
 
 @pytest.mark.parametrize("head", ["Softmax", "LogSoftmax", None])
