@@ -17,6 +17,7 @@ from ..engine.graph.company import reason
 from ..engine.graph.graph import DEFAULT_SIZE, Graph
 from ..engine.graph.layers import Layer, Source, TensorSpec
 from ..engine.graph.preprocessing import Preprocessing, preprocessing_of, whole_numbers
+from ..engine.render.artifacts import sha256_of
 from ..errors import UsageError
 from .exported import Exported
 from .guard import refuse_hidden
@@ -51,7 +52,7 @@ def build_graph(
         aliases={**stated_names(metadata, ALIASES_KEY), **exported.aliases},
     )
     producer = exported.producer or _producer(exported.model)
-    file_digest = _digest(path) if path else ""
+    file_digest = sha256_of(path) if path else ""
     side = size or preprocessing.size or (DEFAULT_SIZE, DEFAULT_SIZE)
     stated = preprocessing.layout if preprocessing.found != "assumed" else None
     declared = stated if layout is None else layout
@@ -230,8 +231,3 @@ def _is_signal(draft: Draft) -> bool:
 
 def _producer(model: onnx.ModelProto) -> str:
     return " ".join(p for p in (model.producer_name[:80], model.producer_version[:40]) if p) or "unknown"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

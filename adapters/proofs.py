@@ -28,7 +28,7 @@ from typing import Any
 from ..engine.graph.graph import Graph
 from ..engine.graph.layers import Proof
 from ..engine.record import library_versions
-from ..engine.render.artifacts import sweep, to_json, write_text
+from ..engine.render.artifacts import sha256_of, sweep, to_json, write_text
 from ..errors import ConvscopeError, RefusedInput
 from .cache import cache_folder
 
@@ -79,8 +79,7 @@ class Proofs:
             folder = cache_folder().expanduser() / FOLDER
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES or not _is_ours(folder):
                 return cls()
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of(path)
         except (OSError, RuntimeError, ValueError):  # RuntimeError: nobody knows the user's home
             return cls()
         head = {"schema": _SCHEMA, "file": digest, "made_by": _made_by()}

@@ -25,6 +25,7 @@ from .output import clean, in_flags, running, say, typed
 from .streams import settle
 
 _NARROW = 76  # characters
+_LONGEST_WORD = 300  # characters; some systems' names of files have up to 255
 _LOOK, _SEE, _WHY, _COMPARE, _SETUP = "Look", "See", "Explain", "Compare", "Set up"
 
 # name: (panel of the help, example). The order is that of the help.
@@ -157,14 +158,14 @@ def _explain(exc: BaseException) -> int:
     if isinstance(exc, SystemExit):
         return exc.code if isinstance(exc.code, int) else 1
     if isinstance(exc, ConvscopeError):
-        say(f"error: {in_flags(str(exc))}")
+        say(f"error: {_short(in_flags(str(exc)))}")
         return exc.exit_code
     if isinstance(exc, typer.TyperException):
         context = getattr(exc, "ctx", None)
         place = context.command_path if context is not None else "convscope"
         message = _with_value(exc).rstrip(".")
         if message:  # none where a command line ends early, and its help was shown
-            say(f"error: {message}; see: {place} --help")
+            say(f"error: {_short(message)}; see: {place} --help")
         return exc.exit_code
     if _is_out_of_memory(exc):
         say("error: out of memory; try a smaller --size, --steps or --batch")
@@ -177,6 +178,11 @@ def _explain(exc: BaseException) -> int:
         text = text[:240] + "…"
     say(f"error: convscope has a bug: {text}; please report it with the output of the same command and --debug")
     return 1
+
+
+def _short(message: str) -> str:
+    """A message without the middle of its longest words: the path of a file may have thousands of characters."""
+    return re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: f"{word[0][:100]}…{word[0][-50:]}", message)
 
 
 def _with_value(exc: Any) -> str:

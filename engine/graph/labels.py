@@ -68,8 +68,8 @@ def load_labels(source: str | Path) -> tuple[str, ...]:
         return tuple(IMAGENET.read_text(encoding="utf-8").splitlines())
     try:
         data = read_regular(source, _MAX_BYTES)
-    except OSError as exc:
-        if exc.errno == errno.EFBIG:
+    except (OSError, ValueError) as exc:  # ValueError: no file can have such a name
+        if getattr(exc, "errno", None) == errno.EFBIG:
             raise RefusedInput(f"labels file '{source}' has more than {_MAX_BYTES:,} bytes") from None
         raise UsageError(f"labels '{str(source)[:200]}' is neither 'imagenet' nor a file that can be read") from None
     try:

@@ -11,8 +11,8 @@ import numpy as np
 from ..ascent.making import Kept
 from ..ascent.results import AscentResult, enlarged, tile
 from ..record import write
-from ..render.animation import webp_bytes
-from ..render.artifacts import save_png, write_bytes, write_text
+from ..render.animation import is_whole, webp_bytes
+from ..render.artifacts import read_regular, save_png, write_bytes, write_text
 from ..render.grid import captioned, grid
 from .gallery import filters_page
 
@@ -58,17 +58,30 @@ def write_page(folder: Path, result: AscentResult, waiting: Sequence[int] = (), 
     write_text(folder / "index.html", html)
 
 
-def write_animations(folder: Path, result: AscentResult) -> None:
-    """Writes the animation of every unit's ascent that is not there yet."""
+def write_animations(folder: Path, result: AscentResult, done: set[int]) -> None:
+    """Writes the animation of every unit's ascent that is not there as it was written.
+
+    Args:
+        folder: of the album.
+        result: an album's units; of others none is written.
+        done: units whose animation is known to be there; those of this result are added.
+    """
     units = result.units
     if not isinstance(units, Kept):
         return
-    for unit in units.units:
-        target = folder / units.album.animation(unit)
-        if not target.exists():
+    for unit in set(units.units) - done:
+        target, of = folder / units.album.animation(unit), units.album.records[unit]["sha256"]
+        if not _is_there(target, of):
             frames = [units.album.start(unit), *units.album.strip(unit), units.album.picture(unit)]
-            # one that is there is taken for whole, also after a power cut
-            write_bytes(target, webp_bytes([enlarged(frame) for frame in frames]), durable=True)
+            write_bytes(target, webp_bytes([enlarged(frame) for frame in frames], of))
+        done.add(unit)
+
+
+def _is_there(animation: Path, of: str) -> bool:
+    try:
+        return is_whole(read_regular(animation), of)
+    except OSError:  # there is none, or a pipe
+        return False
 
 
 def content(result: AscentResult) -> dict[str, Any]:

@@ -150,6 +150,7 @@ class Wall:
         self._layer, self._units, self._options, self._folder = layer, list(units), options, folder
         self._record, self._kind, self._on_event = record, kind, on_event
         self._so_far: AscentResult | None = None
+        self._animated = set[int]()
         self._earlier: int | None = None  # units that an earlier run has finished
         if folder is not None and not options.force:
             _check_album(folder)
@@ -178,7 +179,7 @@ class Wall:
 
     def _animate(self, result: AscentResult) -> None:
         if self._options.animate and self._folder is not None:
-            write_animations(self._folder, result)
+            write_animations(self._folder, result, self._animated)
 
     def _progress(self, steps: AscentProgress) -> None:
         total = len(self._units)

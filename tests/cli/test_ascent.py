@@ -15,8 +15,6 @@ from onnx import helper
 from PIL import Image
 
 from convscope.cli.main import run
-from convscope.engine.pages import wall
-from convscope.engine.render.artifacts import write_bytes
 from convscope.engine.render.grid import CAPTION
 
 from ..tiny import model as tiny_model
@@ -328,20 +326,10 @@ def test_a_photograph_is_accented(model: str, photo: str, tmp_path: Path, capsys
         assert said in capsys.readouterr().err
 
 
-def test_pictures_come_transparent_and_animated_where_asked(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept: dict[str, bool] = {}
-
-    def write(path: Path, data: bytes, durable: bool = False) -> Path:
-        kept[path.name] = durable
-        return write_bytes(path, data, durable)
-
-    monkeypatch.setattr(wall, "write_bytes", write)
+def test_pictures_come_transparent_and_animated_where_asked(model: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ["filters", model, "--layer", "conv2", "--units", "0,1", *FAST, "--alpha", "--animate", "-o", str(out)]
     assert run(command) == 0
-    assert kept == {"unit-0000.webp": True, "unit-0001.webp": True}, "one that is there is taken for whole"
     with Image.open(out / "transparent" / "unit-0001.png") as clear, Image.open(out / "unit-0001.png") as picture:
         assert clear.mode == "RGBA" and np.array_equal(np.asarray(clear)[:, :, :3], np.asarray(picture))
     links = '{"the ascent, animated":"unit-0001.webp","transparent":"transparent/unit-0001.png"}'
@@ -352,9 +340,21 @@ def test_pictures_come_transparent_and_animated_where_asked(
         last = np.asarray(moving.convert("RGB")).astype(float)
     with Image.open(out / "unit-0001.png") as picture:
         assert np.abs(last[4::8, 4::8] - np.asarray(picture).astype(float)).mean() < 12
-    (out / "unit-0000.webp").unlink()
+    animations = [path.read_bytes() for path in sorted(out.glob("*.webp"))]
     (out / "transparent" / "unit-0001.png").unlink()
-    assert run(command) == 0
-    assert (out / "unit-0000.webp").exists() and (out / "transparent" / "unit-0001.png").exists()
+    first, second = animations
+    for damaged in (
+        None,
+        b"",
+        first[:-9],
+        first[:500] + bytes(99) + first[599:],
+        second,
+    ):  # the last is the other unit's
+        (out / "unit-0000.webp").unlink()
+        if damaged is not None:
+            (out / "unit-0000.webp").write_bytes(damaged)
+        assert run(command) == 0
+        assert [path.read_bytes() for path in sorted(out.glob("*.webp"))] == animations
+    assert (out / "transparent" / "unit-0001.png").exists()
     assert run([*command[:-4], "--force", "-o", str(out)]) == 0
     assert not list(out.glob("*.webp")) and not (out / "transparent").exists()

@@ -149,6 +149,15 @@ def test_what_the_system_refuses_is_no_bug_and_one_line_that_names_the_file(
     assert len(err) < 400
 
 
+def test_a_path_of_thousands_of_characters_is_shown_by_its_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["info", "a" * 5000], ["info", "a/" * 2500], ["weights", "lenet", "--layer", "a" * 5000]):
+        assert main.run(words) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "a…a" in said or "/…a" in said or "a…/" in said
+        assert len(said) < 400
+
+
 @pytest.mark.parametrize("arguments", [["--debug", "doctor"], ["doctor", "--debug"]])
 def test_debug_shows_the_traceback(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convscope import load
 from convscope.engine.activations import statistics, topk
 from convscope.engine.activations.statistics import UnitStatistics, restore_states, save_states
 from convscope.engine.activations.topk import TopImages
@@ -21,8 +23,8 @@ from convscope.engine.ascent.album import MANIFEST, Album
 from convscope.engine.ascent.results import OK, UnitResult
 from convscope.engine.graph.layers import Layer
 from convscope.engine.locks import locked
-from convscope.engine.render.artifacts import read_regular, save_npz, to_json, write_text
-from convscope.errors import DamagedState, UsageError
+from convscope.engine.render.artifacts import read_regular, save_npz, sha256_of, to_json, write_text
+from convscope.errors import DamagedState, RefusedInput, UsageError
 
 LAYER: Any = SimpleNamespace(name="conv", channels=3, index=0)
 
@@ -182,6 +184,20 @@ def test_a_pipe_under_a_pictures_or_the_lists_name_is_not_waited_for(folder: Pat
         _album(folder)
     with pytest.raises(OSError, match="not a regular file"):
         read_regular("/dev/zero")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/pagemap"), reason="files of Linux")
+def test_what_has_no_end_has_no_sum(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="not a regular file"):
+            sha256_of(path)
+    with contextlib.suppress(PermissionError):
+        assert sha256_of("/proc/self/pagemap") == hashlib.sha256().hexdigest()  # a file of no bytes, says the system
+    with pytest.raises(RefusedInput, match="is empty"):
+        load("/proc/self/pagemap")
 
 
 def test_nothing_is_written_through_a_folder_that_is_a_link(folder: Path, tmp_path: Path) -> None:

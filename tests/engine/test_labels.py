@@ -92,7 +92,7 @@ def test_label_files_that_make_no_sense_are_refused(tmp_path: Path, text: str) -
         labels.load_labels(path)
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "missing", ".", "/dev/zero", "/proc/self/mem", ""])
+@pytest.mark.parametrize("name", ["x" * 5000, "missing", ".", "/dev/zero", "/proc/self/mem", "", "a\0b", "\ud800"])
 def test_a_labels_file_that_cannot_be_read_is_refused_by_its_name(name: str) -> None:
     with pytest.raises((UsageError, RefusedInput), match=r"neither|holds no names") as refused:
         labels.load_labels(name)
