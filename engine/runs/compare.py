@@ -65,7 +65,7 @@ class Options:
             return
         for name in _OF_PICTURES:
             if getattr(self, name) != getattr(Options, name):
-                raise UsageError(f"{name}= is of matched units' pictures: add match=True and folder=, or leave it out")
+                raise UsageError(f"{name}= is of matched units' pictures: add match=True and a folder, or leave it out")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

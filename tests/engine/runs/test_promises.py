@@ -79,7 +79,7 @@ def test_facets_refuse_what_they_do_not_use(graph: Graph, tmp_path: Path, name: 
 
 def test_compare_refuses_what_it_is_told_of_pictures_that_it_does_not_make(graph: Graph, tmp_path: Path) -> None:
     for words in ({"pictures": 3}, {"steps": 2, "match": True}, {"seed": 1, "folder": tmp_path}):
-        with pytest.raises(UsageError, match="add match=True and folder="):
+        with pytest.raises(UsageError, match="add match=True and a folder"):
             convscope.compare(graph, graph, **words)  # type: ignore[arg-type]
 
 
