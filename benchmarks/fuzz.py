@@ -26,6 +26,8 @@ from benchmarks.fuzz_targets import INSTRUMENTED, TARGETS
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = ROOT / "tests" / "seeds"
+_SCRATCH = Path("/dev/shm") if os.path.isdir("/dev/shm") else Path(tempfile.gettempdir())
+_STUCK_SECONDS = 90  # beyond its time
 _SLOW_SECONDS, _LARGE_BYTES = 5.0, 2**30
 _MOST_BYTES = 4 * 2**30  # of private memory: a bomb must not take the machine down
 _LONGEST = 64 * 1024  # bytes of an input
@@ -62,16 +64,19 @@ def _run(name: str, seconds: int, folder: Path) -> None:
     started, runs, edges, deaths = time.monotonic(), 0, 0, 0
     while (left := seconds - (time.monotonic() - started)) > 5:
         command = [sys.executable, "-m", "benchmarks.fuzz", name, "--seconds", str(int(left)), "--folder", str(folder)]
-        child = subprocess.run([*command, "--child"], cwd=ROOT, capture_output=True, text=True, errors="replace")
-        told = child.stdout + child.stderr
+        ended, told = _child([*command, "--child"], left + _STUCK_SECONDS)
         done = re.findall(r"^#(\d+)\s.*?cov: (\d+)", told, re.MULTILINE)
         if done:
             runs += int(done[-1][0])
             edges = max(edges, int(done[-1][1]))
-        if child.returncode == 0:
+        if ended == 0:
             break
         deaths += 1
         (findings / f"{name}-death-{deaths}.log").write_text(told[-20_000:])
+        for scratch in _SCRATCH.glob(f"convscope-fuzz-{name}-*"):
+            for last in scratch.iterdir():
+                shutil.copyfile(last, findings / f"{name}-death-{deaths}{last.suffix}")
+            shutil.rmtree(scratch, ignore_errors=True)
         if deaths > 50 or not done:
             break
     new = sorted({path.name for path in findings.iterdir()} - before)
@@ -79,6 +84,17 @@ def _run(name: str, seconds: int, folder: Path) -> None:
     print(f"{name:<12}{minutes:>6.1f} min{runs:>10,} inputs{edges:>7,} edges{len(new):>4} findings", flush=True)
     for one in new:
         print(f"    {one}", flush=True)
+
+
+def _child(command: list[str], seconds: float) -> tuple[int, str]:
+    """Exit status and output of a child; one that is stuck (its alarm may wait for a lock) is killed."""
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
+    try:
+        told = child.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        child.kill()
+        told = child.communicate()[0]
+    return child.returncode, told
 
 
 def _fuzz(name: str, seconds: int, folder: Path) -> None:
@@ -89,7 +105,7 @@ def _fuzz(name: str, seconds: int, folder: Path) -> None:
     target = TARGETS[name]
     with atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False):
         target.prepare()
-    scratch = Path(tempfile.mkdtemp(prefix="convscope-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    scratch = Path(tempfile.mkdtemp(prefix=f"convscope-fuzz-{name}-", dir=_SCRATCH))
     judge = _Judge(name, scratch, folder / "findings")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))

@@ -65,7 +65,10 @@ class FieldTracker:
         self._held = self._tabled = 0
         if len(shape) == 4 and shape[1]:
             self.size = (shape[2] or size[0], shape[3] or size[1])
-            self._seen[image] = Seen.picture((1, shape[1], *self.size))
+            if max(self.size) > _MOST_TABLED:
+                self.unknown["very large pictures"] = None
+            else:
+                self._seen[image] = Seen.picture((1, shape[1], *self.size))
 
     def field(self, tensor: str, channel_axis: int | None, grid: Tokens | None = None) -> ReceptiveField | None:
         """What the positions of a tensor see; None where it does not depend on the image.

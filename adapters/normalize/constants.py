@@ -148,7 +148,8 @@ def _result_size(node: onnx.NodeProto, values: list[np.ndarray | None]) -> int:
         return int(min(max((limit - start) / delta, 0), 2**62)) if delta else 2**62
     if node.op_type == "Gather" and values[1] is not None and first is not None:
         axis = attribute(node, "axis", 0)
-        return values[1].size * (first.size // max(first.shape[axis], 1) if first.ndim else 1)
+        rows = first.shape[axis] if -first.ndim <= axis < first.ndim else 1
+        return values[1].size * (first.size // max(rows, 1))
     shapes = [v.shape for v in values if v is not None]
     if node.op_type == "MatMul" and len(shapes) == 2:
         return _product_size(shapes[0], shapes[1])

@@ -65,8 +65,10 @@ def _sizes(draft: Draft, node: onnx.NodeProto) -> list[int] | None:
     given = draft.constant(node.input[1])
     if given is None:
         return None
-    if given.ndim:
+    if given.ndim == 1:
         return [int(v) for v in given]
+    if given.ndim:
+        return None
     chunk = int(given)
     if not total or chunk < 1:
         return None

@@ -17,6 +17,7 @@ from .constants import fold_constants
 from .draft import Draft, attribute
 
 MAX_ACTIVATION_ELEMENTS = 2**31  # one image's tensor; beyond that no CNN of this world is found
+_SHAPED = {"Reshape", "Expand", "ConstantOfShape"}  # to the shape that their last input holds
 _LONGEST_SHAPE, _LONGEST_VECTOR = 64, 2**16  # values of a shape, and of what is computed from shapes
 _LISTS = {"Unsqueeze": 1, "Squeeze": 1, "Reshape": 1, "Expand": 1, "Tile": 1, "ConstantOfShape": 0}
 _WINDOWS = {"HannWindow", "HammingWindow", "BlackmanWindow"}
@@ -47,13 +48,36 @@ def _refuse_ranks(draft: Draft) -> None:
 
 
 def _inferred(hollow: onnx.ModelProto) -> onnx.ModelProto:
+    """With the values of short vectors followed, where no shape is absurd without them: ONNX would write each out."""
     try:
-        return onnx.shape_inference.infer_shapes(hollow, data_prop=_has_short_vectors(hollow.graph))
+        plain = onnx.shape_inference.infer_shapes(hollow, data_prop=False)
+    except Exception as error:
+        raise RefusedInput(f"shape inference failed: {str(error).splitlines()[0][:200]}") from error
+    if not _has_short_vectors(hollow.graph):
+        return plain
+    for info in (*plain.graph.value_info, *plain.graph.output):
+        _bounded_shape(info)
+    try:
+        return onnx.shape_inference.infer_shapes(hollow, data_prop=True)
+    except MemoryError as error:
+        raise UnsafeFile("following the sizes that it computes takes more memory than is allowed") from error
     except Exception:
-        try:
-            return onnx.shape_inference.infer_shapes(hollow, data_prop=False)
-        except Exception as error:
-            raise RefusedInput(f"shape inference failed: {str(error).splitlines()[0][:200]}") from error
+        return plain
+
+
+def _bounded_shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    """A shape as ONNX infers it, None for an open side.
+
+    Raises:
+        UnsafeFile: it has too many axes or values.
+    """
+    dims = info.type.tensor_type.shape.dim
+    if len(dims) > MAX_RANK:
+        raise UnsafeFile(f"tensor '{info.name[:80]}' would have more than {MAX_RANK} dimensions")
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+    if prod(d or 1 for d in shape) > MAX_ACTIVATION_ELEMENTS or any((d or 0) < 0 for d in shape):
+        raise UnsafeFile(f"tensor '{info.name[:80]}' would have the absurd shape {list(shape)[:8]}")
+    return shape
 
 
 def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> None:
@@ -72,11 +96,7 @@ def _infer_once(draft: Draft, size: tuple[int, int], rows: int | str = "N") -> N
         draft.types[info.name] = tensor.elem_type
         if not tensor.HasField("shape"):
             continue
-        if len(tensor.shape.dim) > MAX_RANK:
-            raise UnsafeFile(f"tensor '{info.name[:80]}' would have more than {MAX_RANK} dimensions")
-        shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-        if prod(d or 1 for d in shape) > MAX_ACTIVATION_ELEMENTS or any((d or 0) < 0 for d in shape):
-            raise UnsafeFile(f"tensor '{info.name[:80]}' would have the absurd shape {list(shape)[:8]}")
+        shape = _bounded_shape(info)
         draft.shapes[info.name] = shape
         if shape and shape[0] is None:
             draft.symbols[info.name] = tensor.shape.dim[0].dim_param
@@ -163,6 +183,7 @@ def _has_short_vectors(graph: onnx.GraphProto) -> bool:
     """Whether the vectors of sizes, whose values inference computes, stay short: 40 Concats can make 2^40 of them."""
     lengths = {t.name: prod(t.dims) for t in graph.initializer if len(t.dims) <= 1}
     numbers = {t.name: t for t in graph.initializer if not prod(t.dims) - 1}
+    sizes = {t.name: t for t in graph.initializer if len(t.dims) == 1 and t.data_type == onnx.TensorProto.INT64}
     for node in graph.node:
         if node.op_type in _WINDOWS:  # of which inference lists the places as those of a Range
             size = numbers.get(node.input[0])
@@ -172,6 +193,8 @@ def _has_short_vectors(graph: onnx.GraphProto) -> bool:
         length = sum(known) if node.op_type == "Concat" else max(known, default=0)
         if node.op_type == "Shape":
             length = _LONGEST_SHAPE
+        if node.op_type in _SHAPED and (target := sizes.get(node.input[-1])) is not None:
+            length = max(length, prod(max(int(side), 1) for side in numpy_helper.to_array(target).ravel()))
         if length > _LONGEST_VECTOR:
             return False
         lengths.update(dict.fromkeys(node.output, length))

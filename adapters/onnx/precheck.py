@@ -113,6 +113,13 @@ def every_tensor(model: onnx.ModelProto) -> Iterator[TensorProto]:
 def _check_lengths(model: onnx.ModelProto, where: str) -> None:
     """Bounds what is listed and named: lists are walked often, and names are shown."""
     graph = model.graph
+    for name in (graph.name, model.producer_name, model.producer_version, model.domain):
+        _check_name(name, "graph or producer", where)
+    for entry in model.metadata_props:
+        if not (isinstance(entry.key, str) and isinstance(entry.value, str)):
+            raise RefusedInput(f"{where}: its metadata are no UTF-8 text")
+    for opset in model.opset_import:
+        _check_name(opset.domain, "domain", where)
     lists = {
         "functions": model.functions, "weights": graph.initializer, "inputs": graph.input, "outputs": graph.output,
         "noted shapes": graph.value_info,
@@ -122,6 +129,8 @@ def _check_lengths(model: onnx.ModelProto, where: str) -> None:
             raise UnsafeFile(f"{where} lists {len(entries):,} {title}; at most {MAX_ENTRIES:,} are read")
     for info in (*graph.input, *graph.output, *graph.value_info):
         _check_name(info.name, "tensor", where)
+        for dim in info.type.tensor_type.shape.dim:
+            _check_name(dim.dim_param, "dimension", where)
         if len(info.type.tensor_type.shape.dim) > MAX_RANK:
             raise UnsafeFile(f"{where}: tensor '{info.name[:80]}' has more than {MAX_RANK} dimensions")
     for tensor in every_tensor(model):
@@ -139,15 +148,21 @@ def _check_lengths(model: onnx.ModelProto, where: str) -> None:
                 f"{where}: node '{node.name[:60]}' ({node.op_type[:60]}) has {own:,} inputs and outputs, all so far "
                 f"{ports:,}; at most {MAX_PORTS:,} and {MAX_ALL_PORTS:,} are read"
             )
+        for kind in (node.op_type, node.domain):
+            _check_name(kind, "operator's", where)
         if len(node.op_type) > MAX_OP_NAME or len(node.domain) > MAX_OP_NAME:
             raise UnsafeFile(f"{where}: an operator's name has more than {MAX_OP_NAME} characters")
         for name in (node.name, *node.input, *node.output):
             _check_name(name, "tensor or node", where)
+        for entry in node.attribute:
+            _check_name(entry.name, "attribute", where)
         if any(entry.name == "blocksize" and abs(entry.i) > MAX_BLOCK for entry in node.attribute):
             raise UnsafeFile(f"{where}: node '{node.name[:60]}' ({node.op_type}) has an absurd blocksize")
 
 
-def _check_name(name: str, kind: str, where: str) -> None:
+def _check_name(name: str | bytes, kind: str, where: str) -> None:
+    if not isinstance(name, str):  # protobuf hands over as bytes what is no UTF-8
+        raise RefusedInput(f"{where}: a {kind} name is no UTF-8 text: {name[:60].decode(errors='backslashreplace')}")
     if len(name) > MAX_NAME:
         raise UnsafeFile(f"{where}: a {kind} name has {len(name):,} characters")
 

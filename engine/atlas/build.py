@@ -309,7 +309,7 @@ class _Run:
             work = self._left(recipes, order, spread)
             free = [block for block in work if any(map(self.leases.is_free, self._ids(block)))]
             count.to(total - sum(len(block.units) for block in work))
-        self.late = self.late or self._is_late()
+        self.late = self.late or bool(work)
 
     def _left(self, recipes: Sequence[str], order: Mapping[int, Sequence[int]], spread: bool) -> list[Block]:
         """The blocks of this run's units that are not there."""

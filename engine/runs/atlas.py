@@ -13,7 +13,7 @@ from ...errors import UsageError
 from ..activations.fields import check_field
 from ..ascent.recipe.presets import AUTO, Preset
 from ..atlas import files, report
-from ..atlas.build import COARSE_STAGES, STAGES, Manner, atlas, wished
+from ..atlas.build import COARSE_STAGES, STAGES, Atlas, Manner, atlas, wished
 from ..atlas.estimate import estimate, estimate_in_words
 from ..atlas.workers import fitting_count
 from ..executors.devices import check_device
@@ -157,8 +157,6 @@ def run(
     )
     for sentence in made.failed:
         on_event(Note(f"failed: {sentence}"))
-    if made.late:
-        on_event(Note(f"the time is over: {made.left}; the same command goes on"))
     is_shard = options.shard is not None
     if is_shard:
         on_event(Note(f"shard done; when all are: convscope atlas compile {shlex.quote(made.place)}"))
@@ -170,8 +168,14 @@ def run(
         **made.counts,
         "failed": list(made.failed),
     }
-    unfinished = f"{len(made.failed)} blocks of units could not be made; the same command tries them again"
-    return Told(content, words=[page or made.place], unfinished=unfinished if made.failed else "")
+    return Told(content, words=[page or made.place], unfinished=_unfinished(made))
+
+
+def _unfinished(made: Atlas) -> str:
+    """What the same command would go on with, in words."""
+    if made.failed:
+        return f"{len(made.failed)} blocks of units could not be made; the same command tries them again"
+    return f"the time is over: {made.left}; the same command goes on" if made.late else ""
 
 
 def _status(store: files.Files) -> Told:

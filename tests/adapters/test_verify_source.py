@@ -173,3 +173,18 @@ def test_what_is_said_of_a_file_that_does_not_concern_it_is_said_to_be_of_no_use
 def built() -> nn.Module:
     """What `test_why_the_source_is_not_compared_is_said` names as the code."""
     return Net(0)
+
+
+@pytest.mark.parametrize(("shift", "right"), [(0.003, True), (0.05, False)])
+def test_a_quantized_file_may_part_by_a_step_of_8_bits_and_no_more(shift: float, right: bool, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("QuantizeLinear", ["c", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    weights = {"w": normal(4, 3, 3, 3), "s": np.array(0.02, np.float32), "z": np.array(0, np.int8)}
+    graph = load_here(file(tmp_path, nodes, weights), check=False)
+    file(tmp_path, nodes, {**weights, "w": weights["w"] * np.float32(1 + shift)})  # as if imported a little wrong
+    difference, _, bound, *_ = source_difference(graph, random_inputs(graph, (SIDE, SIDE), 2, 0))
+    assert difference is not None and difference > MAX_REL
+    assert (difference <= bound) == right

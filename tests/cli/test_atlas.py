@@ -67,6 +67,17 @@ def test_status_counts_verify_checks_compile_writes_and_open_prints(
     assert capsys.readouterr().out.splitlines()[-1] == (made / "index.html").resolve().as_uri()
 
 
+def test_time_that_is_over_is_partly_done_and_leaves_a_page(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    line = ["atlas", str(made.parent / "small.onnx"), str(made.parent / "photos"), "-l", "relu1", *QUICK]
+    assert main.run([*line, "-o", str(made.parent / "late"), "--budget", "0s", "--json"]) == 4
+    said = capsys.readouterr()
+    assert (json.loads(said.out)["missing"], Path(json.loads(said.out)["page"]).exists()) == (8, True)
+    assert said.err == "error: the time is over: 8 of 8 units are not made; the same command goes on\n"
+    assert main.run([*line, "-o", str(made), "--budget", "0s"]) == 0  # nothing is left to do
+    assert not capsys.readouterr().err
+
+
 def test_dry_run_says_how_much_there_is_and_writes_nothing(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     out = made.parent / "never"
