@@ -141,3 +141,14 @@ def test_a_layers_summary_leaves_out_units_that_nothing_is_known_of(first: bool)
     units = [dict.fromkeys(known, float("nan")), known]
     entry = {"units": units if first else units[::-1], "correlated": [], "images": 1, "dead": [], "always_on": []}
     assert [summary(entry)[name] for name in ("mean", "max", "zeros")] == [1.0, 2.0, 0.5]
+
+
+@pytest.mark.parametrize("gray", [lambda rng: rng.random((16, 20), dtype=np.float32),
+                                  lambda rng: rng.integers(0, 256, (16, 20, 1), dtype=np.uint8)])  # fmt: skip
+def test_a_gray_array_is_seen_as_the_same_in_three_channels(graph: Graph, gray: Callable[[Any], np.ndarray]) -> None:
+    picture = gray(np.random.default_rng(0))
+    coloured = np.repeat(picture.reshape(16, 20, 1), 3, axis=2)
+    one, other = (convscope.predict(graph, p).content["images"] for p in (picture, coloured))
+    assert one == other
+    both = [convscope.attack(graph, p, method="fgsm").attack for p in (picture, coloured)]
+    assert both[0] is not None and both[1] is not None and np.array_equal(both[0].attacked, both[1].attacked)
