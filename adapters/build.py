@@ -74,6 +74,7 @@ def build_graph(
     canonical.graph.value_info.extend(_value_infos(draft, canonical))
     if any(p == (0, 3, 1, 2) and t == draft.inputs[0].name for t, p in draft.permuted.items()):
         preprocessing = replace(preprocessing, layout="NHWC")
+    preprocessing = _fitting(preprocessing, draft)
     if draft.whole is not None:
         draft.notes.append(f"the file takes {draft.whole}: pictures are rounded to whole numbers, gradients pass on")
         known = preprocessing.found != "assumed"
@@ -157,6 +158,20 @@ def _alone(graph: Graph) -> Source:
     node = graph.index.producer[tensor]
     note = f"'{tensor[:80]}' ({node.op_type}) {reason(node)}: pictures are run one at a time"
     return replace(graph.source, notes=(*graph.source.notes, note))
+
+
+def _fitting(preprocessing: Preprocessing, draft: Draft) -> Preprocessing:
+    """What the file or its companion states, or what is assumed where that is of another number of channels."""
+    shape = draft.shapes.get(draft.inputs[0].name, ())
+    channels = shape[1] if len(shape) == 4 else None
+    wrong = next((n for n in (len(preprocessing.mean), len(preprocessing.std)) if n not in (1, channels)), None)
+    if preprocessing.found not in ("embedded", "companion") or channels is None or wrong is None:
+        return preprocessing
+    where = "the file" if preprocessing.found == "embedded" else "the file beside it"
+    draft.notes.append(
+        f"preprocessing that {where} states has {wrong} channels, and the network's input {channels}: it is ignored"
+    )
+    return replace(Preprocessing(), size=preprocessing.size, layout=preprocessing.layout)
 
 
 def _labels(

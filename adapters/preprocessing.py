@@ -32,6 +32,7 @@ _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 _LAYOUTS = ("NCHW", "NHWC")
 _CONVNEXT_WHOLE, _CONVNEXT_SHARE = 384, 224 / 256  # from this side on ConvNeXT takes the whole picture; below, a share
 _LEVIT_SHARE = 224 / 256
+_MOST_OF_UNIT = 2.0  # a larger mean or deviation is of pixels of 0..255
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
 
 
@@ -99,12 +100,15 @@ def from_config(config: Mapping[str, Any]) -> Preprocessing | None:
 
 
 def _from_timm(config: Mapping[str, Any]) -> Preprocessing:
+    """Mean and deviation, by their size of pixels in 0..1, as timm has them, or in 0..255 (123.675, 58.395)."""
     size = config.get("input_size")
     if size is not None and (not isinstance(size, (list, tuple)) or len(size) != 3):
         raise _Unfit("input_size")
+    mean, std = _numbers(config["mean"]), _numbers(config["std"], positive=True)
     return Preprocessing(
-        mean=_numbers(config["mean"]),
-        std=_numbers(config["std"], positive=True),
+        high=255.0 if max(*mean, *std) > _MOST_OF_UNIT else 1.0,
+        mean=mean,
+        std=std,
         order="GRAY" if size is not None and size[0] == 1 else "RGB",
         size=_size(size[1:]) if size is not None else None,
         resize=_CROP_MODES.get(str(config.get("crop_mode", "center")), "crop"),

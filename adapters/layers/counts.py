@@ -8,11 +8,14 @@ from math import prod
 import onnx
 from onnx import TensorProto
 
+from ...engine.graph.company import einsum_terms
 from ...engine.graph.index import first_output
 from ...engine.graph.layers import Shape
+from ...engine.graph.operators import operator
 from ..normalize.draft import Draft, attribute
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED)
+_WITH_WEIGHTS = ("convolution", "dense", "normalization", "recurrent")
 _STATISTICS = {"BatchNormalization": (3, 4)}  # mean and variance: Keras counts them as parameters, torch as buffers
 # The places of inputs that are settings: regions, scales and sizes, and what whole numbers stand for.
 _SETTINGS = {
@@ -76,9 +79,18 @@ def _does_nothing(node: onnx.NodeProto, draft: Draft) -> bool:
 
 def _is_weight(node: onnx.NodeProto, place: int, draft: Draft) -> bool:
     tensor = draft.tensors.get(node.input[place])
-    if tensor is None or prod(tensor.dims) <= 1 or node.input[place] in draft.fed:
+    if tensor is None or node.input[place] in draft.untrained:
+        return False
+    if prod(tensor.dims) <= 1 and not (prod(tensor.dims) and _takes_weights(node, place, tensor)):
         return False
     return tensor.data_type in FLOATS or place in _QUANTIZED.get(node.op_type, ())
+
+
+def _takes_weights(node: onnx.NodeProto, place: int, tensor: onnx.TensorProto) -> bool:
+    """Whether a single number at this place of a node is a weight: the bias of one class, the slope of a PRelu."""
+    if node.op_type == "DequantizeLinear":
+        return bool(tensor.dims)
+    return place > 0 and (operator(node).family in _WITH_WEIGHTS or node.op_type == "PRelu")
 
 
 def _weights(
@@ -99,7 +111,7 @@ def _parameters(
     made_of: Mapping[str, tuple[str, ...]],
     counted: set[str],
 ) -> int:
-    """Values of the node's weights with more than one value; a shared weight counts once."""
+    """Values of the node's weights; a shared weight counts once, and a single number beside the picture is none."""
     total = 0
     for place, name in enumerate(node.input):
         if place in settings.get(node.op_type, ()):
@@ -115,12 +127,18 @@ def _parameters(
 
 
 def _macs(node: onnx.NodeProto, draft: Draft) -> int:
+    weights = draft.shapes.get(node.input[1], ()) if len(node.input) > 1 else ()
+    if operator(node).family == "recurrent" and len(weights) == 3 and len(node.input) > 2:
+        source, again = draft.shapes.get(node.input[0], ()), draft.shapes.get(node.input[2], ())
+        steps = prod(s or 1 for s in source[:2])  # of one picture: time, with the batch before or behind it
+        return steps * prod(w or 1 for w in (*weights[:2], (weights[2] or 0) + ((*again, 0, 0, 0)[2] or 0)))
     shape: Shape = draft.shapes.get(first_output(node), ())
     if not shape or any(s is None for s in shape[1:]):
         return 0
     places = prod(s for s in shape[1:] if s is not None)
-    weights = draft.shapes.get(node.input[1], ()) if len(node.input) > 1 else ()
-    if node.op_type in ("Conv", "QLinearConv", "ConvInteger"):
+    if node.op_type == "Einsum":
+        return _summed(node, draft)
+    if node.op_type in ("Conv", "QLinearConv", "ConvInteger", "DeformConv"):
         kernel = draft.shapes.get(node.input[3 if node.op_type == "QLinearConv" else 1], ())
         return places * prod(k or 1 for k in kernel[1:]) if kernel else 0
     if node.op_type == "ConvTranspose":
@@ -132,3 +150,16 @@ def _macs(node: onnx.NodeProto, draft: Draft) -> int:
         inner = source[0 if attribute(node, "transA", 0) else -1] if source else None
         return places * (inner or 0)
     return 0
+
+
+def _summed(node: onnx.NodeProto, draft: Draft) -> int:
+    """Multiply-adds of an Einsum of two tensors: one for each place of all its labels together."""
+    shapes = [draft.shapes.get(name, ()) for name in node.input]
+    terms, _ = einsum_terms(str(attribute(node, "equation")), [len(shape) for shape in shapes])
+    if len(terms) != 2:
+        return 0
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for label, size in zip(term, shape, strict=False):
+            sizes[label] = max(sizes.get(label, 1), size or 1)
+    return prod(sizes.values())

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from ...engine.graph.company import einsum_terms
 from .call import Call, shifted, together
 from .seen import (
     NOTHING,
@@ -132,9 +133,10 @@ def dense(call: Call) -> Seen:
 
 def einsum(call: Call) -> Seen:
     """Einsum: labels that both sides have move, labels that the result lacks are summed over."""
-    left, right = str(call.options["equation"]).replace(" ", "").split("->")
-    terms = left.split(",")
-    if "." in left or any(len(set(term)) != len(term) for term in terms):
+    ranks = [len(s.shape) if s is not None else len(call.draft.shapes.get(name, ()))
+             for s, name in zip(call.sources, call.node.input, strict=True)]  # fmt: skip
+    terms, right = einsum_terms(str(call.options["equation"]), ranks)
+    if not terms or any(len(set(term)) != len(term) for term in terms):
         raise UnknownPlaces
     parts = []
     for seen, term in zip(call.sources, terms, strict=True):

@@ -47,8 +47,10 @@ def _is_idle(draft: Draft, node: onnx.NodeProto) -> bool:
     if node.op_type == "Identity":
         return True
     if node.op_type == "Dropout":
-        training = draft.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        return not (training is not None and bool(np.any(training)))
+        if len(node.input) < 3 or not node.input[2]:
+            return True
+        training = draft.constant(node.input[2])
+        return training is not None and not np.any(training)
     if node.op_type == "Cast":
         return draft.types.get(node.input[0], -1) == attribute(node, "to")
     if node.op_type == "Pad":

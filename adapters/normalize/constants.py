@@ -60,8 +60,8 @@ def fold_constants(draft: Draft) -> None:
             if name:
                 draft.set_constant(name, value)
                 draft.fold_budget -= value.nbytes
-                if not draft.fed.isdisjoint(node.input):
-                    draft.fed.add(name)
+                if not draft.untrained.isdisjoint(node.input):
+                    draft.untrained.add(name)
         draft.fold_budget -= _products(node, values or [])
     draft.nodes = kept
 

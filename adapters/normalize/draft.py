@@ -38,6 +38,8 @@ class Draft:
         decided: axes of the picture that the file leaves open and that control flow fixed at the import's own size.
         former_names: names that an earlier version gave to layers -> their tensors.
         inlined: names of the tensors that came out of subgraphs.
+        untrained: constants that are no parameters: the values of inputs and what follows from them, and single numbers
+            that fusing wrote out for each channel.
     """
 
     nodes: list[onnx.NodeProto]
@@ -63,7 +65,7 @@ class Draft:
     decided: tuple[int, ...] = ()
     former_names: dict[str, str] = field(default_factory=dict)
     inlined: set[str] = field(default_factory=set)
-    fed: set[str] = field(default_factory=set)  # constants that an input was given, and what follows from them
+    untrained: set[str] = field(default_factory=set)
     fold_budget: int | None = None  # bytes that folding may still make; set by its first call
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _fresh: int = 0

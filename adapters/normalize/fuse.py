@@ -41,6 +41,8 @@ def _dense(draft: Draft, keep: Set[str]) -> None:
             matmul, value = producer.get(product), draft.constant(bias)
             if matmul is None or value is None or reads[product] != 1 or product in keep:
                 continue
+            if draft.types.get(node.output[0]) != onnx.TensorProto.FLOAT:  # of whole numbers there is no Gemm
+                continue
             weight = draft.constant(matmul.input[1])
             source = draft.shapes.get(matmul.input[0], ())
             if weight is None or weight.ndim != 2 or len(source) != 2 or value.size != weight.shape[1]:
@@ -91,25 +93,27 @@ def _chain_ending_at(
     reads: dict[str, int],
     keep: Set[str],
 ) -> tuple[str, np.ndarray, np.ndarray, list[onnx.NodeProto]] | None:
-    """(source, scale, shift, nodes) of the longest chain of per-channel constants that ends at the node."""
+    """(source, scale, shift, nodes) of the longest chain of per-channel constants that ends at the node.
+
+    Scale and shift are vectors of a value for each channel, or single numbers for all.
+    """
     links: list[onnx.NodeProto] = []
-    scale: np.ndarray = np.ones(1)
-    shift: np.ndarray = np.zeros(1)
+    scale: np.ndarray = np.ones(())
+    shift: np.ndarray = np.zeros(())
     current, name = node, node.output[0]
     while (step := _affine(draft, current)) is not None:
         source, a, b = step
-        scale, shift = scale * a, scale * b + shift  # what comes later acts on what comes before
+        with np.errstate(all="ignore"):
+            scale, shift = scale * a, scale * b + shift  # what comes later acts on what comes before
         links.append(current)
         name = source
         following = producer.get(source)
         if following is None or reads[source] != 1 or source in keep:
             break
         current = following
-    if not links:
-        return None
-    channels = draft.shapes[node.output[0]][1]
-    width = (int(channels),) if channels else scale.shape
-    return name, np.broadcast_to(scale, width), np.broadcast_to(shift, width), links
+    with np.errstate(over="ignore"):
+        is_finite = all(np.isfinite(np.float32(value)).all() for value in (scale, shift))
+    return (name, scale, shift, links) if links and is_finite else None  # x / 0 * 0 is no multiple of x
 
 
 def _affine(draft: Draft, node: onnx.NodeProto) -> tuple[str, np.ndarray, np.ndarray] | None:
@@ -127,7 +131,8 @@ def _affine(draft: Draft, node: onnx.NodeProto) -> tuple[str, np.ndarray, np.nda
         vector = _per_channel(value, len(shape), shape[1])
         if vector is None or (position == 0 and node.op_type in ("Sub", "Div")):
             return None
-        return (source, *_AS_AFFINE[node.op_type](vector))
+        with np.errstate(divide="ignore"):
+            return (source, *_AS_AFFINE[node.op_type](vector))
     return None
 
 
@@ -141,9 +146,9 @@ _AS_AFFINE: dict[str, Callable[[np.ndarray], _Pair]] = {
 
 
 def _per_channel(value: np.ndarray, rank: int, channels: int) -> np.ndarray | None:
-    """The constant as a float64 vector along axis 1, or None where it varies along another axis."""
+    """The constant in float64: a vector along axis 1, or a single number; None where it varies along another axis."""
     if value.size == 1:
-        return value.reshape(1).astype(np.float64)
+        return value.reshape((1,) if value.ndim and channels == 1 else ()).astype(np.float64)
     full = (1,) * (rank - value.ndim) + value.shape
     if len(full) != rank or full[1] != channels or value.size != channels:
         return None
@@ -158,7 +163,11 @@ def _into_bias(draft: Draft, before: onnx.NodeProto, shift: np.ndarray, result: 
     if len(before.input) > 2 and before.input[2] and old is None:
         return None
     bias = draft.fresh(f"{result}/bias")
-    draft.set_constant(bias, ((0 if old is None else old) + shift).astype(np.float32))
+    channels = int(draft.shapes[result][1] or 1)
+    whole = np.broadcast_to((0 if old is None else old) + shift, (channels,))
+    draft.set_constant(bias, whole.astype(np.float32))
+    if old is None and not shift.ndim:
+        draft.untrained.add(bias)
     fused = onnx.NodeProto()
     fused.CopyFrom(before)
     del fused.input[:], fused.output[:]
@@ -170,12 +179,14 @@ def _into_bias(draft: Draft, before: onnx.NodeProto, shift: np.ndarray, result: 
 def _batch_norm(
     draft: Draft, source: str, scale: np.ndarray, shift: np.ndarray, node: onnx.NodeProto
 ) -> onnx.NodeProto | None:
-    channels = scale.size
-    values = {"scale": scale, "bias": shift, "mean": np.zeros(channels), "var": np.ones(channels)}
+    channels = int(draft.shapes[node.output[0]][1] or 1)
+    values = {"scale": scale, "bias": shift, "mean": np.zeros(scale.shape), "var": np.ones(scale.shape)}
     names = []
     for key, value in values.items():
         names.append(draft.fresh(f"{node.output[0]}/{key}"))
-        draft.set_constant(names[-1], value.astype(np.float32))
+        draft.set_constant(names[-1], np.broadcast_to(value, (channels,)).astype(np.float32))
+        if not value.ndim:
+            draft.untrained.add(names[-1])
     fused = helper.make_node(
         "BatchNormalization", [source, *names], [node.output[0]], name=node.name or node.output[0], epsilon=0.0
     )

@@ -130,11 +130,11 @@ def _bind(
     repeated = {axis: of for axis, of in links.items() if value.shape[axis] == 1}
     if not repeated:
         draft.set_constant(info.name, value)
-        draft.fed.add(info.name)
+        draft.untrained.add(info.name)
         return
     once, sizes, target = (draft.fresh(f"{info.name}/{what}") for what in ("value", "sizes", "shape"))
     draft.set_constant(once, value)
-    draft.fed.add(once)
+    draft.untrained.add(once)
     whole = draft.fresh(f"{picture.name}/shape")
     parts = []
     for axis, length in enumerate(value.shape):

@@ -102,7 +102,7 @@ def _terms(node: onnx.NodeProto, ranks: Sequence[int]) -> tuple[list[str], str]:
     Axes that broadcasting lays upon one another share a letter. No terms where that cannot be told.
     """
     if node.op_type == "Einsum":
-        return _written_terms(str(attributes(node)["equation"]).replace(" ", ""), ranks)
+        return einsum_terms(str(attributes(node)["equation"]), ranks)
     first, second = [*ranks, 0, 0][:2]
     if node.op_type == "Gemm":
         turned = attributes(node)
@@ -115,9 +115,14 @@ def _terms(node: onnx.NodeProto, ranks: Sequence[int]) -> tuple[list[str], str]:
     return [], ""
 
 
-def _written_terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """The terms of an equation of Einsum, with letters in the place of its dots."""
-    left, arrow, right = equation.partition("->")
+def einsum_terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """The terms of an equation of Einsum and its result, with letters in the place of its dots.
+
+    Args:
+        equation: with or without spaces and a result.
+        ranks: numbers of axes of the operands; no terms come of ranks that do not fit.
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
     terms = []
     dots = widest = ""
     for term, rank in zip(left.split(","), ranks, strict=False):

@@ -229,3 +229,124 @@ def test_a_branch_that_hangs_on_the_number_of_the_round_is_taken_in_a_network_th
     loop = helper.make_node("Loop", ["rounds", "start", "c"], ["y"], body=body)
     made = tiny.model([CONV, loop], {"w": KERNEL, "rounds": np.array(3), "start": np.array(True)}, ("N", 3, 8, 8))
     assert not same(made).opaque
+
+
+def test_a_division_by_zero_that_a_product_with_zero_follows_is_no_multiple_of_its_input() -> None:
+    """Of the two channels that are divided by zero and multiplied by it the file makes NaN, and of no other."""
+    nodes = [
+        helper.make_node("Div", ["c", "k"], ["d"]),
+        helper.make_node("Max", ["d", "least"], ["e"]),
+        helper.make_node("Div", ["e", "k"], ["g"]),
+        helper.make_node("Mul", ["g", "k"], ["h"]),
+        helper.make_node("Add", ["h", "k"], ["y"]),
+    ]
+    holed = np.array([0, 1, 2, 3], np.float32).reshape(4, 1, 1)
+    original = tiny.model([CONV, *nodes], {"w": KERNEL, "k": holed, "least": np.array(-9, np.float32)}, ("N", 3, 8, 8))
+    x = RNG.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    session = onnxruntime.InferenceSession(original.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = convscope.load(original).session(["y"], device="cpu").run(x)["y"]
+    np.testing.assert_allclose(found, session.run(["y"], {"x": x})[0], rtol=1e-4)
+
+
+def test_a_product_of_whole_numbers_with_a_bias_stays_a_product() -> None:
+    nodes = [
+        CONV,
+        helper.make_node("ReduceMax", ["c"], ["m"], axes=[2, 3], keepdims=0),
+        helper.make_node("Cast", ["m"], ["i"], to=TensorProto.INT32),
+        helper.make_node("MatMul", ["i", "k"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["s"]),
+        helper.make_node("Cast", ["s"], ["y"], to=TensorProto.FLOAT),
+    ]
+    weights = {"w": KERNEL, "k": np.arange(20, dtype=np.int32).reshape(4, 5), "b": np.arange(5, dtype=np.int32)}
+    same(tiny.model(nodes, weights, ("N", 3, 8, 8)))
+
+
+def test_dropout_whose_mode_is_computed_is_not_left_out() -> None:
+    nodes = [
+        CONV,
+        helper.make_node("ReduceMax", ["c"], ["m"], keepdims=0),
+        helper.make_node("Greater", ["m", "half"], ["trains"]),
+        helper.make_node("Dropout", ["c", "half", "trains"], ["y"]),
+    ]
+    with pytest.raises(RefusedInput, match="training mode"):
+        convscope.load(tiny.model(nodes, {"w": KERNEL, "half": np.array(0.5, np.float32)}, ("N", 3, 8, 8)))
+
+
+def counted(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray]) -> list[tuple[int, int]]:
+    """(parameters, multiply-adds) of each layer."""
+    graph = convscope.load(tiny.model(nodes, weights, ("N", 3, 8, 8)), check=False)
+    return [(layer.parameters, layer.macs) for layer in graph.layers]
+
+
+def test_the_bias_and_the_slope_of_a_single_channel_are_parameters() -> None:
+    one = {"k": KERNEL[:1], "b": np.ones(1, np.float32), "s": np.ones((1, 1, 1), np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "k", "b"], ["c"]), helper.make_node("PRelu", ["c", "s"], ["y"])]
+    assert counted(nodes, one) == [(28, 27 * 36), (1, 0)]
+    apart = [helper.make_node("Conv", ["x", "k"], ["c"]), helper.make_node("Add", ["c", "s"], ["y"])]
+    assert counted(apart, one)[-1] == (28, 27 * 36)
+
+
+def test_single_numbers_that_rescale_are_no_parameters_though_they_are_written_out_for_each_channel() -> None:
+    numbers = {"w": KERNEL, "half": np.array(127.5, np.float32), "one": np.array(1, np.float32)}
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Div", ["r", "half"], ["d"]),
+        helper.make_node("Sub", ["d", "one"], ["s"]),
+        helper.make_node("Conv", ["s", "w"], ["c"]),
+        helper.make_node("Add", ["c", "one"], ["y"]),
+    ]
+    assert sum(parameters for parameters, _ in counted(nodes, numbers)) == KERNEL.size
+
+
+@pytest.mark.parametrize("equation", ["nchw,cd->ndhw", "nc...,cd->nd..."])
+def test_the_multiply_adds_of_a_sum_of_products_are_counted(equation: str) -> None:
+    nodes = [helper.make_node("Einsum", ["x", "k"], ["y"], equation=equation)]
+    assert counted(nodes, {"k": np.ones((3, 5), np.float32)})[0] == (15, 5 * 3 * 64)
+
+
+def test_the_multiply_adds_of_a_recurrence_are_counted() -> None:
+    weights = {
+        "rows": np.array([8, -1, 24]), "i": np.zeros((1, 20, 24), np.float32), "h": np.zeros((1, 20, 5), np.float32)
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[2, 0, 1, 3]),
+        helper.make_node("Reshape", ["t", "rows"], ["r"]),
+        helper.make_node("LSTM", ["r", "i", "h"], ["y"], hidden_size=5),
+    ]
+    assert (620 - 40, 8 * 20 * (24 + 5)) in counted(nodes, weights)
+
+
+def test_places_are_followed_through_a_sum_whose_equation_has_dots() -> None:
+    nodes = [
+        CONV,
+        helper.make_node("Transpose", ["c"], ["t"], perm=[0, 2, 3, 1]),
+        helper.make_node("Einsum", ["t", "k"], ["y"], equation="...c, cd -> ...d"),
+    ]
+    graph = convscope.load(tiny.model(nodes, {"w": KERNEL, "k": np.ones((4, 6), np.float32)}, ("N", 3, 8, 8)))
+    assert graph.layer("y").receptive_field.size == (3, 3)
+    assert not any("cannot be followed" in note for note in graph.source.notes)
+
+
+def stating(mean: str, std: str) -> Graph:
+    made = tiny.small_cnn()
+    made.metadata_props.add(key="mean", value=mean)
+    made.metadata_props.add(key="std", value=std)
+    return convscope.load(made, check=False)
+
+
+def test_a_stated_mean_of_bytes_is_of_pixels_from_0_to_255() -> None:
+    bytes_, unit = (
+        stating("[123.675, 116.28, 103.53]", "[58.395, 57.12, 57.375]"),
+        stating("[0.485, 0.456, 0.406]", "[0.229, 0.224, 0.225]"),
+    )
+    picture = RNG.random((1, 3, 16, 16), dtype=np.float32)
+    np.testing.assert_allclose(
+        bytes_.preprocessing.normalize(picture), unit.preprocessing.normalize(picture), atol=1e-4
+    )
+    assert stating("[0, 0, 0]", "[255, 255, 255]").preprocessing.high == 255.0
+
+
+def test_a_stated_mean_of_another_number_of_channels_is_ignored_and_that_is_said() -> None:
+    graph = stating("[0.1, 0.2]", "[1, 1]")
+    assert graph.preprocessing.found == "assumed"
+    assert any("has 2 channels, and the network's input 3" in note for note in graph.source.notes)
