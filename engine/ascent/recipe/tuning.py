@@ -1,8 +1,8 @@
 """Changes to any recipe by name: ``tuning=decay=0.1``, ``tuning={"blur": 0.5}``.
 
 What a recipe has of the kind is replaced, what it has not is added, and 0 takes it away; blur_every and jitter are
-whole numbers. Decay, blur and the two
-clippings are those of Yosinski et al. 2015 (arXiv:1506.06579), in the order of their toolbox.
+whole numbers. Decay, blur and the two clippings are those of Yosinski et al. 2015 (arXiv:1506.06579), in the order of
+their toolbox.
 """
 
 from __future__ import annotations
