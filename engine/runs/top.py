@@ -24,7 +24,7 @@ from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
 from ..render.artifacts import atomic, save_png, unique, write_text
-from ..whole import keep_whole
+from ..whole import check_part, keep_whole
 from .activations import with_units
 from .ascent import check_named
 from .events import Note, OnEvent, Progress, ignore
@@ -67,6 +67,9 @@ class Options:
         check_units(self.units)
         check_field(self.field)
         keep_whole(self, k=1, batch=1)
+        check_part(self.shard)
+        if self.shard is not None:
+            object.__setattr__(self, "shard", (int(self.shard[0]), int(self.shard[1])))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -19,6 +19,7 @@ from ..graph.graph import Graph
 from ..pages.wall import stitched, write_animations, write_page, write_wall
 from ..pictures.given import check_paths, photographs
 from ..record import FILE, Record
+from ..whole import keep_whole
 from .ascent import AscentOptions
 from .events import Note, OnEvent, Preview, Progress
 from .photograph import read_photo
@@ -73,10 +74,7 @@ class Options(AscentOptions):
                 raise UsageError("noise= and start= exclude each other; give one of them")
         check_paths(self.start)
         check_paths(self.photos)
-        if self.margin < 0 or (self.columns is not None and self.columns < 1):
-            raise UsageError(
-                f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
-            )
+        keep_whole(self, columns=1, margin=0)
 
     @property
     def pixel_noise(self) -> Noise | None:

@@ -152,3 +152,33 @@ def test_a_gray_array_is_seen_as_the_same_in_three_channels(graph: Graph, gray: 
     assert one == other
     both = [convscope.attack(graph, p, method="fgsm").attack for p in (picture, coloured)]
     assert both[0] is not None and both[1] is not None and np.array_equal(both[0].attacked, both[1].attacked)
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1.5, 2), "1/2", (1, 2, 3), (True, 2)])
+def test_a_shard_is_one_of_so_many(graph: Graph, tmp_path: Path, shard: Any) -> None:
+    """Taken as they are, (0, 2) saw the last picture alone and (3, 2) left the first two out."""
+    with pytest.raises(UsageError, match="shard"):
+        convscope.top(graph, _pictures(0), "conv1", shard=shard, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+NO_NUMBERS: dict[str, Callable[[Graph, np.ndarray], Any]] = {
+    "columns": lambda g, _: convscope.filters(g, "conv1", 0, columns="2", **SMALL),  # type: ignore[arg-type]
+    "columns 1.5": lambda g, _: convscope.filters(g, "conv1", 0, columns=1.5, **SMALL),  # type: ignore[arg-type]
+    "margin": lambda g, _: convscope.filters(g, "conv1", 0, margin=1.5, **SMALL),  # type: ignore[arg-type]
+    "noise": lambda g, _: convscope.filters(g, "conv1", 0, noise=3, **SMALL),  # type: ignore[arg-type]
+    "noise_mean": lambda g, _: convscope.filters(g, "conv1", 0, noise="uniform", noise_mean=300, **SMALL),
+    "noise_std": lambda g, _: convscope.filters(g, "conv1", 0, noise="normal", noise_std=-3, **SMALL),
+    "noise_std text": lambda g, _: convscope.filters(g, "conv1", 0, noise="normal", noise_std="3", **SMALL),  # type: ignore[arg-type]
+    "epsilon": lambda g, p: convscope.attack(g, p, method="fgsm", epsilon="0.1"),  # type: ignore[arg-type]
+    "epsilon nan": lambda g, p: convscope.attack(g, p, method="fgsm", epsilon=float("nan")),
+    "gain": lambda g, p: convscope.invert(g, p, "conv1", gain="2", **SMALL),  # type: ignore[arg-type]
+    "weight": lambda g, p: convscope.accent(g, p, "conv2", 0, weight="2", **SMALL),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("case", NO_NUMBERS)
+def test_what_is_no_number_or_out_of_range_is_refused_in_one_line(graph: Graph, case: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        NO_NUMBERS[case](graph, _pictures(0)[0])
+    assert "\n" not in str(caught.value)
