@@ -430,7 +430,8 @@ class Graph:
         return self._cut(outputs, inputs)
 
     def _cut(self, outputs: Sequence[str], inputs: Sequence[str] | None, hollow: bool = False) -> onnx.ModelProto:
-        known = {v.name: v for v in (*self.model.graph.input, *self.model.graph.value_info)}
+        whole = self.model.graph
+        known = {v.name: v for v in (*whole.output, *whole.input, *whole.value_info)}
         names = inputs or [i.name for i in self.inputs]
         infos = [known.get(n) or helper.make_empty_tensor_value_info(n) for n in names]
         return extract(self.model, infos, outputs, self.index, hollow=hollow)
