@@ -214,10 +214,9 @@ class _Walk:
             return False
         if op == "Flatten":
             return int(options.get("axis", 1)) == 0 and axis == 0
-        if op == "Reshape":  # all values of all pictures in one row, unless each picture has but one
-            target = self._index.constant(node.input[1])
+        if op == "Reshape":  # all values of all pictures in one row, whose shape is not among those of maps
             rest = self._shapes.get(node.input[0], ())[1:]
-            return axis == 0 and target is not None and target.size == 1 and any(side != 1 for side in rest)
+            return axis == 0 and node.output[0] not in self._shapes and any(side != 1 for side in rest)
         if op == "GatherND":
             return axis >= int(options.get("batch_dims", 0))
         if op in ("Gather", "Split"):
