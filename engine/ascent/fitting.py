@@ -15,7 +15,7 @@ from ..graph.layers import Layer
 from ..whole import is_whole
 from .network import Network
 from .recipe.presets import Preset, Stage
-from .recipe.transforms import Robust, Zoom
+from .recipe.transforms import Crops, Robust, Zoom
 from .settings import Settings
 
 _CPU_MAP_BYTES = 12e6  # of the largest feature map of a batch
@@ -37,6 +37,8 @@ def adapted(network: Network, chosen: Settings) -> Settings:
         return chosen
     if isinstance(recipe.transform, Zoom):  # a small picture can be seen enlarged
         recipe = replace(recipe, transform=replace(recipe.transform, whole=True))
+    if isinstance(recipe.transform, Crops):  # and so can crops
+        recipe = replace(recipe, transform=replace(recipe.transform, side=1.0))
     if not isinstance(recipe.transform, Zoom) or not _fits(network, recipe, chosen.size):
         recipe = replace(recipe, stages=(Stage(1.0, 1.0),))
     if not _fits(network, recipe, chosen.size) and isinstance(recipe.transform, Robust):

@@ -279,7 +279,9 @@ class Studio:
     def result(self, made: Made) -> UnitResult:
         """The picture with its verdict."""
         reference, _, lowest = self._references[made.unit]
-        status, reason = verdict(made.start, made.end, reference, self._gated, made.highest, lowest)
+        status, reason = verdict(
+            made.start, made.end, reference, self._gated, made.highest, lowest, "photograph" in made.how
+        )
         if self.chosen.negative:
             reason = f"inhibition {reason}".replace("excites", "inhibits")
         if status == DEAD and made.tried:

@@ -28,12 +28,27 @@ def logits_layer(graph: Graph) -> Layer:
     """The layer whose units are the classes.
 
     Raises:
-        UsageError: the model's output is not one value per class.
+        UsageError: the model's output is not one value per class, as of a detector, whose first channels are boxes.
     """
     for layer in graph.layers:
         if layer.tensor == graph.logits and layer.channels is not None:
+            _check_meaning(graph, layer)
             return layer
     raise UsageError(f"{graph.name} has no output of one value per class; use filters on one of its layers")
+
+
+def _check_meaning(graph: Graph, layer: Layer) -> None:
+    """Raises UsageError where the channels of an output with places are known to be something else than classes."""
+    from ..outputs.registry import read_outputs
+
+    if layer.places == 1:
+        return
+    reading = read_outputs(graph)
+    if reading.form not in ("classification", "segmentation", "unknown"):
+        raise UsageError(
+            f"{graph.name} is read as {reading.reason}: the channels of '{layer.name}' are no classes; "
+            "use filters on one of its layers"
+        )
 
 
 def class_settings(graph: Graph, **options: Any) -> Settings:

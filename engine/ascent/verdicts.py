@@ -1,8 +1,9 @@
 """Whether a picture shows anything: a unit's activation against what photographs reach.
 
 A unit is **ok** when its picture activates it at least as much as the best of sixteen crops of photographs that
-ship with the package does, **weak** when it activates it less, and **dead** when nothing did, photographs included: a
-ReLU that stays at zero, or a value that no input changes, behind a gate (a ReLU6 that stays at 6) as well as elsewhere.
+ship with the package does, **weak** when it activates it less or is still the photograph that it began at, and **dead**
+when nothing did, photographs included: a ReLU that stays at zero, or a value that no input changes, behind a gate (a
+ReLU6 that stays at 6) as well as elsewhere.
 """
 
 from __future__ import annotations
@@ -56,7 +57,13 @@ def is_silent(start: float, end: float, gated: bool) -> bool:
 
 
 def verdict(
-    start: float, end: float, reference: float, gated: bool, highest: float | None, lowest: float | None = None
+    start: float,
+    end: float,
+    reference: float,
+    gated: bool,
+    highest: float | None,
+    lowest: float | None = None,
+    photograph: bool = False,
 ) -> tuple[str, str]:
     """Status and reason.
 
@@ -67,6 +74,7 @@ def verdict(
         gated: whether a ReLU or clip makes the tap.
         highest: for a silent unit, the highest pre-activation (mean, or in the middle) that any try reached.
         lowest: the least on photographs, where it is known.
+        photograph: whether the start was one.
     """
     if gated and end <= 0.0:
         if reference > 0:
@@ -77,14 +85,16 @@ def verdict(
     if is_silent(start, end, gated) and not changes:
         return DEAD, "no input changes it"
     if _same(start, end) and changes:
-        return _unmoved(end, reference)
+        return _unmoved(end, reference, photograph)
     if end >= reference:
         return OK, f"reaches {end:.3g}, photographs reach {reference:.3g}"
     return WEAK, f"reaches {end:.3g}, photographs reach {reference:.3g}: the best of them excites it more than this"
 
 
-def _unmoved(end: float, reference: float) -> tuple[str, str]:
+def _unmoved(end: float, reference: float, photograph: bool) -> tuple[str, str]:
     """Status and reason of a picture that never left its start, where photographs change the unit's value."""
+    if photograph:  # where a sigmoid is at its end, no gradient comes back
+        return WEAK, f"is still the photograph it began at, which reaches {end:.3g}: no step raises that"
     if end >= reference:
         return (
             OK,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,18 +30,35 @@ class Classes(Answer):
 
     Attributes:
         predictions: as many as were asked for; for independent labels those above one half, at least one.
+        others: output -> its classes, where a file has several outputs of classes.
+        output: the name of the first of them.
     """
 
     predictions: tuple[Prediction, ...]
+    others: Mapping[str, tuple[Prediction, ...]] = field(default_factory=dict)
+    output: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"predictions": [p.to_json() for p in self.predictions]}
+        found: dict[str, Any] = {"predictions": [p.to_json() for p in self.predictions]}
+        if self.others:
+            found["others"] = [
+                {"output": name, "predictions": [p.to_json() for p in each]} for name, each in self.others.items()
+            ]
+        return found
 
     def text(self) -> str:
-        return ", ".join(f"{p.name} {p.probability:.1%}" for p in self.predictions)
+        parts = [", ".join(f"{p.name} {p.probability:.1%}" for p in each) for each in self._each().values()]
+        return parts[0] if not self.others else "; ".join(f"{n}: {t}" for n, t in zip(self._each(), parts, strict=True))
 
     def rows(self) -> list[tuple[str, float | None, str]]:
-        return [(p.name, p.probability, f"{p.probability:.1%}") for p in self.predictions]
+        return [
+            (f"{name}: {p.name}" if self.others else p.name, p.probability, f"{p.probability:.1%}")
+            for name, each in self._each().items()
+            for p in each
+        ]
+
+    def _each(self) -> dict[str, tuple[Prediction, ...]]:
+        return {self.output: self.predictions, **self.others}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +69,16 @@ class ClassReading(Reading):
         tensor: of the logits.
         kind: "softmax", "sigmoids", "sigmoid" (one number for yes and no), or "shares" and "share" (of yes): the
             tensor's values are probabilities already, and no logits are known.
+        output: the file's own output that they are.
+        others: readings of the file's other outputs of classes: they are answered too; a target is of the first.
+        is_named: whether the graph's class names are theirs.
     """
 
     tensor: str = field(kw_only=True)
     kind: str = field(kw_only=True, default="softmax")
+    output: str = field(kw_only=True, default="")
+    others: tuple[ClassReading, ...] = field(kw_only=True, default=())
+    is_named: bool = field(kw_only=True, default=True)
 
     accepts = frozenset({"against"})
 
@@ -63,8 +86,8 @@ class ClassReading(Reading):
         logits = _vector(rows[self.tensor])
         if self.kind in ("sigmoid", "share"):
             return Classes(tuple(_both_sides(self.graph, self._logit(logits))[:top]))
-        found = self._ordered(logits)
-        return Classes(tuple(found[:top]))
+        others = {r.output: tuple(r._ordered(_vector(rows[r.tensor]))[:top]) for r in self.others}
+        return Classes(tuple(self._ordered(logits)[:top]), others, self.output)
 
     def targets(self, rows: Rows, question: Question) -> list[Target]:
         self.check(question)
@@ -146,7 +169,8 @@ class ClassReading(Reading):
             powers = np.exp(values - values.max())
             shares = powers / powers.sum()
         order = np.argsort(-values, kind="stable")
-        return [Prediction(int(i), class_name(self.graph, int(i)), float(shares[i]), float(values[i])) for i in order]
+        names = [class_name(self.graph, int(i)) if self.is_named else f"class {i}" for i in order]
+        return [Prediction(int(i), n, float(shares[i]), float(values[i])) for i, n in zip(order, names, strict=True)]
 
 
 def softmax(facts: Facts, forced: bool = False) -> ClassReading | None:
@@ -163,9 +187,32 @@ def softmax(facts: Facts, forced: bool = False) -> ClassReading | None:
         return None
     reason = f"{count} classes ({why or 'as asked'})"
     kind = "shares" if tensor == name and (why == _SHARES or facts.head(name) == "softmax") else "softmax"
+    others = () if forced else tuple(_other_classes(facts, name, tensor, count))
+    if others:
+        listed = ", ".join(f"'{other.output[:80]}'" for other in others[:5]) + (", ..." if others[5:] else "")
+        reason += f" in '{name[:80]}', and classes in {listed}; '{name[:80]}' is explained (output= explains another)"
     return ClassReading(
-        facts.graph, "classification", "softmax", reason, (tensor,), (tensor,), tensor=tensor, kind=kind
-    )
+        facts.graph, "classification", "softmax", reason, (tensor, *(o.tensor for o in others)), (tensor,),
+        tensor=tensor, kind=kind, output=name, others=others,
+    )  # fmt: skip
+
+
+def _other_classes(facts: Facts, first: str, logits: str, count: int) -> Iterator[ClassReading]:
+    """The other outputs that end in a softmax of their own, as the first does: characters of a captcha, say."""
+    if facts.head(first) != "softmax":
+        return
+    seen = {logits, first}
+    for name in facts.names:
+        shape = facts.shape(name)
+        tensor = facts.before_head(name)
+        is_vector = facts.is_float(name) and len(shape) == 2 and shape[1] > 1
+        if not is_vector or facts.head(name) != "softmax" or {name, tensor} & seen:
+            continue
+        seen |= {name, tensor}
+        yield ClassReading(
+            facts.graph, "classification", "softmax", f"{shape[1]} classes (a softmax)", (tensor,), (tensor,),
+            tensor=tensor, kind="shares" if tensor == name else "softmax", output=name, is_named=shape[1] == count,
+        )  # fmt: skip
 
 
 def sigmoids(facts: Facts, forced: bool = False) -> ClassReading | None:

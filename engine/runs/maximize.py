@@ -14,7 +14,7 @@ from ..pages.siblings import connect
 from ..pages.wall import content
 from ..record import Record
 from ..whole import each
-from .events import OnEvent, ignore
+from .events import Note, OnEvent, ignore
 from .folder import locked
 from .opening import Model, opened
 from .result import Result
@@ -65,8 +65,11 @@ def run(
     graph = opened(model, folder, on_event)
     indices, top = _asked(graph, classes)
     record = Record.of(graph, command)
+    layer = logits_layer(graph)
+    if layer.places != 1:
+        on_event(Note(f"'{layer.name}' is a map ({layer.shape_text}): a class here is a channel's mean over it"))
     with locked(folder):
-        wall = Wall(logits_layer(graph).name, indices, options, folder, record, "classes", on_event)
+        wall = Wall(layer.name, indices, options, folder, record, "classes", on_event)
         result = wall.make(partial(maximize, graph, indices, **options.of_ascent(graph), top=top))
         if folder is not None:
             connect(graph, folder)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import convscope
+from convscope.adapters.load import load_here
 from convscope.adapters.torch.load import example_for
 from convscope.errors import RefusedInput
 
@@ -70,3 +74,20 @@ def test_what_cannot_be_known_is_said_with_what_was_tried() -> None:
         example_for(Listener(batch_first=False))
     with pytest.raises(RefusedInput, match=r"no input of the shapes tried \(1x2x99\): mat1 and mat2"):
         example_for(SIGNAL, (1, 99))
+
+
+def test_a_file_of_weights_says_at_which_size_it_was_exported_where_nobody_stated_one(tmp_path: Path) -> None:
+    layers = "nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)"
+    (tmp_path / "network.py").write_text(f"from torch import nn\n\n\ndef make():\n    return nn.Sequential({layers})\n")
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    arch = f"{tmp_path / 'network.py'}:make"
+
+    def said(**options: Any) -> bool:
+        graph = load_here(tmp_path / "weights.pth", arch=arch, check=False, **options)
+        return any("exported at 224x224, the first usual size" in note for note in graph.source.notes)
+
+    assert said()
+    assert not said(size=(64, 64))
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1], "size": 64}')
+    assert not said()

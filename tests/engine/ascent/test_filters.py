@@ -208,6 +208,19 @@ def test_a_verdict_says_when_a_photograph_excites_the_unit_more_than_its_picture
     assert "more" not in verdict(0.1, 2.5, 2.0, False, None)[1]
 
 
+def test_a_photograph_that_no_step_changes_is_no_picture_of_the_unit() -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 1, 1))
+    with torch.no_grad():
+        layers[2].bias.fill_(-80.0)  # so far below zero that float32 has no gradient of the sigmoid
+    saturated = torch.nn.Sequential(layers, torch.nn.Sigmoid()).eval()
+    graph = convscope.load(saturated, example_input=torch.zeros(1, 3, 16, 16), check=False)
+    unit = filters(graph, graph.layers[-1].name, 0, size=16, steps=8, preset="chollet")[0]
+    assert "a photograph's start" in unit.rescue
+    assert np.corrcoef(unit.image.ravel(), unit.start.ravel())[0, 1] > 0.99, "but for the contrast of `chollet`"
+    assert unit.status == "weak" and unit.reason.startswith("is still the photograph it began at")
+
+
 def test_a_value_that_photographs_change_is_not_dead_though_no_step_changed_it() -> None:
     status, reason = verdict(1.0, 1.0, 2.0, True, None, 0.5)
     assert status == "weak" and reason == "stays at the 1 of its start, though a photograph reaches 2"

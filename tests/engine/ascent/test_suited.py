@@ -84,13 +84,14 @@ def test_a_preset_that_is_named_is_used_at_every_layer() -> None:
     assert settings(graph).preset is PRESETS["strongest"]
 
 
-def test_a_head_of_one_size_sees_small_pictures_enlarged() -> None:
-    """Where a network takes pictures of one size only, ascent still begins small: the views are as large as ever."""
+@pytest.mark.parametrize("preset", ["convscope", "maco"])
+def test_a_head_of_one_size_sees_small_pictures_and_crops_enlarged(preset: str) -> None:
+    """Where a network takes pictures of one size only, ascent still begins small, or shows crops, as large as ever."""
     weights = {"w": np.random.default_rng(0).normal(0, 1, (5, 3 * 32 * 32)).astype(np.float32)}
     nodes = [
         helper.make_node("Flatten", ["x"], ["f"], "flat"),
         helper.make_node("Gemm", ["f", "w"], ["y"], "fc", transB=1),
     ]
     graph = convscope.load(model(nodes, weights, shape=("N", 3, 32, 32)), preprocessing="unit", check=False)
-    made = maximize(graph, [1, 4], steps=30)
+    made = maximize(graph, [1, 4], steps=30, preset=preset)
     assert made.size == (32, 32) and all(u.activation_end > u.activation_start for u in made.units)

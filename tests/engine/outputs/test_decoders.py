@@ -397,6 +397,29 @@ def test_a_decoder_is_overruled_by_name_and_refused_where_it_cannot_read() -> No
         read_outputs(graph, output="z")
 
 
+def test_several_outputs_of_classes_are_all_answered_and_the_first_is_explained() -> None:
+    """A captcha of three characters, of which the last is one of two; class names are the first's and its like."""
+    logits = {"first": [[2.0, 0, 0]], "second": [[0, 0, 4.0]], "third": [[0, 1.0]]}
+    heads = dict.fromkeys(logits, "Softmax")
+    graph = planted({n: np.asarray(v) for n, v in logits.items()}, heads=heads, labels=["a", "b", "c"])
+    reading, found = answer(graph)
+    sure = {name: np.exp(max(v[0])) / np.exp(v[0]).sum() for name, v in logits.items()}
+    assert "3 classes (a softmax) in 'first', and classes in 'second', 'third'; 'first' is explained" in reading.reason
+    assert reading.unread == ()
+    best = [(found.predictions[0], "a", "first")]
+    best += [(found.others[name][0], said, name) for name, said in (("second", "c"), ("third", "class 1"))]
+    for prediction, said, name in best:
+        assert (prediction.name, prediction.probability) == (said, pytest.approx(sure[name], abs=1e-6))
+    first, second, third = (f"{sure[name]:.1%}" for name in logits)
+    assert found.text().startswith(f"first: a {first}") and f"; second: c {second}" in found.text()
+    assert [row["output"] for row in found.to_json()["others"]] == ["second", "third"]
+    assert ("third: class 1", pytest.approx(sure["third"], abs=1e-6), third) in found.rows()
+    x = np.zeros((1, 3, SIZE, SIZE), np.float32)
+    (target,) = reading.targets(row_of(graph.session(list(reading.tensors)).run(x), reading.axes, 0), Question())
+    assert target.name == "a"
+    assert answer(graph, output="second")[1].others == {}
+
+
 def test_one_output_of_several_is_read_alone() -> None:
     graph = planted({"logits": np.asarray([[1.0, 3.0]]), "age": np.asarray([[30.0]])})
     assert read_outputs(graph).form == "classification"

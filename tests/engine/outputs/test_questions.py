@@ -19,6 +19,7 @@ from convscope.engine.outputs import read_outputs
 from convscope.engine.outputs.heads import maps_into_head
 from convscope.engine.outputs.target import of_function
 from convscope.engine.runs import explain as explain_run
+from convscope.engine.runs import maximize as maximize_run
 from convscope.engine.runs import predict as predict_run
 from convscope.errors import UsageError
 
@@ -204,6 +205,23 @@ def test_an_embedding_is_explained_by_its_norm_or_by_another_picture(picture: np
     assert alike.score == pytest.approx(mean[2] / np.linalg.norm(mean), abs=1e-5)
     with pytest.raises(UsageError, match="like= has 2 numbers"):
         explain(graph, picture, "saliency", Question(like=np.zeros(2)))
+
+
+def test_a_box_s_sides_are_no_picture_of_a_class(squares: Graph, picture: np.ndarray) -> None:
+    for draw in (lambda: convscope.maximize(squares, "red"), lambda: convscope.accent(squares, picture, wanted=1)):
+        with pytest.raises(
+            UsageError, match=r"2 classes, boxes in pixels: the channels of '.*' are no classes; use filters"
+        ):
+            draw()
+
+
+def test_the_classes_of_masks_are_drawn_and_said_to_be_means_over_a_map(picture: np.ndarray) -> None:
+    masks = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1)).eval()
+    graph = convscope.load(masks, example_input=torch.zeros(1, 3, SIZE, SIZE), check=False)
+    said: list[str] = []
+    made = maximize_run.run(graph, 1, maximize_run.Options(steps=2), on_event=lambda e: said.append(str(e)))
+    assert made.content["units"][0]["unit"] == 1
+    assert any("is a map (3 x 32 x 32): a class here is a channel's mean over it" in text for text in said)
 
 
 def test_runs_say_and_draw_what_was_found(squares: Graph, picture: np.ndarray, tmp_path: Path) -> None:
