@@ -130,7 +130,8 @@ def _run(batch: Batch, cut: Cut, tensors: tuple[str, ...]) -> Head:
     feeds = {n: executors.tensor(v) for n, v in zip(cut.names, batch.values(cut.names), strict=True)}
     for name in cut.roots:
         feeds[name].requires_grad_()
-    outputs = executors.twin(cut.computed, cut.names, cut.roots)(feeds) if cut.computed else {}
+    twin = executors.twin(cut.computed, cut.names, cut.roots) if cut.computed else None
+    outputs = twin(feeds, pictures=len(batch.x)) if twin is not None else {}
     feeds.update({name: outputs[name] for name in cut.inner})
     known = {name: feeds[name] for name in cut.targets if name in feeds}
     return Head(tensors, feeds, {**known, **outputs})

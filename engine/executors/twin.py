@@ -67,12 +67,19 @@ class Twin(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, x: Tensor | Mapping[str, Tensor], rules: Mapping[str, Rule] | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        x: Tensor | Mapping[str, Tensor],
+        rules: Mapping[str, Rule] | None = None,
+        *,
+        pictures: int | None = None,
+    ) -> dict[str, Tensor]:
         """The asked tensors by name.
 
         Args:
             x: the input tensor, or one per input name.
             rules: operator name -> rule, used in place of that operator's own computation.
+            pictures: that the inputs are of; default as many as the first of them has rows.
 
         Returns:
             One entry per output name, in that order, in the ONNX tensors' own shapes.
@@ -81,7 +88,8 @@ class Twin(nn.Module):
             UnsupportedOperator: torch cannot compute a node on its data type.
         """
         feeds = dict(x) if isinstance(x, Mapping) else {self.input_names[0]: x}
-        if self.alone and (count := len(feeds[self.input_names[0]])) > 1:
+        count = (len(feeds[self.input_names[0]]) if pictures is None else pictures) if self.alone else 1
+        if count > 1:
             rows = [self._forward(row_of_batch(feeds, i, count), rules) for i in range(count)]
             axes = {name: self.batch_axes.get(name, 0) for name in self.output_names}
             return {n: torch.cat([torch.atleast_1d(row[n]) for row in rows], axes[n]) for n in self.output_names}

@@ -114,7 +114,7 @@ def _terms(node: onnx.NodeProto, ranks: Sequence[int]) -> tuple[list[str], str]:
     if node.op_type == "MatMul" and min(first, second) >= 2:
         lead = [_leading(rank - 2) for rank in (first, second)]
         return [lead[0] + "ik", lead[1] + "kj"], max(lead, key=len) + "ij"
-    if operator(node).family == "arithmetic" and first == second:
+    if operator(node).family in ("arithmetic", "logic") and first == second:
         return [_leading(first)] * 2, _leading(first)
     return [], ""
 
@@ -178,7 +178,7 @@ class _Walk:
 
     def _mixes(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
         row, options = operator(node), attributes(node)
-        if row.family in ("dense", "arithmetic") and self._pairs(node):
+        if row.family in ("dense", "arithmetic", "logic") and self._pairs(node):
             return True
         if row.batch != "by axis":
             return row.batch != "separate"  # of what is not known the careful thing is believed

@@ -133,7 +133,8 @@ class Graph:
     def _mixing(self) -> tuple[str, ...]:
         image = self.inputs[0]
         shapes = {layer.tensor: layer.shape for layer in self.layers}
-        return mixing(self.index, image.name, {image.name: image.shape or (None,) * 4, **shapes})
+        own = dict([self.own_input]) if self.own_input is not None else {}  # it is no layer
+        return mixing(self.index, image.name, {image.name: image.shape or (None,) * 4, **own, **shapes})
 
     def runs_alone(self, outputs: Sequence[str]) -> bool:
         """Whether what leads to these tensors is run one picture at a time: it mixes the pictures of a batch."""
@@ -441,7 +442,8 @@ class Graph:
         return self._cut(outputs, inputs)
 
     def _cut(self, outputs: Sequence[str], inputs: Sequence[str] | None, hollow: bool = False) -> onnx.ModelProto:
-        known = {v.name: v for v in (*self.model.graph.input, *self.model.graph.value_info)}
+        whole = self.model.graph
+        known = {v.name: v for v in (*whole.output, *whole.input, *whole.value_info)}
         names = inputs or [i.name for i in self.inputs]
         infos = [known.get(n) or helper.make_empty_tensor_value_info(n) for n in names]
         return extract(self.model, infos, outputs, self.index, hollow=hollow)

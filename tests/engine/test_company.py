@@ -158,6 +158,7 @@ class _Joined(nn.Module):
         (lambda a: torch.einsum("nk,nj->jkn", a, a).permute(2, 0, 1).flatten(1), False),
         (lambda a: torch.bmm(a[:, None], a[:, :, None]).flatten(1), False),
         (lambda a: (a[None] - a[:, None]).abs().sum(1), True),
+        (lambda a: (a[None] > a[:, None]).float().sum(1), True),
         (lambda a: a[:, None] * a[:, :, None].sum(2), False),
         (lambda a: torch.matmul(a.T, a)[:1] + a, True),
     ],
@@ -227,3 +228,50 @@ def test_an_export_that_loses_the_batch_of_one_runs_one_picture_at_a_time_behind
     together = graph.twin([output]).only(torch.from_numpy(x)).numpy().ravel()
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
     assert session.alone and not graph.session([graph.layers[0].tensor], device="cpu").alone
+
+
+class _Pages(nn.Module):
+    """Maps, which are an output too, and numbers made of all pictures as tokens that lie in front of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        maps = torch.relu(self.features(x))
+        tokens = maps.flatten(2).permute(2, 0, 1)  # (H W, N, 4)
+        met = torch.softmax(tokens @ tokens.transpose(1, 2), dim=2) @ tokens
+        return self.head(met).mean(0), maps
+
+
+@pytest.mark.parametrize("method", ["gradcam", "ablationcam", "scorecam", "occlusion"])
+def test_a_picture_is_explained_where_tokens_lie_in_front_of_a_batch_that_mixes(method: str) -> None:
+    module = _Pages().eval()
+    graph = convscope.load(module, example_input=torch.zeros(1, 3, 6, 6), check=False)
+    assert graph.mixes_batch is not None
+    (picture, *_) = pictures(graph)
+    found = convscope.explain(graph, picture, method, output=graph.outputs[0].name)
+    assert np.isfinite(found.heatmap).all() and found.heatmap.max() > 0
+
+
+def test_a_part_that_begins_with_one_picture_s_tokens_is_not_taken_for_as_many_pictures() -> None:
+    graph = convscope.load(_Pages().eval(), example_input=torch.zeros(1, 3, 6, 6), check=False)
+    tokens = next(layer.tensor for layer in graph.layers if layer.shape[-1] == 4 and layer.shape[1] is None)
+    name = graph.outputs[0].name
+    parts = [tokens, *(graph.index.sides((tokens,), (name,)) or ())]
+    whole = graph.session([*parts, name]).run(pictures(graph)[0].transpose(2, 0, 1)[None])
+    assert len(whole[tokens]) == 36
+    twin = graph.twin([name], parts)
+    assert twin.alone
+    found = twin({part: torch.from_numpy(whole[part]) for part in parts}, pictures=1)[name]
+    assert np.allclose(found, whole[name], atol=1e-5)
+
+
+def test_a_signal_that_is_seen_as_a_picture_of_one_row_mixes_nothing() -> None:
+    torch.manual_seed(0)
+    graph = convscope.load(
+        nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU()), example_input=torch.zeros(1, 2, 16), check=False
+    )
+    assert graph.own_input is not None
+    assert graph.mixes_batch is None
