@@ -21,7 +21,7 @@ MAX_NODES = 20_000  # the deepest networks have some 5,000; this many still load
 MAX_NAME = 10_000
 MAX_OP_NAME = 200
 MAX_RANK = 64  # NumPy's limit
-MAX_ENTRIES = 100_000  # weights, inputs, outputs, functions, noted shapes: each of them
+MAX_ENTRIES = 100_000  # weights, inputs, functions, operator sets, metadata and the like: each of them
 MAX_LISTED = 100_000  # nodes that a file lists, in functions that nothing calls too
 MAX_PORTS, MAX_ALL_PORTS = 10_000, 500_000  # inputs and outputs of one node, and of all
 MAX_BLOCK = 2**16
@@ -115,18 +115,19 @@ def _check_lengths(model: onnx.ModelProto, where: str) -> None:
     graph = model.graph
     for name in (graph.name, model.producer_name, model.producer_version, model.domain):
         _check_name(name, "graph or producer", where)
+    lists = {
+        "functions": model.functions, "weights": graph.initializer, "inputs": graph.input, "outputs": graph.output,
+        "noted shapes": graph.value_info, "operator sets": model.opset_import, "metadata": model.metadata_props,
+        "quantized tensors": graph.quantization_annotation, "trainings": model.training_info,
+    }  # fmt: skip
+    for title, entries in lists.items():
+        if len(entries) > MAX_ENTRIES:
+            raise UnsafeFile(f"{where} lists {len(entries):,} {title}; at most {MAX_ENTRIES:,} are read")
     for entry in model.metadata_props:
         if not (isinstance(entry.key, str) and isinstance(entry.value, str)):
             raise RefusedInput(f"{where}: its metadata are no UTF-8 text")
     for opset in model.opset_import:
         _check_name(opset.domain, "domain", where)
-    lists = {
-        "functions": model.functions, "weights": graph.initializer, "inputs": graph.input, "outputs": graph.output,
-        "noted shapes": graph.value_info,
-    }  # fmt: skip
-    for title, entries in lists.items():
-        if len(entries) > MAX_ENTRIES:
-            raise UnsafeFile(f"{where} lists {len(entries):,} {title}; at most {MAX_ENTRIES:,} are read")
     for info in (*graph.input, *graph.output, *graph.value_info):
         _check_name(info.name, "tensor", where)
         for dim in info.type.tensor_type.shape.dim:

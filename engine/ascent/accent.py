@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...errors import UsageError
 from ..graph.graph import Graph
+from ..graph.labels import unit_name
 from ..graph.layers import Layer
 from ..pictures.crops import plane
 from ..whole import whole
@@ -127,6 +128,7 @@ def accent(
     objective = studio.measure([asked]) * (1 / scale)
     result = single(studio.network, replace(studio.chosen, preset=recipe), objective, found.name, progress)
     (made,) = result.units
+    name = unit_name(graph, found, asked)
     reason = f"from {made.activation_start * scale:.3g} on the photograph to {made.activation_end * scale:.3g}"
     made = replace(
         made,
@@ -134,7 +136,8 @@ def accent(
         activation_start=made.activation_start * scale,
         activation_end=made.activation_end * scale,
         reference=made.reference * scale,
-        reason=f"{found.name}[{asked}]: {reason}, with the features of {held.name} kept",
+        name=name,
+        reason=f"{name.split(',')[0] or f'{found.name}[{asked}]'}: {reason}, with the features of {held.name} kept",
     )
     return replace(result, units=(made,))
 

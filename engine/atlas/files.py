@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...errors import ConvscopeError, UsageError
-from ..render.artifacts import check_folder, create_bytes, read_regular, sweep, temporary_name, write_bytes
+from ..render.artifacts import below, check_folder, create_bytes, read_regular, sweep, temporary_name, write_bytes
 
 # Of a unit's picture and of the page's files damage is found, and they are made again.
 _LASTING = ("store/numbers/", "store/fields/", "store/relations/", "store/photographs/", "store/certificate")
@@ -99,12 +99,10 @@ class Folder:
 
     def names(self, folder: str = "") -> set[str]:
         """Names of all files below a folder, temporary ones left out."""
-        found = set[str]()
-        for base, _, files in os.walk(self.root / folder):
-            inside = Path(base).relative_to(self.root).as_posix()
-            prefix = "" if inside == "." else f"{inside}/"
-            found.update(f"{prefix}{file}" for file in files if not file.endswith(".part"))
-        return found
+        start = os.fspath(self.root / folder)
+        there = (one.path for one in below(start) if not one.name.endswith(".part") and not _is_folder(one))
+        names = {path[len(start) :].replace(os.sep, "/").lstrip("/") for path in there}
+        return {f"{folder}/{name}" for name in names} if folder else names
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
@@ -140,6 +138,11 @@ def is_inside(name: str) -> bool:
     """Whether a name in somebody's list stays in the folder, on every system; those that we write are ASCII."""
     parts = name.split("/")
     return name.isascii() and name.isprintable() and not {"", ".", ".."} & {*parts} and not {":", "\\"} & {*name}
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a file's kind is known without asking the system again."""
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def opened(place: str | os.PathLike[str] | Files) -> Files:

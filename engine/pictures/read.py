@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ...errors import ConvscopeError, RefusedInput, UsageError
 from ..graph.preprocessing import Preprocessing
+from ..render.artifacts import below
 from .containers import MAX_FRAMES, count_frames
 from .framing import LETTERBOX_GRAY, Frame, framed
 from .signals import NPY, NPZ, is_wav, read_array, read_wav
@@ -507,7 +508,8 @@ def image_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
             raise UsageError("'' names no picture; name a file or a folder")
         path = Path(name)
         if stat.S_ISDIR(_mode(path)):
-            files = [p for p in path.rglob("*") if p.suffix.lower() in _READ and p.is_file()]
+            named = (Path(one.path) for one in below(path))
+            files = [p for p in named if p.suffix.lower() in _READ and p.is_file()]
             kinds = [[p for p in files if p.suffix.lower() in kind] for kind in (SUFFIXES, SOUND, ARRAYS)]
             found += sorted(next(filter(None, kinds), []))
         else:

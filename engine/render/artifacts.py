@@ -130,7 +130,8 @@ def sweep(folder: str | os.PathLike[str], everywhere: bool = True) -> None:
         everywhere: at any depth, or in the folder and the folders in it alone, which in a large one is quick.
     """
     root = Path(folder)
-    found = root.rglob(".*.part") if everywhere else (p for deep in (".*.part", "*/.*.part") for p in root.glob(deep))
+    deep = (Path(one.path) for one in below(root) if one.name.startswith(".") and one.name.endswith(".part"))
+    found = deep if everywhere else (p for near in (".*.part", "*/.*.part") for p in root.glob(near))
     for path in list(found):
         if path.parent.is_symlink() and path.parent != root:
             continue
@@ -138,6 +139,21 @@ def sweep(folder: str | os.PathLike[str], everywhere: bool = True) -> None:
         process = rest.partition("-")[0]
         if here == _here() and process.isdecimal() and not is_alive(int(process)):
             _remove(path)
+
+
+def below(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+    """All that is in a folder and in the folders in it, however deep; links to folders are not followed.
+
+    Folders that cannot be read, or whose path is too long for the system, are passed over. Unlike `Path.rglob` and
+    `os.walk` it holds no frame of Python's for each of a thousand folders in each other.
+    """
+    waiting = [os.fspath(folder)]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                yield entry
 
 
 @cache

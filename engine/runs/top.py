@@ -17,6 +17,7 @@ from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
 from ..executors.devices import check_device
 from ..graph.graph import Graph
+from ..graph.labels import unit_name
 from ..graph.layers import Layer
 from ..graph.units import check_units, parse_units
 from ..pages.siblings import connect
@@ -275,7 +276,7 @@ class _Run:
             if sheet is not None:
                 save_png(self.folder / unit["file"], sheet, record.png_text(layer=layer.name, unit=unit["unit"]))
             if len(cards) < room:
-                name = _class_name(self.graph, layer, unit["unit"])
+                name = unit_name(self.graph, layer, unit["unit"])
                 shown = {"picture": _embedded(sheet), "field": _embedded(fields.get(unit["unit"]))}
                 cards.append({**unit, "name": name, **shown})
         return cards
@@ -326,9 +327,3 @@ def _flat(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 plain = {"image": image, **{key: best[key] for key in ("value", "row", "column")}}
                 found.append({"layer": entry["layer"], "unit": unit["unit"], "rank": rank, **plain, **box})
     return found
-
-
-def _class_name(graph: Graph, layer: Layer, unit: int) -> str:
-    """What a unit of the output is called, else nothing."""
-    is_output = layer.tensor in (graph.logits, graph.outputs[0].name)
-    return graph.labels[unit] if is_output and graph.labels and unit < len(graph.labels) else ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 import warnings
 import zlib
 from dataclasses import replace
@@ -14,7 +16,9 @@ import pytest
 from PIL import Image
 
 import convscope
+from convscope.engine.atlas.files import Folder
 from convscope.engine.pictures import read as images
+from convscope.engine.render import artifacts
 from convscope.errors import RefusedInput, UsageError
 from tests import tiny
 
@@ -275,3 +279,29 @@ def test_a_tiff_of_half_floats_is_not_called_something_else(tmp_path: Path) -> N
     path.write_bytes(start + values + struct.pack("<H", len(tags)) + entries + bytes(4))
     with pytest.raises(RefusedInput, match="is a TIFF that is broken, or holds values of a kind that is not read here"):
         images.read_image(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="paths of 4,000 characters")
+def test_folders_a_thousand_deep_are_gone_through_and_links_are_not_followed(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    deepest = Path(top, *["d"] * 1200)
+    os.makedirs(top)
+    try:
+        at = str(top)
+        for _ in range(1200):  # os.makedirs holds a frame for each
+            at += "/d"
+            os.mkdir(at)
+        (deepest / "a.png").write_bytes(b"x")
+        (top / "b.png").write_bytes(b"x")
+        (top / "again").symlink_to(top)
+        (top / "dead").mkdir()
+        (top / "dead" / "c.png").symlink_to("c.png")
+        assert images.image_paths([top]) == [top / "b.png", deepest / "a.png"]
+        assert Folder(tmp_path).names("top") == {"top/b.png", f"top/{'d/' * 1200}a.png", "top/dead/c.png"}
+        gone = deepest / f".{artifacts._here()}-{2**22 + 1}-0.part"
+        gone.touch()
+        artifacts.sweep(top)
+        assert not gone.exists()
+    finally:
+        (deepest / "a.png").unlink(missing_ok=True)
+        os.removedirs(deepest)  # pytest's own cleaning holds a frame for each, too

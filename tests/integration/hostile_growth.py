@@ -213,6 +213,25 @@ def many_inputs(count: int) -> o.Edit:
     return edit
 
 
+def many_opsets(count: int) -> o.Edit:
+    """Operator sets that no node uses."""
+
+    def edit(found: onnx.ModelProto) -> None:
+        for i in range(count):
+            found.opset_import.append(helper.make_opsetid(f"unused{i}", 1))
+
+    return edit
+
+
+def much_metadata(count: int) -> o.Edit:
+    """So many entries of metadata."""
+
+    def edit(found: onnx.ModelProto) -> None:
+        helper.set_model_props(found, {f"key{i}": "value" for i in range(count)})
+
+    return edit
+
+
 def folded(kind: int, size: int) -> o.Edit:
     """A constant of wide values out of nothing."""
     value = helper.make_tensor("value", kind, [1], [1])

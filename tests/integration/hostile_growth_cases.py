@@ -41,6 +41,8 @@ _PAIRS: dict[str, tuple[o.Build, o.Build]] = {
     "3 million empty shapes": (g.amplified(13, 3_000_000), o.model(o.unchanged)),
     "3 million empty weights": (g.amplified(5, 3_000_000), o.model(o.unchanged)),
     "120,000 inputs": (o.model(g.many_inputs(120_000)), o.model(g.many_inputs(3))),
+    "120,000 operator sets": (o.model(g.many_opsets(120_000)), o.model(g.many_opsets(3))),
+    "120,000 metadata": (o.model(g.much_metadata(120_000)), o.model(g.much_metadata(3))),
     "2^26 int64 out of nothing": (o.model(g.folded(_INT64, 2**26)), o.model(g.folded(_INT64, 8))),
     "2^26 doubles out of nothing": (o.model(g.folded(_DOUBLE, 2**26)), o.model(g.folded(_DOUBLE, 8))),
     "2^36 floats in a sparse constant": (o.model(g.sparse_constant(2**18, 2**18)), o.model(o.unchanged)),
@@ -57,6 +59,7 @@ _PAIRS: dict[str, tuple[o.Build, o.Build]] = {
 # Seconds to build or to count: the benchmark has them all, the tests one of each kind.
 _LONG = {
     "120,000 inputs",
+    "120,000 metadata",
     "a function of 120,000 nodes",
     "3 million empty functions",
     "3 million empty shapes",
