@@ -30,7 +30,7 @@ def reduced_session(
 ) -> Session:
     """A session whose outputs are ``output_name(layer, statistic)`` for every layer and statistic."""
     model = with_reductions(graph, layers, statistics)
-    return Session(model, device, alone=graph.mixes_batch is not None)
+    return Session(model, device, alone=graph.runs_alone([layer.tensor for layer in layers]))
 
 
 def output_name(layer: Layer, statistic: str) -> str:
