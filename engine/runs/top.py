@@ -25,8 +25,9 @@ from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
 from ..render.artifacts import atomic, save_png, unique, write_text
-from ..whole import keep_whole
+from ..whole import check_part, keep_whole
 from .activations import with_units
+from .ascent import check_named
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
@@ -67,6 +68,9 @@ class Options:
         check_units(self.units)
         check_field(self.field)
         keep_whole(self, k=1, batch=1)
+        check_part(self.shard)
+        if self.shard is not None:
+            object.__setattr__(self, "shard", (int(self.shard[0]), int(self.shard[1])))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -117,10 +121,11 @@ def run(
     if options.shard is not None and folder is None:
         raise UsageError("a shard keeps its state in a folder; name one")
     graph = opened(model, folder, on_event, images)
+    check_named(graph, layer, "top")
     layers = with_units(graph, layer, on_event)
     for la in layers:
         parse_units(options.units, la.channels or 0)
-    pictures = named_pictures(graph, images)
+    pictures = named_pictures(graph, images, keeps=folder is not None)
     job = _Run(graph, layers, options, folder, on_event)
     with _held(folder, options.shard):
         return job.run(pictures, Record.of(graph, command))
