@@ -305,8 +305,9 @@ class _Run:
         kinds |= dict.fromkeys(("row", "column", "top", "left", "bottom", "right"), "int32")
         schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in kinds.items()])
         assert self.folder is not None
-        with atomic(self.folder / "result.parquet") as temporary:
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_flat(entries), schema), temporary)
+        # an open file: names of one it takes for addresses, and they may be no text
+        with atomic(self.folder / "result.parquet") as temporary, temporary.open("wb") as file:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_flat(entries), schema), file)
 
 
 def _embedded(sheet: np.ndarray | None) -> str | None:
