@@ -50,9 +50,13 @@ def companion(path: Path) -> Preprocessing | None:
 
 
 def unfit_companion(path: Path) -> tuple[str, ...]:
-    """A note for the user where a file beside the model states preprocessing that makes no sense."""
+    """A note for the user where a file beside the model cannot be read, or states preprocessing that makes no sense."""
     for name in _COMPANIONS:
-        config = _companion_config(path.parent / name) or {}
+        beside = path.parent / name
+        if beside.is_file() and (read_yaml(beside) if name == PADDLE else read_json(beside)) is None:
+            kind = "YAML mapping" if name == PADDLE else "JSON object"
+            return (f"{name} beside the file holds no {kind} that can be read; it was ignored",)
+        config = _companion_config(beside) or {}
         inner = config.get("pretrained_cfg", config)
         states = "image_mean" in config or (isinstance(inner, dict) and "mean" in inner and "std" in inner)
         if states and from_config(config) is None:

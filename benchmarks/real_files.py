@@ -143,7 +143,9 @@ def _preprocessed(found: Preprocessing, feeds: Preprocessing | None) -> str:
 
 
 def _name(p: Preprocessing) -> str:
-    return f"{p.preset} {p.order}" if p.preset != "custom" else f"(pixel - {p.mean[0]:g}) / {p.std[0]:g}"
+    if p.preset != "custom":
+        return f"{p.preset} {p.order}"
+    return f"(pixel - {p.mean[0]:g}) / {p.std[0]:g}" if p.high > p.low else f"{p.order}, inverted"
 
 
 def _predicted(graph: Graph, path: Path) -> str:

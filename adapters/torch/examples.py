@@ -17,6 +17,7 @@ Shape = tuple[int, ...]
 
 _LENGTHS = (512, 1024, 4096, 16000, 32000, 48000, 100)  # of a signal
 _STEPS = (100, 160, 32)  # of a line of features
+_MOST_STEPS = 2**14  # of a spectrum: minutes of sound
 _VOLUMES = ((16, 64, 64), (32, 32, 32), (16, 112, 112), (64, 64, 64), (96, 96, 96))
 
 
@@ -54,6 +55,26 @@ def other_example(module: nn.Module, size: tuple[int, int] | None) -> Tensor:
         f"{name} takes no input of the shapes tried ({shapes}): {reason}; give load(size=(HEIGHT, WIDTH)), or export "
         "it to ONNX"
     )
+
+
+def spectrum_example(module: nn.Module, size: tuple[int, int] | None) -> Tensor | None:
+    """A random spectrum (1, steps, bands) as Hugging Face's config states it (AST), None where that is not taken.
+
+    Args:
+        module: in evaluation mode, one whose two-dimensional convolutions make a picture of the spectrum inside.
+        size: (steps, bands) where the user names them.
+    """
+    config = getattr(module, "config", None)
+    sides = size or (getattr(config, "max_length", None), getattr(config, "num_mel_bins", None))
+    if not hasattr(config, "num_mel_bins") or not all(type(s) is int and 0 < s <= _MOST_STEPS for s in sides):
+        return None
+    example = torch.rand((1, *sides), generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            module(example)
+    except Exception:  # whatever a forward pass raises at a wrong size
+        return None
+    return example
 
 
 def _shapes(module: nn.Module, size: tuple[int, int] | None) -> Iterator[Shape]:

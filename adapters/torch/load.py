@@ -20,7 +20,7 @@ from ..exported import Exported
 from ..formats import format_of
 from ..preprocessing import companion, from_config
 from .arch import build, is_timm
-from .examples import other_example
+from .examples import other_example, spectrum_example
 from .export import Export, export_module, export_program, failing, fallback_note, flat_outputs
 from .files import find_state, fit, head_classes, other_classes, read_state, read_trusted
 from .live import is_packed, placed, plain, stated_labels, stated_size
@@ -224,6 +224,8 @@ def example_for(module: nn.Module, size: tuple[int, int] | None = None) -> Tenso
             if example is not None:
                 return example
             reasons.append(reason)
+        if (spectrum := spectrum_example(module, size)) is not None:
+            return spectrum
     finally:
         for sub, mode in modes:
             sub.training = mode

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..graph.graph import Graph
+from ..graph.labels import unit_name
 from ..graph.layers import Layer
 from ..graph.units import check_units, is_strongest, parse_units
 from ..whole import each, whole
@@ -183,6 +184,6 @@ def find(graph: Graph, wanted: int | str) -> int:
 
 def named(graph: Graph, results: Iterator[UnitResult]) -> Iterator[UnitResult]:
     """The results with their classes' names."""
+    layer = logits_layer(graph)
     for result in results:
-        known = graph.labels is not None and result.unit < len(graph.labels)
-        yield replace(result, name=graph.labels[result.unit]) if known and graph.labels else result
+        yield replace(result, name=unit_name(graph, layer, result.unit))

@@ -16,9 +16,11 @@ from .index import Index, attributes, first_output, trains
 from .layers import Shape
 from .operators import operator
 
+_FARTHEST = 2**31 - 1  # the end of a Slice that goes on to the last
 
-def mixing(index: Index, image: str, shapes: Mapping[str, Shape]) -> str | None:
-    """The first tensor that depends on all pictures of a batch at once, or that is made of one only; or None.
+
+def mixing(index: Index, image: str, shapes: Mapping[str, Shape]) -> tuple[str, ...]:
+    """The tensors that depend on all pictures of a batch at once, or that are made of one only, in order.
 
     Args:
         index: of the graph.
@@ -26,7 +28,7 @@ def mixing(index: Index, image: str, shapes: Mapping[str, Shape]) -> str | None:
         shapes: tensor -> shape, as far as known, None for the first axis and for any other that grows with the number
             of pictures.
     """
-    return _Walk(index, image, shapes).run()
+    return _Walk(index, image, shapes).mixing()
 
 
 def batch_axes(index: Index, image: str, shapes: Mapping[str, Shape]) -> dict[str, int]:
@@ -60,6 +62,8 @@ def reason(node: onnx.NodeProto) -> str:
         return "may depend on all pictures of a batch"
     if node.op_type == "Reshape":
         return "is shaped for one picture"
+    if row.family == "movement" and node.op_type != "Concat":
+        return "takes pictures out of their batch, or adds some"
     if node.op_type == "Concat" or (row.family == "recurrent" and row.batch == "by axis"):
         return "holds a value for one picture"
     return "depends on all pictures of a batch"
@@ -149,14 +153,15 @@ class _Walk:
 
     def axes(self) -> dict[str, int | None]:
         """Of each tensor that depends on the image the axis that counts pictures, None where it is lost sight of."""
-        self._walk(to_the_end=True)
+        self._walk()
         return self._batch
 
-    def run(self) -> str | None:
+    def mixing(self) -> tuple[str, ...]:
         """See `mixing`."""
-        return self._walk()
+        return tuple(self._walk())
 
-    def _walk(self, to_the_end: bool = False) -> str | None:
+    def _walk(self) -> list[str]:
+        found = []
         for node in self._index.nodes:
             read = [name for name in node.input if name in self._batch]
             if not read or operator(node).family == "size":
@@ -165,11 +170,11 @@ class _Walk:
             after: Sequence[int | None] = [None] * len(node.output)
             if source is not None:
                 axis, rank = self._batch[source] or 0, self._rank(source)
-                if not to_the_end and (self._mixes(node, axis, rank) or _takes_one(self._index, node, axis)):
-                    return first_output(node)
+                if self._mixes(node, axis, rank) or _takes_one(self._index, node, axis):
+                    found.append(first_output(node))
                 after = _of_outputs(node, axis) or [self._after(node, axis, rank)] * len(node.output)
             self._batch.update((name, place) for name, place in zip(node.output, after, strict=True) if name)
-        return None
+        return found
 
     def _mixes(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
         row, options = operator(node), attributes(node)
@@ -177,6 +182,8 @@ class _Walk:
             return True
         if row.batch != "by axis":
             return row.batch != "separate"  # of what is not known the careful thing is believed
+        if self._takes_out(node, axis, rank):
+            return True
         if node.op_type == "BatchNormalization":
             return trains(node)
         if node.op_type == "MeanVarianceNormalization":
@@ -185,13 +192,72 @@ class _Walk:
             return axis >= _counted([options.get("axis", -1)], rank)[0]
         if row.family in ("softmax", "selection") or node.op_type == "LpNormalization":
             default = 0 if node.op_type.startswith("Arg") else -1
-            return axis in _counted([options.get("axis", default)], rank)
+            return self._among(axis, [options.get("axis", default)], rank)
         if row.family in ("reduction", "scan") and node.op_type != "Det":
             axes = self._axes(node)
             if axes is None:
                 return not options.get("noop_with_empty_axes")
-            return axis in _counted(axes, rank)
+            return self._among(axis, axes, rank)
         return False  # what moves pictures side by side does not change them
+
+    def _among(self, axis: int, axes: Sequence[int], rank: int) -> bool:
+        """Whether the batch's axis is among these; of a tensor whose rank is not known the last may be it."""
+        return axis in _counted(axes, rank) or (not rank and min(axes, default=0) < 0)
+
+    def _takes_out(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
+        """Whether an operator that moves values takes some of the pictures, turns their order or adds to them.
+
+        ``x[0]`` and ``x.squeeze(0)`` are how exports for one picture lose the batch.
+        """
+        options, op = attributes(node), node.op_type
+        if node.input[0] not in self._batch:
+            return False
+        if op == "Flatten":
+            return int(options.get("axis", 1)) == 0 and axis == 0
+        if op == "Reshape":  # all values of all pictures in one row, whose shape is not among those of maps
+            rest = self._shapes.get(node.input[0], ())[1:]
+            return axis == 0 and node.output[0] not in self._shapes and any(side != 1 for side in rest)
+        if op == "GatherND":
+            return axis >= int(options.get("batch_dims", 0))
+        if op in ("Gather", "Split"):
+            return self._among(axis, [int(options.get("axis", 0))], rank)
+        if op == "Squeeze":
+            return axis in _counted(self._axes(node) or [], rank)
+        if op == "Slice":
+            return self._cuts(node, axis, rank)
+        if op in ("Pad", "Tile"):
+            return self._grows(node, axis)
+        return False
+
+    def _cuts(self, node: onnx.NodeProto, axis: int, rank: int) -> bool:
+        """Whether a Slice leaves out or turns pictures."""
+        try:
+            starts, ends, axes, steps = (
+                self._index.argument(node, place, name)
+                for place, name in enumerate(("starts", "ends", "axes", "steps"), 1)
+            )
+        except KeyError:
+            return False  # bounds that are computed are sizes of a map, of which the batch is none
+        along = _counted(range(np.size(starts)) if axes is None else np.ravel(axes), rank)
+        if axis not in along:
+            return False
+        start, end, step = (
+            int(np.ravel(value)[along.index(axis)]) if value is not None else 1 for value in (starts, ends, steps)
+        )
+        return start != 0 or end < _FARTHEST or step != 1
+
+    def _grows(self, node: onnx.NodeProto, axis: int) -> bool:
+        """Whether a Pad or a Tile makes more pictures."""
+        try:
+            amounts = self._index.argument(node, 1, "pads")
+        except KeyError:
+            return False
+        if amounts is None or len(node.input) > 3:  # with axes of its own; the batch is never one
+            return False
+        flat = np.ravel(amounts)
+        if node.op_type == "Tile":
+            return axis < flat.size and int(flat[axis]) != 1
+        return axis < flat.size // 2 and bool(flat[axis] or flat[axis + flat.size // 2])
 
     def _after_einsum(self, node: onnx.NodeProto) -> int | None:
         terms, right = _terms(node, [self._rank(name) for name in node.input])

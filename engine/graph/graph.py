@@ -19,7 +19,7 @@ from ..whole import is_whole
 from .company import batch_axes, mixing
 from .cut import extract
 from .heads import Head, chosen_from, find_head
-from .index import Index, reads
+from .index import Index, first_output, reads
 from .layers import Layer, Proof, Shape, Source, TensorSpec
 from .preprocessing import Preprocessing
 from .slopes import stopper
@@ -123,13 +123,25 @@ class Graph:
 
     @cached_property
     def mixes_batch(self) -> str | None:
-        """The tensor at which pictures of one batch would change one another's results, or None.
+        """The first tensor at which pictures of one batch would change one another's results, or None.
 
         Both executors then run one picture at a time, so that no result depends on its company.
         """
+        return self._mixing[0] if self._mixing else None
+
+    @cached_property
+    def _mixing(self) -> tuple[str, ...]:
         image = self.inputs[0]
         shapes = {layer.tensor: layer.shape for layer in self.layers}
-        return mixing(self.index, image.name, {image.name: image.shape or (None,) * 4, **shapes})
+        own = dict([self.own_input]) if self.own_input is not None else {}  # it is no layer
+        return mixing(self.index, image.name, {image.name: image.shape or (None,) * 4, **own, **shapes})
+
+    def runs_alone(self, outputs: Sequence[str]) -> bool:
+        """Whether what leads to these tensors is run one picture at a time: it mixes the pictures of a batch."""
+        if not self._mixing:
+            return False
+        above = [self.index.producer.get(name) for name in self.index.ancestors(outputs)]
+        return any(node is not None and first_output(node) in self._mixing for node in above)
 
     @cached_property
     def batch_axes(self) -> dict[str, int]:
@@ -364,7 +376,7 @@ class Graph:
             dtype=dtype,
             channels_last=channels_last,
         )
-        made.alone, made.batch_axes = self.mixes_batch is not None, self.batch_axes
+        made.alone, made.batch_axes = self.runs_alone(outputs), self.batch_axes
         return made
 
     def require_gradient(self, outputs: Sequence[str], sources: Sequence[str] | None = None) -> None:
@@ -401,7 +413,7 @@ class Graph:
         model = self._cut(outputs, inputs, hollow=True)
         large = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
         held = {name: value for name in large if (value := self.index.constant(name)) is not None}
-        alone = self.mixes_batch is not None
+        alone = self.runs_alone(outputs)
         return Session(model, device, threads, optimize, alone, held, self.batch_axes)
 
     def with_weights(self, values: Mapping[str, np.ndarray]) -> Graph:

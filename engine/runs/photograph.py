@@ -103,7 +103,7 @@ def drawn(
     for i, one in enumerate(unit.strip):
         save_png(folder / f"on-the-way-{i}.png", one, text)
     write(folder, content)
-    numbers = {"activation_start": unit.activation_start, "activation_end": unit.activation_end}
+    numbers = {"at the start": unit.activation_start, "at the end": unit.activation_end}
     facts = {"layer": result.layer, "preset": result.preset, "steps": result.steps, "seed": result.seed}
     item = Item(title, unit.image, unit.start, unit.reason, numbers, unit.history, unit.strip, name)
     html = pictures_page(f"{result.model} · {title}", [item], facts=facts, command=record.command or "")

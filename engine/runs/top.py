@@ -17,6 +17,7 @@ from ..activations.top_pictures import add_fields, rows, strips
 from ..activations.topk import NEEDED, TopImages, shard_of
 from ..executors.devices import check_device
 from ..graph.graph import Graph
+from ..graph.labels import unit_name
 from ..graph.layers import Layer
 from ..graph.units import check_units, parse_units
 from ..pages.siblings import connect
@@ -24,8 +25,9 @@ from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
 from ..render.artifacts import atomic, save_png, unique, write_text
-from ..whole import keep_whole
+from ..whole import check_part, keep_whole
 from .activations import with_units
+from .ascent import check_named
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
@@ -66,6 +68,9 @@ class Options:
         check_units(self.units)
         check_field(self.field)
         keep_whole(self, k=1, batch=1)
+        check_part(self.shard)
+        if self.shard is not None:
+            object.__setattr__(self, "shard", (int(self.shard[0]), int(self.shard[1])))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,10 +121,11 @@ def run(
     if options.shard is not None and folder is None:
         raise UsageError("a shard keeps its state in a folder; name one")
     graph = opened(model, folder, on_event, images)
+    check_named(graph, layer, "top")
     layers = with_units(graph, layer, on_event)
     for la in layers:
         parse_units(options.units, la.channels or 0)
-    pictures = named_pictures(graph, images)
+    pictures = named_pictures(graph, images, keeps=folder is not None)
     job = _Run(graph, layers, options, folder, on_event)
     with _held(folder, options.shard):
         return job.run(pictures, Record.of(graph, command))
@@ -275,7 +281,7 @@ class _Run:
             if sheet is not None:
                 save_png(self.folder / unit["file"], sheet, record.png_text(layer=layer.name, unit=unit["unit"]))
             if len(cards) < room:
-                name = _class_name(self.graph, layer, unit["unit"])
+                name = unit_name(self.graph, layer, unit["unit"])
                 shown = {"picture": _embedded(sheet), "field": _embedded(fields.get(unit["unit"]))}
                 cards.append({**unit, "name": name, **shown})
         return cards
@@ -327,9 +333,3 @@ def _flat(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 plain = {"image": image, **{key: best[key] for key in ("value", "row", "column")}}
                 found.append({"layer": entry["layer"], "unit": unit["unit"], "rank": rank, **plain, **box})
     return found
-
-
-def _class_name(graph: Graph, layer: Layer, unit: int) -> str:
-    """What a unit of the output is called, else nothing."""
-    is_output = layer.tensor in (graph.logits, graph.outputs[0].name)
-    return graph.labels[unit] if is_output and graph.labels and unit < len(graph.labels) else ""

@@ -36,6 +36,21 @@ def test_a_config_that_makes_no_sense_is_ignored_with_a_note(config: dict[str, A
     assert any("config.json beside the file states preprocessing that makes no sense" in n for n in graph.source.notes)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [("config.json", '{"mean": [0.5', "JSON object"), ("preprocessor_config.json", "[1]", "JSON object"),
+     ("inference.yml", "a: [", "YAML mapping")],
+)  # fmt: skip
+def test_a_file_of_settings_that_cannot_be_read_is_ignored_with_a_note(
+    name: str, text: str, kind: str, tmp_path: Path
+) -> None:
+    path = model(tmp_path, {})
+    assert not any("beside the file" in note for note in load(path, check=False).source.notes)
+    (tmp_path / name).write_text(text)
+    notes = load(path, check=False).source.notes
+    assert f"{name} beside the file holds no {kind} that can be read; it was ignored" in notes
+
+
 def test_a_config_that_does_is_taken_without_a_note(tmp_path: Path) -> None:
     graph = load(model(tmp_path, GOOD), check=False)
     assert graph.preprocessing.found == "companion"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -91,3 +92,31 @@ def test_a_file_of_weights_says_at_which_size_it_was_exported_where_nobody_state
     assert not said(size=(64, 64))
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1], "size": 64}')
     assert not said()
+
+
+class Spectra(nn.Module):
+    """Steps of bands (N, T, F), seen as a picture inside, as Hugging Face's audio spectrogram transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(max_length=48, num_mel_bins=16)
+        self.patches = nn.Conv2d(1, 4, 8, 8)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 3:
+            raise ValueError("spectra (N, T, F) are needed")
+        return self.head(self.patches(x[:, None]).flatten(2).mean(2))
+
+
+def test_a_network_of_spectra_has_the_steps_and_bands_of_its_config() -> None:
+    module = Spectra().eval()
+    graph = load_here(module, check=False)
+    assert graph.image_size == (48, 16) and graph.channels == 1
+    x = torch.rand(2, 48, 16)
+    (output,) = [spec.name for spec in graph.outputs]
+    found = graph.session([output], device="cpu").run({graph.inputs[0].name: x[:, None].numpy()})[output]
+    np.testing.assert_allclose(found, module(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+    module.config = SimpleNamespace()
+    with pytest.raises(RefusedInput, match=r"spectra \(N, T, F\) are needed"):
+        load_here(module, check=False)

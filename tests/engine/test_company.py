@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,49 @@ def test_pictures_that_are_tokens_of_one_sequence_are_run_one_at_a_time() -> Non
     assert np.array_equal(together, np.concatenate(alone))
 
 
+TAKEN = {
+    "x[0]": lambda y: y[0],
+    "the first": lambda y: y[:1],
+    "the last, turned": lambda y: y.flip(0),
+    "squeezed and back": lambda y: y.squeeze(0).unsqueeze(0),
+    "the best of all": lambda y: y.reshape(-1).topk(3)[0],
+    "one row": lambda y: y.flatten(0).unsqueeze(0),
+    "twice": lambda y: y.repeat(2, 1),
+}
+
+
+@pytest.mark.parametrize("how", TAKEN)
+def test_an_export_that_loses_the_batch_of_one_runs_one_picture_at_a_time_behind_that_and_not_before(
+    how: str, tmp_path: Path
+) -> None:
+    """Its result for several pictures is that of each, one behind the other; it was that of one, or an error."""
+
+    class Taken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = TAKEN[how](self.head(self.features(x).mean((2, 3))))
+            return found
+
+    torch.manual_seed(0)
+    path = tmp_path / "taken.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Taken().eval(), (torch.zeros(1, 3, 8, 8),), path, dynamo=False, input_names=["x"])
+    graph = convscope.load(path)
+    assert graph.mixes_batch is not None
+    x = np.random.default_rng(0).random((3, 3, 8, 8), dtype=np.float32)
+    output = graph.outputs[0].name
+    session = graph.session([output], device="cpu")
+    alone = np.concatenate([session.run(one[None])[output].ravel() for one in x])
+    np.testing.assert_array_equal(session.run(x)[output].ravel(), alone)
+    together = graph.twin([output]).only(torch.from_numpy(x)).numpy().ravel()
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+    assert session.alone and not graph.session([graph.layers[0].tensor], device="cpu").alone
+
+
 class _Pages(nn.Module):
     """Maps, which are an output too, and numbers made of all pictures as tokens that lie in front of the batch."""
 
@@ -222,3 +266,12 @@ def test_a_part_that_begins_with_one_picture_s_tokens_is_not_taken_for_as_many_p
     assert twin.alone
     found = twin({part: torch.from_numpy(whole[part]) for part in parts}, pictures=1)[name]
     assert np.allclose(found, whole[name], atol=1e-5)
+
+
+def test_a_signal_that_is_seen_as_a_picture_of_one_row_mixes_nothing() -> None:
+    torch.manual_seed(0)
+    graph = convscope.load(
+        nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU()), example_input=torch.zeros(1, 2, 16), check=False
+    )
+    assert graph.own_input is not None
+    assert graph.mixes_batch is None

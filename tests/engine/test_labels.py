@@ -37,6 +37,7 @@ def test_a_class_is_found_by_index_and_by_any_name(graph: convscope.Graph, text:
         ("5", r"out of range: .* \(0-4\)"),
         (-1, "out of range"),
         ("crane", "2, 3"),
+        ("1, 2,4", "class '1, 2,4' is a list of 3 classes; one is taken at a time"),
     ],
 )
 def test_unknown_ambiguous_and_impossible_classes_are_named(graph: convscope.Graph, text: str, message: str) -> None:

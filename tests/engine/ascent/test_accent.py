@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,9 @@ def test_the_penalty_is_the_relative_square_distance_of_hidden_features() -> Non
 def test_a_class_is_accented_and_by_default_an_earlier_map_is_kept() -> None:
     graph = small()
     made = accent(graph, PHOTO, None, 2, size=32, steps=20)
+    assert made.units[0].name == "", "nothing names the class"
+    named = accent(replace(graph, labels=("a", "b", "tiger cat, moggy", "d", "e")), PHOTO, None, 2, size=32, steps=1)
+    assert named.units[0].name == "tiger cat, moggy" and named.units[0].reason.startswith("tiger cat: from ")
     assert made.layer == "fc" and made[0].activation_end > made[0].activation_start
     kept = kept_layer(graph, graph.layer("fc"))
     assert kept.is_spatial and kept.index < graph.layer("conv2").index

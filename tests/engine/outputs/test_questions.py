@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import convscope
 from convscope.engine.attribution import Question, explain
 from convscope.engine.graph.graph import Graph
+from convscope.engine.graph.labels import unit_name
 from convscope.engine.outputs import read_outputs
 from convscope.engine.outputs.heads import maps_into_head
 from convscope.engine.outputs.target import of_function
@@ -234,3 +235,11 @@ def test_runs_say_and_draw_what_was_found(squares: Graph, picture: np.ndarray, t
     (entry,) = explained.content["images"][0]["maps"]
     assert entry["class"] == "box 2: blue" and entry["target"]["box"] == [0, 24, 8, 32]
     assert "box 2: blue" in (tmp_path / "e" / "index.html").read_text()
+
+
+def test_a_detector_s_channels_have_no_class_names_and_a_classifier_s_have(squares: Graph) -> None:
+    table = next(layer for layer in squares.layers if layer.tensor == squares.logits)
+    assert [unit_name(squares, table, unit) for unit in range(table.channels or 0)] == [""] * 6
+    lenet = convscope.load("lenet", check=False)
+    classes = next(layer for layer in lenet.layers if layer.tensor == lenet.logits)
+    assert unit_name(lenet, classes, 3) == "3" and unit_name(lenet, lenet.layers[0], 3) == ""
