@@ -180,7 +180,8 @@ def filters(
     Args:
         graph: from `load`, or what `load` takes.
         layer: one layer, as `Graph.layer` takes it; a list of them; or an objective (`objectives`) or a function of the
-            tapped tensors, and then there is one picture, which maximizes it.
+            tapped tensors, and then there is one picture, which maximizes it; what pictures of units alone have is then
+            refused, ``folder`` too (`AscentResult.save`).
         units: ``all``, ``0-63,70``, ``top:36`` for the strongest 36, or numbers.
         preset: a name, or a `Preset`; the default suits the layer.
         size: side of the pictures in pixels, or (height, width).
@@ -215,25 +216,19 @@ def filters(
     Raises:
         UsageError: wrong use. RefusedInput: the model gives NaN.
     """
-    from .engine.ascent.filters import filters as of_objective
     from .engine.ascent.recipe.algebra import is_objective
     from .engine.runs import filters as run
 
-    if is_objective(layer):
-        from .engine.runs.photograph import read_photo
-
-        found = _graph(graph)
-        begin = None if start is None else read_photo(start, found).pixels
-        return of_objective(
-            found, layer, preset=preset, size=size, steps=steps, seed=seed, start=begin, strip=strip, tuning=tuning,
-            device=device,
-        )  # fmt: skip
     options = run.Options(
         preset=preset, size=size, steps=steps, seed=seed, start=start, noise=noise, noise_mean=noise_mean,
         noise_std=noise_std, neuron=neuron, strip=strip,
         negative=negative, alpha=alpha, animate=animate, photos=photos, batch=batch, precision=precision,
         device=device, tuning=tuning or {}, columns=columns, margin=margin, live=live, force=force,
     )  # fmt: skip
+    if is_objective(layer):
+        beside: dict[str, Any] = {"units": None if isinstance(units, str) and units == "all" else units}
+        beside |= {"diversity": diversity, "folder": folder}
+        return run.of_objective(_model(graph), layer, options, beside, on_event=on_event)
     asked = [units] if isinstance(units, int) else units
     if diversity is not None:
         from .engine.runs import facets
@@ -432,7 +427,7 @@ def activations(
         graph: from `load`, or what `load` takes.
         images: pictures, as for `given.sources`; with ``preprocessed`` an array or tensor (N, C, H, W) in model space.
         layer: one or several, by name, glob or number; default feature maps from the first to the last.
-        units: ``all``, ``0-63,70``, or ``top:N`` in each picture.
+        units: ``all``, ``0-63,70``, numbers in the order of the array, or ``top:N`` in each picture.
         scale: of the grids: "lecture" (each channel 64 standard deviations about 128), "minmax" or "shared".
         colormap: of the grids.
         per_row: tiles in a row of the grids.
@@ -548,7 +543,7 @@ def accent(
     units: int | None = None,
     *,
     wanted: str | int | None = None,
-    keep: str | None = None,
+    keep: Place | None = None,
     weight: float = 4.0,
     preset: str | Preset = "accent",
     size: int | None = None,
@@ -674,8 +669,8 @@ def weights(
         on_event: told of every layer.
 
     Returns:
-        ``kernels`` maps layer names to arrays (out, in / groups, kh, kw), float32; ``content["layers"]`` has the
-        numbers.
+        ``kernels`` maps layer names to arrays (out, in / groups, kh, kw), float32, of all filters, whatever ``units``
+        shows; ``content["layers"]`` has the numbers.
 
     Raises:
         UsageError: an unknown layer, or one without a convolution.

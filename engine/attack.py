@@ -17,7 +17,7 @@ from ..errors import UsageError, instead
 from .executors.exact import grad
 from .graph.graph import Graph
 from .pictures.read import check_range
-from .whole import whole
+from .whole import is_number, whole
 
 METHODS = ("pixels", "fgsm", "pgd")
 
@@ -199,8 +199,10 @@ def gradient_attack(
     """
     if method not in ("fgsm", "pgd"):
         raise UsageError(f"attack '{method}' is unknown; choose one of {', '.join(METHODS)}")
-    if not 0 < epsilon <= 1 or steps < 1:
-        raise UsageError(f"epsilon {epsilon:g} and steps {steps} are out of range; use 0 < epsilon <= 1 and steps >= 1")
+    if not is_number(epsilon) or not 0 < epsilon <= 1:
+        raise UsageError(f"epsilon {epsilon!r} is not above 0 and at most 1")
+    if steps < 1:
+        raise UsageError(f"steps {steps} is not positive")
     _check_picture(graph, image)
     model = _Classifier(graph, device, 1)
     before = model.logits(image[None])[0]

@@ -4,7 +4,8 @@ For every layer these are appended to the submodel as ONNX nodes and become its 
 variance, min, max, the flat position of the max in the plane, and the share of zeros. ONNX Runtime's ReduceMax
 and ReduceMin lose a NaN that is not the first value, and its mean never does: min and max are NaN where the mean
 is. The variance is that of the values minus their mean: a mean of squares would leave nothing but rounding of a
-unit that varies little about a large mean.
+unit that varies little about a large mean. ONNX Runtime adds up a whole plane in float32, one value after the other, so
+that the mean of a large map is some 1e-5 off; the mean of what is left when it is subtracted mends both.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class _Planes:
 
     def reduce(self, statistics: Sequence[str]) -> None:
         """Appends the nodes of these statistics."""
-        mean = self.over_places("ReduceMean", self.flat, "mean")
+        mean = self.over_places("ReduceMean", self.flat, "first_mean")
         if "min" in statistics or "max" in statistics:
             one_or_nan = self.one_or_nan(mean)
         for name, op in (("min", "ReduceMin"), ("max", "ReduceMax")):
@@ -98,10 +99,15 @@ class _Planes:
             zero = self.add("Not", [other], "is_zero")
             share = self.add("Cast", [zero], "is_zero_float", to=TensorProto.FLOAT)
             self.over_places("ReduceMean", share, "zeros")
-        if "variance" in statistics:
+        if "mean" in statistics or "variance" in statistics:
             middle = self.add("Reshape", [mean, self.constant("mean_shape", np.array([0, 0, 1]))], "mean_per_plane")
             centred = self.add("Sub", [self.flat, middle], "centred")
-            self.over_places("ReduceMean", self.add("Mul", [centred, centred], "squares"), "variance")
+            rest = self.over_places("ReduceMean", centred, "rest")  # what the sum of a whole plane has lost
+            self.add("Add", [mean, rest], "mean")
+        if "variance" in statistics:
+            about = self.over_places("ReduceMean", self.add("Mul", [centred, centred], "squares"), "mean_of_squares")
+            variance = self.add("Sub", [about, self.add("Mul", [rest, rest], "rest_squared")], "about_the_mean")
+            self.add("Relu", [variance], "variance")  # of a unit that does not vary rounding may be below zero
 
     def one_or_nan(self, source: str) -> str:
         """NaN where the source is, else 1; without IsNaN, Where and Equal of floats, which opsets 7 to 10 lack."""

@@ -31,9 +31,9 @@ class FilterNumbers:
         norm: Euclidean length of the kernel.
         mean, largest: of the kernel's values; largest by absolute value.
         bias: 0 where there is none.
-        nearest, similarity: the unit whose kernel is most alike, by absolute cosine, and that cosine; None and 0
-            for a lone filter, and for kernels of one value, which are all alike. Kernels of different groups are
-            compared as well: they may be alike in what they do, but see other channels.
+        nearest, similarity: the unit whose kernel is most alike, by absolute cosine, and that cosine, negative
+            where it is the opposite; None and 0 for a lone filter, and for kernels of one value, which are all alike.
+            Kernels of different groups are compared as well: they may be alike in what they do, but see other channels.
     """
 
     unit: int
@@ -159,21 +159,22 @@ def numbers(weight: np.ndarray, bias: np.ndarray) -> list[FilterNumbers]:
     flat = weight.reshape(len(weight), -1).astype(np.float64)
     lengths = np.linalg.norm(flat, axis=1)
     unit = flat / np.where(lengths > 0, lengths, 1)[:, None]
-    alike = np.abs(unit @ unit.T)
+    cosines = unit @ unit.T
+    alike = np.abs(cosines)
     np.fill_diagonal(alike, -1)
     found = []
     for i, row in enumerate(flat):
         other = int(alike[i].argmax()) if min(flat.shape) > 1 else None
-        similarity = float(alike[i, other]) if other is not None else 0.0
+        similarity = float(cosines[i, other].clip(-1, 1)) if other is not None else 0.0
         largest = float(row[np.abs(row).argmax()])
         found.append(FilterNumbers(i, float(lengths[i]), float(row.mean()), largest, float(bias[i]), other, similarity))
     return found
 
 
 def near_duplicates(found: list[FilterNumbers]) -> list[tuple[int, int, float]]:
-    """Pairs of a filter and its nearest (first, second, cosine) that are alike from `NEAR` on, each pair once."""
+    """Pairs of a filter and its nearest (first, second, cosine), alike or opposite from `NEAR` on, each pair once."""
     pairs = {(min(f.unit, f.nearest), max(f.unit, f.nearest)): f.similarity for f in found if f.nearest is not None}
-    return [(a, b, s) for (a, b), s in sorted(pairs.items()) if s >= NEAR]
+    return [(a, b, s) for (a, b), s in sorted(pairs.items()) if abs(s) >= NEAR]
 
 
 class _Reader:
@@ -214,13 +215,13 @@ class _Reader:
         return _values(dequantized(self.index, name))
 
     def _bias(self, node: onnx.NodeProto, count: int) -> np.ndarray:
-        at = 8 if node.op_type == "QLinearConv" else 2
+        at = {"QLinearConv": 8, "DeformConv": 3}.get(node.op_type, 2)
         name = node.input[at] if len(node.input) > at else ""
         values = None
         if at == 8 and name in self.tensors and node.input[1] in self.tensors:  # int32 in steps of input times weight
             step, scale = (numpy_helper.to_array(self.tensors[node.input[i]]).astype(np.float64) for i in (1, 4))
             values = numpy_helper.to_array(self.tensors[name]) * step * scale
-        elif at == 2 and name:
+        elif at != 8 and name:
             values = self._constant(name)
         return np.zeros(count, np.float32) if values is None else values.astype(np.float32)
 

@@ -14,7 +14,7 @@ from ..graph.graph import Graph
 from ..graph.labels import unit_name
 from ..graph.layers import Layer
 from ..pictures.crops import plane
-from ..whole import whole
+from ..whole import is_number, whole
 from .ascend import single
 from .fitting import reduced_precision
 from .many import OnProgress, Studio
@@ -99,11 +99,11 @@ def accent(
     Raises:
         UsageError: an unknown layer or unit, a weight out of range, a bad picture or size.
     """
-    if not 0 <= weight <= _LARGEST:
+    if not is_number(weight) or not 0 <= weight <= _LARGEST:
         raise UsageError(f"weight {weight} is not from 0 to {_LARGEST:g}; the usual one is {KEEP:g}")
     found = logits_layer(graph) if layer is None else unit_layer(graph, layer)
     (asked,) = checked_units(found, whole(unit, "unit"))
-    held = kept_layer(graph, found) if keep is None else graph.layer(keep)
+    held = kept_layer(graph, found) if keep is None else keep if isinstance(keep, Layer) else graph.layer(keep)
     pair = graph.image_size if size is None else size
     chosen = settings(
         graph,

@@ -83,7 +83,7 @@ class AscentBatch:
         ascents: the pictures.
         size: (height, width) of the finished pictures.
         steps: in all.
-        strip: how many pictures on the way to keep.
+        strip: how many pictures on the way to keep, at most one a step.
         redirect: use redirected gradients in every step.
         together: the objective may compare the pictures, so that none goes through the network without the others; else
             each is a function of itself alone.
@@ -115,7 +115,7 @@ class AscentBatch:
         noise = torch.stack([self.final.noise(rng) for rng in streams])
         self.noise = _started(self.final, noise, ascents).to(network.device)
         self.rows = np.stack([self.preset.transform.draw(rng, steps) for rng in streams])
-        self.keep_at = set(np.linspace(0, steps - 1, strip + 1).round().astype(int)[1:]) if strip else set()
+        self.keep_at = _kept_steps(strip, steps)
         with torch.no_grad():
             pixels = self.final.image(self.noise).cpu().numpy()
         self.outcomes = [Outcome(one, one, []) for one in pixels]
@@ -286,6 +286,13 @@ def _schedule(stages: Sequence[Stage], steps: int) -> list[int]:
     """The step at which each stage ends; the last one always ends with the steps."""
     ends = np.cumsum([s.steps for s in stages])
     return [*(round(steps * float(e / ends[-1])) for e in ends[:-1]), steps]
+
+
+def _kept_steps(count: int, steps: int) -> set[int]:
+    """After which steps a picture is kept, evenly spaced up to the last; every one where there are no more."""
+    if count >= steps:
+        return set(range(steps))
+    return {int(step) for step in np.linspace(0, steps - 1, count + 1).round()[1:]}
 
 
 def _like(flags: Tensor, values: Tensor) -> Tensor:

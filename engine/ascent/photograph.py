@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.sides import height_width
-from ..whole import whole
+from ..whole import is_number, whole
 from .ascend import single
 from .many import OnProgress
 from .network import Network, check_finite, unit_layer
@@ -144,7 +144,7 @@ def invert(
         One picture; its activation is minus the relative square distance, 0 for a perfect match.
     """
     found = graph.layer(layer) if not isinstance(layer, Layer) else layer
-    if not 0 < gain <= _LARGEST_GAIN:
+    if not is_number(gain) or not 0 < gain <= _LARGEST_GAIN:
         raise UsageError(f"gain {gain} is not in (0, {_LARGEST_GAIN:g}]; 1 inverts, above 1 exaggerates")
     pair = graph.image_size if size is None else height_width(size)
     recipe = replace(find_preset(preset), transform=Plain(), stages=(Stage(1.0, 1.0),))

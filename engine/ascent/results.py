@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import UsageError
 from ..kept import Count, Either, OneOf
 from ..record import Record
 
@@ -149,23 +150,33 @@ class AscentResult:
 
         Returns:
             The path of the grid, or the folder's.
-        """
-        from ..render.artifacts import save_png, write_json
 
-        target = Path(path)
+        Raises:
+            UsageError: a grid of no pictures.
+        """
+        from ..render.artifacts import save_png, unique, write_json
+
+        target, taken = Path(path), set[str]()
         if target.suffix.lower() == ".png":
             return save_png(target, self.grid())
-        files = [f"unit-{unit.unit:04d}.png" for unit in self.units]
+        files = [f"{unique(f'unit-{unit.unit:04d}', taken)}.png" for unit in self.units]  # facets are of one unit
         for unit, file in zip(self.units, files, strict=True):
             unit.save(target / file)
-        save_png(target / "grid.png", self.grid())
+        if files:
+            save_png(target / "grid.png", self.grid())
         write_json(target / "result.json", self.to_json(files))
         return target
 
     def grid(self, columns: int | None = None, margin: int = 2) -> np.ndarray:
-        """All pictures stitched, (H, W, C) in [0, 1]; small ones enlarged, dead units crossed out, not grey."""
+        """All pictures stitched, (H, W, C) in [0, 1]; small ones enlarged, dead units crossed out, not grey.
+
+        Raises:
+            UsageError: there is none, as where all the units that ``top`` may choose from are dead.
+        """
         from ..render.grid import grid
 
+        if not len(self):
+            raise UsageError(f"no picture of '{self.layer}' was kept, so there is no grid of them")
         return grid([enlarged(tile(u)) for u in self.units], columns, margin)
 
     def to_json(self, files: Sequence[str | None] | None = None) -> dict[str, Any]:

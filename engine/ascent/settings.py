@@ -13,7 +13,7 @@ from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.read import check_range, checked_pixels
 from ..pictures.sides import height_width
-from ..whole import each, whole
+from ..whole import each, is_number, whole
 from .recipe.canvases import Noise
 from .recipe.presets import AUTO, Preset, preset
 from .recipe.tuning import tuned
@@ -123,10 +123,12 @@ def settings(
 
 def check_noise(noise: Noise) -> None:
     """Raises UsageError for a kind that there is none of, or numbers that are none."""
+    if not isinstance(noise, Noise):
+        raise UsageError(f"noise={noise!r} is no noise; write uniform or normal")
     if noise.kind not in ("uniform", "normal"):
         raise UsageError(f"noise '{noise.kind}' is unknown; choose uniform or normal")
-    if not np.isfinite([noise.spread, 0.0 if noise.mean is None else noise.mean]).all():
-        raise UsageError(f"noise of mean {noise.mean} and spread {noise.spread} is not finite; give values in 0..255")
+    if not all(is_number(n) and 0 <= n <= 255 for n in (noise.spread, 0 if noise.mean is None else noise.mean)):
+        raise UsageError(f"noise of mean {noise.mean} and spread {noise.spread}: give numbers in 0..255")
 
 
 def checked_units(layer: Layer, units: Sequence[int] | int | None) -> list[int]:

@@ -17,6 +17,7 @@ from ..ascent.recipe.presets import preset as find_preset
 from ..graph.graph import Graph
 from ..render.artifacts import to_json
 from ..runs.events import Note, OnEvent, Progress, Skipped, ignore
+from ..whole import check_part
 from . import crops, numbers, relations, units
 from .compile import CERTIFICATE, certificate_of, compile_atlas
 from .files import Files, opened
@@ -101,8 +102,7 @@ class Manner:
             raise UsageError(f"executor='{self.executor}' is unknown; choose {' or '.join(EXECUTORS)}")
         if self.workers < 1:
             raise UsageError(f"workers={self.workers} is not positive; give the number of processes")
-        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
-            raise UsageError(f"shard {self.shard[0]}/{self.shard[1]}: the first number runs from 1 to the second")
+        check_part(self.shard)
 
 
 def atlas(

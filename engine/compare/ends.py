@@ -7,25 +7,45 @@ the last layer nothing would tell that they differ, if the outputs were not comp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .align import Pair
 from .cause import Cause
 from .operations import CommonForm, Operation
 from .result import FirstDifference
 
-MOVED = Cause("output", "what stands behind the last layer gives its values otherwise: moved, cut or in another order")
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """How the outputs of two networks correspond.
+
+    Attributes:
+        behind: outputs that stand for each other, as pairs of operations whose ``tensor`` is the output; but those that
+            are the results of a pair already.
+        notes: a sentence for each output that only one of the models gives, and for those in another order.
+        exchanged: where a name means another output in B than in A, or None.
+    """
+
+    behind: tuple[Pair, ...] = ()
+    notes: tuple[str, ...] = ()
+    exchanged: FirstDifference | None = None
 
 
-def ends(networks: tuple[CommonForm, CommonForm], pairs: Sequence[Pair]) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
-    """Outputs of A and B that stand for each other, and what is said of others.
+def differs(end: Pair) -> Cause:
+    """What is said of outputs whose values differ: what stands behind the last layer, in A and in B."""
+    after = []
+    for side in (end.a, end.b):
+        kinds = side.attributes["behind"]
+        after.append(", ".join(kinds) if isinstance(kinds, list) and kinds else "nothing")
+    return Cause("output", f"behind the last layer stands {after[0]} in A, {after[1]} in B: the values are others")
+
+
+def ends(networks: tuple[CommonForm, CommonForm], pairs: Sequence[Pair]) -> Ends:
+    """The outputs of A and B that stand for each other, told by the operations that make them.
 
     Args:
         networks: A and B.
         pairs: all aligned operations.
-
-    Returns:
-        Pairs of operations whose ``tensor`` is the output, but those that are the results of a pair already; and a
-        sentence for each output that only one of the models gives, and for those in another order.
     """
     made = [[(o.name, network.maker(o.name)) for o in network.graph.outputs] for network in networks]
     partner = {id(p.a): p.b for p in pairs}
@@ -44,16 +64,21 @@ def ends(networks: tuple[CommonForm, CommonForm], pairs: Sequence[Pair]) -> tupl
         for k, (name, _) in enumerate(made[side])
         if k not in {pair[side] for pair in found}
     ]
-    by_name = all(made[0][i][0] == made[1][j][0] for i, j in found)
-    if not by_name and [j for _, j in found] != sorted(j for _, j in found):
-        listed = ", ".join(f"{made[0][i][0]} is {made[1][j][0]}" for i, j in found)
-        notes.append(f"the outputs stand in another order: of A and B {listed}")
+    others = [(made[0][i][0], made[1][j][0]) for i, j in found if made[0][i][0] != made[1][j][0]]
+    exchanged = None
+    if others and [j for _, j in found] != sorted(j for _, j in found):
+        listed = ", ".join(f"{one} of A is {two} of B" for one, two in others)
+        said = f"the outputs stand in another order: {listed}"
+        if {one for one, _ in others} & {name for name, _ in made[1]}:
+            exchanged = FirstDifference(*others[0], float("inf"), (Cause("output order", said),))
+        else:
+            notes.append(said)
     behind = []
     for i, j in found:
         (one, last_a), (two, last_b) = made[0][i], made[1][j]
         if last_a is not None and last_b is not None and (one, two) != (last_a.tensor, last_b.tensor):
             behind.append(Pair(_as_output(networks[0], one, last_a), _as_output(networks[1], two, last_b), "structure"))
-    return tuple(behind), tuple(notes)
+    return Ends(tuple(behind), tuple(notes), exchanged)
 
 
 def ending(networks: tuple[CommonForm, CommonForm], pairs: Sequence[Pair]) -> FirstDifference | None:
@@ -72,5 +97,9 @@ def ending(networks: tuple[CommonForm, CommonForm], pairs: Sequence[Pair]) -> Fi
 
 
 def _as_output(network: CommonForm, name: str, last: Operation) -> Operation:
-    node = network.producer.get(name, last.node)
-    return Operation("output", network.layer_name(name), name, (last.tensor,), node)
+    node, kinds, tensor = network.producer.get(name, last.node), list[str](), name
+    while tensor != last.tensor:
+        made = network.producer[tensor]
+        kinds.insert(0, made.op_type)
+        tensor = made.input[0]
+    return Operation("output", network.layer_name(name), name, (last.tensor,), node, {"behind": kinds})

@@ -67,6 +67,7 @@ class Operation:
         stored_bias: the initializer's name of the bias, or "".
         quantized: `raw` as whole numbers with their step, where they are stored so.
         reads: what kind of whole numbers its input is rounded to ("uint8"), or "".
+        inner: the tensors on the way to its result: of a convolution what it gives before bias and batch-norm.
     """
 
     kind: str
@@ -84,6 +85,7 @@ class Operation:
     stored_bias: str = ""
     quantized: Quantized | None = None
     reads: str = ""
+    inner: frozenset[str] = frozenset()
 
     @property
     def is_anchor(self) -> bool:
@@ -171,6 +173,7 @@ class CommonForm:
         bias = np.zeros(len(raw)) if bias is None else np.broadcast_to(bias.reshape(-1) * share, (len(raw),)).copy()
         source, pads = self._padding(node, taken)
         tensor, weight, raw_bias, norm = node.output[0], raw, bias, None
+        inner = {tensor}
         reads = rounded_to(self.graph.index, source)
         if product:
             source, reads, tensor = product[1], "uint8", product[2][-1].output[0]
@@ -192,11 +195,13 @@ class CommonForm:
             taken.add(tensor)
             tensor = behind.output[0]
             taken.add(tensor)
+            inner.add(tensor)
         kind = CONVOLUTION if "Conv" in node.op_type else DENSE
         geometry = self._geometry(node, options, raw, pads) if kind == CONVOLUTION else {}
         return Operation(
             kind, self.layer_name(tensor), tensor, (self._unrounded(source),), node, geometry,
             raw, raw_bias, weight, bias, norm, node.input[1], stored_bias, whole, reads,
+            frozenset(inner - {tensor}),
         )  # fmt: skip
 
     def _written_activations(self) -> dict[str, Written]:
@@ -208,7 +213,8 @@ class CommonForm:
         if one is None:
             return None
         tensor = one.end.output[0]
-        return Operation(one.kind, self.layer_name(tensor), tensor, (one.source,), one.end, dict(one.attributes))
+        name, options = self.layer_name(tensor), dict(one.attributes)
+        return Operation(one.kind, name, tensor, (one.source,), one.end, options, inner=one.inner)
 
     def _other(self, node: onnx.NodeProto) -> Operation | None:
         if rectifies(self.graph.index, node):

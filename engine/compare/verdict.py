@@ -16,7 +16,7 @@ from .agreement import left_out, measure
 from .align import Pair, align
 from .cause import Cause, causes
 from .difference import Bench, Pictures, relative_differences
-from .ends import MOVED, ending, ends
+from .ends import Ends, differs, ending, ends
 from .operations import CommonForm, Operation
 from .order import swapped_layers
 from .permutation import Shapes, moved, recover
@@ -78,7 +78,12 @@ def compare(
     pairs = whole = align(net_a := CommonForm(a), net_b := CommonForm(b))
     if layers is not None:
         wanted = {layer.tensor for layer in a.match(layers)}
-        pairs = tuple(p for p in pairs if p.a.tensor in wanted)
+        pairs = tuple(p for p in pairs if p.a.tensor in wanted or not wanted.isdisjoint(p.a.inner))
+        if whole and not pairs:
+            raise UsageError(
+                f"none of the layers asked for has a counterpart in {b.name}, or they only move values; the layers in "
+                f"pairs are {', '.join(p.a.name for p in whole[:6])}{', ...' * (len(whole) > 6)}"
+            )
     if not pairs:
         raise UsageError(f"no layer of {a.name} has a counterpart in {b.name}: nothing can be compared")
     bench = Bench(net_a, net_b, as_pictures(pictures), device)
@@ -103,7 +108,7 @@ def compare(
         only_a=_unpaired(net_a, {id(p.a) for p in pairs}) if layers is None else (),
         only_b=_unpaired(net_b, {id(p.b) for p in pairs}) if layers is None else (),
         notes=(
-            *(note for note in (bench.note, unseen, *judge.notes) if note),
+            *(note for note in (bench.note, unseen, *judge.ends.notes) if note),
             *left_out(pairs, agreement, hindered, len(x_a), full=similarity),
         ),
         images=len(x_a),
@@ -122,7 +127,7 @@ class _Judge:
         self.bench, self.pairs, self.max_rel = bench, pairs, max_rel
         self.confined, self.whole = whole is not None, whole or pairs
         self.networks = bench.a, bench.b
-        self.ends, self.notes = ((), ()) if self.confined else ends(self.networks, pairs)
+        self.ends = Ends() if self.confined else ends(self.networks, pairs)
         self._static: dict[int, list[Cause]] = {}
 
     def differences(
@@ -130,7 +135,7 @@ class _Judge:
     ) -> list[float]:
         """Relative differences of all pairs, then of the outputs; ``start`` is the tensor of B that ``x_b`` is."""
         bench = self.bench
-        pairs = (*self.pairs, *self.ends)
+        pairs = (*self.pairs, *self.ends.behind)
         left = bench.run(bench.a, x_a, [p.a.tensor for p in pairs])
         right = bench.run(bench.b, x_b, [p.b.tensor for p in pairs], start)
         return relative_differences(pairs, left, right, (bench.a, bench.b), order)
@@ -143,6 +148,8 @@ class _Judge:
         if gone is not None:
             return DIFFERENT, gone if self._equal(own) else self._first(own, x_a), {}
         if self._equal(own):
+            if self.ends.exchanged is not None:
+                return DIFFERENT, self.ends.exchanged, {}
             hidden = self._hidden(own)
             return IDENTICAL if hidden is None else UNSEEN, hidden, {}
         told("looking for the cause")
@@ -153,7 +160,7 @@ class _Judge:
                 return PREPROCESSED, self._input(stem, own), {}
             if stem.causes and prepared is None and fed is not None and self._explains(stem, fed, x_a):
                 prepared, own = stem, fed
-        known = (*self.whole, *self.ends)
+        known = (*self.whole, *self.ends.behind)
         orders = recover(self.bench.a, self.bench.b, known, self._shapes(x_a, x_b)) or {}
         if orders and self._equal(self._fed_in_order(x_a, x_b, prepared, orders, own)):
             first = self._first(own, x_a)
@@ -199,7 +206,7 @@ class _Judge:
 
     def _class_order(self, orders: dict[str, np.ndarray], own: Sequence[float]) -> Cause | None:
         """What is said where the channels of an output are in another order."""
-        behind = {p.b.tensor: rel for p, rel in zip(self.ends, own[len(self.pairs) :], strict=True)}
+        behind = {p.b.tensor: rel for p, rel in zip(self.ends.behind, own[len(self.pairs) :], strict=True)}
         for output in self.bench.b.graph.outputs:
             if behind.get(output.name, np.inf) <= self.max_rel:  # put back into A's order behind the last layer
                 continue
@@ -256,8 +263,8 @@ class _Judge:
         if parted is None:
             return None
         if parted >= len(self.pairs):
-            end = self.ends[parted - len(self.pairs)]
-            return FirstDifference(end.a.name, end.b.name, rel[parted], (MOVED,))
+            end = self.ends.behind[parted - len(self.pairs)]
+            return FirstDifference(end.a.name, end.b.name, rel[parted], (differs(end),))
         blamed = parted
         if not self.static(parted):
             blamed = next((i for i in range(parted) if self.static(i) and rel[i] > 0), parted)

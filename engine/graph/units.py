@@ -21,7 +21,7 @@ class Units:
     """Which units of a layer are asked for.
 
     Attributes:
-        indices: the candidates, ascending, each once.
+        indices: the candidates, each once: of a text ascending, of a list in its order.
         top: keep only so many, those with the highest activation; None keeps all.
     """
 
@@ -70,11 +70,11 @@ def is_strongest(units: Any) -> bool:
 
 
 def _numbered(units: int | Sequence[int], channels: int | None) -> Units:
-    found = sorted({whole(unit, "unit", 0) for unit in each(units)})
+    found = list(dict.fromkeys(whole(unit, "unit", 0) for unit in each(units)))
     if not found:
         raise UsageError("no unit is asked for")
-    if channels is not None and found[-1] >= channels:
-        raise UsageError(f"unit {found[-1]} is out of range, the layer has {channels} units (0-{channels - 1})")
+    if channels is not None and max(found) >= channels:
+        raise UsageError(f"unit {max(found)} is out of range, the layer has {channels} units (0-{channels - 1})")
     return Units(tuple(found))
 
 

@@ -29,7 +29,7 @@ class Classes(Answer):
     """The classes of one picture, the surest first.
 
     Attributes:
-        predictions: as many as were asked for; for independent labels those above one half, at least one.
+        predictions: as many as were asked for, of independent labels too, however sure.
         others: output -> its classes, where a file has several outputs of classes.
         output: the name of the first of them.
     """

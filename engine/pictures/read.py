@@ -352,7 +352,7 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
     """A picture in the shape of the model's input: resized or cropped as its preprocessing says.
 
     Args:
-        pixels: (H, W, 3) in [0, 1].
+        pixels: (H, W, 3) in [0, 1]; (H, W, 1) in gray is shown to a model of colours as such.
         graph: its preprocessing and channels decide.
         size: (height, width); default the graph's image size.
 
@@ -364,6 +364,7 @@ def fit(pixels: np.ndarray, graph: Graph, size: tuple[int, int] | None = None) -
     """
     target = size or graph.image_size
     p = graph.preprocessing
+    pixels = pixels if pixels.shape[2] == graph.channels else _in_colour(pixels)
     fitted = _placed(pixels, framed(pixels.shape[0], pixels.shape[1], target, p), p).clip(0, 1)
     if graph.channels == 1 and fitted.shape[2] == 3:
         return luma(fitted)[None]
@@ -445,8 +446,7 @@ def model_input(picture: Picture | np.ndarray, graph: Graph, size: tuple[int, in
             f"'{picture.path}' is sound, and {graph.name} takes {_taken(graph, graph.image_size)}: compute that as the "
             "model's authors do, and give it as an .npy file"
         )
-    given = picture.pixels if isinstance(picture, Picture) else checked_pixels(picture)
-    pixels = given if given.shape[2] == graph.channels else _in_colour(given)
+    pixels = picture.pixels if isinstance(picture, Picture) else checked_pixels(picture)
     return graph.preprocessing.normalize(fit(pixels, graph, size)[None]).astype(np.float32, copy=False)
 
 

@@ -88,12 +88,12 @@ def _sync(path: Path) -> None:
 
 def read_regular(path: str | os.PathLike[str], most: int = _LARGEST) -> bytes:
     """A file's bytes, at most ``most``; a pipe or device, whose reader may wait for ever, is an OSError."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-    if status.st_size > most:
-        raise OSError(errno.EFBIG, f"more than {most:,} bytes", os.fspath(path))
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())  # of the file that is open: another may take its place at any moment
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"more than {most:,} bytes", os.fspath(path))
         return file.read(
             status.st_size
         )  # and no more: some of the system's files say that they are empty, and never end

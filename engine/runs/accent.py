@@ -26,12 +26,13 @@ class Options(AscentOptions):
     """How to accent; see `ascent.accent`.
 
     Attributes:
-        keep: the hidden layer whose features are kept; None is one four times as fine as the unit's.
+        keep: the hidden layer whose features are kept, a `Layer` or what `Graph.layer` takes; None is one four
+            times as fine as the unit's.
         weight: how much they are: 0 lets the photograph go.
     """
 
     preset: str | Preset = "accent"
-    keep: str | None = None
+    keep: Any = None
     weight: float = KEEP
 
 

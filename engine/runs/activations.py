@@ -79,7 +79,8 @@ class Activated(Result):
 
     Attributes:
         saved: the file or folder of the arrays, where they were asked for.
-        values: layer name -> (N, C, H, W) or (N, C) float32, of the units asked for; empty where there is a folder.
+        values: layer name -> (N, C, H, W) or (N, C) float32, of the units asked for, in
+            their order; empty where there is a folder.
     """
 
     saved: Path | None = None
@@ -253,7 +254,7 @@ class _Run:
     def _saved_units(self, layer: Layer) -> list[int] | None:
         """The units of a layer's saved array, None for all; refuses units that the layer lacks."""
         asked = parse_units(self.options.units, layer.channels or 0)
-        return list(asked.indices) if len(asked.indices) < (layer.channels or 0) else None
+        return None if asked.indices == tuple(range(layer.channels or 0)) else list(asked.indices)
 
     def _keep(self, values: Mapping[str, np.ndarray], store: Store | None) -> None:
         """The arrays of the units asked for, in the store, or in memory where there is no folder."""

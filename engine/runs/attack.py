@@ -63,13 +63,13 @@ class Options:
             raise UsageError(f"steps={self.steps}: fgsm makes one step; use method=pgd for more")
         if self.method not in METHODS:
             raise UsageError(f"method='{self.method}' is unknown; choose one of {', '.join(METHODS)}")
-        others = ("epsilon",) if self.method == "pixels" else ("pixels", "population")
+        others = ("epsilon",) if self.method == "pixels" else ("pixels", "population", "batch")
         for name in others:  # of the other kind of attack
             if getattr(self, name) != getattr(Options, name):
                 raise UsageError(f"{name}= means nothing for method={self.method}; leave it out")
         if self.seed is None:
             raise UsageError("seed None is not a whole number")
-        keep_whole(self, pixels=1, seed=0, population=5, top=0, batch=1, steps=1)
+        keep_whole(self, pixels=1, seed=0, population=5, top=1, batch=1, steps=1)
 
     @property
     def count(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import UsageError
 from ..ascent.recipe.presets import preset as find_preset
 from ..compare.difference import Pictures
 from ..compare.pictures import Paths, from_files, reference
@@ -24,6 +25,8 @@ from .folder import locked
 from .opening import Model, opened
 from .result import Result
 
+_OF_PICTURES = ("pictures", "preset", "size", "steps", "seed")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,7 +36,7 @@ class Options:
         max_rel, layer, similarity, device: as for `compare.verdict.compare`.
         images: picture files or folders that both look at; None is the shipped photographs.
         match: list every unit's counterpart; in a folder, matched units side by side.
-        pictures: matched units per layer on the page.
+        pictures: matched units per layer on the page, which ``match`` and a folder make.
         preset, size, steps, seed: of their ascent pictures.
     """
 
@@ -55,6 +58,14 @@ class Options:
         find_preset(self.preset)
         height_width(self.size)
         keep_whole(self, pictures=1, steps=1, seed=0)
+
+    def check_place(self, folder: Path | None) -> None:
+        """Raises UsageError for options of pictures where none are made."""
+        if self.match and folder is not None:
+            return
+        for name in _OF_PICTURES:
+            if getattr(self, name) != getattr(Options, name):
+                raise UsageError(f"{name}= is of matched units' pictures: add match=True and a folder, or leave it out")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,6 +114,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    options.check_place(folder)
     shown: Pictures = reference
     if options.images is not None:
         shown = from_files(options.images, lambda error: on_event(Note(f"left out: {error}")))

@@ -13,6 +13,7 @@ from ..ascent.photograph import DREAM, dream
 from ..ascent.recipe.presets import Preset
 from ..graph.units import check_units, is_strongest, parse_units
 from ..record import Record
+from ..whole import each
 from .ascent import AscentOptions, check_named
 from .events import Note, OnEvent, ignore
 from .folder import locked
@@ -61,7 +62,7 @@ def run(
     check_named(graph, layer, "dream")
     photo = read_photo(image, graph)
     found = unit_layer(graph, layer)
-    asked = parse_units(units, found.channels or 0).indices if isinstance(units, str) else tuple(units)
+    asked = parse_units(units, found.channels or 0).indices if isinstance(units, str) else tuple(each(units))
     chosen = None if units == "all" else asked
     check_single(folder)
     with locked(folder):

@@ -24,7 +24,7 @@ from .folder import locked
 from .opening import Model, opened
 from .photograph import check_single, steps_told
 from .result import Result
-from .units import Options, summary
+from .units import Options, stated, summary
 
 _OTHERS = (
     "start",
@@ -37,6 +37,8 @@ _OTHERS = (
     "alpha",
     "animate",
     "photos",
+    "batch",
+    "live",
 )  # options that facets do not have
 
 
@@ -84,10 +86,8 @@ def run(
     check_named(graph, layer, "filters")
     found = unit_layer(graph, layer)
     unit = _one(found, units)
-    usual = Options()
-    for name in _OTHERS:
-        if getattr(options, name) is not getattr(usual, name):
-            raise UsageError(f"{name}= and diversity= exclude each other; leave one of them out")
+    if (name := stated(options, _OTHERS)) is not None:
+        raise UsageError(f"{name}= and diversity= exclude each other; leave one of them out")
     check_single(folder)
     with locked(folder):
         result = facets(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ..ascent.filters import filters
@@ -28,10 +28,20 @@ from .ascent import check_named
 from .events import Note, OnEvent, ignore
 from .folder import locked
 from .opening import Model, opened
+from .photograph import read_photo, steps_told
 from .result import Result
-from .units import Options, Wall, summary
+from .units import Options, Wall, check_place, stated, summary
 
-__all__ = ["Filtered", "Options", "run"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..ascent.recipe.objectives import Objective, Taps
+
+_OF_UNITS = (
+    "noise", "noise_mean", "noise_std", "neuron", "negative", "alpha", "batch", "photos", "animate", "columns",
+    "margin", "live", "force",
+)  # fmt: skip
+__all__ = ["Filtered", "Options", "of_objective", "run"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,6 +84,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    check_place(options, folder)
     check(units)
     graph = opened(model, folder, on_event)
     check_named(graph, layer, "filters")
@@ -100,6 +111,39 @@ def run(
         page = _index(graph, results, folders, folder, options, record)
         connect(graph, folder)
         return Filtered(whole, page, results)
+
+
+def of_objective(
+    model: Model,
+    objective: Objective | Callable[[Taps], Tensor],
+    options: Options,
+    beside: Mapping[str, Any],
+    *,
+    on_event: OnEvent = ignore,
+) -> AscentResult:
+    """One picture that maximizes an objective.
+
+    Args:
+        model: from `convscope.load`, or what opens it.
+        objective: of `objectives`, or a function of the tapped tensors.
+        options: how the picture is made.
+        beside: what else was given by name, and means nothing here unless it is None: units, a folder.
+        on_event: told of every step.
+
+    Raises:
+        UsageError: wrong use, or an option that pictures of units have alone.
+    """
+    options.check()
+    name = stated(options, _OF_UNITS) or next((n for n, value in beside.items() if value is not None), None)
+    if name is not None:
+        instead = ", and save the result: .save(FOLDER)" if name == "folder" else ""
+        raise UsageError(
+            f"{name}= is of pictures of units; an objective says by itself what is maximized: leave it out{instead}"
+        )
+    graph = opened(model, None, on_event)
+    start = None if options.start is None else read_photo(options.start, graph).pixels
+    keywords = options.keywords("precision") | {"start": start}
+    return filters(graph, objective, progress=steps_told("filters", on_event), **keywords)
 
 
 def check(units: str | Sequence[int] = "all") -> None:

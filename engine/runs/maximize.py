@@ -18,7 +18,7 @@ from .events import Note, OnEvent, ignore
 from .folder import locked
 from .opening import Model, opened
 from .result import Result
-from .units import Options, Wall
+from .units import Options, Wall, check_place
 
 __all__ = ["Maximized", "Options", "run"]
 
@@ -61,6 +61,7 @@ def run(
     """
     options = options or Options()
     options.check()
+    check_place(options, folder)
     check(classes)
     graph = opened(model, folder, on_event)
     indices, top = _asked(graph, classes)

@@ -6,6 +6,7 @@ its figures cannot be taken out again.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ..activations.reductions import STATISTICS
 from ..graph.graph import Graph
 from ..graph.layers import Layer
 from ..pictures.given import Source, sources
+from ..pictures.read import Picture
 from .events import Note, OnEvent, Progress
 from .folder import kept
 from .images import Failures
@@ -25,14 +27,27 @@ from .images import Failures
 Add = Callable[[list[str], dict[str, np.ndarray]], None]
 
 
-def named_pictures(graph: Graph, images: Any) -> dict[str, Source]:
+def named_pictures(graph: Graph, images: Any, *, keeps: bool) -> dict[str, Source]:
     """Name -> picture: below the folder where one folder was given, so that it can move; else as given.
+
+    Args:
+        graph: the model.
+        images: as for `given.sources`.
+        keeps: whether the names go into a state. A picture without a file is then named by what it shows as well: its
+            place in a list tells it from no other picture of another call.
 
     Raises:
         UsageError: no picture, or two of one name.
     """
     found, _ = sources(images, graph.channels)
-    return picture_names(found, _paths(images))
+    names = picture_names(found, _paths(images))
+    return {_by_content(name, one): one for name, one in names.items()} if keeps else names
+
+
+def _by_content(name: str, picture: Source) -> str:
+    if not isinstance(picture, Picture):
+        return name
+    return f"{name} ({hashlib.sha256(np.ascontiguousarray(picture.pixels).tobytes()).hexdigest()[:12]})"
 
 
 def remaining(

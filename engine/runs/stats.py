@@ -97,7 +97,7 @@ def run(
     options.check()
     graph = opened(model, folder, on_event, images)
     layers = _layers(graph, options.layer, on_event)
-    pictures = named_pictures(graph, images)
+    pictures = named_pictures(graph, images, keeps=folder is not None)
     whose = hashlib.sha256("".join(measurement_identity(graph, la) for la in layers).encode()).hexdigest()
     failures = Failures(on_event)
     with locked(folder):
@@ -158,12 +158,13 @@ def run(
 def summary(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A layer of ``content["layers"]`` in a few numbers."""
     units = entry["units"]
+    known = [u for u in units if not np.isnan(u["mean"])] or units  # of NaN in every picture nothing is known
     closest = entry["correlated"][0] if entry["correlated"] and entry["images"] >= FEWEST_ALIKE else None
     return {
         "units": len(units),
-        "mean": sum(u["mean"] for u in units) / len(units),
-        "max": max(u["max"] for u in units),
-        "zeros": sum(u["sparsity"] for u in units) / len(units),
+        "mean": sum(u["mean"] for u in known) / len(known),
+        "max": max(u["max"] for u in known),
+        "zeros": sum(u["sparsity"] for u in known) / len(known),
         "dead": len(entry["dead"]),
         "always on": len(entry["always_on"]),
         "most correlated": f"{closest['a']} and {closest['b']}: {closest['correlation']:.3f}" if closest else "–",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
-from ..render.artifacts import atomic, save_png, unique, write_text
-from ..whole import keep_whole
+from ..render.artifacts import save_png, unique, write_bytes, write_text
+from ..whole import check_part, keep_whole
 from .activations import with_units
+from .ascent import check_named
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
@@ -67,6 +69,9 @@ class Options:
         check_units(self.units)
         check_field(self.field)
         keep_whole(self, k=1, batch=1)
+        check_part(self.shard)
+        if self.shard is not None:
+            object.__setattr__(self, "shard", (int(self.shard[0]), int(self.shard[1])))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -117,10 +122,11 @@ def run(
     if options.shard is not None and folder is None:
         raise UsageError("a shard keeps its state in a folder; name one")
     graph = opened(model, folder, on_event, images)
+    check_named(graph, layer, "top")
     layers = with_units(graph, layer, on_event)
     for la in layers:
         parse_units(options.units, la.channels or 0)
-    pictures = named_pictures(graph, images)
+    pictures = named_pictures(graph, images, keeps=folder is not None)
     job = _Run(graph, layers, options, folder, on_event)
     with _held(folder, options.shard):
         return job.run(pictures, Record.of(graph, command))
@@ -306,8 +312,9 @@ class _Run:
         kinds |= dict.fromkeys(("row", "column", "top", "left", "bottom", "right"), "int32")
         schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in kinds.items()])
         assert self.folder is not None
-        with atomic(self.folder / "result.parquet") as temporary:
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_flat(entries), schema), temporary)
+        buffer = io.BytesIO()  # it takes the name of a file for an address, and for text
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_flat(entries), schema), buffer)
+        write_bytes(self.folder / "result.parquet", buffer.getvalue())
 
 
 def _embedded(sheet: np.ndarray | None) -> str | None:

@@ -19,6 +19,7 @@ from ..graph.graph import Graph
 from ..pages.wall import stitched, write_animations, write_page, write_wall
 from ..pictures.given import check_paths, photographs
 from ..record import FILE, Record
+from ..whole import keep_whole
 from .ascent import AscentOptions
 from .events import Note, OnEvent, Preview, Progress
 from .photograph import read_photo
@@ -73,10 +74,7 @@ class Options(AscentOptions):
                 raise UsageError("noise= and start= exclude each other; give one of them")
         check_paths(self.start)
         check_paths(self.photos)
-        if self.margin < 0 or (self.columns is not None and self.columns < 1):
-            raise UsageError(
-                f"a grid needs columns of 1 or more and a margin of 0 or more, not {self.columns} and {self.margin}"
-            )
+        keep_whole(self, columns=1, margin=0)
 
     @property
     def pixel_noise(self) -> Noise | None:
@@ -102,6 +100,23 @@ class Options(AscentOptions):
         if "noise" in found:
             found["noise"] = self.pixel_noise
         return {**found, "strip": strip, "photos": photos}
+
+
+def stated(options: Options, names: Sequence[str]) -> str | None:
+    """The first of these options that is not its default, or None."""
+    usual = Options()
+    for name in names:
+        given, other = getattr(options, name), getattr(usual, name)
+        same = given is other or (isinstance(given, str | int | float) and given == other)  # an array has no one answer
+        if not same:
+            return name
+    return None
+
+
+def check_place(options: Options, folder: Path | None) -> None:
+    """Raises UsageError for what is written into a folder where there is none."""
+    if folder is None and (name := stated(options, ("animate", "live"))) is not None:
+        raise UsageError(f"{name}=True writes into a folder; name one with folder=, or leave it out")
 
 
 class Wall:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,3 +209,19 @@ def test_a_folder_whose_name_is_too_long_is_refused_in_words(name: str, tmp_path
 
 def test_of_a_file_that_says_it_is_empty_nothing_is_read() -> None:
     assert artifacts.read_regular("/proc/self/status") == b""
+
+
+def test_a_file_that_another_takes_the_place_of_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, newer = tmp_path / "state", tmp_path / "newer"
+    path.write_bytes(b"old")
+    newer.write_bytes(b"newer and longer")
+    ask = os.stat
+
+    def replaced(one: Any, *rest: Any, **more: Any) -> os.stat_result:
+        found = ask(one, *rest, **more)
+        if one == path and newer.exists():
+            newer.replace(path)
+        return found
+
+    monkeypatch.setattr(os, "stat", replaced)
+    assert artifacts.read_regular(path) in (b"old", b"newer and longer")

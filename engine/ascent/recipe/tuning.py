@@ -1,7 +1,8 @@
 """Changes to any recipe by name: ``tuning=decay=0.1``, ``tuning={"blur": 0.5}``.
 
-What a recipe has of the kind is replaced, what it has not is added, and 0 takes it away. Decay, blur and the two
-clippings are those of Yosinski et al. 2015 (arXiv:1506.06579), in the order of their toolbox.
+What a recipe has of the kind is replaced, what it has not is added, and 0 takes it away; blur_every and jitter are
+whole numbers. Decay, blur and the two clippings are those of Yosinski et al. 2015 (arXiv:1506.06579), in the order of
+their toolbox.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from numbers import Real
 
 from ....errors import UsageError
+from ...whole import whole
 from .presets import Preset
 from .regularizers import ClipSmallContribution, ClipSmallNorm, Decay, GaussianBlur, Regularizer, TotalVariation
 from .steps import Adam, Forecast, Normalized
@@ -64,7 +66,7 @@ def _blur_every(recipe: Preset, value: float) -> Preset:
     blur = next((r for r in recipe.regularizers if isinstance(r, GaussianBlur)), None)
     if blur is None:
         raise UsageError(f"tuning['blur_every']: {recipe.name} has no blur; set blur first")
-    return _of_pixels(recipe, "blur_every", GaussianBlur, replace(blur, every=round(value)))
+    return _of_pixels(recipe, "blur_every", GaussianBlur, replace(blur, every=whole(value, "tuning['blur_every']")))
 
 
 def _clip_norm(recipe: Preset, value: float) -> Preset:
@@ -82,7 +84,7 @@ def _total_variation(recipe: Preset, value: float) -> Preset:
 
 
 def _jitter(recipe: Preset, value: float) -> Preset:
-    pixels, transform = round(value), recipe.transform
+    pixels, transform = whole(value, "tuning['jitter']"), recipe.transform
     if isinstance(transform, Robust):  # before and after scaling, in the shares of its own 8 and 4
         after = pixels // 3
         return replace(recipe, transform=replace(transform, jitters=(pixels - after, after)))

@@ -19,6 +19,13 @@ def test_what_a_recipe_has_is_replaced_and_the_order_is_yosinski_s() -> None:
     assert tuned(preset("chollet"), {"blur": 1, "blur_every": 3}).regularizers == (GaussianBlur(1, 3),)
 
 
+@pytest.mark.parametrize("name", ["blur_every", "jitter"])
+def test_what_counts_is_a_whole_number_and_never_rounded(name: str) -> None:
+    assert tuned(preset("yosinski-a"), {"blur": 1, name: 2.0}) == tuned(preset("yosinski-a"), {"blur": 1, name: 2})
+    with pytest.raises(UsageError, match=f"{name}.* is not a whole number"):
+        tuned(preset("yosinski-a"), {"blur": 1, name: 2.5})
+
+
 def test_rate_penalty_and_jitter_fit_every_kind_of_recipe() -> None:
     ours, lesson = preset("convscope"), preset("chollet")
     assert tuned(ours, {"learning_rate": 0.5}).rule == Adam(0.5, beta1=0.8, beta2=0.98, anneal=0.05)

@@ -43,6 +43,10 @@ def test_what_moves_or_cuts_values_behind_the_last_layer_is_a_difference(moves: 
         "different",
         "output",
     )
+    assert result.first_difference is not None
+    assert f"nothing in A, {moves[0].op_type} in B" in result.first_difference.causes[0].text.replace(
+        "Identity", "nothing"
+    )
     assert len(result.rel) == len(result.pairs)  # outputs are no layers
     assert max(result.rel) == 0
 
@@ -83,7 +87,20 @@ def test_outputs_in_another_order_are_noted_unless_their_names_tell_them() -> No
     result = _verdict(one, _behind_logits(renamed, ["t", "s"]))
     assert (result.verdict, result.notes) == (
         "identical",
-        ("the outputs stand in another order: of A and B y is s, logits is t",),
+        ("the outputs stand in another order: y of A is s of B, logits of A is t of B",),
+    )
+
+
+def test_names_that_mean_another_output_are_a_difference() -> None:
+
+    def named(one: str, other: str) -> onnx.ModelProto:
+        nodes = [node("Softmax", ["logits"], [one], axis=1), node("Identity", ["logits"], [other])]
+        return _behind_logits(nodes, ["p", "q"])
+
+    result = _verdict(named("p", "q"), named("q", "p"))
+    assert (result.verdict, result.first_difference and result.first_difference.causes[0].text) == (
+        "different",
+        "the outputs stand in another order: p of A is q of B, q of A is p of B",
     )
 
 
