@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from ..pages.siblings import connect
 from ..pages.template import data_uri, render_page
 from ..pictures.given import Source
 from ..record import Record, write
-from ..render.artifacts import atomic, save_png, unique, write_text
+from ..render.artifacts import save_png, unique, write_bytes, write_text
 from ..whole import check_part, keep_whole
 from .activations import with_units
 from .ascent import check_named
@@ -311,8 +312,9 @@ class _Run:
         kinds |= dict.fromkeys(("row", "column", "top", "left", "bottom", "right"), "int32")
         schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in kinds.items()])
         assert self.folder is not None
-        with atomic(self.folder / "result.parquet") as temporary:
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_flat(entries), schema), temporary)
+        buffer = io.BytesIO()  # it takes the name of a file for an address, and for text
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(_flat(entries), schema), buffer)
+        write_bytes(self.folder / "result.parquet", buffer.getvalue())
 
 
 def _embedded(sheet: np.ndarray | None) -> str | None:

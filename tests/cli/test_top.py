@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -72,9 +74,9 @@ def test_top_finds_the_strongest_pictures_and_where_in_them(
 
 def test_the_parquet_file_holds_the_numbers_of_the_json(model: str, photos: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    out = tmp_path / "out"
+    out = tmp_path / os.fsdecode(b"\xff")  # a name that is no text
     assert run(["top", model, str(photos), "--layer", "conv1,conv2", "-k", "2", *FAST, "-o", str(out)]) == 0
-    rows = parquet.read_table(out / "result.parquet").to_pylist()
+    rows = parquet.read_table(io.BytesIO((out / "result.parquet").read_bytes())).to_pylist()
     expected = [
         (layer["layer"], unit["unit"], rank, best["image"], best["box"])
         for layer in result_of(out)["layers"]

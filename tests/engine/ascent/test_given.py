@@ -112,7 +112,7 @@ def test_nan_in_one_unit_or_late_is_refused() -> None:
         (lambda g: filters(g, "conv2", 0, size=(4, 5, 6)), "neither a number of pixels nor"),
         (lambda g: filters(g, "conv2", 0, size=()), "neither a number of pixels nor"),
         (lambda g: filters(g, "conv2", 0, size=1.5), "neither a number of pixels nor"),
-        (lambda g: filters(g, "conv2", 0, noise=Noise("normal", float("nan"))), "is not finite"),
+        (lambda g: filters(g, "conv2", 0, noise=Noise("normal", float("nan"))), "give numbers in 0..255"),
         (lambda g: filters(g, "conv2", 0, noise=Noise(), start=PHOTO), "exclude each other"),
         (lambda g: filters(g, "conv2", 0, start=PHOTO * 255), "values outside"),
         (lambda g: filters(g, "conv2", 0, start=np.full((4, 4, 3), np.nan)), "no finite numbers"),
