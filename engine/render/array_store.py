@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from ...errors import UsageError
-from .artifacts import NO_DATE, atomic, refusals_told, temporary_name
+from .artifacts import NO_DATE, atomic, check_no_device, refusals_told, temporary_name
 
 FORMATS = ("npz", "zarr")
 
@@ -119,6 +119,7 @@ def _zarr(path: Path) -> Iterator[Store]:
         import zarr
     except ImportError:
         raise UsageError("save=zarr needs zarr; install it: pip install 'convscope[index]'") from None
+    check_no_device(path)
     temporary = path.with_name(temporary_name())
     try:
         with refusals_told(path, temporary):

@@ -46,10 +46,12 @@ def atomic(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path
 
     Raises:
         PartlyDone: the disk is full; what was finished before is kept.
-        UsageError: a folder inside the run's own is a link. ConvscopeError: the file cannot be written there.
+        UsageError: a folder inside the run's own is a link, or there is a device under the name. ConvscopeError: the
+            file cannot be written there.
     """
     path = Path(path)
     check_no_link(path.parent)
+    check_no_device(path)
     temporary = path.with_name(temporary_name())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,18 @@ def atomic(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path
     except BaseException:  # Ctrl-C too must leave no temporary file
         _remove(temporary)
         raise
+
+
+def check_no_device(path: Path) -> None:
+    """Raises UsageError where a file would take the place of a device (``-o /dev/null``), as an administrator's may."""
+    folder = os.path.realpath(path.parent)
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        mode = 0
+    among_devices = folder == "/dev" or (folder.startswith("/dev/") and not folder.startswith("/dev/shm"))
+    if among_devices or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise UsageError(f"{path} is a device, whose place the file would take; name a file")
 
 
 @contextmanager

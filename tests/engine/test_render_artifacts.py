@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 from convscope.engine.render import artifacts
 from convscope.engine.render.array_store import open_store
 from convscope.engine.render.grid import grid
-from convscope.errors import ConvscopeError, PartlyDone
+from convscope.errors import ConvscopeError, PartlyDone, UsageError
 
 RNG = np.random.default_rng(0)
 
@@ -225,3 +226,28 @@ def test_a_file_that_another_takes_the_place_of_is_read_whole(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "stat", replaced)
     assert artifacts.read_regular(path) in (b"old", b"newer and longer")
+
+
+def test_no_file_takes_the_place_of_a_device(tmp_path: Path) -> None:
+    """``-o /dev/null`` of an administrator would; the folder of devices is never written to."""
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only an administrator makes devices")
+    for write in (
+        lambda: artifacts.write_text(device, "x"),
+        lambda: artifacts.save_npy(device, np.zeros(2)),
+        lambda: open_store(device, "npz").__enter__(),
+        lambda: open_store(device, "zarr").__enter__(),
+    ):
+        with pytest.raises(UsageError, match="is a device, whose place the file would take"):
+            write()
+    assert stat.S_ISCHR(device.lstat().st_mode) and list(tmp_path.iterdir()) == [device]
+
+
+def test_the_folder_of_devices_is_not_written_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os.path, "realpath", lambda path: "/dev" if str(path) == str(tmp_path) else str(path))
+    with pytest.raises(UsageError, match="is a device"):
+        artifacts.write_text(tmp_path / "stdout", "x")
+    assert not list(tmp_path.iterdir())
