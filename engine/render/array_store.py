@@ -38,10 +38,11 @@ def open_store(path: Path, kind: str) -> Iterator[Store]:
         kind: "npz" (NumPy's archive) or "zarr" (chunked, one chunk per image; needs convscope[index]).
 
     Raises:
-        UsageError: an unknown kind, or zarr is not installed.
+        UsageError: an unknown kind, a device under the name, or zarr is not installed.
     """
     if kind not in FORMATS:
         raise UsageError(f"save='{kind}' is unknown; choose {' or '.join(FORMATS)}")
+    check_no_device(path)
     with _npz(path) if kind == "npz" else _zarr(path) as store:
         yield store
 
@@ -119,7 +120,6 @@ def _zarr(path: Path) -> Iterator[Store]:
         import zarr
     except ImportError:
         raise UsageError("save=zarr needs zarr; install it: pip install 'convscope[index]'") from None
-    check_no_device(path)
     temporary = path.with_name(temporary_name())
     try:
         with refusals_told(path, temporary):
