@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import UsageError
 from ..ascent.recipe.presets import Preset, preset
 from ..ascent.recipe.tuning import tuned
 from ..executors.devices import check_device
-from ..graph.graph import Graph
 from ..pictures.sides import height_width
 from ..whole import keep_whole
 
@@ -49,10 +47,3 @@ class AscentOptions:
         """These, and options of a run's own by name, as `ascent.filters`, `ascent.dream` and their like take them."""
         names = ("preset", "size", "steps", "seed", "strip", "device", "tuning", *more)
         return {name: getattr(self, name) for name in names}
-
-
-def check_named(graph: Graph, layer: Any, verb: str) -> None:
-    """Raises UsageError where no layer is named; the message has one that would do."""
-    if layer is None:
-        last = graph.last_spatial_layer().name
-        raise UsageError(f"{verb} needs layer=, for instance layer='{last}'; list them: convscope info")

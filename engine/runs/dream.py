@@ -14,10 +14,10 @@ from ..ascent.recipe.presets import Preset
 from ..graph.units import check_units, is_strongest, parse_units
 from ..record import Record
 from ..whole import each
-from .ascent import AscentOptions, check_named
+from .ascent import AscentOptions
 from .events import Note, OnEvent, ignore
 from .folder import locked
-from .opening import Model, opened
+from .opening import Model, check_named, opened
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
 
 

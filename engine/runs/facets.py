@@ -18,10 +18,9 @@ from ..pages.gallery import Item, pictures_page
 from ..record import Record, write
 from ..render.artifacts import save_png, write_text
 from ..render.grid import grid
-from .ascent import check_named
 from .events import OnEvent, ignore
 from .folder import locked
-from .opening import Model, opened
+from .opening import Model, check_named, opened
 from .photograph import check_single, steps_told
 from .result import Result
 from .units import Options, stated, summary

@@ -24,10 +24,9 @@ from ..pages.wall import content, stitched
 from ..record import Record, write
 from ..render.artifacts import unique, write_text
 from .activations import with_units
-from .ascent import check_named
 from .events import Note, OnEvent, ignore
 from .folder import locked
-from .opening import Model, opened
+from .opening import Model, check_named, opened
 from .photograph import read_photo, steps_told
 from .result import Result
 from .units import Options, Wall, check_place, stated, summary

@@ -9,10 +9,10 @@ from typing import Any
 from ..ascent.photograph import INVERSION, invert
 from ..ascent.recipe.presets import Preset
 from ..record import Record
-from .ascent import AscentOptions, check_named
+from .ascent import AscentOptions
 from .events import OnEvent, ignore
 from .folder import locked
-from .opening import Model, opened
+from .opening import Model, check_named, opened
 from .photograph import Drawn, check_single, drawn, read_photo, steps_told
 
 

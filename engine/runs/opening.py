@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...errors import UsageError
 from ..graph.graph import Graph
 from ..pictures.given import check_paths
 from ..render.artifacts import check_folder
@@ -46,3 +47,10 @@ def opened(model: Model, folder: Path | None, on_event: OnEvent, images: Any = N
             )
         )
     return graph
+
+
+def check_named(graph: Graph, layer: Any, verb: str) -> None:
+    """Raises UsageError where no layer is named; the message has one that would do."""
+    if layer is None:
+        last = graph.last_spatial_layer().name
+        raise UsageError(f"{verb} needs layer=, for instance layer='{last}'; list them: convscope info")

@@ -28,11 +28,10 @@ from ..record import Record, write
 from ..render.artifacts import save_png, unique, write_bytes, write_text
 from ..whole import check_part, keep_whole
 from .activations import with_units
-from .ascent import check_named
 from .events import Note, OnEvent, Progress, ignore
 from .folder import locked
 from .images import Failures
-from .opening import Model, opened
+from .opening import Model, check_named, opened
 from .passes import named_pictures, remaining, see
 from .result import Result
 
