@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from convscope.adapters.twin.build import TwinFactory
+from convscope.adapters.twin.converters.quantize import fake_quantized_dynamically, without_rounding
 from tests.single_node import difference
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -133,3 +134,13 @@ def _without_rounding(c: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
         h = o * np.tanh(cell)
         states.append(h)
     return np.stack(states)[:, None]
+
+
+def test_what_is_quantized_on_the_way_has_without_its_rounding_the_gradient_of_its_numbers() -> None:
+    """A zero point is a rounded number, and clips the end of the range: of that the gradient knew nothing."""
+    x = torch.tensor([-1.001, 0.3, 2.0], dtype=torch.float64, requires_grad=True)
+    with without_rounding():
+        (slope,) = torch.autograd.grad(fake_quantized_dynamically(x).sum(), x)
+        steps = 1e-6 * torch.eye(3, dtype=torch.float64)
+        ahead, behind = ([float(fake_quantized_dynamically(x.detach() + s * h).sum()) for h in steps] for s in (1, -1))
+    assert np.allclose(slope, (np.array(ahead) - behind) / 2e-6, atol=1e-6)

@@ -145,6 +145,8 @@ def _quantized_dynamically(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def fake_quantized_dynamically(x: Tensor) -> Tensor:
     """``x`` rounded to 8 bit over its own range and back; the gradient passes as if nothing were rounded."""
+    if not _rounds.get():  # a zero point that is rounded would still clip the ends of the range
+        return x
     whole, scale, zero = _quantized_dynamically(x.detach())
     return x + ((whole - zero) * scale - x.detach())
 
