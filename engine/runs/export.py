@@ -13,7 +13,7 @@ from ..attribution.batch import Executors
 from ..export import Exported, check_request, export, score_of
 from ..export.web import write_folder, write_single_file
 from ..record import Record
-from ..render.artifacts import check_folder
+from ..render.artifacts import check_folder, check_no_device
 from .events import Note, OnEvent, ignore
 from .opening import Model, opened
 from .reading import Asked, Region
@@ -116,6 +116,7 @@ def run(
         if file is not None:
             if Path(file).is_dir():
                 raise UsageError(f"cannot write '{file}': it is a folder; name a file")
+            check_no_device(Path(file))
             check_folder(Path(file).absolute().parent)
     graph = opened(model, folder, on_event)
 
