@@ -236,8 +236,11 @@ def _gradient_ends(graph: Graph) -> list[str]:
 def _share(together: np.ndarray, alone: np.ndarray, i: int) -> np.ndarray:
     """What picture ``i`` of three has of an output, along whichever axis is three times as long as of one alone.
 
-    Recurrent networks put time first, and states their number of layers.
+    Recurrent networks put time first, and states their number of layers. Of one picture a number may lack its axis, as
+    torch's ``squeeze()`` leaves it.
     """
+    if not alone.ndim and together.ndim == 1:
+        return together[i : i + 1]
     for axis, (three, one) in enumerate(zip(together.shape, alone.shape, strict=False)):
         if three == 3 * one and one:
             return np.take(together, range(i * one, (i + 1) * one), axis)

@@ -188,3 +188,20 @@ def test_a_quantized_file_may_part_by_a_step_of_8_bits_and_no_more(shift: float,
     difference, _, bound, *_ = source_difference(graph, random_inputs(graph, (SIDE, SIDE), 2, 0))
     assert difference is not None and difference > MAX_REL
     assert (difference <= bound) == right
+
+
+class _Number(nn.Module):
+    """One number for each picture, whose axis torch's squeeze() drops for a picture alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.head(self.conv(x).relu().mean((2, 3))).squeeze())
+
+
+def test_a_number_that_has_no_axis_for_one_picture_is_the_same_in_a_batch() -> None:
+    found = verify(load(_Number().eval(), example_input=torch.zeros(1, 3, SIDE, SIDE), check=False))
+    assert found.ok and found.batch_rel < 1e-5
