@@ -15,7 +15,7 @@ from ..engine.graph.graph import Graph
 from ..engine.graph.operators import operator
 from ..errors import ParityError, RefusedInput, UnsupportedOperator
 from .referee import culprit, last_bits, weights_that_are_nan
-from .rounding import HALF_STEP, NOISE, is_quantized, rounding_bound
+from .rounding import FLOAT8, HALF_STEP, NOISE, is_quantized, rounding_bound
 
 if TYPE_CHECKING:
     from ..engine.executors.twin import Rule  # torch comes with it
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 _PIECE = 2**20  # values compared at once
 _LONGEST_WALK = 100  # operators that only pass a value on
 _OF_RANGE = 1e-3  # of an operator's range: smaller values are no more exact than those of this size
-_NOT_IN_NUMPY = frozenset(
-    {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ}
-    | {TensorProto.INT4, TensorProto.UINT4}
-)  # ONNX Runtime gives out their bits, or nothing
+_NOT_IN_NUMPY = {*FLOAT8, TensorProto.INT4, TensorProto.UINT4}  # ONNX Runtime gives out their bits, or nothing
 TOLERANCE = 1e-3  # float32 over hundreds of layers stays below 1e-4; a wrong import is far above
 
 
@@ -206,13 +203,17 @@ class Rounding:
         return {name: relative_difference(moved.pop(name), plain.pop(name)) for name in names}
 
     def _measured(self) -> dict[str, float]:
-        rng = np.random.default_rng(0)
         session = self._graph.session(_tensors(self._graph), device="cpu")
         feeds = {k: v for k, v in self._x.items() if k in session.input_names}
         noise = HALF_STEP if self._is_quantized else NOISE
-        noisy = {k: (v * (1 + noise * rng.normal(size=v.shape))).astype(v.dtype) for k, v in feeds.items()}
-        plain, moved = session.run(feeds), session.run(noisy)
+        plain, moved = session.run(feeds), session.run(noisy(feeds, noise))
         return {name: relative_difference(moved.pop(name), plain.pop(name)) for name in list(plain)}
+
+
+def noisy(feeds: Mapping[str, np.ndarray], noise: float) -> dict[str, np.ndarray]:
+    """Inputs of which each value is changed by normal noise, relative to itself; the same noise every time."""
+    rng = np.random.default_rng(0)
+    return {k: (v * (1 + noise * rng.normal(size=v.shape))).astype(v.dtype) for k, v in feeds.items()}
 
 
 def _tensors(graph: Graph) -> list[str]:

@@ -17,7 +17,7 @@ HALF_STEP = 2.0**-9  # relative, of a range in 256 steps
 _LAYERS = 10.0  # every layer rounds, and not the input alone
 _ROUNDINGS = 2.0  # there is more than one place where a quantized network rounds
 _QUANTIZERS = ("QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QLinearConv", "QLinearMatMul")
-_FLOAT8 = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ)
+FLOAT8 = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2, TensorProto.FLOAT8E5M2FNUZ)
 _MOST = 0.05  # a difference above it is a wrong import, however the network amplifies
 
 
@@ -40,4 +40,4 @@ def is_quantized(model: onnx.ModelProto) -> bool:
 
 
 def _makes_float8(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Cast" and any(a.name == "to" and a.i in _FLOAT8 for a in node.attribute)
+    return node.op_type == "Cast" and any(a.name == "to" and a.i in FLOAT8 for a in node.attribute)

@@ -12,7 +12,7 @@ import onnx
 from ..engine.graph.cut import extract
 from ..engine.graph.graph import Graph
 from ..errors import RefusedInput
-from .check import least_scale, relative_difference
+from .check import least_scale, noisy, relative_difference
 from .guard import MAX_CHECKED, check_values
 from .normalize.stated import state_order
 from .onnx.precheck import every_tensor
@@ -163,12 +163,7 @@ def _bounds_of_rounding(
 
     The file keeps numbers no finer than ``last_bit``, and where it is ``coarse`` in steps of 8 bit.
     """
-    rng = np.random.default_rng(0)
-    noise = HALF_STEP if coarse else last_bit
-    noisy = {
-        name: (value * (1 + noise * rng.normal(size=value.shape))).astype(value.dtype) for name, value in feeds.items()
-    }
-    moved = graph.session(names, device="cpu").run(noisy)
+    moved = graph.session(names, device="cpu").run(noisy(feeds, HALF_STEP if coarse else last_bit))
     return {
         name: rounding_bound(MAX_REL + last_bit, relative_difference(moved[name], plain[name]), coarse)
         for name in names

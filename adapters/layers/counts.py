@@ -8,7 +8,7 @@ from math import prod
 import onnx
 from onnx import TensorProto
 
-from ...engine.graph.company import einsum_terms
+from ...engine.graph.einsum import einsum_terms
 from ...engine.graph.index import first_output
 from ...engine.graph.layers import Shape
 from ...engine.graph.operators import operator

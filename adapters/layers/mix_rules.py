@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ...engine.graph.company import einsum_terms
+from ...engine.graph.einsum import einsum_terms
 from .call import Call, shifted, together
 from .seen import (
     NOTHING,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx
 
+from .einsum import einsum_terms
 from .index import Index, attributes, first_output, trains
 from .layers import Shape
 from .operators import operator
@@ -128,30 +129,8 @@ def _terms(node: onnx.NodeProto, ranks: Sequence[int]) -> tuple[list[str], str]:
     return [], ""
 
 
-def einsum_terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """The terms of an equation of Einsum and its result, with letters in the place of its dots.
-
-    Args:
-        equation: with or without spaces and a result.
-        ranks: numbers of axes of the operands; no terms come of ranks that do not fit.
-    """
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = []
-    dots = widest = ""
-    for term, rank in zip(left.split(","), ranks, strict=False):
-        if "." in term:
-            if rank < len(term) - 3:
-                return [], ""
-            dots = _leading(rank - len(term) + 3)
-            widest = max(dots, widest, key=len)
-        terms.append(term.replace("...", dots))
-    if not arrow:
-        right = "..." + "".join(sorted(letter for letter in set(left) - set(",.") if left.count(letter) == 1))
-    return terms, right.replace("...", widest)
-
-
 def _leading(count: int) -> str:
-    """Letters of as many leading axes, which broadcasting aligns at their end; Einsum's own may be small ones."""
+    """Letters of as many leading axes, which broadcasting aligns at their end; products' own are small."""
     return "".join(chr(ord("Z") - i) for i in range(min(count, 26)))[::-1]
 
 

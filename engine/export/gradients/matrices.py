@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
 
+from ...graph.einsum import einsum_terms
 from ..writer import Value
 from .base import Gradient, Gradients, Visit, unbroadcast
 
@@ -81,22 +81,11 @@ def _einsum(v: Visit) -> Gradients:
 
 
 def _letters(v: Visit) -> tuple[list[str], str]:
-    """The operands' letters and the result's, with letters in the place of an ellipsis and of what is not said."""
-    equation = v.get("equation").replace(" ", "")
-    left, arrow, out = equation.partition("->")
-    terms = left.split(",")
-    if not arrow:
-        seen = sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1)
-        out = ("..." if "..." in left else "") + "".join(seen)
-    free = [c for c in string.ascii_letters if c not in equation]
-    spans = [v.rank(i) - len(term.replace("...", "")) for i, term in enumerate(terms) if "..." in term]
-    ellipsis = "".join(free[: max(spans, default=0)])
-    for i, term in enumerate(terms):
-        count = v.rank(i) - len(term.replace("...", ""))
-        terms[i] = term.replace("...", ellipsis[len(ellipsis) - count :])
-        if len(set(terms[i])) != len(terms[i]):
-            raise v.unsupported(f"equation '{equation}', which takes a diagonal")
-    return terms, out.replace("...", ellipsis)
+    equation = v.get("equation")
+    terms, out = einsum_terms(equation, [v.rank(i) for i in range(equation.count(",") + 1)])
+    if any(len(set(term)) != len(term) for term in terms):
+        raise v.unsupported(f"equation '{equation.replace(' ', '')}', which takes a diagonal")
+    return terms, out
 
 
 MATRICES: dict[str, Gradient] = {"MatMul": _matmul, "Gemm": _gemm, "Einsum": _einsum}
